@@ -1,0 +1,1 @@
+"""World models that train a policy from a robot's own cameras (the trainer's side)."""

@@ -1,0 +1,38 @@
+"""Errors that name what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WmError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class SettingsError(WmError, ValueError):
+    """A setting, task or preset that does not exist or does not fit."""
+
+
+class SpecMismatch(WmError, ValueError):
+    """An observation or action that does not fit the spec it was promised to fit."""
+
+
+class PolicyRefused(WmError):
+    """A policy file that does not load, has no card, or fails its hash or golden rollout."""
+
+
+class ChunkRefused(WmError):
+    """A chunk of experience that is truncated, too large, of another version or inconsistent."""
+
+
+class StoreError(WmError):
+    """A store of experience that cannot give or take what was asked of it."""
+
+
+def nearest(name: str, known: Iterable[str], *, what: str) -> str:
+    """A sentence saying that ``name`` is no known ``what``, with the nearest known name."""
+    options = sorted(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}"
+    return f"unknown {what} {name!r}; {hint}"

@@ -1,0 +1,115 @@
+"""The shapes, ranges and units of what a robot sees and does.
+
+Both ends build their arrays from one ``Spec``: the trainer sizes its networks with it, the robot
+holds its camera and its actuators against it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wm_core.contract.errors import SpecMismatch
+
+Obs = dict[str, np.ndarray]
+
+
+class Frozen(BaseModel):
+    """Immutable settings that refuse fields they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSpec(Frozen):
+    """One camera at the network's size, (height, width, channels) uint8."""
+
+    height: int = Field(64, gt=0)
+    width: int = Field(64, gt=0)
+    channels: Literal[1, 3] = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.height, self.width, self.channels)
+
+
+class VectorSpec(Frozen):
+    """One vector of measurements, (size,) float32 in SI units."""
+
+    size: int = Field(gt=0)
+    names: tuple[str, ...] = ()  #: one per element where the source names them (joints)
+
+
+class ActionSpec(Frozen):
+    """A continuous action: (size,) float32 in [-1, 1] to the network, low..high to the robot."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()  #: such as m/s, rad/s, N m
+    max_change: float = Field(2.0, gt=0, le=2.0)  #: slew: largest change per tick in [-1, 1] units
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ActionSpec:
+        if not self.low or len(self.low) != len(self.high):
+            raise ValueError(f"low has {len(self.low)} entries, high has {len(self.high)}")
+        if not np.all(np.isfinite([*self.low, *self.high])):
+            raise ValueError(f"action bounds must be finite, got {self.low} .. {self.high}")
+        if any(lo >= hi for lo, hi in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"every low must be below its high, got {self.low} .. {self.high}")
+        return self
+
+    @property
+    def size(self) -> int:
+        return len(self.low)
+
+    def limit(self, action: np.ndarray, prev_action: np.ndarray) -> np.ndarray:
+        """(A,) action within [-1, 1] and within ``max_change`` of ``prev_action`` (A,)."""
+        near = np.clip(action, prev_action - self.max_change, prev_action + self.max_change)
+        return np.clip(near, -1.0, 1.0).astype(np.float32)
+
+    def to_physical(self, action: np.ndarray) -> np.ndarray:
+        """(A,) command in ``units`` of an action (A,) in [-1, 1]; what lies outside is clipped."""
+        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        unit = (np.clip(np.asarray(action, np.float32), -1.0, 1.0) + 1.0) * np.float32(0.5)
+        return low + unit * (high - low)
+
+    def from_physical(self, command: np.ndarray) -> np.ndarray:
+        """(A,) action in [-1, 1] of a command (A,) in ``units``; what lies outside is clipped."""
+        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        unit = (np.asarray(command, np.float32) - low) / (high - low)
+        return np.clip(unit * 2.0 - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+class Spec(Frozen):
+    """Everything a policy may read and write, and how often."""
+
+    images: dict[str, ImageSpec] = Field(default_factory=lambda: {"image": ImageSpec()})
+    vectors: dict[str, VectorSpec] = Field(default_factory=dict)
+    action: ActionSpec
+    period_s: float = Field(0.05, gt=0)  #: of one agent step
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Spec:
+        twice = set(self.images) & set(self.vectors)
+        if twice or not (self.images or self.vectors):
+            raise ValueError(f"need at least one input, each named once; named twice: {twice}")
+        return self
+
+    def check_obs(self, obs: Obs) -> None:
+        """Raise ``SpecMismatch`` unless ``obs`` has every input with its shape and dtype."""
+        want = {k: (s.shape, np.dtype(np.uint8)) for k, s in self.images.items()}
+        want |= {k: ((s.size,), np.dtype(np.float32)) for k, s in self.vectors.items()}
+        for key, (shape, dtype) in want.items():
+            if key not in obs:
+                raise SpecMismatch(f"observation lacks {key!r}; it has {sorted(obs)}")
+            if obs[key].shape != shape or obs[key].dtype != dtype:
+                raise SpecMismatch(
+                    f"{key!r}: expected {shape} {dtype}, got {obs[key].shape} {obs[key].dtype}"
+                )
+
+    def zeros(self) -> Obs:
+        """An observation of zeros: images (H, W, C) uint8, vectors (n,) float32."""
+        images: Obs = {k: np.zeros(s.shape, np.uint8) for k, s in self.images.items()}
+        return images | {k: np.zeros(s.size, np.float32) for k, s in self.vectors.items()}

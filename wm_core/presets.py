@@ -1,0 +1,57 @@
+"""Presets and sizes: each is a value of ``Config``, never a class."""
+
+from __future__ import annotations
+
+from wm_core.config import BehaviorConfig, Config, OptimConfig, ReplayConfig, TrainConfig, WorldConfig
+from wm_core.contract.errors import SettingsError, nearest
+
+#: size -> (deter, hidden, classes, depth, units); groups are always 32.
+_SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    "1m": (512, 64, 4, 4, 64),
+    "12m": (2048, 256, 16, 16, 256),
+    "25m": (3072, 384, 24, 24, 384),
+    "50m": (4096, 512, 32, 32, 512),
+    "100m": (6144, 768, 48, 48, 768),
+    "200m": (8192, 1024, 64, 64, 1024),
+    "400m": (12288, 1536, 96, 96, 1536),
+}
+
+
+def _micro() -> Config:
+    """DreamerV3 for two CPU cores.
+
+    Deviates: learning rate, warm-up, batch and imagined starts, so that a few thousand updates
+    on a laptop suffice; strided convolutions, which cost a fifth.
+    """
+    return Config(
+        size="micro",
+        world=WorldConfig(
+            encoder="k4s2", depth=16, deter=256, hidden=128, groups=16, classes=16, units=128
+        ),
+        behavior=BehaviorConfig(imag_starts=128),
+        optim=OptimConfig(lr=4e-4, warmup=100),
+        replay=ReplayConfig(batch=8, length=32, cache_bytes=500_000_000),
+        train=TrainConfig(prefill=500, replay_ratio=128.0),
+    )
+
+
+def dreamer_v3(size: str) -> Config:
+    """DreamerV3 at one of its published sizes, or ``micro``."""
+    if size == "micro":
+        return _micro()
+    deter, hidden, classes, depth, units = _SIZES[size]
+    world = WorldConfig(deter=deter, hidden=hidden, classes=classes, depth=depth, units=units)
+    return Config(size=size, world=world)
+
+
+PRESETS = {"dreamer_v3": dreamer_v3}
+SIZES = ("micro", *_SIZES)
+
+
+def make(preset: str, size: str) -> Config:
+    """The settings of ``preset`` at ``size``; raises ``SettingsError`` naming the nearest."""
+    if preset not in PRESETS:
+        raise SettingsError(nearest(preset, PRESETS, what="preset"))
+    if size not in SIZES:
+        raise SettingsError(nearest(size, SIZES, what="size"))
+    return PRESETS[preset](size)
