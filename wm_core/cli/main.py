@@ -1,0 +1,78 @@
+"""``wm``: one verb, one module, imported when it is called so that ``wm --help`` is instant.
+
+A verb is a row of ``VERBS``; its module has ``main(argv: list[str]) -> int``.  An error that the
+project raises on purpose becomes one line on standard error and exit status 2.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from wm_core.contract.errors import WmError, nearest
+
+#: verb -> (module, what it does in one line)
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("wm_core.cli.train", "train a world model and a policy, in sim or on robots' steps"),
+    "evaluate": ("wm_core.cli.evaluate", "returns of a policy over episodes, with a 95 % bound"),
+    "show": ("wm_core.cli.show", "what the model imagines beside what happened, as GIF and PNG"),
+    "export": ("wm_core.cli.export", "write a run's policy as one ONNX file with its card"),
+    "serve": ("wm_core.cli.serve", "take in robots' experience and hand out new policies"),
+    "tasks": ("wm_core.cli.tasks", "list the tasks, or print what one of them sees and does"),
+    "info": ("wm_core.cli.info", "what a policy, a chunk of experience or a run says of itself"),
+    "bench": ("wm_core.cli.bench", "measure the simulator, the learner, replay or a policy"),
+    "demo": ("wm_core.cli.demo", "the whole loop at once: robot, ROS 2, trainer, new policies"),
+}
+
+USAGE = """\
+usage: wm VERB [options]          wm VERB --help says more
+
+{verbs}
+
+a first session:
+  wm tasks                                    what can be learnt
+  wm train --task seek --size micro --run runs/seek
+  wm evaluate --run runs/seek --episodes 10
+  wm show --run runs/seek
+  wm export --run runs/seek --to seek_policy
+
+with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside it
+  wm train --store runs/robot/store --follow --task seek --run runs/robot
+"""
+
+INTERRUPTED = 130  #: exit status after Ctrl-C, as shells have it
+REFUSED = 2  #: exit status after an error that the user can mend
+
+
+def usage() -> str:
+    """The text of ``wm --help``."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {line}" for name, (_, line) in VERBS.items())
+    return USAGE.format(verbs=verbs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status of the process."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return 0
+    verb, *rest = args
+    if verb not in VERBS:
+        sys.stderr.write(f"wm: {nearest(verb, VERBS, what='verb')} (wm --help lists all)\n")
+        return REFUSED
+    try:
+        return int(importlib.import_module(VERBS[verb][0]).main(rest))
+    except WmError as error:
+        sys.stderr.write(f"wm {verb}: {error}\n")
+        return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `wm tasks | head`
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
