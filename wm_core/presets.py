@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from wm_core.config import BehaviorConfig, Config, OptimConfig, ReplayConfig, TrainConfig, WorldConfig
+from wm_core.config import (
+    BehaviorConfig,
+    Config,
+    OptimConfig,
+    ReplayConfig,
+    TrainConfig,
+    WorldConfig,
+)
 from wm_core.contract.errors import SettingsError, nearest
 
 #: size -> (deter, hidden, classes, depth, units); groups are always 32.

@@ -64,7 +64,9 @@ class PolicyCard(Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise PolicyRefused(f"policy card does not fit version {CARD_VERSION}: {error}") from error
+            raise PolicyRefused(
+                f"policy card does not fit version {CARD_VERSION}: {error}"
+            ) from error
 
 
 class Blob(Frozen):
