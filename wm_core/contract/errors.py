@@ -22,6 +22,10 @@ class PolicyRefused(WmError):
     """A policy file that does not load, has no card, or fails its hash or golden rollout."""
 
 
+class PolicyFailed(WmError):
+    """A running policy that answered with something that is no action (NaN, infinity)."""
+
+
 class ChunkRefused(WmError):
     """A chunk of experience that is truncated, too large, of another version or inconsistent."""
 

@@ -6,7 +6,7 @@ holds its camera and its actuators against it.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -99,7 +99,9 @@ class Spec(Frozen):
 
     def check_obs(self, obs: Obs) -> None:
         """Raise ``SpecMismatch`` unless ``obs`` has every input with its shape and dtype."""
-        want = {k: (s.shape, np.dtype(np.uint8)) for k, s in self.images.items()}
+        want: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            k: (s.shape, np.dtype(np.uint8)) for k, s in self.images.items()
+        }
         want |= {k: ((s.size,), np.dtype(np.float32)) for k, s in self.vectors.items()}
         for key, (shape, dtype) in want.items():
             if key not in obs:

@@ -1,0 +1,122 @@
+"""The golden rollout: a policy's own proof that it acts here as it did where it was made.
+
+An archive of plain arrays: ``frame/<key>`` a camera frame and ``seen/<key>`` what the network
+must see of it; ``in/<name>`` (T, ...) every input but the carry; ``out/<name>`` (T, ...) what the
+trainer's own network answered.  Step t is given the carry that step t - 1 answered *there*, so
+that one flipped draw cannot spoil the rest.  ``gap/<output>`` (T, S) says how near each draw of
+that output was to a tie: only such a draw may come out differently.  ``scale/<output>`` (T,) is
+the size of the terms that an output sums, where it is not the size of the output.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from wm_core.contract.card import PolicyCard
+from wm_core.contract.errors import PolicyRefused, SpecMismatch
+from wm_core.contract.image import to_network
+
+PARITY = 1e-5  #: largest difference of an output, relative to its scale (at least 1)
+TIE = 1e-4  #: a draw whose best two candidates are nearer than this may fall either way
+
+Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def read_golden(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a golden archive by name; raises ``PolicyRefused`` for what is none."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise PolicyRefused(f"golden rollout is not readable: {error}") from error
+
+
+def check_golden(data: bytes, card: PolicyCard, call: Call) -> float:
+    """Replay a golden rollout.
+
+    Args:
+        data: the bytes of a ``policy.golden.npz``.
+        card: of the policy, which names its inputs and outputs.
+        call: every input by name (batch axis of 1) to every output by name.
+
+    Returns:
+        The largest difference seen, relative to its scale.
+
+    Raises:
+        PolicyRefused: when the preprocessing of the frame differs in a single bit, an output by
+            more than ``PARITY``, or a draw that was no tie.
+    """
+    golden = read_golden(data)
+    try:
+        _check_frames(golden, card)
+        return _check_steps(golden, card, call)
+    except KeyError as error:
+        raise PolicyRefused(f"golden rollout lacks {error.args[0]!r}") from error
+
+
+def _check_frames(golden: Mapping[str, np.ndarray], card: PolicyCard) -> None:
+    for key, image in card.spec.images.items():
+        try:
+            seen = to_network(golden[f"frame/{key}"], image)
+        except SpecMismatch as error:
+            raise PolicyRefused(f"golden frame of {key!r}: {error}") from error
+        if not np.array_equal(seen, golden[f"seen/{key}"]):
+            raise PolicyRefused(
+                f"preprocessing of {key!r} differs from the trainer's: expected bit-equal pixels; "
+                f"use the same version of this package on both sides"
+            )
+
+
+def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call) -> float:
+    carried = {pair.input: pair.output for pair in card.carry}
+    shapes = {info.name: info.shape for info in card.inputs}
+    previous = {name: np.zeros(shapes[name], np.float32) for name in carried}
+    worst = 0.0
+    inputs = {n: golden[f"in/{n}"] for n in shapes if n not in carried}
+    expected = {info.name: golden[f"out/{info.name}"] for info in card.outputs}
+    for t in range(len(golden["in/is_first"])):
+        got = call({name: value[t][None] for name, value in inputs.items()} | previous)
+        want = {name: value[t][None] for name, value in expected.items()}
+        worst = max(worst, _compare(t, golden, got, want, set(carried.values())))
+        previous = {name: want[output] for name, output in carried.items()}
+    return worst
+
+
+def _compare(
+    t: int,
+    golden: Mapping[str, np.ndarray],
+    got: Mapping[str, np.ndarray],
+    want: Mapping[str, np.ndarray],
+    recurrent: set[str],
+) -> float:
+    """The largest relative difference of step ``t``; what a tied draw decides is not compared."""
+    drawn = [name for name in want if f"gap/{name}" in golden]
+    compared = set(want) - set(drawn)
+    for name in drawn:
+        flipped = np.any(np.rint(got[name]) != want[name], axis=-1).reshape(-1)
+        if not flipped.any():
+            continue
+        gap = golden[f"gap/{name}"][t].reshape(-1)[flipped].max()
+        if gap > TIE:
+            raise PolicyRefused(
+                f"golden step {t}: {name!r} was drawn differently where the choice was clear "
+                f"(gap {gap:.1e}, ties end at {TIE:.0e})"
+            )
+        compared &= recurrent
+    worst = 0.0
+    for name in sorted(compared):
+        scale = np.maximum(1.0, np.abs(want[name]))
+        if f"scale/{name}" in golden:
+            scale = np.maximum(scale, golden[f"scale/{name}"][t])
+        difference = float(np.max(np.abs(got[name] - want[name]) / scale))
+        if not difference <= PARITY:
+            raise PolicyRefused(
+                f"golden step {t}: {name!r} differs by {difference:.1e} of its scale, "
+                f"at most {PARITY:.0e} is accepted"
+            )
+        worst = max(worst, difference)
+    return worst

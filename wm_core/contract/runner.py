@@ -1,0 +1,345 @@
+"""A policy file that proves itself and then acts: the only module that imports onnxruntime.
+
+A reader could get three things wrong.  The carry and the noise are inputs: the graph keeps
+nothing between calls.  ``prev_action`` is what was really sent, at ``is_first`` too: the network
+sees zeros there, the slew limit sees what the actuator does.  A flipped bit in a weight loads
+silently everywhere, so ``load`` trusts nothing that its manifest's hash does not cover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from wm_core.contract.card import (
+    CARD_KEY,
+    Blob,
+    Manifest,
+    PolicyCard,
+    TensorInfo,
+    check_bytes,
+)
+from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
+from wm_core.contract.golden import check_golden
+from wm_core.contract.spec import Obs
+
+MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
+MAX_MANIFEST_BYTES = 1_000_000
+MAX_GOLDEN_BYTES = 500_000_000
+
+Carry = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOutput:
+    """What a policy answers to one observation."""
+
+    action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit
+    command: np.ndarray  #: (A,) float32, the same action in physical units
+    carry: Carry  #: the next step's carry by input name, batch axis of 1 included
+    value: float | None = None  #: expected discounted return, in units of reward
+    surprise: float | None = None  #: nats by which the observation moved the prior
+
+
+class PolicyRunner:
+    """One ONNX policy: pure, so that carry, noise and limits are the caller's to see.
+
+    Build it with ``load`` or ``from_bytes``.  Not for use from two threads at once.
+
+    Attributes:
+        card: what the file says about itself, held against the graph's real inputs and outputs.
+        spec: the observation and action that it was trained for.
+        manifest: which published version this is; None when it was built from bytes alone.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, card: PolicyCard, manifest: Manifest | None
+    ) -> None:
+        self.card, self.spec, self.manifest = card, card.spec, manifest
+        self._session = session
+        self._output_names = [info.name for info in card.outputs]
+        by_name = {info.name: info for info in card.inputs}
+        self._noise = {n: np.full(by_name[n].shape, 0.5, np.float32) for n in card.noise}
+        self._initial = {p.input: np.zeros(by_name[p.input].shape, np.float32) for p in card.carry}
+        self._flags = {flag: np.array([flag]) for flag in (False, True)}
+        self._obs_keys = (*self.spec.images, *self.spec.vectors)
+
+    @classmethod
+    def from_bytes(cls, model: bytes, *, max_bytes: int = MAX_MODEL_BYTES) -> PolicyRunner:
+        """The policy in ``model``, without a manifest: its card is held against its graph.
+
+        Raises:
+            PolicyRefused: for a file that is too large, does not load or has no fitting card.
+        """
+        return cls._open(model, None, max_bytes)
+
+    @classmethod
+    def load(cls, path: Path, *, verify_golden: bool = True) -> PolicyRunner:
+        """The policy in a folder (or the ``.onnx`` file in it), held against its manifest.
+
+        Args:
+            path: a folder with ``policy.onnx``, ``policy.golden.npz`` and
+                ``policy.manifest.json``, or the path of an ``.onnx`` file with its manifest
+                beside it.
+            verify_golden: replay the golden rollout and refuse a file that acts differently here.
+
+        Raises:
+            PolicyRefused: for anything that is missing, differs from the manifest, does not load,
+                has no fitting card, or acts differently from the network it was exported from.
+        """
+        path = Path(path)
+        model_path = path if path.suffix == ".onnx" else path / "policy.onnx"
+        manifest_path = model_path.with_name(f"{model_path.stem}.manifest.json")
+        manifest = Manifest.parse(_read(manifest_path, MAX_MANIFEST_BYTES))
+        if manifest.policy.name != model_path.name:
+            raise PolicyRefused(
+                f"{manifest_path.name} describes {manifest.policy.name!r}, not {model_path.name!r}"
+            )
+        model = _read_blob(model_path.parent, manifest.policy, MAX_MODEL_BYTES)
+        runner = cls._open(model, manifest, MAX_MODEL_BYTES)
+        _check_same_version(runner.card, manifest)
+        if verify_golden:
+            golden = _read_blob(model_path.parent, manifest.golden, MAX_GOLDEN_BYTES)
+            check_golden(golden, runner.card, runner.call)
+        return runner
+
+    @classmethod
+    def _open(cls, model: bytes, manifest: Manifest | None, max_bytes: int) -> PolicyRunner:
+        if len(model) > max_bytes:
+            raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
+        session = _session(model)
+        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        if text is None:
+            raise PolicyRefused(
+                f"policy file has no card (metadata {CARD_KEY!r}): export it with `wm export`"
+            )
+        card = PolicyCard.parse(text)
+        _check_graph("input", card.inputs, session.get_inputs())
+        _check_graph("output", card.outputs, session.get_outputs())
+        _check_roles(card)
+        return cls(session, card, manifest)
+
+    def initial_carry(self) -> Carry:
+        """Zeros by input name; what they hold does not matter where ``is_first`` is set."""
+        return {name: value.copy() for name, value in self._initial.items()}
+
+    def call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The graph as it is: every input by name to every output by name, batch axis of 1."""
+        values = self._session.run(self._output_names, feed)
+        return dict(zip(self._output_names, values, strict=True))
+
+    def run(
+        self,
+        obs: Obs,
+        prev_action: np.ndarray,
+        is_first: bool,
+        carry: Carry,
+        rng: np.random.Generator,
+        *,
+        mean: bool = False,
+    ) -> PolicyOutput:
+        """One step of the policy.
+
+        Args:
+            obs: images (H, W, C) uint8 from ``contract.image.to_network``; vectors (n,) float32.
+            prev_action: (A,) in [-1, 1], what was really sent in the last step.
+            is_first: forget the carry and begin an episode.
+            carry: from ``initial_carry`` or the last output.
+            rng: draws the latent and the action.
+            mean: take the mean of the action's distribution; the latent is still drawn.
+
+        Raises:
+            SpecMismatch: for an observation or action that does not fit ``spec``.
+            PolicyFailed: when the answer is not finite.
+        """
+        self.spec.check_obs(obs)
+        sent = np.asarray(prev_action, np.float32)
+        if sent.shape != (self.spec.action.size,):
+            raise SpecMismatch(
+                f"prev_action: expected ({self.spec.action.size},), got {sent.shape}"
+            )
+        for buffer in self._noise.values():
+            rng.random(out=buffer, dtype=np.float32)
+        if mean and self.card.noise:
+            self._noise[self.card.noise[-1]].fill(0.5)
+        feed: dict[str, np.ndarray] = {key: obs[key][None] for key in self._obs_keys}
+        feed["prev_action"], feed["is_first"] = sent[None], self._flags[bool(is_first)]
+        feed.update(self._noise)
+        feed.update(carry)
+        return self._output(self.call(feed))
+
+    def _output(self, out: dict[str, np.ndarray]) -> PolicyOutput:
+        action, command = out["action"][0], out["command"][0]
+        if not (np.isfinite(action).all() and np.isfinite(command).all()):
+            raise PolicyFailed(f"policy answered with {action}: expected finite numbers")
+        return PolicyOutput(
+            action=action,
+            command=command,
+            carry={pair.input: out[pair.output] for pair in self.card.carry},
+            value=float(out["value"].reshape(())) if "value" in out else None,
+            surprise=float(out["surprise"].reshape(())) if "surprise" in out else None,
+        )
+
+
+class PolicyEngine:
+    """A policy that keeps its own carry from step to step: what a robot or an evaluation drives.
+
+    Args:
+        runner: the policy; engines may share one as long as they take turns in one thread.
+        seed: of the draws; the same seed and inputs give the same actions.
+        mean: take the mean action instead of drawing it.
+    """
+
+    def __init__(self, runner: PolicyRunner, *, seed: int, mean: bool = False) -> None:
+        self.runner, self.mean = runner, mean
+        self._rng = np.random.default_rng(seed)
+        self._carry, self._fresh = runner.initial_carry(), True
+
+    def reset(self) -> None:
+        """Make the next ``act`` begin an episode."""
+        self._fresh = True
+
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
+        """One step from the kept carry; arguments as for ``PolicyRunner.run``.
+
+        Raises:
+            SpecMismatch: for an observation or action that does not fit; the carry stays.
+            PolicyFailed: when the answer is not finite; the next step begins an episode.
+        """
+        first = bool(is_first) or self._fresh
+        try:
+            out = self.runner.run(obs, prev_action, first, self._carry, self._rng, mean=self.mean)
+        except PolicyFailed:
+            self._carry, self._fresh = self.runner.initial_carry(), True
+            raise
+        self._carry, self._fresh = out.carry, False
+        return out
+
+    @property
+    def carry(self) -> Carry:
+        """What the next step starts from, by input name; zeros before an episode."""
+        return self.runner.initial_carry() if self._fresh else dict(self._carry)
+
+    @carry.setter
+    def carry(self, value: Mapping[str, np.ndarray]) -> None:
+        """Continue from ``value`` (by input name, batch axis of 1) instead of from a reset."""
+        want = self.runner.initial_carry()
+        if value.keys() != want.keys():
+            raise SpecMismatch(f"carry: expected {sorted(want)}, got {sorted(value)}")
+        for name, zeros in want.items():
+            if value[name].shape != zeros.shape:
+                raise SpecMismatch(
+                    f"carry {name!r}: expected {zeros.shape}, got {value[name].shape}"
+                )
+        self._carry = {name: np.asarray(value[name], np.float32) for name in want}
+        self._fresh = False
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    """The content of ``path``, read once."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise PolicyRefused(f"{path.name}: at most {max_bytes} bytes are read, it holds more")
+    return data
+
+
+def _read_blob(folder: Path, blob: Blob, max_bytes: int) -> bytes:
+    """The bytes that ``blob`` names in ``folder``, held against its size and hash."""
+    if Path(blob.name).name != blob.name:
+        raise PolicyRefused(f"manifest names {blob.name!r}: expected a plain file name")
+    data = _read(folder / blob.name, max_bytes)
+    check_bytes(data, blob)
+    return data
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    """A session on one thread that never spins; from bytes, so that nothing else is read."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what goes wrong is raised, not logged
+    try:
+        return onnxruntime.InferenceSession(
+            model, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions share no public base class
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise PolicyRefused(f"policy file does not load: {reason}") from error
+
+
+_ORT_DTYPE = {
+    "tensor(uint8)": "uint8",
+    "tensor(float)": "float32",
+    "tensor(bool)": "bool",
+    "tensor(int64)": "int64",
+}
+
+
+def _check_graph(what: str, infos: tuple[TensorInfo, ...], args: list[Any]) -> None:
+    """Raise ``PolicyRefused`` unless the card tells the truth about the graph's ``args``."""
+    card = {info.name: (info.dtype, info.shape) for info in infos}
+    graph = {arg.name: (_ORT_DTYPE.get(arg.type, arg.type), tuple(arg.shape)) for arg in args}
+    for name in sorted(card.keys() | graph.keys()):
+        if card.get(name) != graph.get(name):
+            raise PolicyRefused(
+                f"{what} {name!r}: the card says {card.get(name, 'nothing')}, "
+                f"the graph has {graph.get(name, 'nothing')}"
+            )
+
+
+def _check_roles(card: PolicyCard) -> None:
+    """Raise ``PolicyRefused`` unless every input and output has the shape of its role."""
+    spec, inputs = card.spec, {i.name: (i.dtype, i.shape) for i in card.inputs}
+    outputs = {o.name: (o.dtype, o.shape) for o in card.outputs}
+    floats = ("float32", (1, spec.action.size))
+    want: dict[str, tuple[str, tuple[int, ...]]] = {
+        key: ("uint8", (1, *image.shape)) for key, image in spec.images.items()
+    }
+    want |= {key: ("float32", (1, vector.size)) for key, vector in spec.vectors.items()}
+    want |= {"prev_action": floats, "is_first": ("bool", (1,))}
+    for name, expected in want.items():
+        if inputs.get(name) != expected:
+            raise PolicyRefused(
+                f"input {name!r}: the spec wants {expected}, got {inputs.get(name, 'nothing')}"
+            )
+    for name in ("action", "command"):
+        if outputs.get(name) != floats:
+            raise PolicyRefused(
+                f"output {name!r}: the spec wants {floats}, got {outputs.get(name, 'nothing')}"
+            )
+    others = [*(pair.input for pair in card.carry), *card.noise]
+    if sorted([*want, *others]) != sorted(inputs):
+        raise PolicyRefused(
+            f"inputs: expected {sorted([*want, *others])}, the graph has {sorted(inputs)}"
+        )
+    if any(inputs[name][0] != "float32" for name in others):
+        raise PolicyRefused("carry and noise: expected float32 inputs")
+    for pair in card.carry:
+        if inputs[pair.input] != outputs.get(pair.output):
+            raise PolicyRefused(
+                f"carry {pair.input!r} is {inputs[pair.input]}, "
+                f"its output {pair.output!r} is {outputs.get(pair.output, 'nothing')}"
+            )
+
+
+def _check_same_version(card: PolicyCard, manifest: Manifest) -> None:
+    """Raise ``PolicyRefused`` unless manifest and card speak of the same version."""
+    pairs = {
+        "version": (manifest.version, card.version),
+        "weights_sha256": (manifest.weights_sha256, card.weights_sha256),
+        "golden sha256": (manifest.golden.sha256, card.golden_sha256),
+    }
+    for what, (told, got) in pairs.items():
+        if told != got:
+            raise PolicyRefused(f"{what}: the manifest says {told}, the policy's card says {got}")
