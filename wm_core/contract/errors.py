@@ -30,6 +30,10 @@ class ChunkRefused(WmError):
     """A chunk of experience that is truncated, too large, of another version or inconsistent."""
 
 
+class ChunkVersionRefused(ChunkRefused):
+    """A chunk of a version that this side does not speak; the other side is older or newer."""
+
+
 class StoreError(WmError):
     """A store of experience that cannot give or take what was asked of it."""
 
