@@ -1,0 +1,1 @@
+"""What carries experience to the trainer and policies back; never torch, never rclpy."""

@@ -1,0 +1,200 @@
+"""The two ROS messages of a chunk as CDR bytes: ``sensor_msgs`` Image and JointState.
+
+CDR aligns every number to its own size, counted from behind the four encapsulation bytes.  Only
+little endian is written or read, which is what ROS 2 writes on every machine that it supports.
+Lengths are held against what is left of the message before anything is made of them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from wm_core.contract.errors import ChunkRefused
+
+IMAGE = "sensor_msgs/msg/Image"
+JOINT_STATE = "sensor_msgs/msg/JointState"
+
+_LITTLE_ENDIAN = b"\x00\x01\x00\x00"
+_SEPARATOR = "\n" + "=" * 80 + "\nMSG: "
+_HEADER = (
+    f"{_SEPARATOR}std_msgs/Header\nbuiltin_interfaces/Time stamp\nstring frame_id\n"
+    f"{_SEPARATOR}builtin_interfaces/Time\nint32 sec\nuint32 nanosec\n"
+)
+#: type -> its definition with all it refers to, as MCAP's ``ros2msg`` wants it
+DEFINITIONS = {
+    IMAGE: "std_msgs/Header header\nuint32 height\nuint32 width\nstring encoding\n"
+    "uint8 is_bigendian\nuint32 step\nuint8[] data\n" + _HEADER,
+    JOINT_STATE: "std_msgs/Header header\nstring[] name\nfloat64[] position\n"
+    "float64[] velocity\nfloat64[] effort\n" + _HEADER,
+}
+_ENCODINGS = {1: "mono8", 3: "rgb8"}
+_CHANNELS = {name: channels for channels, name in _ENCODINGS.items()}
+_STAMP_LIMIT_NS = 2**31 * 1_000_000_000  #: the seconds of a ROS stamp are int32
+
+
+def _stamp(stamp_ns: int) -> bytes:
+    if not 0 <= stamp_ns < _STAMP_LIMIT_NS:
+        raise ChunkRefused(f"stamp {stamp_ns} ns does not fit a ROS stamp (0 to 2**31 s)")
+    return struct.pack("<iI", *divmod(stamp_ns, 1_000_000_000))
+
+
+def _string(text: str) -> bytes:
+    data = text.encode() + b"\x00"
+    return struct.pack("<I", len(data)) + data
+
+
+def _align(size: int, to: int) -> bytes:
+    """The padding behind ``size`` bytes (encapsulation included) up to a multiple of ``to``."""
+    return b"\x00" * (-(size - len(_LITTLE_ENDIAN)) % to)
+
+
+@lru_cache(maxsize=64)
+def _image_front(height: int, width: int, channels: int, frame_id: str) -> bytes:
+    """Everything between the stamp and the pixels."""
+    out = bytearray(_LITTLE_ENDIAN + bytes(8) + _string(frame_id))
+    out += _align(len(out), 4) + struct.pack("<II", height, width) + _string(_ENCODINGS[channels])
+    out += b"\x00"  # is_bigendian
+    out += _align(len(out), 4) + struct.pack("<II", width * channels, height * width * channels)
+    return bytes(out[12:])
+
+
+def encode_image(image: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
+    """CDR of a ``sensor_msgs/msg/Image`` that holds ``image``, (H, W, 1 or 3) uint8."""
+    front = _image_front(*image.shape, frame_id)
+    return b"".join((_LITTLE_ENDIAN, _stamp(stamp_ns), front, image.tobytes()))
+
+
+@lru_cache(maxsize=64)
+def _joint_front(names: tuple[str, ...]) -> bytes:
+    """Everything between the stamp and the number of positions."""
+    out = bytearray(_LITTLE_ENDIAN + bytes(8) + _string(""))
+    out += _align(len(out), 4) + struct.pack("<I", len(names))
+    for name in names:
+        out += _align(len(out), 4) + _string(name)
+    out += _align(len(out), 4)
+    return bytes(out[12:])
+
+
+def encode_joint_state(
+    names: Sequence[str],
+    position: np.ndarray,
+    stamp_ns: int,
+    effort: np.ndarray | None = None,
+) -> bytes:
+    """CDR of a ``sensor_msgs/msg/JointState``; ``position`` and ``effort`` are (n,) float."""
+    out = bytearray(_LITTLE_ENDIAN + _stamp(stamp_ns) + _joint_front(tuple(names)))
+    for values in (position, (), () if effort is None else effort):
+        out += _align(len(out), 4) + struct.pack("<I", len(values))
+        if len(values):
+            out += _align(len(out), 8) + np.asarray(values, "<f8").tobytes()
+    return bytes(out)
+
+
+class _Cursor:
+    """Reads one CDR message from front to back; raises ``ChunkRefused`` instead of overrunning."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        if bytes(data[:2]) != _LITTLE_ENDIAN[:2]:
+            raise ChunkRefused(f"expected little-endian CDR, got encapsulation {data[:4]!r}")
+        self.data, self.at = data, len(_LITTLE_ENDIAN)
+
+    def take(self, count: int, align: int = 1) -> int:
+        """Where the next ``count`` bytes begin; moves behind them."""
+        start = self.at + (-(self.at - len(_LITTLE_ENDIAN)) % align)
+        if count > len(self.data) - start:
+            raise ChunkRefused(f"CDR message of {len(self.data)} bytes ends too early")
+        self.at = start + count
+        return start
+
+    def u32(self) -> int:
+        return int.from_bytes(self.data[self.take(4, 4) : self.at], "little")
+
+    def stamp_ns(self) -> int:
+        seconds, nanos = struct.unpack_from("<iI", self.data, self.take(8, 4))
+        if nanos >= 1_000_000_000 or seconds < 0:
+            raise ChunkRefused(f"impossible stamp of {seconds} s and {nanos} ns")
+        return seconds * 1_000_000_000 + nanos
+
+    def string(self) -> str:
+        size = self.u32()
+        text = bytes(self.data[self.take(size) : self.at])
+        if not text.endswith(b"\x00"):
+            raise ChunkRefused("CDR string has no end")
+        try:
+            return text[:-1].decode()
+        except UnicodeDecodeError as error:
+            raise ChunkRefused(f"CDR string is not UTF-8: {error}") from error
+
+    def doubles(self) -> np.ndarray:
+        count = self.u32()
+        start = self.take(8 * count, 8) if count else 0
+        return np.frombuffer(self.data, "<f8", count, start)
+
+    def end(self) -> None:
+        if len(self.data) - self.at > 3:  # some writers pad to four bytes
+            raise ChunkRefused(f"{len(self.data) - self.at} bytes too many in a CDR message")
+
+
+def decode_stamp(data: bytes | memoryview) -> int:
+    """Nanoseconds of the header that every message of a chunk begins with."""
+    return _Cursor(data).stamp_ns()
+
+
+class ImageMessage(NamedTuple):
+    """What an Image message says; the pixels stay where they are."""
+
+    stamp_ns: int
+    shape: tuple[int, int, int]  #: (H, W, C)
+    offset: int  #: of the first pixel within the message
+
+
+def decode_image(data: bytes | memoryview) -> ImageMessage:
+    """Stamp, shape and place of the pixels of an Image; rgb8 and mono8 without row padding.
+
+    Raises:
+        ChunkRefused: for anything else.
+    """
+    cursor = _Cursor(data)
+    stamp_ns = cursor.stamp_ns()
+    cursor.string()
+    height, width, encoding = cursor.u32(), cursor.u32(), cursor.string()
+    cursor.take(1)
+    step, size = cursor.u32(), cursor.u32()
+    channels = _CHANNELS.get(encoding)
+    if channels is None:
+        raise ChunkRefused(f"expected an image encoding of {sorted(_CHANNELS)}, got {encoding!r}")
+    if step != width * channels or size != height * step:
+        raise ChunkRefused(f"image {width}x{height} {encoding}: step {step}, {size} bytes")
+    offset = cursor.take(size)
+    cursor.end()
+    return ImageMessage(stamp_ns, (height, width, channels), offset)
+
+
+class JointStateMessage(NamedTuple):
+    """What a JointState message says; the arrays are read-only views."""
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    position: np.ndarray  #: (n,) float64
+    effort: np.ndarray  #: (m,) float64
+
+
+def decode_joint_state(data: bytes | memoryview) -> JointStateMessage:
+    """The fields of a JointState that a chunk uses; raises ``ChunkRefused`` where it is odd."""
+    cursor = _Cursor(data)
+    stamp_ns = cursor.stamp_ns()
+    cursor.string()
+    count = cursor.u32()
+    if count > len(data) // 4:
+        raise ChunkRefused(f"{count} names cannot fit a CDR message of {len(data)} bytes")
+    names = tuple(cursor.string() for _ in range(count))
+    position, _, effort = cursor.doubles(), cursor.doubles(), cursor.doubles()
+    cursor.end()
+    return JointStateMessage(stamp_ns, names, position, effort)

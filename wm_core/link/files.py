@@ -1,0 +1,51 @@
+"""Files that are whole or absent, whatever happens to the power."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from uuid import uuid4
+
+TMP_SUFFIX = ".tmp"  #: a file of this suffix was never finished
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names inside ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its parents, durably."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        sync_folder(new.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` in one piece: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        OSError: where the disk is full or refuses; ``path`` is then as it was before.
+    """
+    make_folder(path.parent)
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TMP_SUFFIX}")
+    try:
+        with unfinished.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    sync_folder(path.parent)
