@@ -1,0 +1,101 @@
+"""A camera that is fast on a CPU: one persistent context with everything off that costs time.
+
+At the size of a network's image, rendering is nearly all that a pixel task costs, and the size of
+the image hardly matters: multi-sampling, shadows, reflections and finely divided primitives do.
+MuJoCo's own ``Renderer`` would do, but it frees its OpenGL objects in whatever context happens to
+be current, which with several renderers in a process can spoil the images of another one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+
+import mujoco
+import numpy as np
+
+#: what the model's ``visual/quality`` is set to; read by MuJoCo when the context is made
+QUALITY = {"offsamples": 0, "shadowsize": 0, "numslices": 12, "numstacks": 6, "numquads": 1}
+#: what is not drawn; the skybox stays, since without it the background is black
+FLAGS_OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
+MAX_GEOMS = 1000
+FONT_SCALE = 100  # MuJoCo wants one, no text is drawn
+
+_open: weakref.WeakSet[Camera] = weakref.WeakSet()
+
+
+class Camera:
+    """Images of one model from one of its cameras.
+
+    The OpenGL context comes into being with the first image and belongs to the thread that takes
+    it: all later images must be taken, and the camera closed, in the same thread.
+
+    Args:
+        model: MuJoCo model; its visual quality is lowered in place.
+        size: height and width of the image in pixels.
+        camera: index of a camera of the model.
+    """
+
+    def __init__(self, model: mujoco.MjModel, *, size: int, camera: int) -> None:
+        for name, value in QUALITY.items():
+            setattr(model.vis.quality, name, value)
+        model.vis.global_.offheight = model.vis.global_.offwidth = size
+        self._model = model
+        self._rect = mujoco.MjrRect(0, 0, size, size)
+        self._option = mujoco.MjvOption()
+        self._view = mujoco.MjvCamera()
+        self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._view.fixedcamid = camera
+        self._scene = mujoco.MjvScene(model, MAX_GEOMS)
+        for flag in FLAGS_OFF:
+            self._scene.flags[flag] = False
+        self._gl: mujoco.GLContext | None = None
+        self._context: mujoco.MjrContext | None = None
+
+    def image(self, data: mujoco.MjData) -> np.ndarray:
+        """A new image (H, W, 3) uint8 RGB of the state in ``data``."""
+        gl = self._gl or self._start()
+        gl.make_current()
+        mujoco.mjv_updateScene(
+            self._model,
+            data,
+            self._option,
+            None,
+            self._view,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
+        )
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        upside_down = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
+        mujoco.mjr_readPixels(upside_down, None, self._rect, self._context)
+        return np.ascontiguousarray(upside_down[::-1])
+
+    def close(self) -> None:
+        """Free the OpenGL context; the next image would make a new one."""
+        gl, context, self._gl, self._context = self._gl, self._context, None, None
+        if gl is not None and context is not None:
+            gl.make_current()
+            context.free()
+            gl.free()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_context"):
+            self.close()
+
+    def _start(self) -> mujoco.GLContext:
+        gl = mujoco.GLContext(self._rect.width, self._rect.height)
+        gl.make_current()
+        self._context = mujoco.MjrContext(self._model, FONT_SCALE)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._gl = gl
+        # MuJoCo ends its connection to EGL at exit, in a hook that the first context has just
+        # registered. Hooks run last in, first out: ours must be registered after it.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
+        _open.add(self)
+        return gl
+
+
+def _close_all() -> None:
+    for camera in list(_open):
+        camera.close()
