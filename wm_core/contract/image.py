@@ -1,13 +1,14 @@
 """Camera frame to network image: the one preprocessing that robot and trainer share.
 
 The uint8 array made here is what the policy sees *and* what is recorded, so that training and
-acting cannot differ.  Area resize only: at an integer ratio it equals the block mean, rounded
-half to even, bit for bit the same as OpenCV's INTER_AREA.
+acting cannot differ.  Area resize only, computed in whole numbers and rounded half to even: the
+same bits on every machine.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 
@@ -16,12 +17,37 @@ from wm_core.contract.spec import ImageSpec
 
 
 @lru_cache(maxsize=16)
-def _area_weights(source: int, target: int) -> np.ndarray:
-    """(target, source) float32: the share of each source pixel in each target pixel."""
-    edges = np.linspace(0.0, source, target + 1)
-    pixel = np.arange(source)
-    overlap = np.minimum(edges[1:, None], pixel + 1.0) - np.maximum(edges[:-1, None], pixel)
-    return (np.clip(overlap, 0.0, 1.0) * (target / source)).astype(np.float32)
+def _shares(source: int, target: int) -> np.ndarray:
+    """(q, p) float32 whole numbers: how much of each source pixel each target pixel covers.
+
+    The pattern repeats every p source and q target pixels, p : q being source : target in lowest
+    terms; each row sums to p.
+    """
+    common = gcd(source, target)
+    p, q = source // common, target // common
+    start, pixel = np.arange(q)[:, None] * p, np.arange(p) * q
+    overlap = np.minimum(start + p, pixel + q) - np.maximum(start, pixel)
+    shares: np.ndarray = np.clip(overlap, 0, None).astype(np.float32)
+    return shares
+
+
+def _area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width, C) uint8 mean over each target pixel's area of ``frame`` (H, W, C).
+
+    Sums are whole numbers that a float holds exactly, so that no order of summation and no
+    processor's instructions can change a pixel.
+    """
+    rows, cols, channels = frame.shape
+    tall, wide = _shares(rows, height), _shares(cols, width)
+    (_, down), (q, across) = tall.shape, wide.shape
+    strips = frame.reshape(-1, down, cols * channels).astype(np.float32)
+    summed = np.matmul(tall, strips).reshape(height, cols // across, across, channels)
+    exact = np.float32 if 255 * down * across < 2**24 else np.float64
+    total = np.zeros((height, cols // across, q, channels), exact)
+    for i, j in zip(*np.nonzero(wide), strict=True):
+        total[:, :, i] += summed[:, :, j] * exact(wide[i, j])
+    mean = total.reshape(height, width, channels).astype(np.float64) / (down * across)
+    return np.rint(mean).astype(np.uint8)
 
 
 def _center_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -58,16 +84,4 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
     if frame.shape == spec.shape:
         return np.array(frame, order="C")
     crop = _center_crop(frame, spec.height, spec.width)
-    rows, cols = crop.shape[:2]
-    if rows % spec.height == 0 and cols % spec.width == 0:
-        kh, kw = rows // spec.height, cols // spec.width
-        total = np.zeros(spec.shape, np.uint32)
-        for i in range(kh):
-            for j in range(kw):
-                total += crop[i::kh, j::kw]
-        mean = total.astype(np.float32) * np.float32(1.0 / (kh * kw))
-    else:
-        tall = np.tensordot(_area_weights(rows, spec.height), crop.astype(np.float32), axes=1)
-        wide = np.tensordot(_area_weights(cols, spec.width), tall, axes=([1], [1]))
-        mean = wide.transpose(1, 0, 2)
-    return np.ascontiguousarray(np.rint(mean).clip(0, 255).astype(np.uint8))
+    return _area_resize(crop, spec.height, spec.width)
