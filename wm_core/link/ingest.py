@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import re
 import shutil
 import sqlite3
 from dataclasses import dataclass
@@ -181,10 +180,12 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
 
 def _key_of(path: Path) -> ChunkKey | None:
     """The key that a file's place in the store stands for."""
-    session, robot = path.parent.name, path.parent.parent.name
-    if not re.fullmatch(r"\d{8,}", path.stem) or "." in robot:
+    if not path.stem.isdecimal():
         return None
-    return ChunkKey(robot, session, int(path.stem))
+    try:
+        return ChunkKey(path.parent.parent.name, path.parent.name, int(path.stem)).check()
+    except ChunkRefused:
+        return None
 
 
 def _free_bytes(root: Path) -> int:

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS chunks (
     UNIQUE (robot, session, seq));
 CREATE TABLE IF NOT EXISTS quarantine (
     robot TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, reason TEXT NOT NULL, received_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, bytes INTEGER NOT NULL,
+    reason TEXT NOT NULL, received_ns INTEGER NOT NULL,
     UNIQUE (robot, session, seq, sha256));
 """
 _COLUMNS = "arrival, robot, session, seq, sha256, bytes, steps, first_step, received_ns"
@@ -144,7 +145,7 @@ class Ledger:
         return rows[0] if rows else None
 
     def since(self, arrival: int, *, limit: int = -1) -> list[Row]:
-        """Rows that arrived after ``arrival`` (0: all), oldest first, at most ``limit`` of them."""
+        """Rows that arrived after ``arrival`` (0: all), oldest first; at most ``limit``."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE arrival > ? ORDER BY arrival LIMIT ?"
         return self._rows(query, (arrival, limit))
 

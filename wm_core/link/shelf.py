@@ -1,4 +1,4 @@
-"""The trainer's shelf of published policies; a folder per version, and one file that names the last.
+"""The trainer's shelf of published policies: a folder per version, a file that names the last.
 
 A version appears whole or not at all, and ``latest.json`` is replaced only after its folder is
 durable: whoever reads the shelf while the trainer is killed sees the version before.
@@ -7,21 +7,24 @@ durable: whoever reads the shelf while the trainer is killed sees the version be
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
 from wm_core.contract.card import Blob, Manifest
 from wm_core.contract.errors import StoreError
-from wm_core.link.files import sync_folder, write_durably
-
-ONNX_NAME = "policy.onnx"
-GOLDEN_NAME = "policy.golden.npz"
-MANIFEST_NAME = "policy.manifest.json"
-LATEST_NAME = "latest.json"
-CHANNEL_PATTERN = r"[a-z0-9_-]{1,64}"
+from wm_core.link.files import write_durably
+from wm_core.link.policy_files import (
+    CHANNEL_PATTERN,
+    GOLDEN_NAME,
+    LATEST_NAME,
+    MANIFEST_NAME,
+    ONNX_NAME,
+    prune_versions,
+    put_version,
+    version_folder,
+    versions_in,
+)
 
 
 class PolicyShelf:
@@ -104,48 +107,6 @@ class PolicyShelf:
                 if blob.sha256 == sha256:
                     return folder / blob.name
         return None
-
-
-def version_folder(home: Path, version: int) -> Path:
-    """The folder of ``version`` in a channel's folder ``home``."""
-    return home / f"{version:08d}"
-
-
-def versions_in(home: Path) -> list[int]:
-    """The versions that a channel's folder holds, oldest first."""
-    if not home.is_dir():
-        return []
-    return sorted(int(p.name) for p in home.iterdir() if re.fullmatch(r"\d{8,}", p.name))
-
-
-def put_version(home: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
-    """Place a version's ``files`` and its manifest in ``home`` at once and durably.
-
-    A folder of that version with other content, left by an earlier run, is replaced.
-    """
-    target = version_folder(home, manifest.version)
-    staged = home / f"{target.name}.tmp"
-    shutil.rmtree(staged, ignore_errors=True)
-    for name, data in files.items():
-        write_durably(staged / name, data)
-    write_durably(staged / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
-    if target.exists():
-        old = home / f"{target.name}.old.tmp"
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(target, old)
-        os.rename(staged, target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(staged, target)
-    sync_folder(home)
-    return target
-
-
-def prune_versions(home: Path, *, keep: int, never: int) -> None:
-    """Remove all but the newest ``keep`` versions; ``never`` is not removed."""
-    for version in versions_in(home)[:-keep]:
-        if version != never:
-            shutil.rmtree(version_folder(home, version), ignore_errors=True)
 
 
 def _blob(name: str, data: bytes) -> Blob:
