@@ -24,6 +24,9 @@ class WorldConfig(Frozen):
     classes: int = Field(16, gt=1)  #: K
     blocks: int = Field(8, gt=0)  #: blocks of the block-diagonal GRU
     units: int = Field(256, gt=0)  #: U, width of every MLP
+    prior_layers: int = Field(2, gt=0)
+    head_layers: int = Field(1, gt=0)  #: of the reward and cont heads
+    vector_layers: int = Field(3, gt=0)  #: of a vector's encoder and decoder
     unimix: float = Field(0.01, ge=0, lt=1)
     bins: int = Field(255, gt=2)  #: of the two-hot heads
     free_nats: float = Field(1.0, ge=0)
@@ -84,15 +87,19 @@ class ReplayConfig(Frozen):
 class TrainConfig(Frozen):
     """How long and how hard to train, and what is written while it does."""
 
-    steps: int = Field(500_000, gt=0)  #: agent steps to collect (or updates / ratio offline)
-    envs: int = Field(1, gt=0)
-    prefill: int = Field(1000, ge=0)  #: random agent steps before the first update
-    replay_ratio: float = Field(512.0, gt=0)  #: replayed agent steps per collected one
-    publish_every: int = Field(200, gt=0)  #: updates between published policies
+    steps: int = Field(500_000, gt=0)  #: agent steps to collect in sim
+    updates: int | None = Field(None, gt=0)  #: stop at so many; None: what data and ratio allow
+    envs: int = Field(1, gt=0)  #: environments that act side by side
+    prefill: int = Field(1000, ge=0)  #: agent steps before the first update, random ones in sim
+    replay_ratio: float = Field(512.0, gt=0)  #: replayed agent steps per collected one, at most
+    publish_every: int = Field(200, ge=50)  #: updates between published policies
     checkpoint_every_s: float = Field(120.0, gt=0)
+    checkpoint_latents_bytes: int = Field(256_000_000, ge=0)  #: a larger cache is left out
     keep_checkpoints: int = Field(2, gt=0)
+    keep_policies: int = Field(5, gt=0)
     log_every: int = Field(20, gt=0)  #: updates between metric lines
-    eval_every: int = Field(10_000, ge=0)  #: agent steps between evaluations; 0: never
+    video_every: int = Field(2000, ge=0)  #: updates between imagined films; 0: never
+    eval_every: int = Field(10_000, ge=0)  #: agent steps between evaluations in sim; 0: never
     eval_episodes: int = Field(5, gt=0)
 
 

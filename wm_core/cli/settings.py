@@ -1,0 +1,37 @@
+"""Command-line options from a settings class, and the preset that they start from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+from pydantic import BaseModel
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse(model: type[T], args: Sequence[str], *, verb: str, default: T | None = None) -> T:
+    """The settings in ``args``; a typo or a bad value ends the process with status 2.
+
+    Args:
+        model: the class of the settings; its docstring and comments are the help text.
+        args: the words behind the verb.
+        verb: named in the help and in errors.
+        default: where every option starts; without it, the defaults of ``model``.
+    """
+    name = f"wm {verb}"
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if default is None:
+        return tyro.cli(model, args=list(args), prog=name, config=config)
+    return tyro.cli(model, args=list(args), prog=name, default=default, config=config)
+
+
+def peek(args: Sequence[str], *names: str) -> dict[str, str]:
+    """The values of a few ``--name value`` options, read before the others are known."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        first.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?")
+    found, _ = first.parse_known_args(list(args))
+    return {k: v for k, v in vars(found).items() if v is not None}

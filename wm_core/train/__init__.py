@@ -1,0 +1,1 @@
+"""Collecting experience, learning from it, judging the result: the loop around an agent."""

@@ -1,0 +1,111 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+A checkpoint is one file of tensors and plain containers, read with ``weights_only=True``, so that
+a file from elsewhere cannot run code.  It is written beside its place, synced and renamed: after a
+kill there is the old one or the new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wm_core.config import Config
+from wm_core.contract.errors import StoreError, nearest
+from wm_core.contract.spec import Spec
+
+FORMAT = 1
+_NAME = re.compile(r"^(\d{9})\.pt$")
+
+
+def folder_of(run: Path) -> Path:
+    """Where the checkpoints of ``run`` lie."""
+    return run / "checkpoints"
+
+
+def listed(run: Path) -> list[Path]:
+    """The checkpoints of ``run``, oldest first."""
+    folder = folder_of(run)
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if _NAME.match(p.name))
+
+
+def save(run: Path, state: dict[str, Any], *, updates: int, keep: int) -> Path:
+    """Write ``state`` durably as the checkpoint of ``updates``; returns its path.
+
+    Args:
+        run: the run folder.
+        state: tensors, numbers, strings and containers of them.
+        updates: gradient updates so far; names the file.
+        keep: how many checkpoints remain, this one included.
+    """
+    folder = folder_of(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{updates:09d}.pt"
+    part = path.with_suffix(".pt.tmp")
+    with part.open("wb") as file:
+        torch.save({"format": FORMAT} | state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    for old in listed(run)[:-keep]:
+        old.unlink(missing_ok=True)
+    for part in folder.glob("*.tmp"):
+        part.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """The state in the checkpoint at ``path``, its tensors on ``device``.
+
+    Raises:
+        StoreError: for a file that is no checkpoint of this format.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StoreError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        got = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise StoreError(f"{path}: expected checkpoint format {FORMAT}, got {got}")
+    return state
+
+
+def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of ``run`` that can be read, and its state.
+
+    Raises:
+        StoreError: where there is none; the message says what lies there instead.
+    """
+    if not run.is_dir():
+        around = run.parent.iterdir() if run.parent.is_dir() else ()
+        raise StoreError(nearest(run.name, [p.name for p in around if p.is_dir()], what="run"))
+    refused = []
+    for path in reversed(listed(run)):
+        try:
+            return path, load(path, device=device)
+        except StoreError as error:
+            refused.append(str(error))
+    why = "; ".join(refused) or f"{folder_of(run)} holds none; was this folder made by wm train?"
+    raise StoreError(f"no checkpoint to go on from: {why}")
+
+
+def settings_in(state: dict[str, Any]) -> tuple[Config, Spec, str]:
+    """Configuration, spec and task that a checkpoint was made with."""
+    return (
+        Config.model_validate(state["config"]),
+        Spec.model_validate(state["spec"]),
+        str(state["task"]),
+    )

@@ -1,0 +1,120 @@
+"""Where a run writes its numbers: JSON lines for programs, TensorBoard for eyes.
+
+The learner hands over 0-dim tensors; they are averaged between two lines without leaving the
+device, so that logging does not stall it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+class MetricLog:
+    """``metrics.jsonl`` and ``tb/`` of a run folder.
+
+    Args:
+        run: the run folder; lines are appended to what is there.
+        resume_at: drop lines beyond this number of updates: they will be made again.
+    """
+
+    def __init__(self, run: Path, *, resume_at: int | None = None) -> None:
+        # Here, not above: importing TensorBoard takes half a second that `wm evaluate` can spare.
+        from torch.utils.tensorboard import SummaryWriter
+
+        run.mkdir(parents=True, exist_ok=True)
+        path = run / "metrics.jsonl"
+        if resume_at is not None and path.exists():
+            _drop_after(path, resume_at)
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(run / "tb"), purge_step=resume_at, flush_secs=20)
+        self._sums: dict[str, torch.Tensor | float] = {}
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def add(self, metrics: Mapping[str, torch.Tensor | float]) -> None:
+        """Take in the numbers (0-dim) of one update, to be averaged in the next line."""
+        for key, value in metrics.items():
+            number = value.detach() if isinstance(value, torch.Tensor) else value
+            seen = self._counts[key]
+            self._sums[key] = self._sums[key] + number if seen else number
+            self._counts[key] += 1
+
+    def means(self) -> dict[str, float]:
+        """The averages since the last ``write``; an update that was not finite shows here."""
+        return {k: float(v) / self._counts[k] for k, v in self._sums.items()}
+
+    def write(self, counters: Mapping[str, float], extra: Mapping[str, float] = {}) -> None:
+        """Append one line: ``counters``, the averages so far and ``extra``; forget the averages.
+
+        Args:
+            counters: must hold ``updates`` and ``agent_steps``.
+            extra: further numbers of this moment, such as returns.
+        """
+        numbers = self.means() | dict(extra)
+        self._sums.clear()
+        self._counts.clear()
+        line = {**counters, "time": round(time.time(), 3)} | {
+            k: v if math.isfinite(v) else None for k, v in numbers.items()
+        }
+        self._file.write(json.dumps(line) + "\n")
+        for key, value in numbers.items():
+            name = key if "/" in key else f"train/{key}"
+            self._board.add_scalar(name, value, int(counters["updates"]))
+
+    def video(self, name: str, frames: np.ndarray, *, updates: int, fps: float) -> None:
+        """Show a film in TensorBoard.
+
+        Args:
+            name: its tag.
+            frames: (N, H, W, 3) uint8.
+            updates: its place on the horizontal axis.
+            fps: frames per second.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width = frames.shape[1:3]
+        image = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps=fps)
+        )
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        self._board._get_file_writer().add_summary(summary, updates)
+
+    def close(self) -> None:
+        """Flush and close the files; harmless when repeated."""
+        self._file.close()
+        self._board.close()
+
+
+def _drop_after(path: Path, updates: int) -> None:
+    kept = []
+    for text in path.read_text().splitlines():
+        try:
+            line: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError:  # a line cut short by a kill
+            continue
+        if line.get("updates", 0) <= updates:
+            kept.append(text)
+    part = path.with_suffix(".jsonl.tmp")
+    part.write_text("".join(f"{line}\n" for line in kept))
+    part.replace(path)
+
+
+def gif(frames: np.ndarray, *, fps: float) -> bytes:
+    """An endless animated GIF of ``frames`` (N, H, W, 3) uint8."""
+    images = [Image.fromarray(f).quantize(128) for f in frames]
+    out = io.BytesIO()
+    pause_ms = max(20, round(1000 / fps))
+    images[0].save(
+        out, "GIF", save_all=True, append_images=images[1:], duration=pause_ms, loop=0
+    )
+    return out.getvalue()

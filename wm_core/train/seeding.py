@@ -1,0 +1,52 @@
+"""One seed, many independent streams of randomness, none of them global.
+
+Every part draws from its own generator, so that adding a draw in one place cannot change what
+another one does, and so that a checkpoint can hold each stream's exact position.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+#: Order matters: a stream's seed depends on its place here, so append only.
+STREAMS = ("init", "sampler", "learner", "actor", "env", "explore")
+
+
+class Streams:
+    """The generators of one run, each reached by its name.
+
+    Args:
+        seed: any non-negative integer; equal seeds give equal streams.
+        device: where the learner's and the actor's torch generators live.
+    """
+
+    def __init__(self, seed: int, device: str | torch.device = "cpu") -> None:
+        children = np.random.SeedSequence(seed).spawn(len(STREAMS))
+        words = {
+            name: int(child.generate_state(1, np.uint64)[0] >> np.uint64(1))
+            for name, child in zip(STREAMS, children, strict=True)
+        }
+        self.init = torch.Generator().manual_seed(words["init"])
+        self.sampler = np.random.default_rng(words["sampler"])
+        self.learner = torch.Generator(device).manual_seed(words["learner"])
+        self.actor = torch.Generator(device).manual_seed(words["actor"])
+        self.env = np.random.default_rng(words["env"])
+        self.explore = np.random.default_rng(words["explore"])
+
+    def state(self) -> dict[str, Any]:
+        """Where every stream stands, in plain containers and tensors."""
+        torch_streams = {"learner": self.learner, "actor": self.actor}
+        numpy_streams = {"sampler": self.sampler, "env": self.env, "explore": self.explore}
+        return {k: g.get_state() for k, g in torch_streams.items()} | {
+            k: dict(g.bit_generator.state) for k, g in numpy_streams.items()
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on exactly where ``state()`` was taken."""
+        self.learner.set_state(state["learner"].cpu())
+        self.actor.set_state(state["actor"].cpu())
+        for name in ("sampler", "env", "explore"):
+            getattr(self, name).bit_generator.state = state[name]
