@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from wm_core.contract.errors import ChunkRefused, SpecMismatch
+from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, SpecMismatch
 from wm_core.contract.spec import Frozen, Spec
 from wm_core.contract.step import Step
 from wm_core.link import cdr
@@ -44,10 +44,6 @@ _FIELDS = (
     "policy_version",
 )
 _OVERHEAD_BYTES = 1024  #: per message, a generous bound of its headers and names
-
-
-class OtherVersion(ChunkRefused):
-    """A chunk of a version that this code does not read."""
 
 
 class ChunkKey(NamedTuple):
@@ -128,14 +124,16 @@ class ChunkMeta(Frozen):
         """The meta in ``text`` (JSON).
 
         Raises:
-            OtherVersion: where it states another version than 1.
+            ChunkVersionRefused: where it states another version than 1.
             ChunkRefused: where it does not fit.
         """
         try:
             fields = json.loads(text)
             version = fields.get("version") if isinstance(fields, dict) else None
             if version != CHUNK_VERSION:
-                raise OtherVersion(f"expected a chunk of version {CHUNK_VERSION}, got {version!r}")
+                raise ChunkVersionRefused(
+                    f"expected a chunk of version {CHUNK_VERSION}, got {version!r}"
+                )
             return cls.model_validate_json(text)
         except (ValueError, RecursionError) as error:  # pydantic's error is a ValueError
             raise ChunkRefused(f"chunk's meta does not fit: {error}") from error
