@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from uuid import uuid4
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: how an OSError says that the disk is full
 TMP_SUFFIX = ".tmp"  #: a file of this suffix was never finished
 
 
