@@ -1,0 +1,1 @@
+"""Recipes: one world model, one behavior, their optimiser."""

@@ -1,0 +1,1 @@
+"""Learns what to do, inside what the world model imagines."""

@@ -1,0 +1,1 @@
+"""Layers, distributions and optimisers that know nothing of reinforcement learning."""

@@ -1,0 +1,132 @@
+"""Linear layers, norms and MLPs whose weights are drawn from a generator that is passed in.
+
+Layers start as zeros; ``initialize`` fills a whole tree of them.  Nothing here touches torch's
+global random state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPS = 1e-4
+_TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at two standard deviations
+
+
+class Filled(nn.Module):
+    """A layer with one ``weight`` that ``initialize`` fills and a ``bias`` that starts at zero.
+
+    Args:
+        shape: of the weight.
+        fan_in: inputs that are summed into one output, over all layers that add up to it.
+        bias: its length; 0 for none.
+        scale: factor on the standard deviation; 0 makes the layer return its bias.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, fan_in: int, bias: int, scale: float) -> None:
+        super().__init__()
+        self.fan_in, self.scale = fan_in, scale
+        self.weight = nn.Parameter(torch.zeros(shape))
+        self.bias = nn.Parameter(torch.zeros(bias)) if bias else None
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Draw the weight from a truncated normal with variance ``scale``^2 / ``fan_in``."""
+        std = self.scale / math.sqrt(self.fan_in) / _TRUNCATED_STD
+        if std > 0:
+            nn.init.trunc_normal_(
+                self.weight, 0.0, std, -2 * std, 2 * std, generator=generator
+            )
+
+
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill every layer in ``module``, in order; equal generators give equal weights."""
+    for layer in module.modules():
+        if isinstance(layer, Filled):
+            layer.fill(generator)
+
+
+class Linear(Filled):
+    """(..., I) to (..., O): an affine map.
+
+    ``fan_in`` is given where the layer is one summand of a larger map that was split so that
+    parts of it can be computed outside a loop over time.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = True,
+        scale: float = 1.0,
+        fan_in: int | None = None,
+    ) -> None:
+        super().__init__(
+            (outputs, inputs), fan_in=fan_in or inputs, bias=outputs * bias, scale=scale
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class BlockLinear(Filled):
+    """(N, I) to (N, O) in G independent blocks: block g maps slice g of the input."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        blocks: int,
+        *,
+        bias: bool = True,
+        fan_in: int | None = None,
+    ) -> None:
+        if inputs % blocks or outputs % blocks:
+            raise ValueError(f"{inputs} -> {outputs} does not divide into {blocks} blocks")
+        super().__init__(
+            (blocks, inputs // blocks, outputs // blocks),
+            fan_in=fan_in or inputs // blocks,
+            bias=outputs * bias,
+            scale=1.0,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks, inputs, _ = self.weight.shape
+        # (G, N, I / G)
+        parts = x.reshape(-1, blocks, inputs).transpose(0, 1)
+        y = torch.bmm(parts, self.weight).transpose(0, 1).flatten(1)
+        return y if self.bias is None else y + self.bias
+
+
+class RMSNorm(nn.Module):
+    """(..., C) divided by its root mean square over C, times a learned scale; in float32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS) * self.weight
+
+
+class Dense(nn.Module):
+    """(..., I) to (..., U): linear, RMSNorm, SiLU."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.linear = Linear(inputs, units)
+        self.norm = RMSNorm(units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.norm(self.linear(x)))
+
+
+class MLP(nn.Sequential):
+    """(..., I) to (..., U): ``layers`` dense layers of ``units``."""
+
+    def __init__(self, inputs: int, units: int, layers: int) -> None:
+        super().__init__(*(Dense(inputs if i == 0 else units, units) for i in range(layers)))

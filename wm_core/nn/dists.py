@@ -1,0 +1,160 @@
+"""Distributions as functions of uniforms: the same code samples in training and in ONNX.
+
+Every draw takes its randomness as an argument, so that acting can be exported with the noise as
+an input of the graph, and so that one seed decides a whole update.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_TINY = 1e-7  # uniforms are kept this far from 0 and 1
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(1 + |x|), elementwise, of any shape (...)."""
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of ``symlog``, elementwise, of any shape (...)."""
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def unimix_log_probs(logits: Tensor, unimix: float) -> Tensor:
+    """(..., K) log-probabilities of a categorical mixed with a share ``unimix`` of uniform."""
+    probs = torch.softmax(logits.float(), -1)
+    return torch.log(probs * (1.0 - unimix) + unimix / logits.shape[-1])
+
+
+def race_weights(uniform: Tensor) -> Tensor:
+    """(..., K) weights w such that argmax(probs * w) is a draw from the categorical ``probs``.
+
+    w = 1 / -log(u): the exponential race, which is Gumbel-max after taking the exponential.
+    """
+    return torch.reciprocal(-torch.log(uniform.clamp(_TINY, 1.0 - _TINY)))
+
+
+def sample_onehot(probs: Tensor, weights: Tensor) -> Tensor:
+    """(..., K) one-hot draw from ``probs`` (..., K), decided by ``race_weights`` (..., K).
+
+    The gradient passes straight through to the probabilities.
+    """
+    choice = torch.argmax(probs * weights, -1, keepdim=True)
+    onehot = (choice == torch.arange(probs.shape[-1], device=probs.device)).to(probs.dtype)
+    return onehot + (probs - probs.detach()) if probs.requires_grad else onehot
+
+
+def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """(...) KL(p || q) in nats, summed over groups, of log-probabilities (..., S, K)."""
+    return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
+
+
+def categorical_entropy(log_p: Tensor) -> Tensor:
+    """(...) entropy in nats, summed over groups, of log-probabilities (..., S, K)."""
+    return -(log_p.exp() * log_p).sum((-2, -1))
+
+
+def normal_noise(uniform: Tensor) -> Tensor:
+    """(...) standard normal quantiles of uniforms (...); 0.5 gives exactly 0.
+
+    A polynomial, because opset 18 has no inverse error function; the relative error is below
+    1e-5 for uniforms between 1e-7 and 1 - 1e-7, to which the input is clamped.
+
+    Source: Giles 2012, "Approximating the erfinv function", GPU Computing Gems, table 10.2.
+    """
+    x = 2.0 * uniform.clamp(_TINY, 1.0 - _TINY) - 1.0
+    w = -torch.log((1.0 - x) * (1.0 + x))
+    inner, outer = w - 2.5, torch.sqrt(w.clamp_min(5.0)) - 3.0
+    near = _polynomial(
+        inner,
+        (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+         -0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
+    )  # fmt: skip
+    far = _polynomial(
+        outer,
+        (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
+         -0.0076224613, 0.00943887047, 1.00167406, 2.83297682),
+    )  # fmt: skip
+    return math.sqrt(2.0) * x * torch.where(w < 5.0, near, far)
+
+
+def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """(...) value at x (...) of the polynomial with these coefficients, highest power first."""
+    total = torch.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
+
+
+class Normal(NamedTuple):
+    """Independent normals over the last axis: ``mean`` and ``std`` are (..., A)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """(..., A) draw that standard normal ``noise`` (..., A) decides."""
+        return self.mean + self.std * noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) log-density of ``value`` (..., A), summed over A."""
+        z = (value - self.mean) / self.std
+        return (-0.5 * z.square() - self.std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """(...) entropy in nats, summed over A."""
+        return (self.std.log() + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+class TwoHot(nn.Module):
+    """Real numbers as categories over exponentially spaced bins.
+
+    Args:
+        bins: number of bins, odd so that one lies at zero.
+        limit: the outermost bin is symexp(limit).
+
+    Source: DreamerV3, arXiv:2301.04104, "symexp two-hot".
+    """
+
+    def __init__(self, bins: int, limit: float = 20.0) -> None:
+        super().__init__()
+        if bins % 2 == 0:
+            raise ValueError(f"two-hot wants an odd number of bins, got {bins}")
+        half = symexp(torch.linspace(0.0, limit, bins // 2 + 1, dtype=torch.float64))
+        centers = torch.cat([-half[1:].flip(0), half]).float()
+        self.centers: Tensor
+        self.register_buffer("centers", centers, persistent=False)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """(...) expected value of ``logits`` (..., bins); exactly 0 where they are all equal.
+
+        The two halves are subtracted bin by bin before they are summed, because the outer bins
+        are so large that any other order leaves rounding errors behind.
+        """
+        probs = torch.softmax(logits.float(), -1)
+        half = self.centers.shape[0] // 2
+        upper = probs[..., half + 1 :] - probs[..., :half].flip(-1)
+        return (upper * self.centers[half + 1 :]).sum(-1)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(...) cross entropy in nats of ``logits`` (..., bins) to ``target`` (...)."""
+        target = target.detach().float()
+        centers = self.centers
+        above = torch.searchsorted(centers, target, right=True).clamp(1, len(centers) - 1)
+        low, high = centers[above - 1], centers[above]
+        share = ((target - low) / (high - low)).clamp(0.0, 1.0)
+        log_probs = torch.log_softmax(logits.float(), -1)
+        at = torch.stack([above - 1, above], -1)
+        near = log_probs.gather(-1, at)
+        return -(near[..., 0] * (1.0 - share) + near[..., 1] * share)
+
+
+def bernoulli_loss(logit: Tensor, target: Tensor) -> Tensor:
+    """(...) cross entropy in nats of ``logit`` (...) to the probability ``target`` (...)."""
+    return F.binary_cross_entropy_with_logits(logit.float(), target, reduction="none")

@@ -1,0 +1,1 @@
+"""Learns what happens: encoder, dynamics, decoder, heads, and the losses that tie them."""

@@ -1,0 +1,74 @@
+"""The latent state of a world model, and the batch of experience it is learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """What a world model knows at one time, or at many: any leading axes (...).
+
+    ``log_probs`` are those of the distribution that ``stoch`` was drawn from; an initial latent
+    has none.
+    """
+
+    deter: Tensor  #: (..., D)
+    stoch: Tensor  #: (..., S, K) one-hot, or (..., Z)
+    log_probs: Tensor | None = None  #: (..., S, K)
+
+    @property
+    def feat(self) -> Tensor:
+        """(..., F) input of every head: deter, then stoch made flat."""
+        return torch.cat([self.deter, self.stoch.flatten(self.deter.ndim - 1)], -1)
+
+    def detach(self) -> Latent:
+        """The same values without their history."""
+        log_probs = None if self.log_probs is None else self.log_probs.detach()
+        return Latent(self.deter.detach(), self.stoch.detach(), log_probs)
+
+
+class Window(Protocol):
+    """What ``TorchBatch.of`` reads: the arrays that a replay sampler makes."""
+
+    obs: Mapping[str, np.ndarray]
+    prev_action: np.ndarray
+    reward: np.ndarray
+    is_first: np.ndarray
+    is_last: np.ndarray
+    is_terminal: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBatch:
+    """Windows of experience on the learner's device; images stay uint8 up to the encoder."""
+
+    obs: dict[str, Tensor]  #: images (B, T, H, W, C) uint8, vectors (B, T, n)
+    prev_action: Tensor  #: (B, T, A), the action that led here; zeros at is_first
+    reward: Tensor  #: (B, T), arrived with obs
+    is_first: Tensor  #: (B, T) bool
+    is_last: Tensor  #: (B, T) bool
+    is_terminal: Tensor  #: (B, T) bool
+
+    @classmethod
+    def of(cls, window: Window, device: torch.device | str = "cpu") -> TorchBatch:
+        """The arrays of ``window`` on ``device``; on the CPU they share memory with it."""
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+        arrays: dict[str, Any] = {
+            f.name: tensor(getattr(window, f.name)) for f in fields(cls) if f.name != "obs"
+        }
+        return cls(obs={k: tensor(v) for k, v in window.obs.items()}, **arrays)
+
+    def first(self, n: int) -> TorchBatch:
+        """The first ``n`` steps of every window."""
+        rest = {f.name: getattr(self, f.name)[:, :n] for f in fields(self) if f.name != "obs"}
+        return replace(self, obs={k: v[:, :n] for k, v in self.obs.items()}, **rest)
