@@ -7,7 +7,6 @@ one exclusive transaction, so a file without a row is always the trace of a kill
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import shutil
@@ -18,13 +17,12 @@ from typing import Literal, NamedTuple
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
 from wm_core.link.chunk import ChunkKey, check_chunk, chunk_path
-from wm_core.link.files import TMP_SUFFIX, write_durably
+from wm_core.link.files import NO_ROOM, TMP_SUFFIX, write_durably
 from wm_core.link.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine.d"  # no robot's name can hold a dot
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_CHUNK_BYTES = 16 << 20
 MAX_QUARANTINE_BYTES = 1 << 30
 
