@@ -175,12 +175,16 @@ class PolicyRunner:
 
     def _output(self, out: dict[str, np.ndarray]) -> PolicyOutput:
         action, command = out["action"][0], out["command"][0]
-        if not (np.isfinite(action).all() and np.isfinite(command).all()):
-            raise PolicyFailed(f"policy answered with {action}: expected finite numbers")
+        carry = {pair.input: out[pair.output] for pair in self.card.carry}
+        if not all(np.isfinite(value).all() for value in (action, command, *carry.values())):
+            raise PolicyFailed(
+                f"policy answered with {action}: expected finite numbers in action and carry; "
+                "was an observation finite?"
+            )
         return PolicyOutput(
             action=action,
             command=command,
-            carry={pair.input: out[pair.output] for pair in self.card.carry},
+            carry=carry,
             value=float(out["value"].reshape(())) if "value" in out else None,
             surprise=float(out["surprise"].reshape(())) if "surprise" in out else None,
         )

@@ -1,0 +1,177 @@
+"""One traced graph for every version of a policy: trace once, then only exchange the weights.
+
+Tracing takes seconds and is done once per architecture; a new version is the same graph with
+other initializers, which takes milliseconds.  That is sound only while every initializer that
+depends on training carries its parameter's name, so tracing refuses a graph in which one is
+missing (folded into a constant, merged or renamed).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from wm_core.contract.card import CARD_KEY, TensorInfo
+
+OPSET = 18
+IR_VERSION = 8  #: what onnxruntime 1.15 and its successors read; torch writes a newer one
+
+_DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "bool": torch.bool}
+
+
+class Template:
+    """A traced graph that takes new weights.
+
+    Args:
+        model: checked, stripped, with every parameter as an initializer of the same name.
+        parameters: the names of those initializers; every other one is a constant.
+    """
+
+    def __init__(self, model: onnx.ModelProto, parameters: Sequence[str]) -> None:
+        self._model = model
+        by_name = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._slots = {name: by_name[name] for name in parameters}
+        self._constants = {n: t.raw_data for n, t in by_name.items() if n not in self._slots}
+
+    def substitute(self, weights: Mapping[str, np.ndarray]) -> str:
+        """Exchange the weights and return their hash, as ``weights_sha256`` defines it.
+
+        Args:
+            weights: every parameter by name, float32, in its traced shape.
+        """
+        if weights.keys() != self._slots.keys():
+            odd = sorted(weights.keys() ^ self._slots.keys())
+            raise ValueError(f"weights differ from the traced graph's in {odd}")
+        for name, slot in self._slots.items():
+            value = weights[name]
+            if value.shape != tuple(slot.dims) or value.dtype != np.float32:
+                raise ValueError(
+                    f"{name}: traced as {tuple(slot.dims)} float32, got {value.shape} {value.dtype}"
+                )
+            slot.raw_data = value.astype("<f4", copy=False).tobytes()
+        content = self._constants | {n: t.raw_data for n, t in self._slots.items()}
+        return weights_sha256(content)
+
+    def serialize(self, card: str) -> bytes:
+        """The ONNX file with the present weights and ``card`` (JSON) in its metadata."""
+        del self._model.metadata_props[:]
+        self._model.metadata_props.add(key=CARD_KEY, value=card)
+        data: bytes = self._model.SerializeToString(deterministic=True)
+        return data
+
+
+def weights_sha256(content: Mapping[str, bytes]) -> str:
+    """Hash over the names and bytes of a graph's initializers, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(name.encode() + b"\0" + len(content[name]).to_bytes(8, "little"))
+        digest.update(content[name])
+    return digest.hexdigest()
+
+
+def read_weights_sha256(model: bytes) -> str:
+    """The same hash, read from an ONNX file: what its card must say."""
+    proto = onnx.load_model_from_string(model)
+    return weights_sha256({t.name: t.raw_data for t in proto.graph.initializer})
+
+
+def trace(
+    module: nn.Module, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> Template:
+    """Export ``module`` to a graph whose weights can be exchanged.
+
+    Args:
+        module: takes one tensor per entry of ``inputs`` and returns one per entry of ``outputs``,
+            in order; in evaluation mode, on the CPU, without learned state outside parameters.
+        inputs: name, dtype and shape of each input, batch axis of 1 included.
+        outputs: the same of each output.
+    """
+    arguments = tuple(_example(info) for info in inputs)
+    module = _with_plain_numbers(module)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[info.name for info in inputs],
+            output_names=[info.name for info in outputs],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = _strip(program.model_proto)
+    onnx.checker.check_model(model, full_check=True)
+    parameters = [name for name, _ in module.named_parameters()]
+    _check_complete(model, dict(module.named_parameters()))
+    return Template(model, parameters)
+
+
+def _with_plain_numbers(module: nn.Module) -> nn.Module:
+    """A copy with random weights: a bias of zeros or a scale of ones would be optimised away."""
+    module = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(0.1, 0.2, generator=generator)
+    return module
+
+
+def _example(info: TensorInfo) -> Tensor:
+    if info.dtype == "bool":
+        return torch.zeros(info.shape, dtype=torch.bool)
+    return torch.full(info.shape, 0.5).to(_DTYPES[info.dtype])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from reporting the optional packages that it does not find."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` without what the tracer knows of its machine: paths, stack traces, names."""
+    model.ir_version = IR_VERSION
+    model.doc_string = ""
+    graph = model.graph
+    graph.name, graph.doc_string = "policy", ""
+    entries = [*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]
+    for entry in entries:
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    del graph.metadata_props[:], model.metadata_props[:]
+    for tensor in graph.initializer:  # one way to hold numbers, so that one hash fits
+        fixed = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name)
+        tensor.CopyFrom(fixed)
+    return model
+
+
+def _check_complete(model: onnx.ModelProto, parameters: Mapping[str, Tensor]) -> None:
+    """Raise unless every parameter is an initializer under its own name with its own values."""
+    by_name = {t.name: t for t in model.graph.initializer}
+    for name, parameter in parameters.items():
+        if name not in by_name:
+            raise RuntimeError(
+                f"parameter {name!r} is not in the traced graph: it is unused or was folded"
+            )
+        if not np.array_equal(onnx.numpy_helper.to_array(by_name[name]), parameter.detach()):
+            raise RuntimeError(f"parameter {name!r} was changed by tracing")
+    if model.functions or any(node.domain for node in model.graph.node):
+        raise RuntimeError("the traced graph has functions or operators of its own")
+    forbidden = {"Loop", "If", "Scan"} & {node.op_type for node in model.graph.node}
+    if forbidden:
+        raise RuntimeError(f"the traced graph has control flow: {sorted(forbidden)}")
