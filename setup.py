@@ -1,0 +1,95 @@
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "wm_ros"
+
+#: what runs beside rclpy on the robot: no torch, no server
+ROBOT = [
+    "numpy>=1.26",
+    "pydantic>=2.7",
+    "onnxruntime>=1.17",
+    "mcap>=1.2",
+    "zstandard>=0.22",
+    "rosbags>=0.10.9",  # CDR by pure Python; its reader and writer of bags are not used
+]
+
+#: the trainer: learns, exports, serves.  `make` installs torch by its own variable, beforehand
+TRAIN = [
+    *ROBOT,
+    "torch>=2.9",
+    "onnx>=1.19",
+    "onnxscript>=0.6.2",
+    "tensorboard>=2.18",
+    "tyro>=1.0",
+    "rich>=13",
+    "pillow>=10",
+    "starlette>=1.0",
+    "uvicorn>=0.34",
+]
+
+#: pixel tasks
+SIM = ["mujoco>=3.17,<4", "dm_control>=1.0.50", "gymnasium>=1.1", "PyOpenGL>=3.1.7"]
+
+#: real ROS 2 from wheels, for machines without a ROS installation; x86_64 only
+ROS = [
+    f"{requirement}; platform_machine == 'x86_64' and sys_platform == 'linux'"
+    for requirement in (
+        "ros-jazzy-rclpy[fastrtps]==7.1.6",
+        "ros-jazzy-sensor-msgs==5.3.6",
+        "ros-jazzy-std-msgs==5.3.6",
+        "ros-jazzy-geometry-msgs==5.3.6",
+        "ros-jazzy-diagnostic-msgs==5.3.6",
+        "ros-jazzy-std-srvs==5.3.6",
+        "ros-jazzy-lifecycle-msgs==2.0.3",
+    )
+]
+
+DEV = [
+    "pytest>=7.4",
+    "hypothesis>=6.100",
+    "httpx>=0.27",
+    "ruff>=0.9",
+    "mypy>=1.13",
+    "import-linter>=2.3",
+    "setuptools>=64",
+    "colcon-core",
+    "colcon-ros",
+    "colcon-common-extensions",
+]
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="World models for robots: learn from a robot's camera, act on the robot",
+    license="Apache-2.0",
+    maintainer="wm_ros maintainers",
+    maintainer_email="maintainers@example.org",
+    python_requires=">=3.10",
+    packages=find_packages(include=["wm_ros*", "wm_core*", "sim*"]),
+    include_package_data=False,
+    package_data={"": ["py.typed", "*.xml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"{NAME}/resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", sorted(glob("launch/*_launch.*"))),
+        (f"share/{NAME}/config", sorted(glob("launch/*.yaml") + glob("launch/*.xml"))),
+    ],
+    install_requires=["numpy>=1.26", "pydantic>=2.7"],
+    extras_require={"robot": ROBOT, "train": TRAIN, "sim": SIM, "ros": ROS, "dev": DEV},
+    entry_points={
+        "console_scripts": [
+            "wm = wm_core.cli.main:main",
+            "policy_node = wm_ros.policy_node:main",
+            "sim_node = wm_ros.sim_node:main",
+        ]
+    },
+    # In place of ROS's stock setup.cfg, which breaks editable installs: executables go where
+    # `ros2 run` and launch look for them, and start with the Python of the active environment.
+    options={
+        "develop": {"script_dir": f"$base/lib/{NAME}"},
+        "install": {"install_scripts": f"$base/lib/{NAME}"},
+        "build_scripts": {"executable": "/usr/bin/env python3"},
+    },
+    zip_safe=False,
+)
