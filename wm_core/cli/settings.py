@@ -22,10 +22,9 @@ def parse(model: type[T], args: Sequence[str], *, verb: str, default: T | None =
         default: where every option starts; without it, the defaults of ``model``.
     """
     name = f"wm {verb}"
-    config = (tyro.conf.FlagCreatePairsOff,)
     if default is None:
-        return tyro.cli(model, args=list(args), prog=name, config=config)
-    return tyro.cli(model, args=list(args), prog=name, default=default, config=config)
+        return tyro.cli(model, args=list(args), prog=name)
+    return tyro.cli(model, args=list(args), prog=name, default=default)
 
 
 def peek(args: Sequence[str], *names: str) -> dict[str, str]:

@@ -10,17 +10,22 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from wm_core.agents.dreamer import Dreamer
+from wm_core.agents.registry import make_agent
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, nearest
 from wm_core.contract.spec import Spec
 
 FORMAT = 1
 _NAME = re.compile(r"^(\d{9})\.pt$")
+_ARRAY = "__array__"
 
 
 def folder_of(run: Path) -> Path:
@@ -102,6 +107,43 @@ def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict
     raise StoreError(f"no checkpoint to go on from: {why}")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """An agent as a run left it."""
+
+    agent: Dreamer
+    config: Config
+    spec: Spec
+    task: str
+    updates: int
+    agent_steps: int
+    path: Path  #: of its checkpoint
+
+
+def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
+    """The agent in the newest readable checkpoint of ``run``, on ``device``.
+
+    Raises:
+        StoreError: where there is none, or its weights do not fit its settings.
+    """
+    path, state = newest(run)
+    config, spec, task = settings_in(state)
+    agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        agent.load_state_dict(state["learner"]["agent"])
+    except (RuntimeError, KeyError) as error:
+        raise StoreError(f"{path}: its weights do not fit its settings: {error}") from error
+    return Trained(
+        agent=agent,
+        config=config,
+        spec=spec,
+        task=task,
+        updates=int(state["learner"]["updates"]),
+        agent_steps=int(state["agent_steps"]),
+        path=path,
+    )
+
+
 def settings_in(state: dict[str, Any]) -> tuple[Config, Spec, str]:
     """Configuration, spec and task that a checkpoint was made with."""
     return (
@@ -109,3 +151,27 @@ def settings_in(state: dict[str, Any]) -> tuple[Config, Spec, str]:
         Spec.model_validate(state["spec"]),
         str(state["task"]),
     )
+
+
+def plain(value: Any) -> Any:
+    """``value`` with every array as a tensor (or a plain number), for ``save``."""
+    if isinstance(value, np.ndarray):
+        return {_ARRAY: torch.from_numpy(np.array(value))}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def restored(value: Any) -> Any:
+    """What ``plain`` was given, except that tuples come back as lists."""
+    if isinstance(value, dict):
+        if value.keys() == {_ARRAY}:
+            return value[_ARRAY].cpu().numpy()
+        return {k: restored(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [restored(v) for v in value]
+    return value

@@ -1,0 +1,71 @@
+"""``wm tasks``: what can be learnt here, and what a task sees and does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wm_core.cli.settings import parse
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import Frozen, Spec
+from wm_core.train.tasks import make_env, spec_of, task_names
+
+
+class TasksSettings(Frozen):
+    """List the tasks, or print what one of them sees and does.
+
+    `wm tasks NAME --json` prints a spec that `wm train --spec FILE` reads.
+    """
+
+    task: tyro.conf.Positional[str] = ""  #: a name from the list, or module:Id of your own
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON instead of a table
+
+
+def main(argv: Sequence[str]) -> int:
+    """List or describe; returns the exit status."""
+    settings = parse(TasksSettings, argv, verb="tasks")
+    if not settings.task:
+        return _list(as_json=settings.json_)
+    env = make_env(settings.task)
+    try:
+        spec = spec_of(env)
+    finally:
+        env.close()
+    if settings.json_:
+        sys.stdout.write(spec.model_dump_json(indent=2) + "\n")
+    else:
+        Console().print(_table(settings.task, spec))
+    return 0
+
+
+def _list(*, as_json: bool) -> int:
+    names = task_names()
+    if not names:
+        raise SettingsError("no tasks here: install the sim extra, pip install 'wm_ros[sim]'")
+    if as_json:
+        sys.stdout.write(json.dumps(names) + "\n")
+    else:
+        sys.stdout.write("\n".join(names) + "\n")
+        sys.stderr.write("\nyour own Gymnasium task: --task your_module:YourTask-v0\n")
+    return 0
+
+
+def _table(task: str, spec: Spec) -> Table:
+    table = Table("what", "name", "shape", "range", title=task, title_justify="left")
+    for key, image in spec.images.items():
+        table.add_row("camera", key, f"{image.shape}", "0 .. 255")
+    for key, vector in spec.vectors.items():
+        table.add_row("vector", key, f"({vector.size},)", ", ".join(vector.names))
+    action = spec.action
+    for i, (low, high) in enumerate(zip(action.low, action.high, strict=True)):
+        name = action.names[i] if i < len(action.names) else str(i)
+        unit = action.units[i] if i < len(action.units) else ""
+        table.add_row("action", name, "", f"{low:g} .. {high:g} {unit}")
+    table.add_row("period", "", "", f"{spec.period_s:g} s")
+    return table

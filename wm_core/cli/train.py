@@ -1,0 +1,73 @@
+"""``wm train``: in sim, beside robots, or on a finished store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import tyro
+
+from wm_core import presets
+from wm_core.cli.progress import ProgressView
+from wm_core.cli.runs import TrainSettings, load_settings, make_trainer
+from wm_core.cli.settings import parse, peek
+from wm_core.train import checkpoint
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train until the goal or a signal; returns the exit status."""
+    settings = parse(TrainSettings, argv, verb="train", default=_start(argv))
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if settings.nice:
+        os.nice(settings.nice)
+    stop = threading.Event()
+    with _stopping(stop), ProgressView(quiet=settings.quiet) as view:
+        if settings.resume and not checkpoint.listed(settings.run):
+            view.say(f"no checkpoint in {settings.run} yet: beginning a new run")
+        trainer = make_trainer(settings, stop, on_status=view.show)
+        end = trainer.train()
+    last = checkpoint.listed(settings.run)[-1]
+    how = "stopped" if stop.is_set() else "done"
+    if not settings.quiet:
+        sys.stderr.write(
+            f"{how} at update {end.updates} and step {end.agent_steps}; checkpoint {last}\n"
+            f"go on:    wm train --run {settings.run} --resume\n"
+            f"look:     wm show --run {settings.run}\n"
+            f"measure:  wm evaluate --run {settings.run} --episodes 10\n"
+        )
+    return 0
+
+
+def _start(argv: Sequence[str]) -> TrainSettings:
+    """Where the options start: at the settings of the run to resume, or at the preset."""
+    first = peek(argv, "preset", "size", "run")
+    run = Path(first["run"]) if "run" in first else None
+    if "--resume" in argv and run is not None and (checkpoint.listed(run) or not run.is_dir()):
+        return load_settings(run)
+    config = presets.make(first.get("preset", "dreamer_v3"), first.get("size", "micro"))
+    return TrainSettings.model_construct(**dict(config), run=run or tyro.MISSING)
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set ``stop``; a second one ends the process at once."""
+
+    def on_signal(number: int, _: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        sys.stderr.write("\nstopping after this update; once more ends it at once\n")
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

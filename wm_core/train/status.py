@@ -1,0 +1,50 @@
+"""How far a run is, for the screen, for ``status.json`` and for whoever supervises a learner."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+NAME = "status.json"
+RATE_WINDOW_S = 20.0  #: over which rates are taken
+
+
+@dataclass(frozen=True)
+class Status:
+    """One look at a run; ``status.json`` holds exactly these fields."""
+
+    phase: str  #: waiting (for data), training, done
+    updates: int
+    updates_goal: int | None  #: None where nothing says when to stop
+    updates_per_s: float
+    agent_steps: int  #: durable in the store
+    agent_steps_goal: int | None
+    agent_steps_per_s: float
+    published_version: int  #: -1 before the first
+    episodes: int
+    last_return: float | None
+    time: float  #: seconds since the epoch
+    metrics: dict[str, float] = field(default_factory=dict)  #: of the last line in the log
+
+    def write(self, run: Path) -> None:
+        """Replace ``run``'s status file at once: a reader sees the old one or this one."""
+        part = run / f"{NAME}.tmp"
+        part.write_text(json.dumps(asdict(self)))
+        part.replace(run / NAME)
+
+
+class Rate:
+    """Events per second over the last ``RATE_WINDOW_S``."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def at(self, now_s: float, count: int) -> float:
+        """The rate, given the ``count`` so far at ``now_s``."""
+        self._marks.append((now_s, count))
+        while len(self._marks) > 2 and now_s - self._marks[1][0] > RATE_WINDOW_S:
+            self._marks.popleft()
+        first_s, first = self._marks[0]
+        return (count - first) / (now_s - first_s) if now_s > first_s else 0.0
