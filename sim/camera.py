@@ -18,10 +18,24 @@ import numpy as np
 QUALITY = {"offsamples": 0, "shadowsize": 0, "numslices": 12, "numstacks": 6, "numquads": 1}
 #: what is not drawn; the skybox stays, since without it the background is black
 FLAGS_OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
+#: a floor is drawn as a grid of quads for the sake of its lighting, and a wide floor as very many
+MAX_QUADS_PER_SIDE, MAX_QUADS = 400, 40_000
 MAX_GEOMS = 1000
 FONT_SCALE = 100  # MuJoCo wants one, no text is drawn
 
 _open: weakref.WeakSet[Camera] = weakref.WeakSet()
+
+
+def lower_quality(model: mujoco.MjModel, *, size: int) -> None:
+    """Set in ``model`` what makes images of ``size`` pixels cheap; the physics stays as it is."""
+    for name, value in QUALITY.items():
+        setattr(model.vis.quality, name, value)
+    model.vis.global_.offheight = model.vis.global_.offwidth = size
+    planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+    half_x, half_y, spacing = model.geom_size[planes].T  # in metres; spacing is that of the grid
+    longest, area = 2 * np.maximum(half_x, half_y), 4 * half_x * half_y
+    coarsest = np.maximum(longest / MAX_QUADS_PER_SIDE, np.sqrt(area / MAX_QUADS))
+    model.geom_size[planes, 2] = np.maximum(spacing, coarsest)
 
 
 class Camera:
@@ -37,9 +51,7 @@ class Camera:
     """
 
     def __init__(self, model: mujoco.MjModel, *, size: int, camera: int) -> None:
-        for name, value in QUALITY.items():
-            setattr(model.vis.quality, name, value)
-        model.vis.global_.offheight = model.vis.global_.offwidth = size
+        lower_quality(model, size=size)
         self._model = model
         self._rect = mujoco.MjrRect(0, 0, size, size)
         self._option = mujoco.MjvOption()

@@ -32,7 +32,7 @@ class PixelTask(gymnasium.Env[Obs, np.ndarray]):
         image_size: height and width of the image in pixels.
         proprio: whether observations have ``proprio`` too.
         render_mode: None or ``rgb_array``.
-        about: entries of ``metadata`` that name the parts of the action.
+        about: more entries of ``metadata``, such as the names of the action's parts.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
