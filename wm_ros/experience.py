@@ -1,0 +1,215 @@
+"""Ticks to Steps: joins the reward's message to its image and cuts episodes; no ROS.
+
+Reward and flags arrive with the observation they belong to, so a Step is complete at its own tick,
+except that only the next tick can tell whether the record breaks off behind it.  The recorder
+therefore holds one step back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wm_core.contract.spec import Obs
+from wm_core.contract.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Reward and flags of one image, as they came in one message with the image's stamp."""
+
+    stamp_ns: int
+    reward: float
+    is_first: bool
+    is_last: bool
+    is_terminal: bool
+    answered: bool = True  #: False: the robot did not use the command that answered the last frame
+
+
+class Signals:
+    """Messages that wait for the tick that acts on their image, and the returns they add up to.
+
+    A message without a tick is counted, never shifted to another one.
+
+    Args:
+        keep: most messages that wait.
+    """
+
+    def __init__(self, keep: int = 64) -> None:
+        self._keep = keep
+        self._waiting: OrderedDict[int, Signal] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+        self.return_now = 0.0
+        self.returns: list[float] = []  #: of the episodes whose end was seen, the latest 100
+
+    def put(self, signal: Signal) -> None:
+        """Remember one message."""
+        self.counts["signals"] += 1
+        if signal.is_first:
+            self.return_now = 0.0
+        elif np.isfinite(signal.reward):
+            self.return_now += signal.reward
+        if signal.is_last:
+            self.returns = [*self.returns[-99:], self.return_now]
+            self.counts["episodes"] += 1
+        self._waiting[signal.stamp_ns] = signal
+        while len(self._waiting) > self._keep:
+            self._waiting.popitem(last=False)
+            self.counts["signals_without_tick"] += 1
+
+    def has(self, stamp_ns: int) -> bool:
+        """Whether the message of this stamp has come."""
+        return stamp_ns in self._waiting
+
+    def take(self, stamp_ns: int) -> Signal | None:
+        """The message of exactly this stamp; older ones are dropped and counted."""
+        found = self._waiting.pop(stamp_ns, None)
+        for old in [s for s in self._waiting if s < stamp_ns]:
+            del self._waiting[old]
+            self.counts["signals_without_tick"] += 1
+        return found
+
+
+def _is_valid(obs: Obs, action: np.ndarray, signal: Signal | None) -> bool:
+    """Whether nothing of a tick is NaN or infinite."""
+    numbers = [action, *(v for v in obs.values() if v.dtype != np.uint8)]
+    reward_ok = signal is None or bool(np.isfinite(signal.reward))
+    return reward_ok and all(bool(np.isfinite(v).all()) for v in numbers)
+
+
+class Recorder:
+    """Turns ticks into Steps and hands them to ``put``, one step behind.
+
+    Args:
+        put: takes a finished step and returns False where it dropped it (``Spool.put``); None
+            where nothing is recorded: episodes are then cut all the same, for the policy's sake.
+        period_ns: of one agent step; stamps further apart than one and a half are a gap.
+        reward_required: without a message of its stamp a step is not stored.
+    """
+
+    def __init__(
+        self, put: Callable[[Step], bool] | None, period_ns: int, *, reward_required: bool = True
+    ) -> None:
+        self._put = put
+        self._period_ns = period_ns
+        self._reward_required = reward_required
+        self._held: Step | None = None
+        self._last_stamp_ns: int | None = None
+        self._broken: str | None = "start"
+        self.stored = 0
+        self.skipped: Counter[str] = Counter()  #: ticks whose step was not stored, by reason
+        self.breaks: Counter[str] = Counter()  #: episodes that the record cut, by reason
+        self.invalid = 0
+
+    def begins(self, stamp_ns: int, signal: Signal | None) -> str | None:
+        """Why an episode has to begin with this frame, or None where it follows the last one.
+
+        The policy is told the same, so that it acts on what it is trained on.
+        """
+        if signal is not None and signal.is_first:
+            return "start"
+        if self._broken is not None or self._last_stamp_ns is None:
+            return self._broken or "start"
+        if not 0 < stamp_ns - self._last_stamp_ns <= self._period_ns * 3 // 2:
+            return "gap"
+        if signal is not None and not signal.answered:
+            return "unanswered"
+        return None
+
+    def add(
+        self,
+        obs: Obs,
+        action: np.ndarray,
+        signal: Signal | None,
+        *,
+        stamp_ns: int,
+        begins: str | None,
+        wish: np.ndarray | None = None,
+        policy_version: int = -1,
+        missed: bool = False,
+        is_intervention: bool = False,
+    ) -> None:
+        """Record one tick.
+
+        Args:
+            obs: images (H, W, C) uint8 and vectors (n,) as the policy saw them.
+            action: (A,) in [-1, 1], what was sent after every limit.
+            signal: reward and flags of this very image.
+            stamp_ns: the image's stamp.
+            begins: what ``begins`` said of it.
+            wish: (A,) what the policy asked for.
+            policy_version: -1 where no policy chose.
+            missed: the command left too late to lead to the next frame.
+            is_intervention: a person or a safety rule chose the action.
+        """
+        if signal is None and self._reward_required:
+            self.skip("no_reward")
+            return
+        valid = _is_valid(obs, action, signal)
+        if not self._emit(breaks=begins if valid else begins or "nan"):
+            begins = begins or "spool_full"  # its predecessor is lost, so nothing leads here
+        step = Step(
+            obs=obs,
+            action=np.asarray(action, np.float32),
+            reward=0.0 if signal is None or (valid and begins is not None) else signal.reward,
+            is_first=begins is not None or not valid,
+            is_last=not valid or (signal is not None and signal.is_last),
+            is_terminal=signal is not None and signal.is_terminal,
+            is_intervention=is_intervention,
+            is_valid=valid,
+            wish=wish,
+            policy_version=policy_version,
+            stamp_ns=stamp_ns,
+        )
+        self._held, self._last_stamp_ns, self._broken = step, stamp_ns, None
+        if step.is_last:
+            self.invalid += int(not valid)
+            self._emit(breaks=None)
+            self._broken = "start" if valid else "nan"
+        elif missed:
+            self._broken = "late_command"
+
+    def skip(self, reason: str) -> None:
+        """Count a tick whose step is not stored; the record breaks off behind the last one."""
+        self.skipped[reason] += 1
+        self.break_off(reason)
+
+    def break_off(self, reason: str) -> None:
+        """End the episode that is being recorded; the next step begins a new one."""
+        if self._broken is None:
+            self._broken = reason
+        self._emit(breaks=reason)
+
+    def close(self) -> None:
+        """Hand over the step that is held back, as the last of its episode."""
+        self.break_off("close")
+
+    def _emit(self, breaks: str | None) -> bool:
+        """Hand over the step that is held, as a last one where the record breaks; False: lost."""
+        step, self._held = self._held, None
+        if step is None:
+            return True
+        if breaks is not None and not step.is_last:
+            step = replace(step, is_last=True)
+            self.breaks[breaks] += 1
+        if self._put is None:
+            self.skipped["not_recording"] += 1
+            return True
+        if self._put(step):
+            self.stored += 1
+            return True
+        self.skipped["spool_full"] += 1
+        return False
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted, flat: each tick's step is ``stored``, ``held`` or ``skipped_*``."""
+        return {
+            "steps_recorded": self.stored,
+            "steps_held": int(self._held is not None),
+            "steps_invalid": self.invalid,
+            **{f"skipped_{k}": v for k, v in sorted(self.skipped.items())},
+            **{f"breaks_{k}": v for k, v in sorted(self.breaks.items())},
+        }

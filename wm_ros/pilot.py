@@ -1,0 +1,220 @@
+"""What one tick decides: joins policy, safety, exploration and record; no ROS.
+
+The node gathers what the sensors said, asks the pilot, publishes, and tells the pilot that the
+command has left.  The policy is told ``is_first`` exactly where the record begins an episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from wm_core.contract.errors import WmError
+from wm_core.contract.spec import Obs, Spec
+from wm_ros.experience import Recorder, Signal, Signals
+from wm_ros.policy_slot import PolicySlot
+from wm_ros.safety import Guard, limited, safe_command
+
+
+@dataclass(frozen=True, slots=True)
+class PilotSettings:
+    """How the pilot explores."""
+
+    exploration_noise: float = 0.0  #: deviation of normal noise, in [-1, 1] units
+    random_prefill: int = 0  #: agent steps of uniform random actions, less what the policy has seen
+    random_hold: int = 4  #: ticks that one random action is held
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Senses:
+    """What the sensors said until this tick; ages in seconds."""
+
+    obs: Obs | None  #: None while no frame fits the policy
+    stamp_ns: int = 0
+    fresh: bool = False  #: the frame came since the last tick
+    receive_age_s: float = float("inf")
+    stamp_age_s: float = 0.0
+    refused: str | None = None  #: why there is no observation, in one word
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one tick sends."""
+
+    command: np.ndarray | None  #: (A,) physical units; None: send nothing
+    stamp_ns: int
+    safe: str | None  #: the reason of the safe action; None where the policy acts
+    action: np.ndarray | None = None  #: (A,) in [-1, 1] after every limit
+    wish: np.ndarray | None = None  #: (A,) what the policy asked for
+    policy_version: int = -1  #: -1 where no policy chose
+    obs: Obs = field(default_factory=dict)
+    signal: Signal | None = None
+    begins: str | None = None
+
+
+class Pilot:
+    """Decides every tick.
+
+    Args:
+        slot: the running policy.
+        guard: what makes the robot stop.
+        signals: reward and flags that wait for their tick.
+        settings: exploration.
+        safe_action: what stopping means.
+    """
+
+    def __init__(
+        self,
+        slot: PolicySlot,
+        guard: Guard,
+        signals: Signals,
+        settings: PilotSettings,
+        safe_action: Literal["zero", "hold", "none"] = "zero",
+    ) -> None:
+        self._slot, self._guard, self._signals = slot, guard, signals
+        self._settings, self._safe_action = settings, safe_action
+        self._rng = np.random.default_rng(settings.seed)
+        self._recorder: Recorder | None = None
+        self._spec: Spec | None = None
+        self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what the actuators have
+        self._command: np.ndarray | None = None  # the same in physical units
+        self._random = np.zeros(0, np.float32)
+        self._hold = 0
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Where ticks are recorded; None before the first policy."""
+        return self._recorder
+
+    def begin(self, spec: Spec, recorder: Recorder) -> None:
+        """The first policy has said what it reads and writes: from now on ticks are recorded."""
+        self._spec, self._recorder = spec, recorder
+        self._sent = spec.action.from_physical(np.zeros(spec.action.size, np.float32))
+
+    def decide(self, senses: Senses) -> Decision:
+        """What to send now."""
+        if self._spec is None or self._recorder is None or self._slot.runner is None:
+            return self._safe("no_policy", senses)
+        if senses.obs is None:
+            return self._safe(senses.refused or "no_frame", senses)
+        reason = self._guard.check_frame(
+            fresh=senses.fresh,
+            receive_age_s=senses.receive_age_s,
+            stamp_age_s=senses.stamp_age_s,
+        )
+        if reason is None and not senses.fresh:
+            return Decision(self._command, senses.stamp_ns, None)  # a short gap: the command stays
+        signal = self._signals.take(senses.stamp_ns) if senses.fresh else None
+        if reason is None:
+            reason = self._guard.check_obs(senses.obs)
+        if reason is not None:
+            return self._safe(reason, senses, signal)
+        return self._act(senses, signal, self._spec, self._recorder)
+
+    def _act(
+        self, senses: Senses, signal: Signal | None, spec: Spec, recorder: Recorder
+    ) -> Decision:
+        assert senses.obs is not None
+        begins = recorder.begins(senses.stamp_ns, signal)
+        try:
+            out = self._slot.act(senses.obs, self._sent, begins is not None)
+        except WmError:
+            return self._safe(self._guard.trip("policy_failed"), senses, signal)
+        runner = self._slot.runner
+        assert runner is not None
+        version, wish = runner.card.version, out.action
+        if recorder.stored < self._settings.random_prefill - runner.card.agent_steps:
+            version, wanted = -1, self._random_action(spec.action.size)
+        elif self._settings.exploration_noise > 0:
+            noise = self._rng.standard_normal(spec.action.size).astype(np.float32)
+            wanted = wish + noise * np.float32(self._settings.exploration_noise)
+        else:
+            wanted = wish
+        action = limited(wanted, self._sent, spec.action)
+        if action is None:
+            return self._safe(self._guard.trip("nan_action"), senses, signal)
+        return Decision(
+            command=spec.action.to_physical(action),
+            stamp_ns=senses.stamp_ns,
+            safe=None,
+            action=action,
+            wish=wish,
+            policy_version=version,
+            obs=senses.obs,
+            signal=signal,
+            begins=begins,
+        )
+
+    def _random_action(self, size: int) -> np.ndarray:
+        """(A,) uniform in [-1, 1], the same for a few ticks."""
+        if self._hold == 0:
+            self._hold = self._settings.random_hold
+            self._random = self._rng.uniform(-1.0, 1.0, size).astype(np.float32)
+        self._hold -= 1
+        return self._random
+
+    def _safe(self, reason: str, senses: Senses, signal: Signal | None = None) -> Decision:
+        size = 0 if self._spec is None else self._spec.action.size
+        command = safe_command(self._safe_action, size, self._command)
+        return Decision(
+            command, senses.stamp_ns, reason, obs=senses.obs or {}, signal=signal
+        )
+
+    def sent(self, decision: Decision, *, missed: bool) -> None:
+        """The decision's command has left: record it, then let a new policy into place.
+
+        Args:
+            decision: what ``decide`` returned.
+            missed: it left later than one period after its schedule.
+        """
+        spec, recorder = self._spec, self._recorder
+        if spec is not None and recorder is not None:
+            if decision.command is not None and decision.command.size == spec.action.size:
+                self._command = decision.command
+                self._sent = (
+                    spec.action.from_physical(decision.command)
+                    if decision.action is None
+                    else decision.action
+                )
+            if decision.action is not None:
+                self._record(decision, decision.action, recorder, missed)
+            elif decision.safe == "nan_obs" and decision.obs:
+                recorder.add(
+                    decision.obs,
+                    self._sent,
+                    decision.signal,
+                    stamp_ns=decision.stamp_ns,
+                    begins=recorder.begins(decision.stamp_ns, decision.signal),
+                    is_intervention=True,
+                )
+            else:
+                recorder.skip(decision.safe or "repeated")
+        self._slot.between_ticks()
+
+    @staticmethod
+    def _record(
+        decision: Decision, action: np.ndarray, recorder: Recorder, missed: bool
+    ) -> None:
+        recorder.add(
+            decision.obs,
+            action,
+            decision.signal,
+            stamp_ns=decision.stamp_ns,
+            begins=decision.begins,
+            wish=decision.wish,
+            policy_version=decision.policy_version,
+            missed=missed,
+        )
+
+    def stop_command(self) -> np.ndarray | None:
+        """(A,) the safe command to send when the node stops; None: send nothing."""
+        size = 0 if self._spec is None else self._spec.action.size
+        return safe_command(self._safe_action, size, self._command)
+
+    def close(self) -> None:
+        """Hand over the step that is held back; may be called twice."""
+        if self._recorder is not None:
+            self._recorder.close()

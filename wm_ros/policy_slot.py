@@ -1,0 +1,299 @@
+"""Where the running policy lives: watch, verify and warm up aside, swap between two ticks; no ROS.
+
+A worker thread does everything slow.  The control thread only calls ``act`` and ``between_ticks``.
+The latent of the old policy means nothing to the new one, so the new one either re-infers its own
+from the last seconds of what the old one saw and did, or waits for an episode to begin.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from wm_core.contract.errors import WmError
+from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
+from wm_core.contract.spec import Obs
+
+SwapMode = Literal["reinfer", "border"]
+CATCH_UP_STEPS = 2  #: at most so many steps of history are left for the control thread
+COUNTED_UPDATES = 50  #: a swap counts when at least so many learner updates lie behind it
+
+
+class PolicySource(Protocol):
+    """Says which policy folder should be running."""
+
+    def latest(self) -> Path | None:
+        """The newest policy folder, or None while there is none."""
+        ...
+
+
+class FolderSource:
+    """The policies of one folder: itself, or the highest numbered of its version folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def latest(self) -> Path | None:
+        """The newest policy folder, or None while there is none."""
+        if (self.root / "policy.onnx").exists():
+            return self.root
+        if not self.root.is_dir():
+            return None
+        versions = [
+            p
+            for p in self.root.iterdir()
+            if p.name.isdigit() and (p / "policy.manifest.json").exists()
+        ]
+        return max(versions, key=lambda p: int(p.name), default=None)
+
+
+class Moment(NamedTuple):
+    """What a policy was shown at one tick."""
+
+    index: int
+    obs: Obs
+    prev_action: np.ndarray
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSettings:
+    """How policies are watched and swapped."""
+
+    swap_mode: SwapMode = "reinfer"
+    history_s: float = 2.0  #: what a new policy's latent is inferred from
+    poll_s: float = 0.25
+    mean: bool = False  #: take the mean action instead of drawing it
+    seed: int = 0
+    log: Path | None = None  #: one JSON line per swap
+
+
+@dataclass(slots=True)
+class _Candidate:
+    engine: PolicyEngine
+    upto: int = -1  # index of the last moment that its latent has seen
+    steps: int = 0
+
+
+class PolicySlot:
+    """Holds the running policy and replaces it by better ones.
+
+    Args:
+        source: which policy should be running.
+        settings: see ``SlotSettings``.
+        accept: raises ``WmError`` for a policy that this robot cannot run.
+        load: reads and verifies a policy folder.
+        on_event: is told in one sentence what was loaded, refused or swapped (any thread).
+    """
+
+    def __init__(
+        self,
+        source: PolicySource,
+        settings: SlotSettings,
+        *,
+        accept: Callable[[PolicyRunner], None] = lambda runner: None,
+        load: Callable[[Path], PolicyRunner] = PolicyRunner.load,
+        on_event: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._source, self._settings = source, settings
+        self._accept, self._load, self._on_event = accept, load, on_event
+        self._engine: PolicyEngine | None = None
+        self._ready: _Candidate | None = None
+        self._history: deque[Moment] = deque(maxlen=1)
+        self._index = 0
+        self._seen: tuple[Path, int] | None = None
+        self._counted_at = 0
+        self._counted_hashes: set[str] = set()
+        self._log_lines: deque[str] = deque(maxlen=1000)
+        self.loaded = self.refused = self.swaps = self.swaps_counted = 0
+        self.refusals: list[str] = []  #: the latest 20 reasons
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def runner(self) -> PolicyRunner | None:
+        """The policy that acts now; None before the first one."""
+        return None if self._engine is None else self._engine.runner
+
+    def start(self) -> None:
+        """Begin to watch in a thread of its own."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="policy-slot", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching and write what is left of the log; may be called twice."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10.0)
+            self._thread = None
+        self._write_log()
+
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool) -> PolicyOutput:
+        """The running policy's answer; swaps first where an episode begins and one waits for it.
+
+        Args:
+            obs: images (H, W, C) uint8 and vectors (n,) float32.
+            prev_action: (A,) in [-1, 1], what was really sent last.
+            is_first: no action of this episode led here.
+        """
+        if is_first and self._ready is not None:
+            self._swap(self._ready, "border" if self._engine is not None else "start")
+        if self._engine is None:
+            raise RuntimeError("act needs a policy: check runner first")
+        with self._lock:
+            self._history.append(Moment(self._index, obs, prev_action, is_first))
+        self._index += 1
+        return self._engine.act(obs, prev_action, is_first)
+
+    def between_ticks(self) -> None:
+        """Put a policy that is ready into place; called right after a command has left."""
+        ready = self._ready
+        if ready is None:
+            return
+        if self._engine is None:
+            self._swap(ready, "start")
+        elif self._settings.swap_mode == "reinfer":
+            try:
+                self._replay(ready, self._moments_after(ready.upto))
+            except WmError as error:
+                self._ready = None
+                self._refuse(f"policy version {ready.engine.runner.card.version}", error)
+                return
+            self._swap(ready, "reinfer")
+
+    def look(self) -> bool:
+        """Load what the source names, if it is new; whether it is running or waits to.
+
+        The worker calls this; calling it before ``start`` loads the first policy at once.
+        """
+        folder = self._source.latest()
+        if folder is None:
+            return False
+        key = (folder, _modified_ns(folder))
+        if key == self._seen:
+            return False
+        self._seen = key
+        try:
+            runner = self._load(folder)
+            self._accept(runner)
+            candidate = self._prepare(runner)
+        except WmError as error:
+            self._refuse(str(folder.name), error)
+            return False
+        self.loaded += 1
+        self._ready = candidate
+        return True
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted, flat."""
+        runner = self.runner
+        return {
+            "policy_version": -1 if runner is None else runner.card.version,
+            "policy_learner_updates": 0 if runner is None else runner.card.learner_updates,
+            "policies_loaded": self.loaded,
+            "policies_refused": self.refused,
+            "swaps": self.swaps_counted,
+            "swaps_all": self.swaps,
+        }
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._settings.poll_s):
+            try:
+                self.look()
+            except Exception as error:  # the running policy goes on, whatever a file does
+                self._refuse("a policy", error)
+            self._write_log()
+
+    def _prepare(self, runner: PolicyRunner) -> _Candidate:
+        """An engine that has run once and, in mode ``reinfer``, has seen nearly all of history."""
+        spec, settings = runner.spec, self._settings
+        engine = PolicyEngine(runner, seed=settings.seed + runner.card.version, mean=settings.mean)
+        engine.act(spec.zeros(), np.zeros(spec.action.size, np.float32), True)
+        engine.reset()
+        keep = max(2, round(settings.history_s / spec.period_s))
+        if self._history.maxlen != keep:
+            with self._lock:
+                self._history = deque(self._history, maxlen=keep)
+        candidate = _Candidate(engine)
+        if settings.swap_mode == "reinfer" and self._engine is not None:
+            while len(moments := self._moments_after(candidate.upto)) > CATCH_UP_STEPS:
+                self._replay(candidate, moments)
+        return candidate
+
+    def _moments_after(self, index: int) -> list[Moment]:
+        """History behind ``index``, from the last beginning of an episode on."""
+        with self._lock:
+            moments = [m for m in self._history if m.index > index]
+        firsts = [i for i, moment in enumerate(moments) if moment.is_first]
+        return moments[firsts[-1] :] if firsts else moments
+
+    def _replay(self, candidate: _Candidate, moments: list[Moment]) -> None:
+        for moment in moments:
+            # The oldest moment kept has no past: the new latent begins there as in an episode.
+            is_first = moment.is_first or candidate.upto < 0
+            candidate.engine.act(moment.obs, moment.prev_action, is_first)
+            candidate.upto, candidate.steps = moment.index, candidate.steps + 1
+
+    def _swap(self, candidate: _Candidate, mode: Literal["start", "reinfer", "border"]) -> None:
+        self._engine, self._ready = candidate.engine, None
+        card = candidate.engine.runner.card
+        counted = False
+        if mode == "start":
+            self._counted_at = card.learner_updates
+        else:
+            self.swaps += 1
+            counted = (
+                card.weights_sha256 not in self._counted_hashes
+                and card.learner_updates - self._counted_at >= COUNTED_UPDATES
+            )
+            if counted:
+                self.swaps_counted += 1
+                self._counted_at = card.learner_updates
+        self._counted_hashes.add(card.weights_sha256)
+        line = {
+            "time_s": round(time.time(), 3),
+            "version": card.version,
+            "weights_sha256": card.weights_sha256,
+            "learner_updates": card.learner_updates,
+            "agent_steps": card.agent_steps,
+            "mode": mode,
+            "reinferred_steps": candidate.steps,
+            "counted": counted,
+            "swaps": self.swaps_counted,
+            "tick": self._index,
+        }
+        self._log_lines.append(json.dumps(line))
+        self._on_event(f"policy version {card.version} runs (mode {mode})")
+
+    def _refuse(self, what: str, error: Exception) -> None:
+        self.refused += 1
+        reason = f"{what} refused: {error}"
+        self.refusals = [*self.refusals[-19:], reason]
+        self._on_event(reason)
+
+    def _write_log(self) -> None:
+        path = self._settings.log
+        if path is None or not self._log_lines:
+            return
+        lines = [self._log_lines.popleft() for _ in range(len(self._log_lines))]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def _modified_ns(folder: Path) -> int:
+    """When the manifest of a policy folder last changed; 0 where it has none."""
+    try:
+        return (folder / "policy.manifest.json").stat().st_mtime_ns
+    except OSError:
+        return 0

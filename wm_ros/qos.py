@@ -1,0 +1,46 @@
+"""Quality of service, chosen once for each kind of topic.
+
+Sensors: best effort, depth 1.  A queue of old frames is worse than a lost one: with 60 ms of
+inference at 30 Hz the frame used is 19 ms old at depth 1 and 316 ms at depth 10.
+"""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def camera(*, reliable: bool) -> QoSProfile:
+    """Only the newest frame counts; reliable where frames are large and few may be lost."""
+    policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=policy)
+
+
+def joints() -> QoSProfile:
+    """Measurements that are joined to a frame by stamp: a few may wait."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT
+    )
+
+
+def signals() -> QoSProfile:
+    """Reward and flags: none may be lost."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE
+    )
+
+
+def command() -> QoSProfile:
+    """The newest command arrives."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
+    )
+
+
+def latched() -> QoSProfile:
+    """Whoever comes late still gets the last message."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )

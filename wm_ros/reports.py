@@ -1,0 +1,60 @@
+"""Small JSON files that say how the robot is doing, written aside and replaced whole; no ROS."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+
+class ReportWriter:
+    """A thread that writes the newest of each report, so that a slow disk delays no tick.
+
+    Args:
+        folder: where the files go; made when it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.failed = 0
+        self._newest: dict[str, dict[str, object]] = {}
+        self._wake = threading.Condition()
+        self._closing = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._run, name="report-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, name: str, report: dict[str, object]) -> None:
+        """Have ``report`` written to the file ``name``; one that waits is replaced."""
+        with self._wake:
+            self._newest[name] = report
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Write what waits and end the thread; may be called twice."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._newest or self._closing)
+                work, self._newest = self._newest, {}
+                last = self._closing
+            for name, report in work.items():
+                try:
+                    _replace(self.folder / name, json.dumps(report))
+                except OSError:
+                    self.failed += 1  # a full disk must not end the robot
+            if last:
+                return
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put ``text`` at ``path`` so that a reader sees the old file or the new one."""
+    part = path.with_name(f".{path.name}.tmp")
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,206 @@
+"""A simulated task dressed as a robot: a camera, joint states, reward and flags; it obeys commands.
+
+The frame of period k is published, and at the start of period k + 1 the task advances by one agent
+step under the command that answers that very frame (by its stamp), so that what is learnt from is
+one decision per frame.  Where no answer came in time the last command goes on, and the reward's
+message says so; where commands fall silent the robot stops.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import gymnasium
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock as ClockMsg
+from sensor_msgs.msg import Image, JointState
+
+from wm_core.contract.errors import SettingsError, SpecMismatch
+from wm_ros import convert, params, qos
+from wm_ros.experience import Signal
+from wm_ros.process import run
+
+_ARM_NOW_NS = 1_000
+_ALIVE_NS = 1_000_000_000  #: nobody is waited for who has been silent for so long
+_SIM_START_NS = 1_000_000_000
+
+
+def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasium.Env[Any, Any]:
+    """The task ``name`` of ``sim``, or a user's own ``module:Id``.
+
+    Args:
+        name: such as ``seek`` or ``my_tasks:Door-v0``.
+        image_size: height and width in pixels, told to tasks of ``sim``.
+        proprio: told to tasks of ``sim``.
+        kwargs: JSON object of further arguments.
+
+    Raises:
+        SettingsError: for an unknown task or one without image, continuous action or frame rate.
+    """
+    own = {} if ":" in name else {"image_size": image_size, "proprio": proprio}
+    try:
+        env = gymnasium.make(name if ":" in name else f"sim:{name}", **own, **json.loads(kwargs))
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+        raise SettingsError(f"task {name!r} cannot be made: {error}") from error
+    spaces = env.observation_space
+    if not isinstance(spaces, gymnasium.spaces.Dict) or "image" not in spaces.spaces:
+        raise SettingsError(f"task {name!r}: expected observations with 'image', got {spaces}")
+    if not isinstance(env.action_space, gymnasium.spaces.Box):
+        raise SettingsError(f"task {name!r}: expected a Box of actions, got {env.action_space}")
+    if not env.metadata.get("render_fps"):
+        raise SettingsError(f"task {name!r}: metadata['render_fps'] must say its agent steps/s")
+    return env
+
+
+class SimNode(Node):
+    """Publishes ``image_raw``, ``reward``, ``joint_states`` and ``/clock``; obeys a command.
+
+    Parameters: ``wm_ros.params.SIM``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sim", **kwargs)
+        p = self._params = params.declare(self, params.SIM)
+        self._env = make_task(p["task"], p["image_size"], p["proprio"], p["task_kwargs"])
+        space = self._env.action_space
+        self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
+        if p["command_type"] != "joint" and len(p["twist_fields"]) != self._low.size:
+            raise SettingsError(
+                f"twist_fields names {len(p['twist_fields'])} elements, task {p['task']!r} has "
+                f"{self._low.size}; set twist_fields or command_type"
+            )
+        self._stopped = np.clip(np.zeros(self._low.shape, np.float32), self._low, self._high)
+        self._period_ns = round(1e9 / float(self._env.metadata["render_fps"]))
+        self._wall_ns = max(1, round(self._period_ns / p["rate_factor"]))
+        follows = bool(self.get_parameter("use_sim_time").value)
+        self._simulated = p["rate_factor"] != 1.0 or p["publish_clock"] or follows
+        self._answer_wait_ns = int(p["answer_wait_s"] * 1e9)
+        if self._simulated and not self._answer_wait_ns:
+            self._answer_wait_ns = _ALIVE_NS
+        self._silence_ns = int(p["command_timeout_s"] * 1e9) or 2 * self._wall_ns
+        self._wall_clock = Clock(clock_type=ClockType.SYSTEM_TIME)
+        self._sim_ns = _SIM_START_NS
+        self._stamp_ns = 0
+        self._answer: np.ndarray | None = None  # (A,) to the frame that was published last
+        self._last: np.ndarray | None = None  # (A,) whatever came last
+        self._last_ns = -(10**18)
+        self._over = True
+        self._seed: int | None = p["seed"]
+        self.frames = self.unanswered = 0
+        self._open_topics()
+
+    def _open_topics(self) -> None:
+        self._image = self.create_publisher(Image, "image_raw", qos.camera(reliable=True))
+        self._reward = self.create_publisher(JointState, "reward", qos.signals())
+        self._joints = self.create_publisher(JointState, "joint_states", qos.signals())
+        self._clock_out = self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
+        kind = self._params["command_type"]
+        self.create_subscription(
+            convert.command_class(kind),
+            "joint_command" if kind == "joint" else "cmd_vel",
+            self._on_command,
+            qos.command(),
+        )
+        self._due_ns = time.monotonic_ns()
+        # Steady: this node makes the simulated time, so it cannot wait for it.
+        self._timer = self.create_timer(
+            3600.0, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def begin(self) -> None:
+        """Publish the first frame at once."""
+        self._due_ns = time.monotonic_ns()
+        self._arm(self._due_ns)
+
+    def finish(self) -> None:
+        """Free the simulator."""
+        self._timer.cancel()
+        self._env.close()
+
+    def _arm(self, at_ns: int) -> None:
+        self._timer.timer_period_ns = max(at_ns - time.monotonic_ns(), _ARM_NOW_NS)
+        self._timer.reset()
+
+    def _on_command(self, msg: Any) -> None:
+        """Remember a command; one that answers the present frame is what its period runs under."""
+        fields = self._params["twist_fields"]
+        try:
+            value, stamp_ns = convert.from_command(msg, self._low.size, fields=fields)
+        except SpecMismatch as error:
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+            return
+        self._last = self._stopped if value is None else value
+        self._last_ns = time.monotonic_ns()
+        if stamp_ns in (0, self._stamp_ns) and value is not None:
+            self._answer = value
+            if self._last_ns >= self._due_ns:
+                self._arm(self._last_ns)
+
+    def _on_timer(self) -> None:
+        now = time.monotonic_ns()
+        waits = self._answer is None and now - self._last_ns < _ALIVE_NS
+        if now < self._due_ns:
+            self._arm(self._due_ns)
+        elif waits and now < self._due_ns + self._answer_wait_ns:
+            self._arm(self._due_ns + self._answer_wait_ns)
+        else:
+            late = 0 if self._simulated else (now - self._due_ns) // self._wall_ns
+            self._due_ns = max(self._due_ns, now - self._wall_ns) if self._simulated else (
+                self._due_ns + late * self._wall_ns
+            )
+            self._due_ns += self._wall_ns
+            self._advance(now)
+            self._arm(self._due_ns)
+
+    def _advance(self, now_ns: int) -> None:
+        """One agent step under the right command, or a reset where the episode was over."""
+        stamp_ns = self._sim_ns if self._simulated else self._wall_clock.now().nanoseconds
+        self._sim_ns += self._period_ns
+        answered = self._answer is not None
+        self.unanswered += not answered
+        if self._over:
+            obs, _ = self._env.reset(seed=self._seed)
+            self._seed = None
+            signal = Signal(stamp_ns, 0.0, True, False, False, answered)
+            self._over = False
+        else:
+            obs, reward, terminated, truncated, _ = self._env.step(self._action(now_ns))
+            self._over = terminated or truncated
+            signal = Signal(stamp_ns, float(reward), False, self._over, terminated, answered)
+        self._answer, self._stamp_ns = None, stamp_ns
+        self._publish(obs, signal)
+
+    def _action(self, now_ns: int) -> np.ndarray:
+        """(A,) what the robot does in the coming period, in the task's units."""
+        if self._answer is not None:
+            return np.clip(self._answer, self._low, self._high)
+        if self._last is not None and now_ns - self._last_ns <= self._silence_ns:
+            return np.clip(self._last, self._low, self._high)
+        return self._stopped
+
+    def _publish(self, obs: dict[str, np.ndarray], signal: Signal) -> None:
+        """The frame comes last, so that its partners are on their way before it."""
+        if self._clock_out is not None:
+            self._clock_out.publish(ClockMsg(clock=convert.to_time(signal.stamp_ns)))
+        if "proprio" in obs:
+            names = self._env.metadata.get("proprio_names", ())
+            size = len(obs["proprio"])
+            names = names if len(names) == size else [f"proprio_{i}" for i in range(size)]
+            self._joints.publish(convert.from_vector(obs["proprio"], signal.stamp_ns, names))
+        self._reward.publish(convert.from_signal(signal))
+        frame_id = self._params["frame_id"]
+        self._image.publish(convert.to_image(obs["image"], signal.stamp_ns, frame_id))
+        self.frames += 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; the exit code."""
+    return run(SimNode, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,108 @@
+"""The robot's three threads to the outside: spool, uploader, policy client; no ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import Spec
+from wm_core.contract.step import Step
+from wm_core.link.policy_client import PolicyClient
+from wm_core.link.spool import Spool, SpoolSettings
+from wm_core.link.uploader import Uploader
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """Where experience goes and policies come from."""
+
+    robot: str
+    spool_dir: Path
+    cache_dir: Path  #: policies that came from the trainer
+    spool: SpoolSettings
+    trainer_url: str = ""  #: empty: experience stays in the spool, up to its bound
+    channel: str = "main"
+    token_file: str = ""
+    record: bool = True
+
+
+class Stream:
+    """Takes steps and says which policy is the newest; works without a trainer too.
+
+    Args:
+        settings: see ``StreamSettings``.
+    """
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self.settings = settings
+        self._spool: Spool | None = None
+        self._uploader: Uploader | None = None
+        self._client: PolicyClient | None = None
+        if settings.trainer_url:
+            token = _token(settings.token_file)
+            settings.spool_dir.mkdir(parents=True, exist_ok=True)
+            url = settings.trainer_url
+            self._uploader = Uploader(settings.spool_dir, url=url, token=token)
+            self._client = PolicyClient(
+                url, channel=settings.channel, cache=settings.cache_dir, token=token
+            )
+
+    @property
+    def session(self) -> str:
+        """The name of this recording; empty before it begins."""
+        return "" if self._spool is None else self._spool.session
+
+    @property
+    def records(self) -> bool:
+        """Whether steps are taken."""
+        return self._spool is not None
+
+    def latest(self) -> Path | None:
+        """The folder of the trainer's newest policy, from the cache; None while there is none."""
+        return None if self._client is None else self._client.latest()
+
+    def begin(self, task: str, spec: Spec) -> None:
+        """Begin a recording; a second call does nothing."""
+        if self._spool is None and self.settings.record:
+            self._spool = Spool(
+                self.settings.spool_dir,
+                robot=self.settings.robot,
+                task=task,
+                spec=spec,
+                settings=self.settings.spool,
+            )
+
+    def put(self, step: Step) -> bool:
+        """Take one step; False where it was dropped."""
+        return self._spool is not None and self._spool.put(step)
+
+    def counters(self) -> dict[str, int | float | str]:
+        """Everything counted by the three, with a prefix each."""
+        parts = (("spool", self._spool), ("uploader", self._uploader), ("policies", self._client))
+        return {
+            f"{prefix}_{key}": value
+            for prefix, part in parts
+            if part is not None
+            for key, value in part.counters().items()
+        }
+
+    def close(self) -> None:
+        """Seal what is open, try to have it acknowledged, end the threads; may be called twice."""
+        if self._spool is not None:
+            self._spool.close()
+        if self._uploader is not None:
+            self._uploader.drain(timeout_s=2.0)
+            self._uploader.close()
+        if self._client is not None:
+            self._client.close()
+
+
+def _token(path: str) -> str | None:
+    """The first line of a token file; None for an empty path."""
+    if not path:
+        return None
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError) as error:
+        raise SettingsError(f"token_file: expected a file with a token, got {path!r}") from error
