@@ -41,6 +41,7 @@ with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside 
   wm train --store runs/robot/store --follow --task seek --run runs/robot
 """
 
+EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"
 INTERRUPTED = 130  #: exit status after Ctrl-C, as shells have it
 REFUSED = 2  #: exit status after an error that the user can mend
 
@@ -64,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return REFUSED
     try:
         return int(importlib.import_module(VERBS[verb][0]).main(rest))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "wm_core":
+            raise  # not an extra: a mistake of ours
+        sys.stderr.write(f"wm {verb}: {error.name} is not installed; {EXTRA}\n")
+        return REFUSED
     except WmError as error:
         sys.stderr.write(f"wm {verb}: {error}\n")
         return REFUSED

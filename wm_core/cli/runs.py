@@ -1,6 +1,6 @@
 """A run folder from its settings: everything that `wm train` has to join.
 
-    settings.json  metrics.jsonl  status.json  tb/  checkpoints/  store/  policies/
+It holds settings.json, metrics.jsonl, status.json, tb/, checkpoints/, store/ and policies/.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def load_settings(run: Path) -> TrainSettings:
         SettingsError: where the folder does not exist (naming the nearest) or holds none.
     """
     if not run.is_dir():
-        around = [p.name for p in run.parent.iterdir() if p.is_dir()] if run.parent.is_dir() else []
+        around = (
+            [p.name for p in run.parent.iterdir() if p.is_dir()] if run.parent.is_dir() else []
+        )
         raise SettingsError(nearest(run.name, around, what=f"run in {run.parent}"))
     path = run / SETTINGS_NAME
     try:

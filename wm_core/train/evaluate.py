@@ -139,9 +139,12 @@ class ExpertActor:
         env = stage.env.unwrapped
         method = getattr(env, "expert_action", None)
         beside = getattr(sys.modules[type(env).__module__], "expert_action", None)
-        if method is None and beside is None:
+        if callable(method):
+            self._command = method
+        elif callable(beside):
+            self._command = partial(beside, env)
+        else:
             raise SettingsError("this task has no expert: its module lacks expert_action()")
-        self._command = method if method is not None else partial(beside, env)
         self._spec = spec
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:

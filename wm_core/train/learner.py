@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wm_core.world.latent import TorchBatch
 from wm_core.replay.latents import LatentCache
 from wm_core.replay.sampler import Sampler
 from wm_core.train.checkpoint import plain, restored
+from wm_core.world.latent import TorchBatch
 
 
 class Learner:
@@ -44,7 +44,7 @@ class Learner:
         return TorchBatch.of(drawn, device), context
 
     def update(self) -> dict[str, Tensor]:
-        """Learn from one batch; returns the metrics, 0-dim tensors that are still on the device."""
+        """Learn from one batch; returns the metrics, each (), still on the device."""
         batch, context = self.batch()
         metrics, posterior = self.agent.update(batch, context, self._generator)
         self.latents.put(

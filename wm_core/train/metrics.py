@@ -114,7 +114,5 @@ def gif(frames: np.ndarray, *, fps: float) -> bytes:
     images = [Image.fromarray(f).quantize(128) for f in frames]
     out = io.BytesIO()
     pause_ms = max(20, round(1000 / fps))
-    images[0].save(
-        out, "GIF", save_all=True, append_images=images[1:], duration=pause_ms, loop=0
-    )
+    images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=pause_ms, loop=0)
     return out.getvalue()

@@ -21,7 +21,11 @@ class Source(Protocol):
     """What brings new steps into the store."""
 
     over: bool  #: there will never be more than there is
-    steps_goal: int | None  #: how many there will be in the end; None: nobody knows
+
+    @property
+    def steps_goal(self) -> int | None:
+        """How many steps there will be in the end; None where nobody knows."""
+        ...
 
     def more(self, version: int) -> bool:
         """Bring in steps or wait a little for them; False when there will never be more.
@@ -48,7 +52,7 @@ class FinishedStore:
     """A store that nobody writes to."""
 
     over = True
-    steps_goal = None
+    steps_goal: int | None = None
 
     def more(self, version: int) -> bool:
         return False
@@ -72,7 +76,7 @@ class GrowingStore:
     """
 
     over = False
-    steps_goal = None
+    steps_goal: int | None = None
 
     def __init__(self, store: Store, stop: threading.Event) -> None:
         self._store, self._stop = store, stop
@@ -111,6 +115,7 @@ class OwnEnvironments:
     """
 
     over = False
+    steps_goal: int | None
 
     def __init__(
         self,
@@ -125,11 +130,12 @@ class OwnEnvironments:
     ) -> None:
         self._collector, self._store = collector, store
         self._explorer, self._actor = explorer, actor
-        self._prefill, self.steps_goal, self._chunk = prefill, steps, chunk
+        self._prefill, self._steps, self._chunk = prefill, steps, chunk
+        self.steps_goal = steps
         self._episodes: list[Episode] = []
 
     def more(self, version: int) -> bool:
-        if self._store.steps >= self.steps_goal:
+        if self._store.steps >= self._steps:
             return False
         actor = self._actor if self._store.steps >= self._prefill else self._explorer
         if actor is self._actor:

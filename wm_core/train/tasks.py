@@ -30,7 +30,8 @@ def task_names() -> list[str]:
     return sorted(
         spec.id
         for spec in gymnasium.registry.values()
-        if isinstance(spec.entry_point, str) and spec.entry_point.split(".")[0].split(":")[0] == HOME
+        if isinstance(spec.entry_point, str)
+        and spec.entry_point.split(".")[0].split(":")[0] == HOME
     )
 
 
@@ -50,7 +51,9 @@ def make_env(task: str, **kwargs: Any) -> gymnasium.Env:
         ) from error
     except gymnasium.error.UnregisteredEnv as error:
         if ":" in task:
-            raise SettingsError(f"task {task!r}: {module} registers no such id: {error}") from error
+            raise SettingsError(
+                f"task {task!r}: {module} registers no such id: {error}"
+            ) from error
         raise SettingsError(nearest(task, task_names(), what="task")) from error
 
 

@@ -154,9 +154,7 @@ class Trainer:
             StoreError: when a finished store holds nothing to learn from.
         """
         resumed = self._checkpointed_updates >= 0
-        self._log = MetricLog(
-            self.run_folder, resume_at=self.learner.updates if resumed else None
-        )
+        self._log = MetricLog(self.run_folder, resume_at=self.learner.updates if resumed else None)
         try:
             if not resumed:
                 self._save()
@@ -233,11 +231,14 @@ class Trainer:
                     "episode/length": float(np.mean([e.length for e in ended])),
                 }
             )
+        if self._evaluate is not None and self._evaluation_due():
+            self._evaluated_steps = self._store.steps
+            self._write_metrics(self._evaluate())
+
+    def _evaluation_due(self) -> bool:
         every = self._config.train.eval_every
-        if self._evaluate is not None and every:
-            if self._store.steps - self._evaluated_steps >= every and self.learner.updates:
-                self._evaluated_steps = self._store.steps
-                self._write_metrics(self._evaluate())
+        since = self._store.steps - self._evaluated_steps
+        return bool(every) and since >= every and self.learner.updates > 0
 
     def _now_and_then(self) -> None:
         now_s = time.monotonic()

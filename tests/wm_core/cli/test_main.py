@@ -1,0 +1,67 @@
+"""The verb table, its help, and what a wrong word gets."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from wm_core.cli import main as cli
+from wm_core.contract.errors import SettingsError
+
+
+def test_help_lists_every_verb_without_importing_one(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in cli.VERBS)
+
+
+def test_help_is_instant():
+    """The bound is wide, so that it only fails when a verb's imports have crept in."""
+    code = "import sys, wm_core.cli.main as m; m.main(['--help']); "
+    code += "assert not {'torch', 'pydantic', 'numpy'} & sys.modules.keys()"
+    begin_s = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    assert time.monotonic() - begin_s < 5.0
+
+
+def test_unknown_verb_names_the_nearest(capsys):
+    assert cli.main(["trian"]) == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """A verb whose main raises what it is told to."""
+
+    def install(error: BaseException) -> None:
+        def main(argv):
+            raise error
+
+        monkeypatch.setitem(sys.modules, "wm_test_verb", type("Verb", (), {"main": main}))
+        monkeypatch.setitem(cli.VERBS, "fail", ("wm_test_verb", "fails"))
+
+    return install
+
+
+def test_an_error_on_purpose_is_one_line_and_status_2(verb, capsys):
+    verb(SettingsError("expected a, got b"))
+    assert cli.main(["fail"]) == 2
+    assert capsys.readouterr().err == "wm fail: expected a, got b\n"
+
+
+def test_ctrl_c_is_status_130(verb):
+    verb(KeyboardInterrupt())
+    assert cli.main(["fail"]) == 130
+
+
+def test_an_error_in_the_code_is_not_hidden(verb):
+    verb(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["fail"])
+
+
+def test_a_missing_extra_is_named(verb, capsys):
+    verb(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert cli.main(["fail"]) == 2
+    assert "torch" in capsys.readouterr().err

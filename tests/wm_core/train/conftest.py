@@ -1,0 +1,109 @@
+"""A task that a few hundred updates can learn, in a module that a learner process can import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+TOY = '''
+"""A dot that the action moves; being in the middle pays."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Dot(gymnasium.Env):
+    metadata = {"render_fps": 10, "render_modes": []}
+    action_space = spaces.Box(-2.0, 2.0, (1,), np.float32)
+    observation_space = spaces.Dict({
+        "image": spaces.Box(0, 255, (64, 64, 3), np.uint8),
+        "place": spaces.Box(-1.0, 1.0, (1,), np.float32),
+    })
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.t = self.np_random.uniform(-1, 1), 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.x = float(np.clip(self.x + 0.1 * action[0], -1, 1))
+        self.t += 1
+        return self._obs(), 1.0 - abs(self.x), False, self.t >= 20, {}
+
+    def _obs(self):
+        image = np.zeros((64, 64, 3), np.uint8)
+        column = int((self.x + 1) / 2 * 55)
+        image[:, column : column + 8] = 255
+        return {"image": image, "place": np.array([self.x], np.float32)}
+
+    def expert_action(self):
+        return np.array([np.clip(-10 * self.x, -2, 2)], np.float32)
+
+
+gymnasium.register("WmDot-v0", Dot)
+'''
+
+#: the smallest agent that has every part
+TINY = (
+    *("--world.encoder", "k4s2", "--world.depth", "2", "--world.deter", "16"),
+    *("--world.hidden", "8", "--world.groups", "4", "--world.classes", "4"),
+    *("--world.blocks", "2", "--world.units", "16", "--world.bins", "41"),
+    *("--behavior.imag-starts", "8", "--behavior.imag-horizon", "4"),
+    *("--optim.lr", "1e-3", "--optim.warmup", "10", "--optim.precision", "float32"),
+    *("--replay.batch", "4", "--replay.length", "8", "--replay.latents", "5000"),
+    *("--train.prefill", "64", "--train.replay-ratio", "16", "--train.eval-every", "0"),
+    *("--train.log-every", "10", "--train.video-every", "0", "--train.publish-every", "50"),
+    *("--threads", "1", "--device", "cpu", "--quiet"),
+)
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "wm_toy_dot.py").write_text(textwrap.dedent(TOY))
+    return folder
+
+
+@pytest.fixture
+def toy(toy_folder, monkeypatch) -> str:
+    """The name of the toy task, importable in this process."""
+    monkeypatch.syspath_prepend(toy_folder)
+    return "wm_toy_dot:WmDot-v0"
+
+
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    """Options of ``wm train`` for the smallest agent."""
+    return TINY
+
+
+@pytest.fixture
+def start_wm(toy_folder):
+    """Starts ``wm`` in a process of its own that can import the toy task."""
+    root = Path(__file__).parents[3]
+    path = os.pathsep.join([str(toy_folder), str(root)])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    started: list[subprocess.Popen] = []
+
+    def start(*args: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wm_core.cli", *args],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=10)

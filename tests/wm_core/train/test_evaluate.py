@@ -1,0 +1,57 @@
+"""Returns and their bounds, and every kind of actor in one loop."""
+
+import math
+
+import numpy as np
+import pytest
+
+from wm_core.contract.errors import SettingsError
+from wm_core.train.collect import RandomActor
+from wm_core.train.evaluate import Evaluation, ExpertActor, evaluate, open_stage
+
+
+def test_bounds_are_students_t_of_the_mean():
+    result = Evaluation((1.0, 2.0, 3.0, 4.0), (1, 1, 1, 1))
+    low, high = result.bounds
+    half = 3.182 * np.std([1, 2, 3, 4], ddof=1) / 2  # t for 3 degrees of freedom
+    assert (low, high) == pytest.approx((2.5 - half, 2.5 + half))
+
+
+def test_bounds_cover_the_true_mean_in_about_95_of_100_draws():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        low, high = Evaluation(tuple(rng.normal(5.0, 2.0, 10)), (1,) * 10).bounds
+        inside += low <= 5.0 <= high
+    assert 0.92 < inside / 400 < 0.98
+
+
+def test_one_episode_bounds_nothing_and_json_says_so():
+    result = Evaluation((3.0,), (7,))
+    assert result.bounds == (-math.inf, math.inf)
+    assert result.summary()["low"] is None
+
+
+def test_expert_beats_random_on_the_same_episodes(toy):
+    stage, spec = open_stage(toy, seed=3)
+    expert = evaluate(stage, ExpertActor(stage, spec), spec, episodes=5)
+    stage, spec = open_stage(toy, seed=3)
+    chance = RandomActor(1, np.random.default_rng(0))
+    random = evaluate(stage, chance, spec, episodes=5)
+    assert expert.lengths == random.lengths == (20,) * 5
+    assert expert.bounds[0] > random.bounds[1]
+
+
+def test_same_seed_gives_the_same_episodes(toy):
+    def run() -> tuple[float, ...]:
+        stage, spec = open_stage(toy, seed=5)
+        return evaluate(stage, RandomActor(1, np.random.default_rng(1)), spec, episodes=3).returns
+
+    assert run() == run()
+
+
+def test_a_policy_that_wants_more_than_the_task_gives_is_refused(toy):
+    stage, spec = open_stage(toy, seed=0)
+    more = spec.model_copy(update={"vectors": {"lidar": spec.vectors["place"]}})
+    with pytest.raises(SettingsError, match="lidar"):
+        open_stage(toy, seed=0, spec=more)
