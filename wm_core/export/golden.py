@@ -19,6 +19,7 @@ from wm_core.export.policy_module import CARRY, DRAWN, NOISE, PolicyStep
 _SEED = 20_240_607  #: every rollout shows the same scenes, so that versions can be compared
 _RESET_EVERY = 17
 _GRID = 5  #: patches of colour along a side
+_SHADE = 15  #: levels between two shades, few enough for the archive to be small
 
 
 def make_golden(step: PolicyStep, steps: int) -> bytes:
@@ -95,7 +96,8 @@ def _frame(image: ImageSpec, rng: np.random.Generator) -> np.ndarray:
 def _enlarge(grid: np.ndarray, height: int, width: int) -> np.ndarray:
     """(height, width, C) uint8, ``grid`` (G, G, C) spread out linearly."""
     tall, wide = _between(grid.shape[0], height), _between(grid.shape[1], width)
-    return np.rint(np.einsum("hg,gkc,wk->hwc", tall, grid, wide)).astype(np.uint8)
+    shown = np.einsum("hg,gkc,wk->hwc", tall, grid / _SHADE, wide, optimize=True)
+    return (np.rint(shown) * _SHADE).astype(np.uint8)
 
 
 def _between(grid: int, size: int) -> np.ndarray:

@@ -53,9 +53,8 @@ class Template:
         for name, slot in self._slots.items():
             value = weights[name]
             if value.shape != tuple(slot.dims) or value.dtype != np.float32:
-                raise ValueError(
-                    f"{name}: traced as {tuple(slot.dims)} float32, got {value.shape} {value.dtype}"
-                )
+                want = f"{tuple(slot.dims)} float32"
+                raise ValueError(f"{name}: expected {want}, got {value.shape} {value.dtype}")
             slot.raw_data = value.astype("<f4", copy=False).tobytes()
         content = self._constants | {n: t.raw_data for n, t in self._slots.items()}
         return weights_sha256(content)
