@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
 from wm_core.link.chunk import ChunkKey, check_chunk, chunk_path
 from wm_core.link.files import NO_ROOM, TMP_SUFFIX, write_durably
-from wm_core.link.ledger import Ledger
+from wm_core.link.ledger import Ledger, Row
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _verify_and_store(
         reason = f"expected sha256 {sha256}, got {got} over {len(data)} bytes"
         return _set_aside(root, ledger, key, data, got, Verdict("damaged", reason))
     row = ledger.find(key)
-    if row is not None and row.sha256 == got and chunk_path(root, key).exists():
+    if row is not None and row.sha256 == got and _is_settled(root, ledger, row):
         return Verdict("known")
     try:
         meta = check_chunk(data, key, max_bytes=max_bytes)
@@ -120,6 +120,11 @@ def _verify_and_store(
             return Verdict("stored" if row is None else "known")
     reason = f"chunk {key.seq} is stored with sha256 {row.sha256}; this one has {got}"
     return _set_aside(root, ledger, key, data, got, Verdict("conflict", reason))
+
+
+def _is_settled(root: Path, ledger: Ledger, row: Row) -> bool:
+    """Whether the file of an acknowledged chunk is there, or was given up for room."""
+    return row.arrival <= ledger.pruned_through() or chunk_path(root, row.key).exists()
 
 
 def _set_aside(
@@ -156,8 +161,12 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
         for path in unfinished:
             path.unlink(missing_ok=True)
         rows = {row.key for row in ledger.since(0)}
+        kept = {row.key for row in ledger.since(ledger.pruned_through())}
+        pruned = rows - kept
         files = {key: path for path in root.glob("*/*/*.mcap") if (key := _key_of(path))}
         for key, path in sorted(files.items()):
+            if key in pruned:  # given up for room by a writer killed in between
+                path.unlink()
             if key in rows:
                 continue
             data = path.read_bytes()
@@ -170,7 +179,7 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
                 _set_aside(root, ledger, key, data, sha256, Verdict("damaged", reason))
                 path.unlink()
                 quarantined += 1
-    found = Reconciled(adopted, quarantined, len(unfinished), len(rows - files.keys()))
+    found = Reconciled(adopted, quarantined, len(unfinished), len(kept - files.keys()))
     if any(found):
         log.warning("store %s after an unclean end: %s", root, found)
     return found

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
     sha256 TEXT NOT NULL, bytes INTEGER NOT NULL,
     reason TEXT NOT NULL, received_ns INTEGER NOT NULL,
     UNIQUE (robot, session, seq, sha256));
+CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
 """
 _COLUMNS = "arrival, robot, session, seq, sha256, bytes, steps, first_step, received_ns"
 
@@ -173,6 +174,15 @@ class Ledger:
         )
         names = ("chunks", "steps", "bytes", "arrival", "quarantined", "quarantined_bytes")
         return dict(zip(names, self._fetch(query)[0], strict=True))
+
+    def pruned_through(self) -> int:
+        """The last arrival whose file was given up for room; 0 while everything is there."""
+        return int(self._fetch("SELECT COALESCE(MAX(through), 0) FROM pruned")[0][0])
+
+    def mark_pruned(self, through: int) -> None:
+        """Remember that the files up to arrival ``through`` are gone; their rows stay."""
+        with self.writing():
+            self._db.execute("INSERT INTO pruned VALUES (?)", (through,))
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing."""
