@@ -99,6 +99,11 @@ class Manifest(Frozen):
             raise PolicyRefused(f"policy manifest is not of version 1: {error}") from error
 
 
+def blob_of(name: str, data: bytes) -> Blob:
+    """The blob that names exactly ``data``."""
+    return Blob(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
 def check_bytes(data: bytes, blob: Blob) -> None:
     """Raise ``PolicyRefused`` unless ``data`` is exactly the content that ``blob`` names."""
     if len(data) != blob.bytes:

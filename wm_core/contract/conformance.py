@@ -1,0 +1,203 @@
+"""Public kits that hold a policy or a task against what the rest of the project relies on.
+
+Call them from a test: a property that does not hold is an ``AssertionError`` that names it.  They
+are meant for one's own policies and tasks as much as for this project's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
+from wm_core.contract.spec import Obs, Spec
+
+_TOLERANCE = 1e-5
+
+
+def check_policy(folder: Path, *, steps: int = 20, seed: int = 0) -> PolicyRunner:
+    """Hold the policy in ``folder`` against everything that a robot relies on.
+
+    Its manifest, card and golden rollout; limits, units and shapes of what it answers; that equal
+    seeds give equal actions, and that nothing before a reset has an influence after it.
+
+    Args:
+        folder: of the policy, or the path of its ``.onnx`` file.
+        steps: length of each trial.
+        seed: of the observations and the draws.
+
+    Returns:
+        The policy, for whatever else a test wants to know.
+
+    Raises:
+        PolicyRefused: when it cannot be loaded.
+        AssertionError: when a property does not hold.
+    """
+    runner = PolicyRunner.load(folder)
+    first = _trial(runner, PolicyEngine(runner, seed=seed), steps, seed)
+    again = _trial(runner, PolicyEngine(runner, seed=seed), steps, seed)
+    _require(_same(first, again), "equal seeds and observations must give equal answers")
+    _check_reset(runner, steps, seed)
+    return runner
+
+
+def random_obs(spec: Spec, rng: np.random.Generator) -> Obs:
+    """One observation of noise: images (H, W, C) uint8, vectors (n,) float32."""
+    images: Obs = {
+        k: rng.integers(0, 256, image.shape, dtype=np.uint8) for k, image in spec.images.items()
+    }
+    vectors: Obs = {
+        k: rng.normal(0, 1, vector.size).astype(np.float32) for k, vector in spec.vectors.items()
+    }
+    return images | vectors
+
+
+def _trial(
+    runner: PolicyRunner, engine: PolicyEngine, steps: int, seed: int
+) -> list[PolicyOutput]:
+    """The answers to ``steps`` random observations; each is held against the spec."""
+    rng, action = np.random.default_rng(seed), runner.spec.action
+    sent, outputs = np.zeros(action.size, np.float32), []
+    for _ in range(steps):
+        out = engine.act(random_obs(runner.spec, rng), sent)
+        _check_output(runner.spec, out, sent)
+        # now and then a safety rule or a person sends something else
+        noise = rng.uniform(-1, 1, action.size).astype(np.float32)
+        sent = noise if rng.random() < 0.3 else out.action
+        outputs.append(out)
+    return outputs
+
+
+def _check_output(spec: Spec, out: PolicyOutput, sent: np.ndarray) -> None:
+    action = spec.action
+    for name, value in (("action", out.action), ("command", out.command)):
+        _require(
+            value.shape == (action.size,) and value.dtype == np.float32,
+            f"{name}: expected ({action.size},) float32, got {value.shape} {value.dtype}",
+        )
+    _require(bool(np.abs(out.action).max() <= 1.0), f"action {out.action} leaves [-1, 1]")
+    moved = float(np.abs(out.action - sent).max())
+    _require(
+        moved <= action.max_change + _TOLERANCE,
+        f"action moved by {moved} from what was sent; at most {action.max_change} is allowed",
+    )
+    span = np.subtract(action.high, action.low)
+    off = np.abs(out.command - action.to_physical(out.action)) / span
+    _require(
+        bool(off.max() <= _TOLERANCE),
+        f"command {out.command} is not the action {out.action} in {action.low} .. {action.high}",
+    )
+
+
+def _check_reset(runner: PolicyRunner, steps: int, seed: int) -> None:
+    """The same draws after a reset give the same answer, whatever was before."""
+    rng = np.random.default_rng(seed + 1)
+    engine, sent = PolicyEngine(runner, seed=seed), np.zeros(runner.spec.action.size, np.float32)
+    for _ in range(steps):
+        engine.act(random_obs(runner.spec, rng), sent)
+    obs = random_obs(runner.spec, rng)
+    fresh, worn = (
+        runner.run(obs, sent, True, carry, np.random.default_rng(seed))
+        for carry in (runner.initial_carry(), engine.carry)
+    )
+    _require(_same([fresh], [worn]), "what was before is_first must not influence what follows")
+
+
+def _same(some: list[PolicyOutput], others: list[PolicyOutput]) -> bool:
+    return all(
+        np.array_equal(a.action, b.action)
+        and all(np.array_equal(a.carry[name], b.carry[name]) for name in a.carry)
+        for a, b in zip(some, others, strict=True)
+    )
+
+
+def check_env(env: Any, *, steps: int = 20, seed: int = 0) -> None:
+    """Hold a Gymnasium environment against what training and ``sim_node`` rely on.
+
+    A dictionary of uint8 images and float32 vectors; a continuous action with finite bounds; a
+    rate; episodes that their seed decides; true ``terminated`` and ``truncated``; images that
+    change; observations that are the caller's to keep.  Gymnasium's own checker covers the rest
+    of its interface.
+
+    Args:
+        env: the environment; it is reset, stepped and left open.
+        steps: length of each trial; an episode that ends sooner is begun anew.
+        seed: of the episodes and the actions.
+
+    Raises:
+        AssertionError: when a property does not hold.
+    """
+    _check_spaces(env)
+    first, again = _episode(env, steps, seed), _episode(env, steps, seed)
+    _require(len(first) == len(again), "equal seeds must give episodes of equal length")
+    for t, (a, b) in enumerate(zip(first, again, strict=True)):
+        _require(
+            a[1:] == b[1:] and all(np.array_equal(a[0][k], b[0][k]) for k in a[0]),
+            f"step {t}: equal seeds and actions must give equal observations and rewards",
+        )
+    for key, value in first[0][0].items():
+        if value.dtype == np.uint8:
+            _require(value.min() < value.max(), f"{key!r} is one colour: is it being rendered?")
+            _require(
+                any(not np.array_equal(value, obs[key]) for obs, *_ in first[1:]),
+                f"{key!r} never changes under random actions",
+            )
+
+
+def _check_spaces(env: Any) -> None:
+    spaces = getattr(env.observation_space, "spaces", None)
+    _require(isinstance(spaces, dict), "expected a Dict observation space")
+    for key, box in dict(spaces or {}).items():
+        image = box.dtype == np.uint8 and len(box.shape) == 3 and box.shape[2] in (1, 3)
+        vector = box.dtype == np.float32 and len(box.shape) == 1
+        _require(
+            image or vector,
+            f"{key!r}: expected (H, W, 1 or 3) uint8 or (n,) float32, got {box.shape} {box.dtype}",
+        )
+    action = env.action_space
+    low, high = getattr(action, "low", np.empty(0)), getattr(action, "high", np.empty(0))
+    _require(
+        len(low.shape) == 1 and low.size > 0 and bool(np.isfinite([low, high]).all()),
+        f"expected a 1-D Box with finite bounds as action space, got {action}",
+    )
+    _require(bool((low < high).all()), f"every low must be below its high, got {low} .. {high}")
+    rate_hz = env.metadata.get("render_fps")
+    _require(
+        rate_hz is not None and rate_hz > 0,
+        f"metadata['render_fps'] must be the rate of agent steps in Hz, got {rate_hz}",
+    )
+
+
+def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bool]]:
+    """(obs, reward, terminated, truncated) from a seeded reset under seeded random actions."""
+    rng, low, high = np.random.default_rng(seed), env.action_space.low, env.action_space.high
+    obs, _ = env.reset(seed=seed)
+    kept = {key: value.copy() for key, value in obs.items()}
+    lent = obs
+    record = [(kept, 0.0, False, False)]
+    for _ in range(steps):
+        _require(env.observation_space.contains(obs), "observation is not in observation_space")
+        obs, reward, terminated, truncated, _ = env.step(rng.uniform(low, high).astype(low.dtype))
+        _require(
+            all(np.array_equal(lent[k], record[-1][0][k]) for k in lent),
+            "a step changed an observation that was handed out before: return new arrays",
+        )
+        _require(bool(np.isfinite(reward)), f"reward {reward} is not finite")
+        _require(
+            isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_),
+            f"terminated and truncated must be bools, got {terminated!r} and {truncated!r}",
+        )
+        kept, lent = {key: value.copy() for key, value in obs.items()}, obs
+        record.append((kept, float(reward), bool(terminated), bool(truncated)))
+        if terminated or truncated:
+            obs, _ = env.reset()
+            kept, lent = {key: value.copy() for key, value in obs.items()}, obs
+            record.append((kept, 0.0, False, False))
+    return record
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)
