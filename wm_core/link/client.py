@@ -66,6 +66,7 @@ class TrainerClient:
         self._connection = kind(parts.hostname, parts.port, timeout=connect_s)
         self._prefix = parts.path.rstrip("/")
         self._token, self._read_s, self._bytes_per_s = token, read_s, bytes_per_s
+        self._aborted = False
 
     def request(
         self,
@@ -114,13 +115,15 @@ class TrainerClient:
             try:
                 if self._connection.sock is None:
                     self._connection.connect()
+                if self._aborted:
+                    raise ConnectionAbortedError("the client was closed")
                 self._connection.sock.settimeout(read_s)
                 pieces = None if body is None else self._pieces(body)
                 self._connection.request(method, path, body=pieces, headers=headers)
                 return self._connection.getresponse()
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()
-                if not kept:
+                if not kept or self._aborted:
                     raise
         raise AssertionError("unreachable: the second attempt returns or raises")
 
@@ -134,7 +137,8 @@ class TrainerClient:
             yield body[start : start + _PIECE_BYTES]
 
     def abort(self) -> None:
-        """End the request that another thread is waiting for; it raises there."""
+        """End the request that another thread waits for, and any later one; it raises there."""
+        self._aborted = True
         sock = self._connection.sock
         if sock is not None:
             with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 from collections import Counter
 from pathlib import Path
@@ -15,11 +16,12 @@ from pathlib import Path
 from pydantic import Field
 
 from wm_core.contract.card import Blob, Manifest, check_bytes
-from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.errors import PolicyRefused, SettingsError
 from wm_core.contract.spec import Frozen
 from wm_core.link.client import FAILURES, Backoff, TrainerClient
 from wm_core.link.files import make_folder, write_durably
 from wm_core.link.policy_files import (
+    CHANNEL_PATTERN,
     LATEST_NAME,
     MANIFEST_NAME,
     prune_versions,
@@ -68,6 +70,8 @@ class PolicyClient:
         settings: PolicyClientSettings | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        if not re.fullmatch(CHANNEL_PATTERN, channel):
+            raise SettingsError(f"expected a channel like {CHANNEL_PATTERN}, got {channel!r}")
         self.settings, self._channel = settings or PolicyClientSettings(), channel
         s = self.settings
         self._home = Path(cache) / channel
@@ -161,7 +165,7 @@ class PolicyClient:
         log.info("policy version %d received", manifest.version)
 
     def _fetch(self, blob: Blob) -> bytes:
-        """The verified content of ``blob``; what an earlier attempt received is not asked again."""
+        """The verified content of ``blob``; what an earlier attempt received is kept."""
         part = self._home / "partial" / f"{blob.sha256}.part"
         make_folder(part.parent)
         have = part.stat().st_size if part.exists() else 0
@@ -170,9 +174,9 @@ class PolicyClient:
         data = part.read_bytes()
         try:
             check_bytes(data, blob)
-        except PolicyRefused:
+        except PolicyRefused as error:  # damaged on the way or on our disk: fetch it anew
             part.unlink()
-            raise
+            raise ConnectionError(str(error)) from error
         return data
 
     def _download(self, blob: Blob, part: Path, have: int) -> None:
@@ -197,10 +201,9 @@ class PolicyClient:
 
     def _cached(self) -> Manifest | None:
         """What an earlier run left: the latest, or the newest version that is still whole."""
-        candidates = [self._home / LATEST_NAME]
-        for version in reversed(versions_in(self._home)):
-            candidates.append(version_folder(self._home, version) / MANIFEST_NAME)
-        for path in candidates:
+        newest_first = reversed(versions_in(self._home))
+        folders = [version_folder(self._home, version) for version in newest_first]
+        for path in (self._home / LATEST_NAME, *(f / MANIFEST_NAME for f in folders)):
             try:
                 manifest = Manifest.parse(path.read_bytes())
                 folder = version_folder(self._home, manifest.version)

@@ -1,0 +1,45 @@
+"""``wm serve``: take in robots' experience and hand out new policies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from pydantic import Field
+from rich.console import Console
+from rich.logging import RichHandler
+
+from wm_core.cli.settings import parse
+from wm_core.contract.errors import SettingsError
+from wm_core.link.service import POLICIES, STORE, ServeSettings, Service
+from wm_core.link.tokens import add_token
+
+
+class Serve(ServeSettings):
+    """The trainer's service: robots put experience in and get new policies out."""
+
+    new_token: str = Field("")  #: make a token for this robot, add its hash to --tokens, and end
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; 0 after SIGINT or SIGTERM."""
+    settings = parse(Serve, argv, verb="serve")
+    console = Console(highlight=False, soft_wrap=True)
+    if settings.new_token:
+        if settings.tokens is None:
+            raise SettingsError("--new-token needs --tokens FILE, where the token's hash goes")
+        token = add_token(settings.tokens, settings.new_token)
+        console.print(f"token of {settings.new_token}, shown only now: {token}", markup=False)
+        return 0
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    service = Service(settings)
+    who = f"robots of {settings.tokens}" if settings.tokens else "this machine only"
+    root = settings.root
+    console.print(
+        f"serving {who} at {service.url}: "
+        f"experience into {root / STORE}, policies from {root / POLICIES}",
+        markup=False,
+    )
+    service.run()
+    return 0

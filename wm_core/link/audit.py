@@ -1,0 +1,147 @@
+"""What became of every chunk, from sequence numbers, ledger rows and the files' own bytes.
+
+No counter is asked: what the robot sealed stands in its journals and file names, what the trainer
+has is what its files still hash to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wm_core.contract.errors import ChunkRefused
+from wm_core.link.chunk import check_chunk, chunk_path
+from wm_core.link.journal import Session, sessions_in
+from wm_core.link.ledger import LEDGER_NAME, Ledger, Row
+
+
+@dataclass(frozen=True)
+class SessionAudit:
+    """One session's account; every sealed chunk is acked, pending or lost."""
+
+    robot: str
+    session: str
+    sent: int  #: chunks that were sealed: the sequence numbers 0 .. sent - 1
+    acked: tuple[int, ...]  #: in the ledger; the file hashes to its row, or was pruned
+    pending: tuple[int, ...]  #: still in the spool
+    lost: tuple[int, ...]  #: neither; includes those of the next three
+    dropped: dict[int, str]  #: given up by the spool at its bound, with the reason
+    refused: dict[int, str]  #: refused by the trainer, with the reason
+    damaged: dict[int, str]  #: acknowledged once; file gone or changed since
+    steps_stored: int  #: in the acked chunks
+    steps_dropped: dict[str, int]  #: steps that the journal says were given up, by reason
+    ended: bool  #: the session was closed in order
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All sessions together."""
+
+    sessions: tuple[SessionAudit, ...]
+
+    @property
+    def chunks_sent(self) -> int:
+        return sum(s.sent for s in self.sessions)
+
+    @property
+    def chunks_acked(self) -> int:
+        return sum(len(s.acked) for s in self.sessions)
+
+    @property
+    def chunks_pending(self) -> int:
+        return sum(len(s.pending) for s in self.sessions)
+
+    @property
+    def chunks_lost(self) -> int:
+        return sum(len(s.lost) for s in self.sessions)
+
+    @property
+    def steps_stored(self) -> int:
+        return sum(s.steps_stored for s in self.sessions)
+
+    @property
+    def steps_dropped(self) -> int:
+        return sum(sum(s.steps_dropped.values()) for s in self.sessions)
+
+
+def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = None) -> Audit:
+    """The account of every session that the store or a spool knows, or of one.
+
+    Args:
+        store: the store's folder, with its ledger.
+        spools: spool folders of the robots that wrote to it.
+        session: of this one only.
+    """
+    spooled = {(s.robot, s.session): s for spool in spools for s in sessions_in(spool)}
+    ledger = Ledger(store / LEDGER_NAME)
+    try:
+        known = dict.fromkeys([*spooled, *ledger.sessions()])
+        return Audit(
+            tuple(
+                _audit(
+                    store,
+                    ledger.of_session(robot, name),
+                    spooled.get((robot, name)),
+                    robot,
+                    name,
+                    ledger.pruned_through(),
+                )
+                for robot, name in known
+                if session in (None, name)
+            )
+        )
+    finally:
+        ledger.close()
+
+
+def _audit(
+    store: Path,
+    rows: list[Row],
+    spooled: Session | None,
+    robot: str,
+    name: str,
+    pruned_through: int,
+) -> SessionAudit:
+    journal = spooled.journal() if spooled else None
+    pending = {chunk.key.seq for chunk in spooled.waiting()} if spooled else set()
+    refused = spooled.refused() if spooled else {}
+    stored, damaged = {}, {}
+    for row in rows:
+        if row.arrival <= pruned_through:  # given up for room since: acked, and no longer stored
+            stored[row.seq] = 0
+            continue
+        try:
+            stored[row.seq] = _verified_steps(store, row)
+        except (OSError, ChunkRefused) as error:
+            damaged[row.seq] = str(error)
+    # A process killed between a chunk and its journal leaves a number that only a file knows.
+    seen = {*pending, *refused, *(row.seq for row in rows)}
+    sent = max([journal.next_seq if journal else 0, *(seq + 1 for seq in seen)])
+    pending -= stored.keys()
+    dropped = journal.dropped_seqs() if journal else {}
+    lost = [seq for seq in range(sent) if seq not in stored and seq not in pending]
+    return SessionAudit(
+        robot,
+        name,
+        sent,
+        acked=tuple(sorted(stored)),
+        pending=tuple(sorted(pending)),
+        lost=tuple(lost),
+        dropped={seq: why for seq, why in dropped.items() if seq in lost},
+        refused={seq: why for seq, why in refused.items() if seq in lost},
+        damaged=damaged,
+        steps_stored=sum(stored.values()),
+        steps_dropped=journal.dropped_steps if journal else {},
+        ended=bool(journal and journal.closed),
+    )
+
+
+def _verified_steps(store: Path, row: Row) -> int:
+    """Steps in the file of ``row``; raises where its bytes are not those acknowledged."""
+    data = chunk_path(store, row.key).read_bytes()
+    got = hashlib.sha256(data).hexdigest()
+    if got != row.sha256:
+        raise ChunkRefused(f"expected sha256 {row.sha256}, the file has {got}")
+    return check_chunk(data, row.key, max_bytes=len(data)).steps
