@@ -1,0 +1,69 @@
+"""Windows of steps as the arrays that a learner wants; the one place that shifts actions.
+
+A window is T + 1 steps.  The first is only context: it lends its action, which led to the next
+step, and its key, under which the learner may remember a latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_core.contract.spec import Obs
+from wm_core.replay.index import IS_FIRST, IS_LAST, IS_TERMINAL
+
+NO_CONTEXT = -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows of T steps."""
+
+    obs: Obs  #: images (B, T, H, W, C) uint8, vectors (B, T, n) float32
+    prev_action: np.ndarray  #: (B, T, A) in [-1, 1], the action that led to ``obs``
+    reward: np.ndarray  #: (B, T) float32, arrived with ``obs``; 0 at ``is_first``
+    is_first: np.ndarray  #: (B, T) bool
+    is_last: np.ndarray  #: (B, T) bool
+    is_terminal: np.ndarray  #: (B, T) bool
+    key: np.ndarray  #: (B, T) int64, of each step: session number << 32 | index in the session
+    context_key: np.ndarray  #: (B,) int64, of the step before the window; -1: there is none
+    policy_version: np.ndarray  #: (B, T) int64, of the policy that acted; -1: none did
+
+
+def prev_action(action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+    """The action that led to each of the steps 1 .. T of a window of T + 1; the only shift.
+
+    Args:
+        action: (B, T + 1, A) chosen after seeing each step.
+        is_first: (B, T + 1) bool, no action led to the step.
+
+    Returns:
+        (B, T, A), zeros where ``is_first``.
+    """
+    return np.where(is_first[:, 1:, None], np.float32(0.0), action[:, :-1])
+
+
+def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch:
+    """A batch of windows.
+
+    Args:
+        steps: (B, T + 1) as ``Store.read`` gives them.
+        obs: of the steps 1 .. T: images (B, T, H, W, C) uint8, vectors (B, T, n) float32.
+        has_context: (B,) bool; without one, step 0 is a stand-in whose content does not matter
+            and step 1 counts as the first of an episode.
+    """
+    flags = steps["flags"]
+    is_first = (flags & IS_FIRST) != 0
+    is_first[:, 1] |= ~has_context
+    return Batch(
+        obs=obs,
+        prev_action=prev_action(steps["action"], is_first),
+        reward=np.where(is_first[:, 1:], np.float32(0.0), steps["reward"][:, 1:]),
+        is_first=is_first[:, 1:],
+        is_last=(flags[:, 1:] & IS_LAST) != 0,
+        is_terminal=(flags[:, 1:] & IS_TERMINAL) != 0,
+        key=np.ascontiguousarray(steps["key"][:, 1:]),
+        context_key=np.where(has_context, steps["key"][:, 0], NO_CONTEXT),
+        policy_version=np.ascontiguousarray(steps["policy_version"][:, 1:]),
+    )

@@ -1,0 +1,41 @@
+"""How much a learner may learn from the experience there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ReplayRatio:
+    """Counts updates against collected steps; it holds back a learner, never a robot.
+
+    Args:
+        ratio: replayed agent steps per collected agent step.
+        batch_steps: B x T, agent steps per update.
+        prefill: collected steps before the first update; they count afterwards.
+    """
+
+    def __init__(self, ratio: float, batch_steps: int, *, prefill: int = 0) -> None:
+        self.ratio, self.batch_steps, self.prefill = ratio, batch_steps, prefill
+        self.updates = 0
+
+    def due(self, collected: int) -> int:
+        """Updates that are allowed now, with ``collected`` steps in the store."""
+        if collected < self.prefill:
+            return 0
+        return max(0, int(self.ratio * collected / self.batch_steps) - self.updates)
+
+    def did(self, updates: int = 1) -> None:
+        """Count ``updates`` as done."""
+        self.updates += updates
+
+    def actual(self, collected: int) -> float:
+        """The ratio that was reached: a slow learner stays below ``ratio``."""
+        return self.updates * self.batch_steps / max(collected, 1)
+
+    def state(self) -> dict[str, Any]:
+        """What is needed to go on."""
+        return {"updates": self.updates}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken."""
+        self.updates = int(state["updates"])
