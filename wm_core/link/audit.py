@@ -19,18 +19,20 @@ from wm_core.link.ledger import LEDGER_NAME, Ledger, Row
 
 @dataclass(frozen=True)
 class SessionAudit:
-    """One session's account; every sealed chunk is acked, pending or lost."""
+    """One session's account; every sealed chunk is acked, pruned, pending or lost."""
 
     robot: str
     session: str
     sent: int  #: chunks that were sealed: the sequence numbers 0 .. sent - 1
     acked: tuple[int, ...]  #: in the ledger; the file hashes to its row, or was pruned
+    pruned: tuple[int, ...]  #: acknowledged, and given up later to keep the store in its bound
     pending: tuple[int, ...]  #: still in the spool
-    lost: tuple[int, ...]  #: neither; includes those of the next three
+    lost: tuple[int, ...]  #: none of these; includes those of the next three
     dropped: dict[int, str]  #: given up by the spool at its bound, with the reason
     refused: dict[int, str]  #: refused by the trainer, with the reason
     damaged: dict[int, str]  #: acknowledged once; file gone or changed since
     steps_stored: int  #: in the acked chunks
+    steps_pruned: int  #: in the pruned chunks, by their rows
     steps_dropped: dict[str, int]  #: steps that the journal says were given up, by reason
     ended: bool  #: the session was closed in order
 
@@ -97,42 +99,41 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
 
 
 def _audit(
-    store: Path,
-    rows: list[Row],
-    spooled: Session | None,
-    robot: str,
-    name: str,
-    pruned_through: int,
+    store: Path, ledger: Ledger, robot: str, name: str, spooled: Session | None
 ) -> SessionAudit:
     journal = spooled.journal() if spooled else None
     pending = {chunk.key.seq for chunk in spooled.waiting()} if spooled else set()
     refused = spooled.refused() if spooled else {}
+    dropped = journal.dropped_seqs() if journal else {}
+    rows = ledger.of_session(
+        robot, name
+    )  # after the spool: what was acknowledged meanwhile counts
+    pruned = {row.seq: row.steps for row in rows if row.arrival <= ledger.pruned_through()}
     stored, damaged = {}, {}
     for row in rows:
-        if row.arrival <= pruned_through:  # given up for room since: acked, and no longer stored
-            stored[row.seq] = 0
-            continue
         try:
-            stored[row.seq] = _verified_steps(store, row)
+            if row.seq not in pruned:
+                stored[row.seq] = _verified_steps(store, row)
         except (OSError, ChunkRefused) as error:
             damaged[row.seq] = str(error)
     # A process killed between a chunk and its journal leaves a number that only a file knows.
     seen = {*pending, *refused, *(row.seq for row in rows)}
     sent = max([journal.next_seq if journal else 0, *(seq + 1 for seq in seen)])
     pending -= stored.keys()
-    dropped = journal.dropped_seqs() if journal else {}
-    lost = [seq for seq in range(sent) if seq not in stored and seq not in pending]
+    lost = set(range(sent)) - stored.keys() - pruned.keys() - pending
     return SessionAudit(
         robot,
         name,
         sent,
         acked=tuple(sorted(stored)),
+        pruned=tuple(sorted(pruned)),
         pending=tuple(sorted(pending)),
-        lost=tuple(lost),
+        lost=tuple(sorted(lost)),
         dropped={seq: why for seq, why in dropped.items() if seq in lost},
         refused={seq: why for seq, why in refused.items() if seq in lost},
         damaged=damaged,
         steps_stored=sum(stored.values()),
+        steps_pruned=sum(pruned.values()),
         steps_dropped=journal.dropped_steps if journal else {},
         ended=bool(journal and journal.closed),
     )

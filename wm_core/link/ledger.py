@@ -86,8 +86,9 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise StoreError(
-                f"{self.path} cannot be used as a ledger ({error}); if it is damaged, move it "
-                "away: `wm serve` rebuilds a missing ledger from the chunk files"
+                f"{self.path} cannot be opened as a ledger ({error}); make room if the disk is "
+                "full; if the file is damaged, move it away, and `wm serve` rebuilds it from the "
+                "chunk files"
             ) from error
         except StoreError:
             self._db.close()
@@ -96,12 +97,14 @@ class Ledger:
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == SCHEMA_VERSION:
+            return
+        if version != 0:
+            raise StoreError(
+                f"{self.path}: expected ledger version {SCHEMA_VERSION}, got {version}"
+            )
         with self.writing():
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA_VERSION):
-                raise StoreError(
-                    f"{self.path}: expected ledger version {SCHEMA_VERSION}, got {version}"
-                )
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
