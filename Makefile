@@ -1,0 +1,150 @@
+# `make help` lists what there is.  Everything here sets up what it needs, once.
+#
+#   PYTHON=python3.12   the interpreter to build with (default: the first of 3.10 .. 3.13 that runs)
+#   TORCH=...           the torch to install, with any option that pip takes after a requirement
+#   DEMO_MINUTES=3      a shorter demo
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+TORCH ?= torch==2.13.0
+DEMO_MINUTES ?= 15
+
+VENV := .venv
+BIN := $(VENV)/bin
+ROBOT_PYTHONS := 3.10 3.12
+OLD_RUNTIME := .venv-ort117
+RUN := MUJOCO_GL=egl LP_NUM_THREADS=0
+TEST := $(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# A ROS 2 that is sourced is used instead of the wheels.  It was built for one Python and numpy 1,
+# so that Python makes the venv, sees its packages, and numpy stays below 2.
+SOURCED := $(shell [ -n "$${AMENT_PREFIX_PATH:-}$${ROS_DISTRO:-}" ] && python3 -c 'import rclpy' 2>/dev/null && echo yes)
+ifeq ($(SOURCED),yes)
+PYTHON ?= python3
+VENV_FLAGS := --system-site-packages
+EXTRAS := robot,train,sim,dev
+CONSTRAINTS := $(VENV)/constraints.txt
+STRICT := --strict-skips
+else
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.10; do \
+    "$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
+    && { command -v "$$p"; break; }; done)
+VENV_FLAGS :=
+EXTRAS := robot,train,sim,ros,dev
+CONSTRAINTS := constraints.txt
+STRICT := $(if $(filter x86_64,$(shell uname -m)),--strict-skips) # no ROS wheels elsewhere
+endif
+
+# The interpreter of version $(1), on PATH or kept by pyenv; empty where there is none.
+define find_python
+$(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null \
+    || { v=$$(pyenv versions --bare 2>/dev/null | grep -E '^$(subst .,\.,$(1))\.[0-9]+$$' | tail -n 1); \
+         [ -n "$$v" ] && echo "$$(pyenv prefix "$$v")/bin/python"; })
+endef
+
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help demo test check lint format bench docs robot-test setup robot-setup clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup ## the whole loop: robot, ROS 2, trainer, new policies (DEMO_MINUTES=15)
+	$(RUN) $(BIN)/wm demo --minutes $(DEMO_MINUTES)
+
+test: setup robot-setup lint ## set up, check, and run every test that needs no hours and no GPU
+	$(call say,all tests but the slow ones)
+	$(TEST) $(STRICT) -m "not slow and not gpu" --durations=8
+
+check: setup lint ## format, lint, types, imports and the quick tests: under a minute
+	$(TEST) -q -m "not ros and not mujoco and not slow and not gpu"
+
+lint: setup
+	$(call say,format - style - types - imports)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the sources in the house's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measure simulator, replay and learner
+	$(RUN) $(BIN)/wm bench sim
+	$(RUN) $(BIN)/wm bench replay
+	$(RUN) $(BIN)/wm bench learner
+
+docs: setup ## check every link, and list where we deviate from the papers
+	$(TEST) -q tests/house/test_docs.py
+	@grep -rn "Deviates:" wm_core | sed -E 's/^([^:]+:[0-9]+): */\1  /'
+
+robot-test: setup robot-setup ## only what runs on the robot, on every Python that is here
+	$(TEST) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/link tests/wm_ros
+
+clean: ## forget the environments and every cache; runs/ stays
+	rm -rf $(VENV) $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIME) *.egg-info build install log
+	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
+
+# ------------------------------------------------------------------------------ environments
+
+setup: $(VENV)/.installed $(VENV)/.renders
+
+$(VENV)/.made:
+	$(call say,making $(VENV) with $(PYTHON))
+	@[ -n "$(PYTHON)" ] || { echo "no Python 3.10 .. 3.13 found: install one or say make PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
+	"$(PYTHON)" -m venv --clear $(VENV_FLAGS) $(VENV)
+	@touch $@
+
+# torch by itself and first, so that a build chosen with TORCH is never replaced by another.
+$(VENV)/.installed: $(VENV)/.made setup.py constraints.txt pyproject.toml
+ifeq ($(SOURCED),yes)
+	$(call say,ROS 2 $${ROS_DISTRO:-} is sourced: no wheels of it; numpy below 2)
+	{ grep -vE '^(numpy|pytest|setuptools|empy|lark|colcon-|ros-)' constraints.txt; echo 'numpy<2'; } > $(CONSTRAINTS)
+endif
+	$(call say,installing $(TORCH))
+	$(BIN)/python -m pip install $(TORCH)
+	$(call say,installing the package with its extras $(EXTRAS))
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
+	@touch $@
+
+GL_PACKAGES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
+RENDERS := $(RUN) $(BIN)/python -c 'import mujoco; c = mujoco.GLContext(8, 8); c.make_current(); c.free()' 2>/dev/null
+
+$(VENV)/.renders: $(VENV)/.installed
+	$(call say,headless rendering)
+	@$(RENDERS) || $(call apt,$(GL_PACKAGES))
+	@$(RENDERS) || { echo "MuJoCo cannot render through EGL; it needs: $(GL_PACKAGES)"; exit 1; }
+	@echo "MuJoCo renders through EGL"; touch $@
+
+# Install Debian packages as root or by sudo; otherwise one line names them.
+define apt
+{ if [ "$$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo"; \
+  else echo "please install: $(1)"; exit 1; fi; \
+  command -v apt-get >/dev/null || { echo "please install what Debian calls: $(1)"; exit 1; }; \
+  $$as apt-get update && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(1); }
+endef
+
+# What the robot's side is tested with: other Pythons without torch, and an old onnxruntime.
+# Where an interpreter is absent, its tests are skipped and say so.
+robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIME)/.installed
+
+.venv-robot-%/.installed: setup.py constraints.txt pyproject.toml
+	@python="$(call find_python,$*)"; \
+	if [ -z "$$python" ]; then printf '\n== no Python %s here: its tests will be skipped\n' $*; exit 0; fi; \
+	printf '\n== making .venv-robot-%s: the robot without torch\n' $*; \
+	"$$python" -m venv --clear .venv-robot-$* && \
+	.venv-robot-$*/bin/python -m pip install -c constraints.txt -e '.[robot,ros]' pytest && touch $@
+
+$(OLD_RUNTIME)/.installed: constraints.txt
+	@for v in 3.11 3.10 3.12; do \
+	    case $$v in 3.10) p="$(call find_python,3.10)";; 3.11) p="$(call find_python,3.11)";; *) p="$(call find_python,3.12)";; esac; \
+	    [ -z "$$p" ] || break; done; \
+	if [ -z "$$p" ]; then printf '\n== no Python 3.10 .. 3.12 here: no test with onnxruntime 1.17\n'; exit 0; fi; \
+	printf '\n== making $(OLD_RUNTIME): the oldest supported onnxruntime\n'; \
+	"$$p" -m venv --clear $(OLD_RUNTIME) && \
+	$(OLD_RUNTIME)/bin/python -m pip install onnxruntime==1.17.3 'numpy<2' 'pydantic>=2.7' && touch $@
