@@ -19,8 +19,12 @@ QUALITY = {"offsamples": 0, "shadowsize": 0, "numslices": 12, "numstacks": 6, "n
 #: what is not drawn; the skybox stays, since without it the background is black
 FLAGS_OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 #: a floor is drawn as a grid of quads for the sake of its lighting, and a wide floor as very many
-MAX_QUADS_PER_SIDE, MAX_QUADS = 400, 40_000
+MAX_QUADS_PER_SIDE, MAX_QUADS = 400, 10_000
 MAX_GEOMS = 1000
+#: cameras of these kinds keep their direction; standing ones do when the world carries them
+TRACKING = (mujoco.mjtCamLight.mjCAMLIGHT_TRACK, mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM)
+STANDING = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
+FAR = 1.0  #: depth of a pixel that nothing was drawn on
 FONT_SCALE = 100  # MuJoCo wants one, no text is drawn
 
 _open: weakref.WeakSet[Camera] = weakref.WeakSet()
@@ -57,34 +61,31 @@ class Camera:
         self._option = mujoco.MjvOption()
         self._view = mujoco.MjvCamera()
         self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._view.fixedcamid = camera
+        self._view.fixedcamid = self._camera = camera
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
         for flag in FLAGS_OFF:
             self._scene.flags[flag] = False
         self._gl: mujoco.GLContext | None = None
         self._context: mujoco.MjrContext | None = None
+        self._sky: np.ndarray | None = None  # (H, W, 3) uint8 upside down, where it never changes
 
     def image(self, data: mujoco.MjData) -> np.ndarray:
         """A new image (H, W, 3) uint8 RGB of the state in ``data``."""
-        gl = self._gl or self._start()
+        gl = self._gl or self._start(data)
         gl.make_current()
-        mujoco.mjv_updateScene(
-            self._model,
-            data,
-            self._option,
-            None,
-            self._view,
-            mujoco.mjtCatBit.mjCAT_ALL,
-            self._scene,
-        )
-        mujoco.mjr_render(self._rect, self._scene, self._context)
-        upside_down = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
-        mujoco.mjr_readPixels(upside_down, None, self._rect, self._context)
-        return np.ascontiguousarray(upside_down[::-1])
+        self._update(data, mujoco.mjtCatBit.mjCAT_ALL)
+        if self._sky is None:
+            image = self._draw()
+        else:
+            depth = np.empty(self._sky.shape[:2], np.float32)
+            image = self._draw(depth)
+            np.copyto(image, self._sky, where=(depth == FAR)[:, :, None])
+        return np.ascontiguousarray(image[::-1])
 
     def close(self) -> None:
         """Free the OpenGL context; the next image would make a new one."""
         gl, context, self._gl, self._context = self._gl, self._context, None, None
+        self._sky, self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = None, True
         if gl is not None and context is not None:
             gl.make_current()
             context.free()
@@ -94,7 +95,7 @@ class Camera:
         if hasattr(self, "_context"):
             self.close()
 
-    def _start(self) -> mujoco.GLContext:
+    def _start(self, data: mujoco.MjData) -> mujoco.GLContext:
         gl = mujoco.GLContext(self._rect.width, self._rect.height)
         gl.make_current()
         self._context = mujoco.MjrContext(self._model, FONT_SCALE)
@@ -105,7 +106,36 @@ class Camera:
         atexit.unregister(_close_all)
         atexit.register(_close_all)
         _open.add(self)
+        self._keep_sky(data)
         return gl
+
+    def _keep_sky(self, data: mujoco.MjData) -> None:
+        """Draw the sky once where that is exact: it lies at infinity, so only turning changes it.
+
+        Nothing may be seen through, since what is transparent is mixed with what lies behind.
+        """
+        mode = mujoco.mjtCamLight(int(self._model.cam_mode[self._camera]))
+        on_world = self._model.cam_bodyid[self._camera] == 0
+        self._update(data, mujoco.mjtCatBit.mjCAT_ALL)
+        seen = self._scene.geoms[: self._scene.ngeom]
+        if (mode in TRACKING or (mode == STANDING and on_world)) and all(
+            geom.rgba[3] == 1.0 for geom in seen
+        ):
+            self._update(data, 0)
+            self._sky = self._draw()
+            self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+
+    def _update(self, data: mujoco.MjData, what: int) -> None:
+        mujoco.mjv_updateScene(
+            self._model, data, self._option, None, self._view, what, self._scene
+        )
+
+    def _draw(self, depth: np.ndarray | None = None) -> np.ndarray:
+        """The scene (H, W, 3) uint8, upside down; ``depth`` (H, W) becomes ``FAR`` on the sky."""
+        image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(image, depth, self._rect, self._context)
+        return image
 
 
 def _close_all() -> None:

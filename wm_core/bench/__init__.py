@@ -1,0 +1,1 @@
+"""What ``wm bench`` measures: one module per subject, each with ``run(argv) -> int``."""

@@ -1,0 +1,168 @@
+"""How every benchmark reports: rows of name, value and unit, as JSON lines or as a table.
+
+The first line says under what circumstances the rows were measured. Only results go to standard
+output; what is going on goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+#: packages whose version changes what is measured
+PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco", "dm_control", "gymnasium")
+#: environment variables that decide how many threads compute and render
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+BUSY_SHARE = 0.1  #: of a core; another process above it makes the machine not quiet
+WATCH_S = 0.5  #: how long the other processes are watched for that
+
+
+class Row(NamedTuple):
+    """One measured figure, such as ``Row("sim/walker_walk/speedup", 43.0, "x")``."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class Report:
+    """Rows on standard output: JSON lines as they come, or one table at the end.
+
+    Use it as a context manager; the table is printed on leaving it, after an interrupt too.
+
+    Args:
+        title: what is measured, above the table and before each line of progress.
+        as_json: print JSON lines and nothing else on standard output.
+    """
+
+    def __init__(self, title: str, *, as_json: bool) -> None:
+        self._title, self._as_json = title, as_json
+        self._rows: list[Row] = []
+
+    def __enter__(self) -> Report:
+        self._run = run_line()
+        if self._as_json:
+            _print_json(self._run)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._as_json and self._rows:
+            Console().print(self._table())
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What was added so far."""
+        return tuple(self._rows)
+
+    def add(self, name: str, value: float, unit: str) -> None:
+        """Report one figure."""
+        row = Row(name, float(value), unit)
+        self._rows.append(row)
+        if self._as_json:
+            _print_json(row._asdict())
+
+    def progress(self, text: str) -> None:
+        """Say on standard error what is being done."""
+        sys.stderr.write(f"{self._title}: {text}\n")
+        sys.stderr.flush()
+
+    def _table(self) -> Table:
+        run = self._run
+        quiet = "quiet machine" if run["quiet"] else "BUSY machine: take these figures with salt"
+        versions = " ".join(f"{k} {v}" for k, v in run["versions"].items())
+        caption = f"commit {run['commit']} · {quiet} · load {run['load_average']}\n{versions}"
+        table = Table("name", "value", "unit", title=self._title, caption=caption)
+        table.columns[1].justify = "right"
+        for name, value, unit in self._rows:
+            table.add_row(name, f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}", unit)
+        return table
+
+
+def run_line() -> dict[str, Any]:
+    """The circumstances of a run: commit, versions, threads, load, whether it is quiet."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    set_threads = {k: os.environ[k] for k in THREAD_VARIABLES if k in os.environ}
+    return {
+        "name": "run",
+        "commit": _commit(),
+        "versions": versions,
+        "threads": {"cores": len(os.sched_getaffinity(0)), **set_threads},
+        "cpu": _cpu(),
+        "load_average": [round(x, 2) for x in os.getloadavg()],
+        "quiet": is_quiet(),
+    }
+
+
+def is_quiet(watch_s: float = WATCH_S) -> bool:
+    """Whether no process but this one used more than ``BUSY_SHARE`` of a core for ``watch_s``."""
+    before, start = _cpu_seconds(), time.monotonic()
+    time.sleep(watch_s)
+    after, elapsed = _cpu_seconds(), time.monotonic() - start
+    used = (after[pid] - seconds for pid, seconds in before.items() if pid in after)
+    return all(seconds <= BUSY_SHARE * elapsed for seconds in used)
+
+
+def _cpu_seconds() -> dict[int, float]:
+    """CPU time in seconds that each other process has used so far, by its id."""
+    ticks_hz = os.sysconf("SC_CLK_TCK")
+    seconds: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        pid = int(stat.parent.name)
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if pid != os.getpid():
+            seconds[pid] = (int(fields[11]) + int(fields[12])) / ticks_hz  # user and system time
+    return seconds
+
+
+def _commit() -> str:
+    """The commit of this checkout, with a + when files differ from it; ``unknown`` without git."""
+    where = Path(__file__).parent
+    try:
+        head = _git(where, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(where, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(where: Path, *args: str) -> str:
+    command = ["git", "-C", str(where), *args]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "")
+
+
+def _print_json(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
