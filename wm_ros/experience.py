@@ -81,20 +81,17 @@ def _is_valid(obs: Obs, action: np.ndarray, signal: Signal | None) -> bool:
 
 
 class Recorder:
-    """Turns ticks into Steps and hands them to ``put``, one step behind.
+    """Turns ticks into Steps and hands them over, one step behind.
+
+    Episodes are cut whether anything is recorded or not, for the policy's sake.
 
     Args:
-        put: takes a finished step and returns False where it dropped it (``Spool.put``); None
-            where nothing is recorded: episodes are then cut all the same, for the policy's sake.
-        period_ns: of one agent step; stamps further apart than one and a half are a gap.
         reward_required: without a message of its stamp a step is not stored.
     """
 
-    def __init__(
-        self, put: Callable[[Step], bool] | None, period_ns: int, *, reward_required: bool = True
-    ) -> None:
-        self._put = put
-        self._period_ns = period_ns
+    def __init__(self, *, reward_required: bool = True) -> None:
+        self._put: Callable[[Step], bool] | None = None
+        self._period_ns = 0
         self._reward_required = reward_required
         self._held: Step | None = None
         self._last_stamp_ns: int | None = None
@@ -103,6 +100,16 @@ class Recorder:
         self.skipped: Counter[str] = Counter()  #: ticks whose step was not stored, by reason
         self.breaks: Counter[str] = Counter()  #: episodes that the record cut, by reason
         self.invalid = 0
+
+    def open(self, put: Callable[[Step], bool] | None, period_ns: int) -> None:
+        """Begin to record.
+
+        Args:
+            put: takes a finished step and returns False where it dropped it (``Spool.put``); None
+                where nothing is to be recorded.
+            period_ns: of one agent step; stamps further apart than one and a half are a gap.
+        """
+        self._put, self._period_ns = put, period_ns
 
     def begins(self, stamp_ns: int, signal: Signal | None) -> str | None:
         """Why an episode has to begin with this frame, or None where it follows the last one.

@@ -56,18 +56,26 @@ POLICY = (
     Param("seal_steps", 64, "steps after which a chunk of experience is sealed", 1, 4096),
     Param("seal_s", 2.0, "seconds after which a chunk of experience is sealed", 0.1, 3600.0),
     Param("reward_required", True, "without reward and flags of its stamp a step is not stored"),
-    Param("image_reliability", "best_effort", "of the camera", choices=("best_effort", "reliable")),
+    Param(
+        "image_reliability", "best_effort", "of the camera", choices=("best_effort", "reliable")
+    ),
     Param("period_s", 0.0, "seconds between two ticks; 0: what the policy's card says", 0.0, 10.0),
     Param("idle_period_s", 0.05, "seconds between two safe actions without a policy", 0.001, 10.0),
     Param("frame_wait", 0.75, "share of a period that a tick waits for a late frame", 0.0, 0.9),
     Param("max_obs_age_s", 0.0, "oldest image by its stamp; 0: as the card says; -1: any", -1, 60),
     Param("max_gap_s", 0.0, "repeat the command so long without a new frame; 0: a period", 0, 60),
-    Param("frozen_frames", 0, "equal frames in a row that count as a frozen camera; 0: off", 0, 1000),
+    Param(
+        "frozen_frames", 0, "equal frames in a row that count as a frozen camera; 0: off", 0, 1000
+    ),
     Param("safe_action", "zero", "what stops this robot", choices=("zero", "hold", "none")),
     Param("latch_safe", False, "after a safe action stay safe until ~/rearm is called"),
     Param("exploration", "sample", "the action's mean or a draw", choices=("mean", "sample")),
-    Param("exploration_noise", 0.0, "deviation of normal noise on the action in [-1, 1]", 0.0, 2.0),
-    Param("random_prefill", 0, "agent steps of uniform random actions before the policy", 0, 2**40),
+    Param(
+        "exploration_noise", 0.0, "deviation of normal noise on the action in [-1, 1]", 0.0, 2.0
+    ),
+    Param(
+        "random_prefill", 0, "agent steps of uniform random actions before the policy", 0, 2**40
+    ),
     Param("random_hold", 4, "ticks that one random action is held", 1, 1000),
     Param("swap_mode", "reinfer", "how a new policy begins", choices=("reinfer", "border")),
     Param("history_s", 2.0, "seconds from which a new policy infers its latent", 0.1, 60.0),

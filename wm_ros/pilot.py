@@ -23,7 +23,9 @@ class PilotSettings:
     """How the pilot explores."""
 
     exploration_noise: float = 0.0  #: deviation of normal noise, in [-1, 1] units
-    random_prefill: int = 0  #: agent steps of uniform random actions, less what the policy has seen
+    random_prefill: int = (
+        0  #: agent steps of uniform random actions, less what the policy has seen
+    )
     random_hold: int = 4  #: ticks that one random action is held
     seed: int = 0
 
@@ -62,6 +64,7 @@ class Pilot:
         slot: the running policy.
         guard: what makes the robot stop.
         signals: reward and flags that wait for their tick.
+        recorder: where ticks are recorded.
         settings: exploration.
         safe_action: what stopping means.
     """
@@ -71,32 +74,28 @@ class Pilot:
         slot: PolicySlot,
         guard: Guard,
         signals: Signals,
+        recorder: Recorder,
         settings: PilotSettings,
         safe_action: Literal["zero", "hold", "none"] = "zero",
     ) -> None:
-        self._slot, self._guard, self._signals = slot, guard, signals
+        self._slot, self._guard = slot, guard
+        self._signals, self._recorder = signals, recorder
         self._settings, self._safe_action = settings, safe_action
         self._rng = np.random.default_rng(settings.seed)
-        self._recorder: Recorder | None = None
         self._spec: Spec | None = None
         self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what the actuators have
         self._command: np.ndarray | None = None  # the same in physical units
         self._random = np.zeros(0, np.float32)
         self._hold = 0
 
-    @property
-    def recorder(self) -> Recorder | None:
-        """Where ticks are recorded; None before the first policy."""
-        return self._recorder
-
-    def begin(self, spec: Spec, recorder: Recorder) -> None:
-        """The first policy has said what it reads and writes: from now on ticks are recorded."""
-        self._spec, self._recorder = spec, recorder
+    def begin(self, spec: Spec) -> None:
+        """Take action and limits from the first policy's spec."""
+        self._spec = spec
         self._sent = spec.action.from_physical(np.zeros(spec.action.size, np.float32))
 
     def decide(self, senses: Senses) -> Decision:
         """What to send now."""
-        if self._spec is None or self._recorder is None or self._slot.runner is None:
+        if self._spec is None or self._slot.runner is None:
             return self._safe("no_policy", senses)
         if senses.obs is None:
             return self._safe(senses.refused or "no_frame", senses)
@@ -112,21 +111,18 @@ class Pilot:
             reason = self._guard.check_obs(senses.obs)
         if reason is not None:
             return self._safe(reason, senses, signal)
-        return self._act(senses, signal, self._spec, self._recorder)
+        return self._act(senses, senses.obs, signal, self._spec)
 
-    def _act(
-        self, senses: Senses, signal: Signal | None, spec: Spec, recorder: Recorder
-    ) -> Decision:
-        assert senses.obs is not None
-        begins = recorder.begins(senses.stamp_ns, signal)
+    def _act(self, senses: Senses, obs: Obs, signal: Signal | None, spec: Spec) -> Decision:
+        begins = self._recorder.begins(senses.stamp_ns, signal)
         try:
-            out = self._slot.act(senses.obs, self._sent, begins is not None)
+            out = self._slot.act(obs, self._sent, begins is not None)
         except WmError:
             return self._safe(self._guard.trip("policy_failed"), senses, signal)
         runner = self._slot.runner
         assert runner is not None
         version, wish = runner.card.version, out.action
-        if recorder.stored < self._settings.random_prefill - runner.card.agent_steps:
+        if self._recorder.stored < self._settings.random_prefill - runner.card.agent_steps:
             version, wanted = -1, self._random_action(spec.action.size)
         elif self._settings.exploration_noise > 0:
             noise = self._rng.standard_normal(spec.action.size).astype(np.float32)
@@ -143,7 +139,7 @@ class Pilot:
             action=action,
             wish=wish,
             policy_version=version,
-            obs=senses.obs,
+            obs=obs,
             signal=signal,
             begins=begins,
         )
@@ -159,54 +155,45 @@ class Pilot:
     def _safe(self, reason: str, senses: Senses, signal: Signal | None = None) -> Decision:
         size = 0 if self._spec is None else self._spec.action.size
         command = safe_command(self._safe_action, size, self._command)
-        return Decision(
-            command, senses.stamp_ns, reason, obs=senses.obs or {}, signal=signal
-        )
+        return Decision(command, senses.stamp_ns, reason, obs=senses.obs or {}, signal=signal)
 
-    def sent(self, decision: Decision, *, missed: bool) -> None:
+    def sent(self, decision: Decision, *, missed: bool, skipped: int = 0) -> None:
         """The decision's command has left: record it, then let a new policy into place.
 
         Args:
             decision: what ``decide`` returned.
             missed: it left later than one period after its schedule.
+            skipped: ticks before it that were skipped altogether.
         """
-        spec, recorder = self._spec, self._recorder
-        if spec is not None and recorder is not None:
-            if decision.command is not None and decision.command.size == spec.action.size:
-                self._command = decision.command
-                self._sent = (
-                    spec.action.from_physical(decision.command)
-                    if decision.action is None
-                    else decision.action
-                )
-            if decision.action is not None:
-                self._record(decision, decision.action, recorder, missed)
-            elif decision.safe == "nan_obs" and decision.obs:
-                recorder.add(
-                    decision.obs,
-                    self._sent,
-                    decision.signal,
-                    stamp_ns=decision.stamp_ns,
-                    begins=recorder.begins(decision.stamp_ns, decision.signal),
-                    is_intervention=True,
-                )
-            else:
-                recorder.skip(decision.safe or "repeated")
+        if skipped:
+            self._recorder.skipped["tick_skipped"] += skipped
+        spec, command = self._spec, decision.command
+        if spec is not None and command is not None and command.size == spec.action.size:
+            self._command = command
+            self._sent = (
+                spec.action.from_physical(command) if decision.action is None else decision.action
+            )
+        if decision.action is not None or (decision.safe == "nan_obs" and decision.signal):
+            self._record(decision, missed)
+        else:
+            self._recorder.skip(decision.safe or "repeated")
         self._slot.between_ticks()
 
-    @staticmethod
-    def _record(
-        decision: Decision, action: np.ndarray, recorder: Recorder, missed: bool
-    ) -> None:
-        recorder.add(
+    def _record(self, decision: Decision, missed: bool) -> None:
+        """Record what was sent; an observation with a NaN is kept, marked as not valid."""
+        acted, begins = decision.action is not None, decision.begins
+        if not acted:
+            begins = self._recorder.begins(decision.stamp_ns, decision.signal)
+        self._recorder.add(
             decision.obs,
-            action,
+            self._sent,
             decision.signal,
             stamp_ns=decision.stamp_ns,
-            begins=decision.begins,
+            begins=begins,
             wish=decision.wish,
             policy_version=decision.policy_version,
             missed=missed,
+            is_intervention=not acted,
         )
 
     def stop_command(self) -> np.ndarray | None:
@@ -216,5 +203,4 @@ class Pilot:
 
     def close(self) -> None:
         """Hand over the step that is held back; may be called twice."""
-        if self._recorder is not None:
-            self._recorder.close()
+        self._recorder.close()

@@ -58,7 +58,7 @@ class FolderSource:
 class Moment(NamedTuple):
     """What a policy was shown at one tick."""
 
-    index: int
+    tick: int
     obs: Obs
     prev_action: np.ndarray
     is_first: bool
@@ -79,7 +79,7 @@ class SlotSettings:
 @dataclass(slots=True)
 class _Candidate:
     engine: PolicyEngine
-    upto: int = -1  # index of the last moment that its latent has seen
+    upto: int = -1  # the last tick that its latent has seen
     steps: int = 0
 
 
@@ -108,7 +108,7 @@ class PolicySlot:
         self._engine: PolicyEngine | None = None
         self._ready: _Candidate | None = None
         self._history: deque[Moment] = deque(maxlen=1)
-        self._index = 0
+        self._tick = 0
         self._seen: tuple[Path, int] | None = None
         self._counted_at = 0
         self._counted_hashes: set[str] = set()
@@ -151,8 +151,8 @@ class PolicySlot:
         if self._engine is None:
             raise RuntimeError("act needs a policy: check runner first")
         with self._lock:
-            self._history.append(Moment(self._index, obs, prev_action, is_first))
-        self._index += 1
+            self._history.append(Moment(self._tick, obs, prev_action, is_first))
+        self._tick += 1
         return self._engine.act(obs, prev_action, is_first)
 
     def between_ticks(self) -> None:
@@ -230,10 +230,10 @@ class PolicySlot:
                 self._replay(candidate, moments)
         return candidate
 
-    def _moments_after(self, index: int) -> list[Moment]:
-        """History behind ``index``, from the last beginning of an episode on."""
+    def _moments_after(self, tick: int) -> list[Moment]:
+        """History behind ``tick``, from the last beginning of an episode on."""
         with self._lock:
-            moments = [m for m in self._history if m.index > index]
+            moments = [m for m in self._history if m.tick > tick]
         firsts = [i for i, moment in enumerate(moments) if moment.is_first]
         return moments[firsts[-1] :] if firsts else moments
 
@@ -242,7 +242,7 @@ class PolicySlot:
             # The oldest moment kept has no past: the new latent begins there as in an episode.
             is_first = moment.is_first or candidate.upto < 0
             candidate.engine.act(moment.obs, moment.prev_action, is_first)
-            candidate.upto, candidate.steps = moment.index, candidate.steps + 1
+            candidate.upto, candidate.steps = moment.tick, candidate.steps + 1
 
     def _swap(self, candidate: _Candidate, mode: Literal["start", "reinfer", "border"]) -> None:
         self._engine, self._ready = candidate.engine, None
@@ -270,7 +270,7 @@ class PolicySlot:
             "reinferred_steps": candidate.steps,
             "counted": counted,
             "swaps": self.swaps_counted,
-            "tick": self._index,
+            "tick": self._tick,
         }
         self._log_lines.append(json.dumps(line))
         self._on_event(f"policy version {card.version} runs (mode {mode})")

@@ -89,7 +89,7 @@ class Guard:
             digest = 0
             for value in obs.values():
                 if value.dtype == np.uint8:
-                    digest = zlib.crc32(value, digest)
+                    digest = zlib.crc32(value.data, digest)
             self._same = self._same + 1 if digest == self._digest else 1
             self._digest = digest
             if self._same >= self.settings.frozen_frames:

@@ -1,9 +1,9 @@
-"""A simulated task dressed as a robot: a camera, joint states, reward and flags; it obeys commands.
+"""A simulated task dressed as a robot: it has a camera, joints and a reward, and obeys commands.
 
-The frame of period k is published, and at the start of period k + 1 the task advances by one agent
-step under the command that answers that very frame (by its stamp), so that what is learnt from is
-one decision per frame.  Where no answer came in time the last command goes on, and the reward's
-message says so; where commands fall silent the robot stops.
+The frame of period k is published, and at the start of period k + 1 the task advances by one
+agent step under the command that answers that very frame (by its stamp), so that what is learnt
+from is one decision per frame.  Where no answer came in time the last command goes on, and the
+reward's message says so; where commands fall silent the robot stops.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
     Raises:
         SettingsError: for an unknown task or one without image, continuous action or frame rate.
     """
-    own = {} if ":" in name else {"image_size": image_size, "proprio": proprio}
+    own: dict[str, Any] = {} if ":" in name else {"image_size": image_size, "proprio": proprio}
     try:
         env = gymnasium.make(name if ":" in name else f"sim:{name}", **own, **json.loads(kwargs))
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
@@ -66,7 +66,7 @@ class SimNode(Node):
         super().__init__("sim", **kwargs)
         p = self._params = params.declare(self, params.SIM)
         self._env = make_task(p["task"], p["image_size"], p["proprio"], p["task_kwargs"])
-        space = self._env.action_space
+        space: Any = self._env.action_space
         self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
         if p["command_type"] != "joint" and len(p["twist_fields"]) != self._low.size:
             raise SettingsError(
@@ -97,7 +97,9 @@ class SimNode(Node):
         self._image = self.create_publisher(Image, "image_raw", qos.camera(reliable=True))
         self._reward = self.create_publisher(JointState, "reward", qos.signals())
         self._joints = self.create_publisher(JointState, "joint_states", qos.signals())
-        self._clock_out = self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
+        self._clock_out = (
+            self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
+        )
         kind = self._params["command_type"]
         self.create_subscription(
             convert.command_class(kind),
@@ -149,8 +151,10 @@ class SimNode(Node):
             self._arm(self._due_ns + self._answer_wait_ns)
         else:
             late = 0 if self._simulated else (now - self._due_ns) // self._wall_ns
-            self._due_ns = max(self._due_ns, now - self._wall_ns) if self._simulated else (
-                self._due_ns + late * self._wall_ns
+            self._due_ns = (
+                max(self._due_ns, now - self._wall_ns)
+                if self._simulated
+                else (self._due_ns + late * self._wall_ns)
             )
             self._due_ns += self._wall_ns
             self._advance(now)

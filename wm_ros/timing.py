@@ -1,7 +1,7 @@
 """When the policy ticks, and how well it kept to that: no ROS, every clock reading is passed in.
 
-All times are integer nanoseconds.  ``now_ns`` is always the steady (monotonic) clock: a watchdog on
-simulated time would stop together with the simulator that it watches.
+All times are integer nanoseconds.  ``now_ns`` is always the steady (monotonic) clock: a watchdog
+on simulated time would stop together with the simulator that it watches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-PHASE_NS = 4_000_000  #: a tick aims this long after its frame's arrival (at most a tenth of a period)
+PHASE_NS = (
+    4_000_000  #: a tick aims this long after its frame's arrival (at most a tenth of a period)
+)
 ALIGN_TICKS = 40  #: ticks between two looks at the phase
 
 
@@ -37,7 +39,7 @@ class Pacer:
     has drifted.  A tick whose frame is late waits for it, at most ``frame_wait`` of a period.
 
     Under simulated time the frames' stamps are the grid, so the rate follows a simulation that
-    runs faster or slower than the wall.  What watches for silence is the steady clock all the same.
+    runs faster or slower than the wall.  The steady clock watches for silence all the same.
 
     Args:
         period_ns: of one agent step.
@@ -99,7 +101,7 @@ class Pacer:
         return self._last_frame_ns + int(allowed)
 
     def poll(self, now_ns: int) -> Due | None:
-        """The tick to run at ``now_ns``, or None when it is not time or its frame may still come."""
+        """The tick to run at ``now_ns``; None before its time or while its frame may come."""
         if self._simulated:
             return self._poll_simulated(now_ns)
         fresh = self._fresh_ns
@@ -140,7 +142,7 @@ class Pacer:
 
 
 class Histogram:
-    """Counts of durations in bins that are 5 % wide, 0.01 ms to 10 s; a long run costs no memory."""
+    """Counts of durations in bins 5 % wide, 0.01 ms to 10 s; a long run costs no memory."""
 
     EDGES_MS = tuple(0.01 * 1.05**i for i in range(284))
 
@@ -165,7 +167,7 @@ class Histogram:
         return 0.0
 
     def to_json(self) -> dict[str, list[float] | list[int]]:
-        """Upper edges in ms and counts of the bins from the first to the last that is not empty."""
+        """Upper edges in ms and counts of the bins, from the first to the last that is filled."""
         filled = [i for i, count in enumerate(self.counts) if count]
         if not filled:
             return {"edges_ms": [], "counts": []}
@@ -218,24 +220,25 @@ class TickStats:
             self.safe_by_reason[safe] = self.safe_by_reason.get(safe, 0) + 1
         return missed
 
-    def to_json(self, period_s: float) -> dict[str, object]:
-        """Everything above as one JSON object, times in ms."""
+    def summary(self) -> dict[str, object]:
+        """Counts and percentiles, times in ms."""
         return {
-            "period_s": period_s,
             "ticks": self.ticks,
             "missed_ticks": self.missed_ticks,
             "safe_ticks": self.safe_ticks,
             "missed_safe_ticks": self.missed_safe_ticks,
             "safe_by_reason": dict(self.safe_by_reason),
-            "tick_p50_ms": round(self.tick_ms.percentile(50), 4),
-            "tick_p99_ms": round(self.tick_ms.percentile(99), 4),
-            "late_p50_ms": round(self.late_ms.percentile(50), 4),
-            "late_p99_ms": round(self.late_ms.percentile(99), 4),
-            "obs_age_p50_ms": round(self.obs_age_ms.percentile(50), 4),
-            "obs_age_p99_ms": round(self.obs_age_ms.percentile(99), 4),
-            "histograms": {
-                "tick_ms": self.tick_ms.to_json(),
-                "late_ms": self.late_ms.to_json(),
-                "obs_age_ms": self.obs_age_ms.to_json(),
+            **{
+                f"{name}_p{percent}_ms": round(histogram.percentile(percent), 4)
+                for name, histogram in self._histograms().items()
+                for percent in (50, 99)
             },
         }
+
+    def to_json(self, period_s: float) -> dict[str, object]:
+        """The summary and the histograms."""
+        bins = {f"{name}_ms": h.to_json() for name, h in self._histograms().items()}
+        return {"period_s": period_s, **self.summary(), "histograms": bins}
+
+    def _histograms(self) -> dict[str, Histogram]:
+        return {"tick": self.tick_ms, "late": self.late_ms, "obs_age": self.obs_age_ms}

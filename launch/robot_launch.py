@@ -1,0 +1,84 @@
+"""The policy on a robot: the policy node and, if one is named, the robot's own driver.
+
+What the command line leaves empty the parameter file decides, and behind it the node's defaults.
+"""
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+CONFIG = [FindPackageShare("wm_ros"), "config"]
+
+#: name, default, what it is
+ARGUMENTS = (
+    ("namespace", "", "namespace of every node and topic"),
+    ("use_sim_time", "false", "take time from /clock"),
+    ("params_file", PathJoinSubstitution([*CONFIG, "wm_ros.yaml"]), "YAML of parameters"),
+    ("autostart", "true", "configure and activate without a lifecycle manager"),
+    ("use_respawn", "false", "start a node anew when it has ended"),
+    ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("command_type", "", "twist_stamped, twist or joint"),
+    ("trainer_url", "", "address of `wm serve`; empty: no trainer"),
+    ("token_file", "", "file with this robot's token for the trainer"),
+    ("policy_dir", "", "folder of a policy or of numbered versions; empty: the trainer's"),
+    ("state_dir", "", "folder for the node's reports; empty: ~/.ros/wm_ros/policy"),
+    ("spool_dir", "", "folder for experience that waits; empty: <state_dir>/spool"),
+    ("robot", "", "name under which experience is stored"),
+    ("driver_launch", "", "launch file of the robot's driver; empty: none"),
+)
+#: arguments that are parameters of the node: switches, and words that are passed on when set
+SWITCHES = ("use_sim_time", "autostart")
+WORDS = (
+    "command_type",
+    "trainer_url",
+    "token_file",
+    "policy_dir",
+    "state_dir",
+    "spool_dir",
+    "robot",
+)
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The node and the driver, with every argument known."""
+    got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    parameters = {name: got[name].lower() == "true" for name in SWITCHES}
+    parameters |= {name: got[name] for name in WORDS if got[name]}
+    node = Node(
+        package="wm_ros",
+        executable="policy_node",
+        name="policy",
+        namespace=got["namespace"],
+        parameters=[got["params_file"], parameters],
+        ros_arguments=["--log-level", got["log_level"]],
+        respawn=got["use_respawn"].lower() == "true",
+        respawn_delay=2.0,
+        output="screen",
+    )
+    if not got["driver_launch"]:
+        return [node]
+    return [node, IncludeLaunchDescription(AnyLaunchDescriptionSource(got["driver_launch"]))]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What ``ros2 launch wm_ros robot_launch.py`` brings up."""
+    profile = PathJoinSubstitution([*CONFIG, "fastdds.xml"])
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=t) for n, d, t in ARGUMENTS),
+            *(
+                SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile))
+                for name in PROFILES
+            ),
+            OpaqueFunction(function=_actions),
+        ]
+    )

@@ -1,0 +1,69 @@
+"""A simulated robot and, through robot_launch.py, the very policy launch of a real one.
+
+Arguments of robot_launch.py may be given here too: ``trainer_url:=http://127.0.0.1:8765``.
+"""
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare("wm_ros")
+
+#: name, default, what it is
+ARGUMENTS = (
+    ("task", "seek", "task of `wm tasks`, or your own as module:Id"),
+    ("image_size", "64", "height and width of the camera's image in pixels"),
+    ("rate_factor", "1.0", "simulated seconds per second"),
+    (
+        "use_sim_time",
+        PythonExpression(["'false' if ", LaunchConfiguration("rate_factor"), " == 1 else 'true'"]),
+        "take time from /clock; true where rate_factor is not 1",
+    ),
+    ("namespace", "", "namespace of every node and topic"),
+    ("params_file", PathJoinSubstitution([SHARE, "config", "wm_ros.yaml"]), "YAML of parameters"),
+    ("use_respawn", "false", "start a node anew when it has ended"),
+    ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("command_type", "", "twist_stamped, twist or joint"),
+)
+
+
+def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The simulated robot, with every argument known."""
+    got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    parameters = {
+        "task": got["task"],
+        "image_size": int(got["image_size"]),
+        "rate_factor": float(got["rate_factor"]),
+        "use_sim_time": got["use_sim_time"].lower() == "true",
+    }
+    if got["command_type"]:
+        parameters["command_type"] = got["command_type"]
+    return [
+        Node(
+            package="wm_ros",
+            executable="sim_node",
+            name="sim",
+            namespace=got["namespace"],
+            parameters=[got["params_file"], parameters],
+            ros_arguments=["--log-level", got["log_level"]],
+            respawn=got["use_respawn"].lower() == "true",
+            respawn_delay=2.0,
+            output="screen",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What ``ros2 launch wm_ros sim_launch.py`` brings up."""
+    robot = PathJoinSubstitution([SHARE, "launch", "robot_launch.py"])
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=t) for n, d, t in ARGUMENTS),
+            # First: it chooses the transport profile, which the simulated camera needs as well.
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(robot)),
+            OpaqueFunction(function=_actions),
+        ]
+    )

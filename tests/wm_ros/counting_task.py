@@ -1,0 +1,43 @@
+"""A task whose numbers say where they belong: a step's reward is the action that led to it.
+
+The image's first pixel holds the step within the episode and the episode's number.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+STEPS = 12  #: of an episode
+
+
+class CountingTask(gymnasium.Env):
+    def __init__(self, size: int = 32, fps: float = 25.0, bad_reward_at: int = -1) -> None:
+        self.metadata = {"render_modes": [], "render_fps": fps}
+        self.action_space = spaces.Box(
+            np.array([-0.5, -2.0], np.float32), np.array([1.0, 2.0], np.float32)
+        )
+        self.observation_space = spaces.Dict(
+            {"image": spaces.Box(0, 255, (size, size, 3), np.uint8)}
+        )
+        self._size, self._episode, self._step, self._bad = size, -1, 0, bad_reward_at
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._episode, self._step = self._episode + 1, 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self._step += 1
+        reward = float("nan") if self._step == self._bad else float(action[0])
+        terminated = self._step == STEPS and self._episode % 2 == 1
+        return self._observe(), reward, terminated, self._step >= STEPS and not terminated, {}
+
+    def _observe(self):
+        image = np.full((self._size, self._size, 3), 90, np.uint8)
+        image[0, 0] = (self._step, self._episode % 256, 7)
+        return {"image": image}
+
+
+gymnasium.register("Counting-v0", CountingTask, order_enforce=False, disable_env_checker=True)
