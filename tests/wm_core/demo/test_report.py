@@ -1,0 +1,92 @@
+"""The demo's report counts by rules that a reader can check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
+from wm_core.contract.step import Step
+from wm_core.demo import page, report
+from wm_core.link.ledger import LEDGER_NAME, Ledger
+from wm_core.replay.recorder import Recorder
+
+SPEC = Spec(images={"image": ImageSpec(height=8, width=8)}, action=ActionSpec(low=(-1,), high=(1,)))
+
+
+def swap(version: int, updates: int, weights: str | None = None) -> dict[str, object]:
+    return {
+        "version": version,
+        "learner_updates": updates,
+        "weights_sha256": weights or f"w{version}",
+        "time_s": 100.0 + version,
+    }
+
+
+def test_a_swap_counts_for_new_weights_and_fifty_updates() -> None:
+    swaps = [
+        swap(0, 0),  # the first policy replaces none
+        swap(1, 49),  # too few updates
+        swap(2, 50),
+        swap(3, 150, weights="w2"),  # the same weights again
+        swap(4, 99),  # 49 since version 2
+        swap(5, 100),
+    ]
+    assert [s["version"] for s in report.counted_swaps(swaps)] == [2, 5]
+
+
+def record(root: Path, episodes: list[list[float]]) -> None:
+    ledger = Ledger(root / LEDGER_NAME)
+    recorder = Recorder(root, ledger, robot="r", task="t", spec=SPEC, seal_steps=3)
+    for rewards in episodes:
+        for i, reward in enumerate(rewards):
+            recorder.add(
+                Step(
+                    obs=SPEC.zeros(),
+                    action=np.zeros(1, np.float32),
+                    reward=reward,
+                    is_first=i == 0,
+                    is_last=i == len(rewards) - 1,
+                    is_terminal=False,
+                    policy_version=4,
+                )
+            )
+    recorder.seal()
+    ledger.close()
+
+
+def test_episodes_are_summed_across_files(tmp_path: Path) -> None:
+    record(tmp_path, [[0.0, 1.0, 2.0, 3.0], [0.0, 5.0]])
+    found = report.episodes(tmp_path)
+    assert [e.total for e in found] == [6.0, 5.0]
+    assert found[0].version == 4
+    assert found[0].minute == pytest.approx(3 * SPEC.period_s / 60)
+
+
+def figures(**changed: float) -> dict[str, object]:
+    known = {"final_return": 50.0, "final_return_low": 40.0, "random_return": 0.0}
+    return known | {"random_return_high": 5.0, "best_return": 100.0} | changed
+
+
+def test_the_verdict_claims_learning_only_above_the_bound() -> None:
+    assert page.verdict(figures()).startswith("It learnt")
+    assert "50%" in page.verdict(figures())
+    assert page.verdict(figures(final_return_low=4.0)).startswith("Not shown")
+
+
+def test_the_page_needs_no_network(tmp_path: Path) -> None:
+    shown = figures() | {"task": "seek", "minutes": 3.0, "commit": "abc", "tick_p99_ms": 2.0}
+    story = page.Story(
+        episodes=[page.Episode(i / 10, float(i), 1) for i in range(20)],
+        swaps=[(0.5, 1)],
+        latency_ms=[(1.0, 10), (2.0, 3)],
+        next_commands=["wm info <x>"],
+    )
+    page.write(tmp_path / "report.html", shown, story)
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<svg") == 2
+    assert 'src="http' not in text
+    assert "href=" not in text.replace("xlink:href", "")
+    assert "&lt;x&gt;" in text

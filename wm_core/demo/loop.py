@@ -1,0 +1,287 @@
+"""The demo from its first process to its report.
+
+Order matters: yardsticks are measured before the robot moves, so that no evaluation steals a
+tick's time; at the end the robot stops first, while the service still takes in its last chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from wm_core.contract.errors import SettingsError, WmError
+from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.demo import page, report, screen
+from wm_core.demo.processes import Crew
+from wm_core.link.shelf import PolicyShelf
+from wm_core.train.collect import Actor, RandomActor, Stage
+from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
+
+if TYPE_CHECKING:
+    from wm_core.cli.demo import DemoSettings
+
+RESERVE_S = 45.0  #: kept for stopping, the last evaluation and the pictures
+LEARNER_NICE = 10
+LINE_EVERY_S = 15.0  #: where the output is no terminal
+NODE_READY_S = 60.0
+FIRST_POLICY_S = 240.0
+
+
+class Demo:
+    """One run of the demo.
+
+    Args:
+        settings: what to show, and for how long.
+    """
+
+    def __init__(self, settings: DemoSettings) -> None:
+        if find_spec("rclpy") is None:
+            raise SettingsError(
+                "the demo needs ROS 2's Python library (rclpy): source a ROS 2 installation, or "
+                "install the extra `ros` (x86_64)"
+            )
+        self._settings = settings
+        self._console = Console(highlight=False)
+        self._begin_s = time.monotonic()
+        self._run = settings.run.resolve()
+        self._shelf = PolicyShelf(self._run / "policies")
+        self._last_line_s = -LINE_EVERY_S
+        self._random: Evaluation | None = None
+        self._best: float | None = None
+        self._first: Evaluation | None = None
+
+    def run(self) -> int:
+        """Everything, in order; the report is written even after Ctrl-C."""
+        self._clear_away()
+        crew = Crew(self._run / "logs", _environment())
+        interrupted = False
+        try:
+            self._say("starting the service and the learner; measuring random and best returns")
+            self._start_trainer(crew)
+            self._measure_yardsticks(crew)
+            self._say("starting the robot")
+            self._start_robot(crew)
+            self._watch(crew)
+        except KeyboardInterrupt:
+            interrupted = True
+            self._say("\ninterrupted: stopping everything in order, then the report so far")
+        finally:
+            self._stop(crew)
+        if self._first is None:
+            self._say("nothing to report yet: the robot had not started")
+            return 130
+        self._report()
+        return 130 if interrupted else 0
+
+    # ------------------------------------------------------------------ starting and stopping
+
+    def _clear_away(self) -> None:
+        if self._run.exists():
+            previous = self._run.with_name(f"{self._run.name}.previous")
+            if previous.exists():
+                shutil.rmtree(previous)
+            self._run.rename(previous)
+        self._run.mkdir(parents=True)
+
+    def _start_trainer(self, crew: Crew) -> None:
+        s, wm = self._settings, [sys.executable, "-m", "wm_core.cli"]
+        crew.start("service", [*wm, "serve", "--root", str(self._run), "--port", "0"])
+        crew.wait_for(self._run / "service.json", timeout_s=NODE_READY_S, what="the service")
+        learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
+        learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(LEARNER_NICE)]
+        learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
+        crew.start("learner", learner)
+
+    def _start_robot(self, crew: Crew) -> None:
+        s = self._settings
+        url = report.read_json(self._run / "service.json")["url"]
+        space = f"/demo_{os.getpid()}"
+        crew.start("sim", _node("sim_node", "sim", space, task=s.task, seed=s.seed))
+        robot = self._run / "robot"
+        policy = _node(
+            "policy_node",
+            "policy",
+            space,
+            robot="demo",
+            trainer_url=url,
+            state_dir=str(robot),
+            spool_dir=str(self._run / "spool"),
+            random_prefill=s.prefill,
+            exploration="sample",
+            seed=s.seed,
+        )
+        crew.start("policy", policy)
+        crew.wait_for(robot / "status.json", timeout_s=NODE_READY_S, what="the policy node")
+
+    def _stop(self, crew: Crew) -> None:
+        for name in ("policy", "sim", "learner", "service"):
+            with suppress(KeyboardInterrupt):  # an impatient second Ctrl-C must leave no orphan
+                crew.stop(name, timeout_s=30.0)
+        crew.close()
+
+    # ------------------------------------------------------------------------- while it runs
+
+    def _measure_yardsticks(self, crew: Crew) -> None:
+        s = self._settings
+        self._random = self._judge(lambda _, n: RandomActor(n, np.random.default_rng(s.seed)))
+        self._best = s.best
+        if self._best is None:
+            self._best = self._judge(None).mean
+        latest = self._run / "policies" / "main" / "latest.json"
+        crew.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
+        self._first = self._judge_policy(0)
+
+    def _judge(self, make_actor: Callable[[Stage, int], Actor] | None) -> Evaluation:
+        """Evaluate an actor made from the stage and the action's size; None: the expert."""
+        s = self._settings
+        stage, spec = open_stage(s.task, seed=s.seed + 77_000)
+        try:
+            if make_actor is None:
+                return evaluate(stage, ExpertActor(stage, spec), spec, episodes=s.episodes)
+            actor = make_actor(stage, spec.action.size)
+            return evaluate(stage, actor, spec, episodes=s.episodes)
+        finally:
+            stage.env.close()
+
+    def _judge_policy(self, version: int) -> Evaluation:
+        """Evaluate the exported file of ``version``, the very bytes that the robot runs."""
+        runner = PolicyRunner.load(self._policy_folder(version))
+        engine = PolicyEngine(runner, seed=self._settings.seed, mean=True)
+        return self._judge(lambda _stage, _size: EngineActor(engine))
+
+    def _policy_folder(self, version: int) -> Path:
+        """On the trainer's shelf, or in the robot's cache where the shelf has moved on."""
+        kept = self._shelf.folder(version)
+        if kept.is_dir():
+            return kept
+        found = sorted((self._run / "robot").rglob(f"{version:08d}"))
+        if not found:
+            raise WmError(f"policy {version} is neither on the shelf nor in the robot's cache")
+        return found[-1]
+
+    def _watch(self, crew: Crew) -> None:
+        end_s = self._begin_s + self._settings.minutes * 60 - RESERVE_S
+        live = Live(console=self._console, refresh_per_second=2, transient=True)
+        with live if self._console.is_terminal else suppress():
+            while time.monotonic() < end_s:
+                crew.check()
+                shot = self._snapshot()
+                if self._console.is_terminal:
+                    live.update(screen.table(shot))
+                elif shot.elapsed_s - self._last_line_s >= LINE_EVERY_S:
+                    self._last_line_s = shot.elapsed_s
+                    self._say(screen.line(shot))
+                time.sleep(0.5)
+
+    def _snapshot(self) -> screen.Snapshot:
+        robot = report.read_json(self._run / "robot" / "status.json")
+        learner = report.read_json(self._run / "status.json")
+        last_ten = robot.get("returns", [])[-10:]
+        version = robot.get("policy_version", -1)
+        return screen.Snapshot(
+            elapsed_s=time.monotonic() - self._begin_s,
+            total_s=self._settings.minutes * 60,
+            episodes=robot.get("episodes", 0),
+            recent_return=sum(last_ten) / len(last_ten) if last_ten else None,
+            random_return=self._random.mean if self._random else None,
+            best_return=self._best,
+            steps=robot.get("steps_streamed", 0),
+            chunks_sealed=robot.get("chunks_sealed", 0),
+            chunks_acked=robot.get("chunks_acked", 0),
+            version_on_robot=version if version >= 0 else None,
+            version_published=learner.get("published_version"),
+            updates=learner.get("updates", 0),
+            updates_per_s=learner.get("updates_per_s"),
+            tick_p99_ms=robot.get("tick_p99_ms"),
+            missed_ticks=robot.get("missed_ticks", 0),
+            phase="the robot acts and learns",
+        )
+
+    # ----------------------------------------------------------------------------- the report
+
+    def _report(self) -> None:
+        assert self._random is not None and self._best is not None and self._first is not None
+        self._say("evaluating the policy that the robot ran last")
+        swaps = report.read_lines(self._run / "robot" / "swaps.jsonl")
+        final = self._judge_policy(swaps[-1]["version"]) if swaps else self._first
+        pictures = self._imagine()
+        figures = report.gather(
+            self._run,
+            task=self._settings.task,
+            minutes=(time.monotonic() - self._begin_s) / 60,
+            random=self._random,
+            best=self._best,
+            first=self._first,
+            final=final,
+        )
+        path = self._run / "report.json"
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+        shown = _relative(self._run)
+        commands = [
+            f"wm show --run {shown}                      # imagined against real, again",
+            f"wm evaluate --run {shown} --episodes 20    # the exported policy in the engine",
+            f"wm train --run {shown} --follow --resume   # go on learning from what is stored",
+            f"wm info {shown}/policies/main/{swaps[-1]['version'] if swaps else 0:08d}",
+            f"tensorboard --logdir {shown}/tb",
+        ]
+        page.write(
+            self._run / "report.html", figures, report.story(self._run, pictures, commands)
+        )
+        self._say(page.verdict(figures))
+        self._say(f"report: {shown}/report.json, page: {shown}/report.html\nnext:")
+        self._say("\n".join(f"  {line}" for line in commands))
+
+    def _imagine(self) -> list[Path]:
+        """Pictures of imagined against real; none where there was too little to show."""
+        from wm_core.cli import show
+
+        try:
+            show.main(["--run", str(self._run)])
+        except WmError as error:
+            self._say(f"no imagined roll-out: {error}")
+            return []
+        return [self._run / "imagined.gif", self._run / "imagined.png"]
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str]:
+    """How ``ros2 launch`` would start it: the executable with --ros-args."""
+    argv = [sys.executable, "-m", f"wm_ros.{executable}", "--ros-args"]
+    argv += ["-r", f"__node:={name}", "-r", f"__ns:={namespace}"]
+    for key, value in params.items():
+        shown = json.dumps(value) if isinstance(value, str) else str(value)
+        argv += ["-p", f"{key}:={shown}"]
+    return argv
+
+
+def _environment() -> dict[str, str]:
+    """The processes' environment: no other robot hears them, and rendering needs no screen."""
+    domain = random.SystemRandom().randint(0, 101)
+    return dict(os.environ) | {
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
+        "LP_NUM_THREADS": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _relative(path: Path) -> Path:
+    with suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path

@@ -1,0 +1,158 @@
+"""What the demo says of itself, counted from what lies on the disk and never from counters."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wm_core.demo.page import Episode, Story
+from wm_core.link.audit import audit
+from wm_core.link.chunk import decode_chunk
+from wm_core.link.ledger import LEDGER_NAME, Ledger
+from wm_core.train.evaluate import Evaluation
+
+SWAP_UPDATES = 50  #: learner updates between two swaps that count
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in ``path``; empty where the file is missing or half written."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """One object per line of ``path``; a last line that was cut off is left out."""
+    found = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+    return found
+
+
+def counted_swaps(swaps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those with new weights and at least ``SWAP_UPDATES`` learner updates since the last."""
+    counted: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    last = -SWAP_UPDATES
+    for swap in swaps:
+        if swap["weights_sha256"] in seen:
+            continue
+        seen.add(swap["weights_sha256"])
+        if swap["learner_updates"] - last >= SWAP_UPDATES:
+            if last >= 0:  # the first policy replaces none
+                counted.append(swap)
+            last = swap["learner_updates"]
+    return counted
+
+
+def episodes(store: Path) -> list[Episode]:
+    """Every finished episode in the store, in the order in which it was lived."""
+    ledger = Ledger(store / LEDGER_NAME)
+    found: list[Episode] = []
+    begin_ns: int | None = None
+    try:
+        for robot, session in ledger.sessions():
+            total, whole = 0.0, False
+            for row in ledger.of_session(robot, session):
+                path = store / robot / session / f"{row.seq:08d}.mcap"
+                for step in decode_chunk(path.read_bytes())[1]:
+                    begin_ns = step.stamp_ns if begin_ns is None else begin_ns
+                    if step.is_first:
+                        total, whole = 0.0, True
+                    total += step.reward
+                    if step.is_last and whole:
+                        minute = (step.stamp_ns - begin_ns) * 1e-9 / 60
+                        found.append(Episode(minute, total, step.policy_version))
+                        whole = False
+    finally:
+        ledger.close()
+    return found
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a mark where files differ from it."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return said.stdout.strip()
+
+
+def gather(
+    run: Path,
+    *,
+    task: str,
+    minutes: float,
+    random: Evaluation,
+    best: float,
+    first: Evaluation,
+    final: Evaluation,
+) -> dict[str, Any]:
+    """The keys of ``report.json``.
+
+    Args:
+        run: the demo's folder, after every process has ended.
+        task: what was learnt.
+        minutes: wall time of the whole demo.
+        random: returns of uniform actions.
+        best: return that counts as perfect.
+        first: returns of version 0, untrained.
+        final: returns of the exported file that the robot ran last.
+    """
+    status = read_json(run / "robot" / "status.json")
+    ticks = read_json(run / "robot" / "ticks.json")
+    learner = read_json(run / "status.json")
+    swaps = read_lines(run / "robot" / "swaps.jsonl")
+    book = audit(run / "store", [run / "spool"])
+    return {
+        "task": task,
+        "minutes": minutes,
+        "random_return": random.mean,
+        "best_return": best,
+        "first_return": first.mean,
+        "final_return": final.mean,
+        "final_return_low": final.bounds[0],
+        "random_return_high": random.bounds[1],
+        "eval_episodes": len(final.returns),
+        "steps_recorded": status.get("steps_recorded"),
+        "steps_stored": book.steps_stored,
+        "chunks_sent": book.chunks_sent,
+        "chunks_acked": book.chunks_acked,
+        "chunks_lost": book.chunks_lost,
+        "policy_versions": len({s["weights_sha256"] for s in swaps}),
+        "swaps": len(counted_swaps(swaps)),
+        "ticks": ticks.get("ticks"),
+        "missed_ticks": ticks.get("missed_ticks"),
+        "safe_ticks": ticks.get("safe_ticks"),
+        "tick_p50_ms": ticks.get("tick_p50_ms"),
+        "tick_p99_ms": ticks.get("tick_p99_ms"),
+        "obs_age_p99_ms": ticks.get("obs_age_p99_ms"),
+        "learner_updates": learner.get("updates"),
+        "commit": commit(),
+        "steps_not_stored": status.get("dropped", {}),
+        "safe_by_reason": ticks.get("safe_by_reason", {}),
+    }
+
+
+def story(run: Path, pictures: Sequence[Path], next_commands: Sequence[str]) -> Story:
+    """What the page shows beside the figures."""
+    lived = episodes(run / "store")
+    bins = read_json(run / "robot" / "ticks.json").get("histograms", {}).get("tick_ms", {})
+    swaps = read_lines(run / "robot" / "swaps.jsonl")
+    begin_s = swaps[0]["time_s"] if swaps else 0.0
+    return Story(
+        episodes=lived,
+        swaps=[((s["time_s"] - begin_s) / 60, s["version"]) for s in counted_swaps(swaps)],
+        latency_ms=list(zip(bins.get("edges_ms", []), bins.get("counts", []), strict=True)),
+        pictures=pictures,
+        next_commands=next_commands,
+    )
