@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from wm_core.contract.card import PolicyCard
+from wm_core.contract.card import PolicyCard, TensorInfo
 from wm_core.contract.errors import PolicyRefused, SpecMismatch
 from wm_core.contract.image import to_network
 
@@ -73,17 +73,36 @@ def _check_frames(golden: Mapping[str, np.ndarray], card: PolicyCard) -> None:
 
 def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call) -> float:
     carried = {pair.input: pair.output for pair in card.carry}
-    shapes = {info.name: info.shape for info in card.inputs}
-    previous = {name: np.zeros(shapes[name], np.float32) for name in carried}
+    steps = len(golden["in/is_first"])
+    if steps == 0:
+        raise PolicyRefused("golden rollout is empty: expected at least one step")
+    inputs = {
+        i.name: _column(golden, f"in/{i.name}", i, steps)
+        for i in card.inputs
+        if i.name not in carried
+    }
+    expected = {i.name: _column(golden, f"out/{i.name}", i, steps) for i in card.outputs}
+    previous = {i.name: np.zeros(i.shape, np.float32) for i in card.inputs if i.name in carried}
     worst = 0.0
-    inputs = {n: golden[f"in/{n}"] for n in shapes if n not in carried}
-    expected = {info.name: golden[f"out/{info.name}"] for info in card.outputs}
-    for t in range(len(golden["in/is_first"])):
+    for t in range(steps):
         got = call({name: value[t][None] for name, value in inputs.items()} | previous)
         want = {name: value[t][None] for name, value in expected.items()}
         worst = max(worst, _compare(t, golden, got, want, set(carried.values())))
         previous = {name: want[output] for name, output in carried.items()}
     return worst
+
+
+def _column(
+    golden: Mapping[str, np.ndarray], name: str, info: TensorInfo, steps: int
+) -> np.ndarray:
+    """(T, ...) one input or output of every step, in the shape and dtype that the card names."""
+    column, shape = golden[name], (steps, *info.shape[1:])
+    if column.shape != shape or column.dtype != info.dtype:
+        raise PolicyRefused(
+            f"golden rollout's {name!r}: expected {shape} {info.dtype}, "
+            f"got {column.shape} {column.dtype}"
+        )
+    return column
 
 
 def _compare(

@@ -26,6 +26,7 @@ from wm_core.contract.card import (
 )
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.golden import check_golden
+from wm_core.contract.onnx_limits import check_limits
 from wm_core.contract.spec import Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
@@ -112,6 +113,7 @@ class PolicyRunner:
     def _open(cls, model: bytes, manifest: Manifest | None, max_bytes: int) -> PolicyRunner:
         if len(model) > max_bytes:
             raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
+        check_limits(model)
         session = _session(model)
         text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if text is None:

@@ -1,0 +1,108 @@
+"""What an ONNX file may not hold, read from its bytes before any runtime sees them.
+
+onnxruntime follows external data to other files of the machine, and control flow can make a step
+as long as it likes; neither has a place in a policy.  A robot has no onnx package, so this reads
+the few protobuf fields that matter (numbers as in onnx.proto).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wm_core.contract.errors import PolicyRefused
+
+Field = tuple[int, int | memoryview]
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
+_NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+
+
+def check_limits(model: bytes) -> None:
+    """Raise ``PolicyRefused`` for external data, subgraphs, functions or foreign operators."""
+    try:
+        for number, value in _fields(memoryview(model)):
+            if number == _MODEL_FUNCTIONS:
+                raise PolicyRefused("policy file: expected plain operators, it has functions")
+            if number == _MODEL_GRAPH:
+                _check_graph(value)
+    except (IndexError, TypeError, UnicodeDecodeError) as error:
+        raise PolicyRefused("policy file does not load: it is no ONNX model") from error
+
+
+def _check_graph(graph: int | memoryview) -> None:
+    for number, value in _fields(graph):
+        if number == _GRAPH_NODE:
+            _check_node(value)
+        elif number == _GRAPH_INITIALIZER:
+            _check_tensor(value)
+        elif number == _GRAPH_SPARSE:
+            raise PolicyRefused("policy file: expected dense weights, it has sparse ones")
+
+
+def _check_node(node: int | memoryview) -> None:
+    operator, domain = "", ""
+    for number, value in _fields(node):
+        if number == _NODE_OP:
+            operator = _text(value)
+        elif number == _NODE_DOMAIN:
+            domain = _text(value)
+        elif number == _NODE_ATTRIBUTE:
+            for part, content in _fields(value):
+                if part in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+                    raise PolicyRefused("policy file: expected no control flow, it has subgraphs")
+                if part in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
+                    _check_tensor(content)
+    if domain not in ("", "ai.onnx"):
+        raise PolicyRefused(
+            f"policy file: expected operators of ai.onnx, it has {operator!r} of {domain!r}"
+        )
+
+
+def _check_tensor(tensor: int | memoryview) -> None:
+    for number, value in _fields(tensor):
+        if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
+            raise PolicyRefused("policy file: expected every weight in it, it has external data")
+
+
+def _text(value: int | memoryview) -> str:
+    return bytes(value).decode()
+
+
+def _fields(message: int | memoryview) -> Iterator[Field]:
+    """(number, value) of each field; IndexError or TypeError where this is no message."""
+    if isinstance(message, int):
+        raise TypeError("expected a message, got a number")
+    at, end = 0, len(message)
+    while at < end:
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == _BYTES:
+            size, at = _varint(message, at)
+        elif kind in (_FIXED32, _FIXED64):
+            size = 4 if kind == _FIXED32 else 8
+        else:
+            raise TypeError(f"no wire type of protobuf 3: {kind}")
+        if at + size > end:
+            raise IndexError("a field ends behind its message")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise IndexError("a number of more than 64 bits")
