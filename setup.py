@@ -24,6 +24,7 @@ TRAIN = [
     "tyro>=1.0",
     "rich>=13",
     "pillow>=10",
+    "matplotlib>=3.8",
     "starlette>=1.0",
     "uvicorn>=0.34",
 ]
@@ -49,6 +50,7 @@ DEV = [
     "pytest>=7.4",
     "hypothesis>=6.100",
     "httpx>=0.27",
+    "pyyaml>=6",
     "ruff>=0.9",
     "mypy>=1.13",
     "import-linter>=2.3",

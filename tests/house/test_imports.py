@@ -1,0 +1,78 @@
+"""Who may import whom, by the import graph and by really running without torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: modules beside these that are for the trainer's machine only
+TRAINER_HALF_OF_LINK = {"service", "ledger", "shelf", "ingest", "audit", "serve"}
+
+
+def robot_side(*, with_ros):
+    """Names of every module that a robot imports; wm_ros's own where rclpy is there."""
+    folders = ["wm_core/contract", "wm_core/link", "wm_ros"]
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if folder.endswith("link") and path.stem in TRAINER_HALF_OF_LINK:
+                continue
+            if folder == "wm_ros" and (path.stem == "sim_node" or not with_ros):
+                continue  # sim_node is a robot's stand-in: it has the simulator instead
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name.removesuffix(".__init__")
+
+
+def import_all(python, modules, *, blocked):
+    """Import ``modules`` in a fresh ``python`` in which ``blocked`` cannot be imported."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "import importlib\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "assert sys.modules.get('torch') is None\n"
+    )
+    # A venv with ROS wheels restarts its Python with variables that belong to that venv only.
+    own = {"LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
+    env = {key: value for key, value in os.environ.items() if key not in own}
+    if "AMENT_PREFIX_PATH" in os.environ and "LD_LIBRARY_PATH" in os.environ:
+        env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    return subprocess.run(
+        [python, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_every_import_goes_the_way_that_the_design_draws():
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_robot_side_without_ros_comes_without_torch():
+    modules = list(robot_side(with_ros=False))
+    assert "wm_core.contract.runner" in modules
+    done = import_all(sys.executable, modules, blocked=["torch", "rclpy"])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.ros
+def test_the_whole_robot_side_comes_without_torch_and_without_the_simulator():
+    pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+    blocked = ["torch", "mujoco", "dm_control", "gymnasium", "starlette", "uvicorn", "onnx"]
+    done = import_all(sys.executable, list(robot_side(with_ros=True)), blocked=blocked)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("version", ["3.10", "3.12"])
+def test_the_robot_side_comes_on_the_pythons_that_robots_have(version):
+    python = ROOT / f".venv-robot-{version}" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"no Python {version} here (make robot-setup)")
+    done = import_all(str(python), list(robot_side(with_ros=True)), blocked=["torch"])
+    assert done.returncode == 0, done.stderr
