@@ -15,7 +15,9 @@ DEMO_MINUTES ?= 15
 VENV := .venv
 BIN := $(VENV)/bin
 ROBOT_PYTHONS := 3.10 3.12
-OLD_RUNTIME := .venv-ort117
+OLD_RUNTIMES := .venv-ort117 .venv-ort123
+OLD_RUNTIME_117 := onnxruntime==1.17.3 'numpy<2'
+OLD_RUNTIME_123 := onnxruntime==1.23.2
 RUN := MUJOCO_GL=egl LP_NUM_THREADS=0
 TEST := $(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
@@ -47,7 +49,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench docs robot-test setup robot-setup clean
+.PHONY: help demo test check lint format bench docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,7 +88,7 @@ robot-test: setup robot-setup ## only what runs on the robot, on every Python th
 	$(TEST) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/link tests/wm_ros
 
 clean: ## forget the environments and every cache; runs/ stays
-	rm -rf $(VENV) $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIME) *.egg-info build install log
+	rm -rf $(VENV) $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIMES) *.egg-info build install log
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------ environments
@@ -129,9 +131,9 @@ define apt
   $$as apt-get update && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(1); }
 endef
 
-# What the robot's side is tested with: other Pythons without torch, and an old onnxruntime.
+# What the robot's side is tested with: other Pythons without torch, and old onnxruntimes.
 # Where an interpreter is absent, its tests are skipped and say so.
-robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIME)/.installed
+robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIMES:%=%/.installed)
 
 .venv-robot-%/.installed: setup.py constraints.txt pyproject.toml
 	@python="$(call find_python,$*)"; \
@@ -140,11 +142,11 @@ robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIME)/.install
 	"$$python" -m venv --clear .venv-robot-$* && \
 	.venv-robot-$*/bin/python -m pip install -c constraints.txt -e '.[robot,ros]' pytest && touch $@
 
-$(OLD_RUNTIME)/.installed: constraints.txt
-	@for v in 3.11 3.10 3.12; do \
-	    case $$v in 3.10) p="$(call find_python,3.10)";; 3.11) p="$(call find_python,3.11)";; *) p="$(call find_python,3.12)";; esac; \
-	    [ -z "$$p" ] || break; done; \
-	if [ -z "$$p" ]; then printf '\n== no Python 3.10 .. 3.12 here: no test with onnxruntime 1.17\n'; exit 0; fi; \
-	printf '\n== making $(OLD_RUNTIME): the oldest supported onnxruntime\n'; \
-	"$$p" -m venv --clear $(OLD_RUNTIME) && \
-	$(OLD_RUNTIME)/bin/python -m pip install onnxruntime==1.17.3 'numpy<2' 'pydantic>=2.7' && touch $@
+.venv-ort117/.installed .venv-ort123/.installed: .venv-ort%/.installed: constraints.txt
+	@python="$(firstword $(foreach v,3.11 3.10 3.12,$(call find_python,$(v))))"; \
+	if [ -z "$$python" ]; then printf '\n== no Python 3.10 .. 3.12 here: no test with an old onnxruntime\n'; exit 0; fi; \
+	printf '\n== making .venv-ort%s: an old onnxruntime\n' $*; \
+	"$$python" -m venv --clear .venv-ort$* && \
+	.venv-ort$*/bin/python -m pip install $(OLD_RUNTIME_$*) 'pydantic>=2.7' && touch $@
+
+.venv-ort117 .venv-ort123: .venv-ort%: .venv-ort%/.installed
