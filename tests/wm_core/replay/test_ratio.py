@@ -1,0 +1,37 @@
+"""A learner is held to its ratio, and nobody waits for it."""
+
+from __future__ import annotations
+
+from wm_core.replay.ratio import ReplayRatio
+
+
+def test_updates_follow_the_steps_that_were_collected():
+    ratio = ReplayRatio(4.0, 100)
+    done = 0
+    for collected in range(0, 1001, 10):
+        done += ratio.due(collected)
+        ratio.did(ratio.due(collected))
+    assert done == 40
+    assert ratio.actual(1000) == 4.0
+
+
+def test_nothing_is_due_before_the_prefill_and_all_of_it_after():
+    ratio = ReplayRatio(4.0, 100, prefill=500)
+    assert ratio.due(499) == 0
+    assert ratio.due(500) == 20
+
+
+def test_a_slow_learner_is_owed_updates_and_a_store_that_stands_still_owes_no_more():
+    ratio = ReplayRatio(1.0, 10)
+    ratio.did(3)
+    assert ratio.due(100) == 7
+    ratio.did(7)
+    assert ratio.due(100) == 0
+    assert ratio.due(90) == 0
+
+
+def test_a_resumed_count_goes_on():
+    ratio, resumed = ReplayRatio(1.0, 10), ReplayRatio(1.0, 10)
+    ratio.did(4)
+    resumed.load_state(ratio.state())
+    assert resumed.due(100) == 6
