@@ -1,0 +1,153 @@
+"""One tick decides: policy, exploration, limits or the safe action; and records what it sent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wm_ros.experience import Recorder, Signal, Signals
+from wm_ros.pilot import Pilot, PilotSettings, Senses
+from wm_ros.policy_slot import FolderSource, PolicySlot, SlotSettings
+from wm_ros.safety import Guard, SafetySettings
+
+PERIOD_NS = 40_000_000
+
+
+class Robot:
+    """A pilot and everything around it, driven by hand."""
+
+    def __init__(self, folder, settings=None, safety=None, safe_action="zero", spec=None):
+        self.slot = PolicySlot(FolderSource(folder), SlotSettings())
+        self.signals, self.steps = Signals(), []
+        self.recorder = Recorder()
+        self.pilot = Pilot(
+            self.slot,
+            Guard(safety or SafetySettings()),
+            self.signals,
+            self.recorder,
+            settings or PilotSettings(),
+            safe_action,
+        )
+
+    def adopt(self):
+        self.slot.look()
+        self.slot.between_ticks()
+        self.recorder.open(lambda step: self.steps.append(step) is None, PERIOD_NS)
+        self.pilot.begin(self.slot.runner.spec)
+        return self
+
+    def tick(self, k, *, fresh=True, age_s=0.01, obs=None, signal=True, skipped=0):
+        stamp = k * PERIOD_NS
+        if signal:
+            self.signals.put(Signal(stamp, 1.0, k == 0, False, False))
+        obs = obs or {"image": np.full((32, 32, 3), 100, np.uint8)}
+        decision = self.pilot.decide(Senses(obs, stamp, fresh, age_s, 0.01))
+        self.pilot.sent(decision, missed=False, skipped=skipped)
+        return decision
+
+
+@pytest.fixture
+def folder(tmp_path, policy_at):
+    return policy_at(tmp_path / "policy", bias=0.5)
+
+
+def test_without_a_policy_the_robot_is_safe(tmp_path):
+    robot = Robot(tmp_path / "nothing")
+    decision = robot.tick(0)
+    assert decision.safe == "no_policy"
+    assert decision.command.size == 0  # a twist of zeros, whatever the robot
+    assert robot.recorder.skipped == {"no_policy": 1}
+
+
+def test_the_command_is_the_action_in_physical_units(folder):
+    decision = Robot(folder).adopt().tick(0)
+    np.testing.assert_allclose(decision.action, [0.5, 0.5])
+    np.testing.assert_allclose(decision.command, [0.625, 1.0])
+    assert decision.safe is None
+
+
+def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder):
+    robot = Robot(folder, PilotSettings(exploration_noise=0.5)).adopt()
+    sent = [robot.tick(k).action for k in range(6)]
+    robot.pilot.close()
+    np.testing.assert_array_equal([s.action for s in robot.steps], sent)
+    np.testing.assert_allclose([s.wish for s in robot.steps], 0.5)
+    assert np.std([a[0] for a in sent]) > 0.05
+    assert all(s.policy_version == 0 for s in robot.steps)
+
+
+def test_random_prefill_ends_after_so_many_recorded_steps(folder):
+    robot = Robot(folder, PilotSettings(random_prefill=10, random_hold=3)).adopt()
+    actions = [robot.tick(k).action for k in range(20)]
+    robot.pilot.close()
+    versions = [s.policy_version for s in robot.steps]
+    assert versions[:10] == [-1] * 10
+    assert versions[12:] == [0] * 8
+    np.testing.assert_array_equal(actions[0], actions[2])
+    assert not np.array_equal(actions[2], actions[3])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"fresh": False, "age_s": 1.0}, "no_frame"),
+        ({"obs": {"image": np.zeros((8, 8, 3), np.uint8)}}, "policy_failed"),
+    ],
+)
+def test_a_bad_tick_sends_zero_and_breaks_the_record(folder, change, reason):
+    robot = Robot(folder).adopt()
+    for k in range(3):
+        robot.tick(k)
+    decision = robot.tick(3, **change)
+    assert decision.safe == reason
+    assert decision.command.tolist() == [0.0, 0.0]
+    assert robot.tick(4).begins == reason
+    robot.pilot.close()
+    assert [s.is_last for s in robot.steps] == [False, False, True, True]
+    assert robot.recorder.skipped == {reason: 1}
+
+
+def test_a_short_gap_repeats_the_command_where_that_was_asked_for(folder):
+    robot = Robot(folder, safety=SafetySettings(max_receive_age_s=0.3)).adopt()
+    robot.tick(0)
+    decision = robot.tick(1, fresh=False, age_s=0.1)
+    assert decision.safe is None
+    np.testing.assert_allclose(decision.command, [0.625, 1.0])
+    assert robot.recorder.skipped == {"repeated": 1}
+
+
+def test_a_nan_measurement_is_answered_safely_and_kept_marked(tmp_path, policy_at, spec_of):
+    robot = Robot(policy_at(tmp_path / "policy", spec=spec_of(vectors=1))).adopt()
+    image = np.full((32, 32, 3), 100, np.uint8)
+    for k, value in enumerate((0.0, np.nan, 0.0)):
+        decision = robot.tick(k, obs={"image": image, "proprio": np.array([value], np.float32)})
+        assert decision.safe == ("nan_obs" if k == 1 else None)
+    robot.pilot.close()
+    assert [s.is_valid for s in robot.steps] == [True, False, True]
+    assert robot.steps[1].is_intervention
+    assert robot.steps[2].is_first
+
+
+def test_the_policy_is_told_to_begin_exactly_where_the_record_begins(folder):
+    robot = Robot(folder).adopt()
+    memory = []
+    for k in (0, 1, 2, 5, 6, 7):
+        robot.tick(k)
+        memory.append(float(robot.slot._engine.carry["memory"].item()))
+    robot.pilot.close()
+    assert memory == [1, 2, 3, 1, 2, 3]
+    assert [s.is_first for s in robot.steps] == [m == 1 for m in memory]
+
+
+def test_every_tick_is_recorded_or_counted(folder):
+    robot = Robot(folder).adopt()
+    for k in range(30):
+        robot.tick(k, fresh=k % 6 != 5, age_s=1.0, signal=k % 7 != 6, skipped=int(k == 11))
+    robot.pilot.close()
+    assert len(robot.steps) + sum(robot.recorder.skipped.values()) == 31
+
+
+def test_hold_keeps_the_last_command_when_stopping(folder):
+    robot = Robot(folder, safe_action="hold").adopt()
+    robot.tick(0)
+    np.testing.assert_allclose(robot.pilot.stop_command(), [0.625, 1.0])

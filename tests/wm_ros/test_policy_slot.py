@@ -1,0 +1,156 @@
+"""New policies reach the running robot between ticks, proven, with a latent of their own."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.runner import PolicyRunner
+from wm_ros.policy_slot import FolderSource, PolicySlot, SlotSettings
+
+ZERO = np.zeros(2, np.float32)
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "policies"
+
+
+@pytest.fixture
+def obs():
+    return {"image": np.full((32, 32, 3), 80, np.uint8)}
+
+
+def slot_at(home, **kwargs):
+    settings = {k: kwargs.pop(k) for k in ("swap_mode", "log", "history_s") if k in kwargs}
+    return PolicySlot(FolderSource(home), SlotSettings(**settings), **kwargs)
+
+
+def memory_of(slot):
+    """The tiny policy's carry: how many steps it has seen since its episode began."""
+    return float(slot._engine.carry["memory"].item())
+
+
+def test_the_newest_numbered_folder_is_the_source(home, policy_at):
+    assert FolderSource(home).latest() is None
+    for version in (3, 12):
+        policy_at(home / f"{version:08d}", version=version)
+    (home / ".00000099.tmp").mkdir()
+    assert FolderSource(home).latest() == home / "00000012"
+    assert FolderSource(home / "00000003").latest() == home / "00000003"
+
+
+def test_a_new_policy_takes_over_with_the_latent_it_infers_from_history(home, policy_at, obs):
+    policy_at(home / "00000000", bias=0.25)
+    slot = slot_at(home)
+    assert slot.look()
+    slot.between_ticks()
+    for k in range(9):
+        np.testing.assert_allclose(slot.act(obs, ZERO, k in (0, 4)).action, 0.25)
+        slot.between_ticks()
+    policy_at(home / "00000001", version=1, bias=0.5)
+    assert slot.look()
+    np.testing.assert_allclose(slot.act(obs, ZERO, False).action, 0.25)  # not within a tick
+    slot.between_ticks()
+    assert memory_of(slot) == 6  # steps 4 .. 9: as if it had acted since the episode began
+    np.testing.assert_allclose(slot.act(obs, ZERO, False).action, 0.5)
+    assert slot.runner.card.version == 1
+
+
+def test_history_is_as_long_as_it_was_asked_for(home, policy_at, obs):
+    policy_at(home / "00000000")
+    slot = slot_at(home, history_s=0.4)  # ten steps of 0.04 s
+    slot.look()
+    slot.between_ticks()
+    for k in range(30):
+        slot.act(obs, ZERO, k == 0)
+    policy_at(home / "00000001", version=1, bias=0.5)
+    slot.look()
+    slot.between_ticks()
+    assert memory_of(slot) == 10
+
+
+def test_at_a_border_a_new_policy_waits_for_the_episode_to_begin(home, policy_at, obs):
+    policy_at(home / "00000000")
+    slot = slot_at(home, swap_mode="border")
+    slot.look()
+    slot.between_ticks()
+    slot.act(obs, ZERO, True)
+    policy_at(home / "00000001", version=1, bias=0.5)
+    slot.look()
+    slot.between_ticks()
+    assert slot.act(obs, ZERO, False).action[0] == 0.0
+    np.testing.assert_allclose(slot.act(obs, ZERO, True).action, 0.5)
+    assert memory_of(slot) == 1
+
+
+def test_a_damaged_policy_is_refused_once_and_the_running_one_goes_on(
+    home, policy_at, damaged, obs
+):
+    said = []
+    policy_at(home / "00000000", bias=0.25)
+    slot = slot_at(home, on_event=said.append)
+    slot.look()
+    slot.between_ticks()
+    damaged(home / "00000000", home / "00000001")
+    assert not slot.look()
+    assert not slot.look()
+    slot.between_ticks()
+    np.testing.assert_allclose(slot.act(obs, ZERO, True).action, 0.25)
+    assert slot.counters()["policies_refused"] == 1
+    assert "expected sha256" in slot.refusals[0]
+    assert slot.refusals[0] in said
+
+
+def test_a_policy_that_does_not_fit_this_robot_is_refused(home, policy_at, spec_of):
+    def accept(runner: PolicyRunner) -> None:
+        if runner.spec.images["image"].height != 32:
+            raise SpecMismatch(f"expected 32, got {runner.spec.images['image'].height}")
+
+    policy_at(home / "00000000", spec=spec_of(16))
+    slot = slot_at(home, accept=accept)
+    assert not slot.look()
+    assert slot.runner is None
+    assert "expected 32, got 16" in slot.refusals[0]
+
+
+def test_a_swap_counts_only_for_new_weights_and_fifty_updates(home, policy_at, tmp_path, obs):
+    log = tmp_path / "swaps.jsonl"
+    slot = slot_at(home, log=log)
+    for version, (bias, updates) in enumerate(
+        [(0.0, 0), (0.1, 60), (0.1, 200), (0.2, 100), (0.3, 109), (0.4, 170)]
+    ):
+        policy_at(home / f"{version:08d}", version=version, bias=bias, learner_updates=updates)
+        slot.look()
+        slot.between_ticks()
+        slot.act(obs, ZERO, version == 0)
+    slot.close()
+    slot.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["mode"] for line in lines] == ["start"] + ["reinfer"] * 5
+    assert [line["counted"] for line in lines] == [False, True, False, False, False, True]
+    assert slot.counters()["swaps"] == lines[-1]["swaps"] == 2
+    assert slot.counters()["swaps_all"] == 5
+    assert {"version", "weights_sha256", "learner_updates", "time_s"} <= lines[0].keys()
+
+
+def test_the_watching_thread_finds_new_policies_while_the_robot_acts(home, policy_at, obs):
+    policy_at(home / "00000000")
+    slot = PolicySlot(FolderSource(home), SlotSettings(poll_s=0.02))
+    slot.start()
+    deadline = time.monotonic() + 20
+    for version in (0, 1, 2):
+        if version:
+            policy_at(home / f"{version:08d}", version=version, bias=version / 4)
+        while slot.runner is None or slot.runner.card.version != version:
+            assert time.monotonic() < deadline
+            slot.between_ticks()
+            if slot.runner is not None:
+                slot.act(obs, ZERO, False)
+            time.sleep(0.005)
+    slot.close()
+    assert slot.counters()["swaps_all"] == 2

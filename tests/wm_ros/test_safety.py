@@ -1,0 +1,68 @@
+"""Whatever is missing, old, frozen or not a number stops the robot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wm_core.contract.spec import ActionSpec
+from wm_ros.safety import Guard, SafetySettings, limited, safe_command
+
+FINE = {"fresh": True, "receive_age_s": 0.01, "stamp_age_s": 0.02}
+SPEC = ActionSpec(low=(-1.0,), high=(1.0,), max_change=0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"fresh": False, "receive_age_s": 0.09}, "no_frame"),
+        ({"fresh": False, "receive_age_s": 0.03}, None),
+        ({"stamp_age_s": 0.3}, "stale_stamp"),
+        ({"stamp_age_s": -0.3}, "stamp_in_future"),
+    ],
+)
+def test_a_frame_that_is_missing_or_old_by_arrival_or_stamp_is_not_acted_upon(change, reason):
+    guard = Guard(SafetySettings(max_obs_age_s=0.2, max_receive_age_s=0.05))
+    assert guard.check_frame(**{**FINE, **change}) == reason
+
+
+def test_a_camera_that_repeats_its_picture_is_frozen_until_it_changes():
+    guard = Guard(SafetySettings(frozen_frames=3))
+    still = {"image": np.ones((4, 4, 3), np.uint8)}
+    assert [guard.check_obs(still) for _ in range(4)] == [None, None, *["frozen_frame"] * 2]
+    assert guard.check_obs({"image": np.zeros((4, 4, 3), np.uint8)}) is None
+
+
+def test_frozen_frames_are_allowed_by_default():
+    guard, still = Guard(SafetySettings()), {"image": np.ones((4, 4, 3), np.uint8)}
+    assert [guard.check_obs(still) for _ in range(50)] == [None] * 50
+
+
+def test_a_nan_among_the_measurements_is_found():
+    guard = Guard(SafetySettings())
+    assert guard.check_obs({"proprio": np.array([0.0, np.nan], np.float32)}) == "nan_obs"
+
+
+def test_a_latched_guard_stays_safe_until_it_is_rearmed():
+    guard = Guard(SafetySettings(latch=True))
+    assert guard.check_frame(**{**FINE, "stamp_age_s": 9.0}) == "stale_stamp"
+    assert guard.check_frame(**FINE) == "latched"
+    assert guard.latched == "stale_stamp"
+    guard.rearm()
+    assert guard.check_frame(**FINE) is None
+
+
+def test_an_action_is_limited_in_range_and_slew_and_refused_when_it_is_no_number():
+    sent = np.array([0.8], np.float32)
+    assert limited(np.array([5.0], np.float32), sent, SPEC) == np.float32(1.0)
+    assert limited(np.array([-1.0], np.float32), sent, SPEC) == np.float32(0.3)
+    assert limited(np.array([np.nan], np.float32), sent, SPEC) is None
+    assert limited(np.zeros(2, np.float32), sent, SPEC) is None
+
+
+@pytest.mark.parametrize(("kind", "want"), [("zero", [0.0]), ("hold", [0.7]), ("none", None)])
+def test_each_channel_has_its_own_safe_action(kind, want):
+    got = safe_command(kind, 1, np.array([0.7]))
+    assert got is None if want is None else got.tolist() == want
+    assert kind != "hold" or safe_command("hold", 1, None).tolist() == [0.0]
