@@ -1,0 +1,134 @@
+"""``wm bench policy``: how long one step of a policy takes, paced at a control rate.
+
+Paced, because between two ticks of a robot the caches go cold: a tight loop flatters by up to a
+factor of three.  Variants take turns of a second or so, so that whatever else the machine does
+meets all of them alike.  One thread each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+from pydantic import Field
+
+from wm_core import presets
+from wm_core.agents.registry import make_agent
+from wm_core.bench.report import Report
+from wm_core.contract.conformance import random_obs
+from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.spec import ActionSpec, Frozen, Obs, Spec
+from wm_core.export.exporter import PolicyExporter
+from wm_core.export.policy_module import CARRY, NOISE, PolicyStep
+
+TURN = 50  #: ticks that a variant runs before the next one's turn
+WARM = 10  #: ticks of each variant that are not counted
+QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
+
+Variant = Literal["torch", "fp32"]
+Tick = Callable[[Obs, np.ndarray], np.ndarray]  #: obs, (A,) previous action -> (A,) action
+
+
+class PolicyBenchSettings(Frozen):
+    """Measure the latency of a policy step, paced at a control rate, on one thread."""
+
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
+    sizes: tuple[str, ...] = ("micro", "1m", "12m")  #: of the network
+    variants: tuple[Variant, ...] = ("fp32", "torch")  #: fp32 is the exported file
+    preset: str = "dreamer_v3"
+    rate_hz: float = Field(50.0, gt=0)
+    ticks: int = Field(1000, gt=0)  #: counted ticks of each variant
+
+
+def run(argv: Sequence[str]) -> int:
+    """Measure and report; returns the exit status."""
+    settings = tyro.cli(PolicyBenchSettings, args=list(argv), prog="wm bench policy")
+    for size in settings.sizes:
+        presets.make(settings.preset, size)  # a typo is said before anything is measured
+    with Report("policy", as_json=settings.json_) as report, _one_thread():
+        for size in settings.sizes:
+            report.progress(f"{size}: exporting")
+            ticks = make_variants(settings.preset, size, settings.variants)
+            report.progress(f"{size}: {settings.ticks} ticks at {settings.rate_hz:g} Hz each")
+            for name, took_s in measure(ticks, settings.ticks, settings.rate_hz).items():
+                for quantile, share in QUANTILES.items():
+                    value = float(np.quantile(took_s, share)) * 1e3
+                    report.add(f"policy/{size}/{name}/{quantile}", value, "ms")
+    return 0
+
+
+def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Variant, Tick]:
+    """One agent of ``size`` as each of the variants: one 64x64 RGB camera, two actions."""
+    spec = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
+    config = presets.make(preset, size)
+    agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0))
+    makers: dict[Variant, Callable[[], Tick]] = {
+        "fp32": lambda: _exported(PolicyExporter(agent, spec, config)),
+        "torch": lambda: _eager(PolicyStep(agent, spec)),
+    }
+    return {name: makers[name]() for name in names}
+
+
+def measure(ticks: dict[Variant, Tick], count: int, rate_hz: float) -> dict[Variant, np.ndarray]:
+    """(count,) seconds that each tick of each variant took, at ``rate_hz``."""
+    spec = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
+    rng = np.random.default_rng(0)
+    scenes = [random_obs(spec, rng) for _ in range(TURN)]
+    took: dict[Variant, list[float]] = {name: [] for name in ticks}
+    for start in range(0, count, TURN):
+        for name, tick in ticks.items():
+            taken = _turn(tick, scenes, min(TURN, count - start) + WARM, 1.0 / rate_hz)
+            took[name] += taken[WARM:]
+    return {name: np.array(seconds) for name, seconds in took.items()}
+
+
+def _turn(tick: Tick, scenes: Sequence[Obs], count: int, period_s: float) -> list[float]:
+    action, due, took = np.zeros(2, np.float32), time.perf_counter(), []
+    for i in range(count):
+        due += period_s
+        time.sleep(max(0.0, due - time.perf_counter()))
+        start = time.perf_counter()
+        action = tick(scenes[i % len(scenes)], action)
+        took.append(time.perf_counter() - start)
+    return took
+
+
+def _exported(exporter: PolicyExporter) -> Tick:
+    runner = PolicyRunner.from_bytes(exporter.export(0, 0, 0, golden_steps=1).onnx)
+    engine = PolicyEngine(runner, seed=0)
+    return lambda obs, sent: engine.act(obs, sent).action
+
+
+def _eager(step: PolicyStep) -> Tick:
+    """The same step in torch, as a node without a runtime would take it."""
+    shapes = {info.name: info.shape for info in step.inputs()}
+    outputs = [info.name for info in step.outputs()]
+    carry = {pair.input: torch.zeros(shapes[pair.input]) for pair in CARRY}
+    rng, first = torch.Generator().manual_seed(0), torch.tensor([False])
+
+    @torch.inference_mode()
+    def tick(obs: Obs, sent: np.ndarray) -> np.ndarray:
+        nonlocal carry
+        feed = {key: torch.from_numpy(value)[None] for key, value in obs.items()} | carry
+        feed |= {"prev_action": torch.from_numpy(sent)[None], "is_first": first}
+        feed |= {name: torch.rand(shapes[name], generator=rng) for name in NOISE}
+        out = dict(zip(outputs, step(*(feed[name] for name in shapes)), strict=True))
+        carry = {pair.input: out[pair.output] for pair in CARRY}
+        return out["action"][0].numpy()
+
+    return tick
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
