@@ -1,0 +1,167 @@
+"""``wm bench replay``: windows per second out of a store, from memory and from the disk.
+
+The store is made first, of images as a simulator draws them: a sky, a floor that moves, a shaded
+ball.  ``warm`` has every image unpacked in memory; ``disk`` keeps none and has the files dropped
+from the page cache before each turn.  What sealing a chunk costs the robot is measured beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from pydantic import Field
+
+from wm_core.bench.report import Report
+from wm_core.contract.spec import ActionSpec, Frozen, ImageSpec, Spec
+from wm_core.contract.step import Step
+from wm_core.link.chunk import ChunkKey, ChunkMeta, encode_chunk, read_columns
+from wm_core.link.ingest import ingest
+from wm_core.link.ledger import LEDGER_NAME, Ledger
+from wm_core.replay.sampler import Sampler
+from wm_core.replay.store import Store
+
+CHUNK_STEPS = 64
+EPISODE = 500
+WARM_BYTES = 2**32
+DISK_BATCHES = 2  #: per turn; more would find their files in the page cache again
+
+
+class ReplayBenchSettings(Frozen):
+    """Measure windows per second out of a store of simulated images."""
+
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
+    batch: int = Field(16, gt=0)  #: B, windows per batch
+    length: int = Field(64, gt=1)  #: T, agent steps per window
+    image_size: int = Field(64, gt=0)  #: pixels each way
+    steps: int = Field(8192, ge=1024)  #: agent steps in the store
+    rounds: int = Field(15, gt=0)  #: turns; the median counts
+    warm_batches: int = Field(20, gt=0)  #: per turn
+    clock: Literal["wall", "cpu"] = "wall"  #: CPU time leaves out waiting, for the disk too
+
+
+def run(argv: Sequence[str]) -> int:
+    """Measure and report; returns the exit status."""
+    settings = tyro.cli(ReplayBenchSettings, args=list(argv), prog="wm bench replay")
+    clock = time.perf_counter if settings.clock == "wall" else time.process_time
+    with (
+        Report("wm bench replay", as_json=settings.json_) as report,
+        tempfile.TemporaryDirectory(prefix="wm-bench-replay-") as folder,
+    ):
+        report.progress(f"making a store of {settings.steps} steps")
+        measure_chunks(Path(folder), settings, report, clock)
+        report.progress("drawing windows")
+        measure_windows(Path(folder), settings, report, clock)
+    return 0
+
+
+def measure_chunks(
+    root: Path, settings: ReplayBenchSettings, report: Report, clock: Callable[[], float]
+) -> None:
+    """Fill ``root``; report what a chunk costs to seal, to check and to keep."""
+    size = settings.image_size
+    spec = Spec(
+        images={"image": ImageSpec(height=size, width=size)},
+        action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)),
+    )
+    ledger = Ledger(root / LEDGER_NAME)
+    session, images = uuid.uuid4().hex, simulated_images(size, np.random.default_rng(0))
+    seal_s, check_s, sizes = [], [], []
+    for seq in range(settings.steps // CHUNK_STEPS):
+        first = seq * CHUNK_STEPS
+        steps = [_step(first + i, next(images)) for i in range(CHUNK_STEPS)]
+        key = ChunkKey("bench", session, seq)
+        meta = ChunkMeta(**key._asdict(), spec=spec, first_step=first, steps=CHUNK_STEPS)
+        start = clock()
+        data = encode_chunk(steps, meta)
+        sealed = clock()
+        read_columns(data)
+        check_s.append(clock() - sealed)
+        seal_s.append(sealed - start)
+        sizes.append(len(data))
+        ingest(root, ledger, key, data, hashlib.sha256(data).hexdigest())
+    ledger.close()
+    report.add("stream/seal_ms", statistics.median(seal_s) * 1e3, f"ms/{CHUNK_STEPS} steps")
+    report.add("stream/check_ms", statistics.median(check_s) * 1e3, f"ms/{CHUNK_STEPS} steps")
+    report.add("stream/bytes_per_step", sum(sizes) / (len(sizes) * CHUNK_STEPS), "B")
+
+
+def measure_windows(
+    root: Path, settings: ReplayBenchSettings, report: Report, clock: Callable[[], float]
+) -> None:
+    """Report windows per second with everything in memory, and with nothing."""
+    for name, cache_bytes, batches in (
+        ("warm", WARM_BYTES, settings.warm_batches),
+        ("disk", 0, DISK_BATCHES),
+    ):
+        store = Store(root, cache_bytes=cache_bytes)
+        start = clock()
+        steps = store.refresh()
+        if name == "warm":
+            report.add("replay/index/steps_per_s", steps / (clock() - start), "steps/s")
+        rng = np.random.default_rng(1)
+        sampler = Sampler(store, batch=settings.batch, length=settings.length, rng=rng)
+        for segment in store.segments:
+            store.observe(store.read(segment.rows(0, segment.length)))
+        rates = []
+        for _ in range(settings.rounds):
+            if name == "disk":
+                drop_from_page_cache(root)
+            start = clock()
+            for _ in range(batches):
+                sampler.sample()
+            rates.append(batches * settings.batch / (clock() - start))
+        report.add(f"replay/{name}/windows_per_s", statistics.median(rates), "windows/s")
+        store.close()
+
+
+def simulated_images(size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """(size, size, 3) uint8 without end: as smooth as what a simulator draws, never the same."""
+    y, x = np.mgrid[:size, :size]
+    sky = np.stack([60 + y, 110 + y, 190 + y // 2], -1).clip(0, 255).astype(np.uint8)
+    floor = y > 0.7 * size
+    ball, speed = rng.uniform(0.3, 0.7, 2) * size, np.zeros(2)
+    tick = 0
+    while True:
+        speed = 0.95 * speed + rng.normal(0, 0.02 * size, 2)
+        ball = (ball + speed) % size
+        image = sky.copy()
+        dark = ((x + tick) // 4 + y // 4) % 2 == 0
+        image[floor & dark], image[floor & ~dark] = (40, 60, 90), (60, 85, 120)
+        away = np.hypot(x - ball[0], y - ball[1])
+        light = (230 - 8 * np.hypot(x - ball[0] + 2, y - ball[1] + 2)).clip(60, 255)
+        shade = np.stack([light, light / 3, light / 4], -1).astype(np.uint8)
+        image[away < size / 7] = shade[away < size / 7]
+        yield image
+        tick += 1
+
+
+def drop_from_page_cache(root: Path) -> None:
+    """Make the next read of every chunk file come from the disk."""
+    for path in root.glob("*/*/*.mcap"):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+
+
+def _step(number: int, image: np.ndarray) -> Step:
+    return Step(
+        obs={"image": image},
+        action=np.full(2, np.sin(number), np.float32),
+        reward=1.0,
+        is_first=number % EPISODE == 0,
+        is_last=number % EPISODE == EPISODE - 1,
+        is_terminal=False,
+        stamp_ns=10**18 + number * 50_000_000,
+    )
