@@ -135,18 +135,18 @@ endef
 # Where an interpreter is absent, its tests are skipped and say so.
 robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIMES:%=%/.installed)
 
-.venv-robot-%/.installed: setup.py constraints.txt pyproject.toml
+.venv-robot-%/.installed: setup.py constraints.txt
 	@python="$(call find_python,$*)"; \
 	if [ -z "$$python" ]; then printf '\n== no Python %s here: its tests will be skipped\n' $*; exit 0; fi; \
 	printf '\n== making .venv-robot-%s: the robot without torch\n' $*; \
-	"$$python" -m venv --clear .venv-robot-$* && \
+	{ [ -x .venv-robot-$*/bin/pip ] || "$$python" -m venv .venv-robot-$*; } && \
 	.venv-robot-$*/bin/python -m pip install -c constraints.txt -e '.[robot,ros]' pytest && touch $@
 
 .venv-ort117/.installed .venv-ort123/.installed: .venv-ort%/.installed: constraints.txt
 	@python="$(firstword $(foreach v,3.11 3.10 3.12,$(call find_python,$(v))))"; \
 	if [ -z "$$python" ]; then printf '\n== no Python 3.10 .. 3.12 here: no test with an old onnxruntime\n'; exit 0; fi; \
 	printf '\n== making .venv-ort%s: an old onnxruntime\n' $*; \
-	"$$python" -m venv --clear .venv-ort$* && \
+	{ [ -x .venv-ort$*/bin/pip ] || "$$python" -m venv .venv-ort$*; } && \
 	.venv-ort$*/bin/python -m pip install $(OLD_RUNTIME_$*) 'pydantic>=2.7' && touch $@
 
 .venv-ort117 .venv-ort123: .venv-ort%: .venv-ort%/.installed
