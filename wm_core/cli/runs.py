@@ -26,6 +26,7 @@ from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.link.shelf import PolicyShelf
 from wm_core.replay.latents import LatentCache
 from wm_core.replay.recorder import Recorder
+from wm_core.replay.retention import prune
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.store import Store
 from wm_core.train import checkpoint, device
@@ -154,7 +155,12 @@ def make_trainer(
             rng=streams.sampler,
             online_queue=config.replay.online_queue,
         ),
-        LatentCache(config.replay.latents, deter=world.deter, groups=world.groups),
+        LatentCache(
+            config.replay.latents,
+            deter=world.deter,
+            groups=world.groups,
+            classes=world.classes,
+        ),
         streams.learner,
     )
     trainer = Trainer(
@@ -171,7 +177,7 @@ def make_trainer(
         on_status=on_status,
         film=_filmer(settings, spec, store, learner) if spec.images else None,
         evaluate=_evaluator(settings, spec, agent, where, stop),
-        prune=None,
+        prune=_pruner(settings),
     )
     if resumed is not None:
         trainer.load_state(resumed)
@@ -278,6 +284,22 @@ def _publisher(
         )
 
     return publish
+
+
+def _pruner(settings: TrainSettings) -> Callable[[], None] | None:
+    """Keeps a store that grows within its size; a finished one is never touched."""
+    if settings.store is not None and not settings.follow:
+        return None
+    root, limit = settings.store_root, settings.replay.store_max_bytes
+
+    def prune_oldest() -> None:
+        ledger = Ledger(root / LEDGER_NAME)
+        try:
+            prune(root, ledger, limit)
+        finally:
+            ledger.close()
+
+    return prune_oldest
 
 
 def _filmer(

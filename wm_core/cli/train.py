@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from wm_core.train import checkpoint
 
 def main(argv: Sequence[str]) -> int:
     """Train until the goal or a signal; returns the exit status."""
+    # torch's own exporter trips over torch's own deprecation
+    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
     settings = parse(TrainSettings, argv, verb="train", default=_start(argv))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

@@ -26,6 +26,7 @@ import numpy as np
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, WmError
 from wm_core.contract.spec import Spec
+from wm_core.replay.ratio import ReplayRatio
 from wm_core.replay.store import Store
 from wm_core.train import checkpoint
 from wm_core.train.film import Film
@@ -97,7 +98,11 @@ class Trainer:
         self._store, self.learner, self._streams, self._source = store, learner, streams, source
         self._stop, self._on_publish, self._on_status = stop, on_publish, on_status
         self._film, self._evaluate, self._prune = film, evaluate, prune
-        self._batch_steps = config.replay.batch * config.replay.length
+        self._ratio = ReplayRatio(
+            config.train.replay_ratio,
+            config.replay.batch * config.replay.length,
+            prefill=0 if source.over else config.train.prefill,
+        )
         self.published_version = -1
         self._published_updates = 0
         self._evaluated_steps = 0
@@ -131,6 +136,7 @@ class Trainer:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was made."""
         self.learner.load_state(state["learner"])
+        self._ratio.did(self.learner.updates)
         self._streams.load_state(state["streams"])
         self.published_version = int(state["published_version"])
         self._published_updates = int(state["published_updates"])
@@ -156,6 +162,7 @@ class Trainer:
         resumed = self._checkpointed_updates >= 0
         self._log = MetricLog(self.run_folder, resume_at=self.learner.updates if resumed else None)
         try:
+            self._status("starting")
             if not resumed:
                 self._save()
             if self.published_version < 0:
@@ -171,6 +178,7 @@ class Trainer:
         while not self._stop.is_set() and not self._reached():
             if self._may_update():
                 metrics = self.learner.update()
+                self._ratio.did()
                 assert self._log is not None
                 self._log.add(metrics)
                 self._after_update()
@@ -187,16 +195,10 @@ class Trainer:
         return goal is not None and self.learner.updates >= goal
 
     def _may_update(self) -> bool:
-        steps, train = self._store.steps, self._config.train
-        over = self._source.over
-        if (steps < train.prefill and not over) or not self.learner.sampler.can_sample():
-            return False
-        if over and train.updates is not None:  # asked for: the ratio is what it comes to
-            return True
-        return self.learner.updates < self._allowed(steps)
-
-    def _allowed(self, steps: int) -> int:
-        return int(self._config.train.replay_ratio * steps / self._batch_steps)
+        # Offline, updates that were asked for are done, whatever ratio that comes to.
+        asked = self._source.over and self._config.train.updates is not None
+        due = asked or self._ratio.due(self._store.steps) > 0
+        return due and self.learner.sampler.can_sample()
 
     def _check_not_empty(self) -> None:
         if not self.learner.sampler.can_sample():
@@ -268,8 +270,7 @@ class Trainer:
         self._check_losses(means)
         if means:
             self._last_metrics = means
-        steps = max(1, self._store.steps)
-        ratio = {"replay_ratio": self.learner.updates * self._batch_steps / steps}
+        ratio = {"replay_ratio": self._ratio.actual(self._store.steps)}
         self._log.write(self._counters(), ratio | dict(extra or {}))
 
     def _check_losses(self, means: Mapping[str, float]) -> None:
@@ -356,4 +357,4 @@ class Trainer:
         if self._config.train.updates is not None:
             return self._config.train.updates
         steps = self._store.steps if self._source.over else self._source.steps_goal
-        return None if steps is None else self._allowed(steps)
+        return None if steps is None else self.learner.updates + self._ratio.due(steps)

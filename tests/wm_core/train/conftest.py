@@ -77,7 +77,7 @@ def toy(toy_folder, monkeypatch) -> str:
     return "wm_toy_dot:WmDot-v0"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     """Options of ``wm train`` for the smallest agent."""
     return TINY
@@ -87,7 +87,7 @@ def tiny() -> tuple[str, ...]:
 def start_wm(toy_folder):
     """Starts ``wm`` in a process of its own that can import the toy task."""
     root = Path(__file__).parents[3]
-    path = os.pathsep.join([str(toy_folder), str(root)])
+    path = os.pathsep.join([str(toy_folder), str(root), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     started: list[subprocess.Popen] = []
 

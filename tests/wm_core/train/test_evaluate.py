@@ -51,7 +51,7 @@ def test_same_seed_gives_the_same_episodes(toy):
 
 
 def test_a_policy_that_wants_more_than_the_task_gives_is_refused(toy):
-    stage, spec = open_stage(toy, seed=0)
+    _, spec = open_stage(toy, seed=0)
     more = spec.model_copy(update={"vectors": {"lidar": spec.vectors["place"]}})
     with pytest.raises(SettingsError, match="lidar"):
         open_stage(toy, seed=0, spec=more)
