@@ -72,7 +72,7 @@ class PixelTask(gymnasium.Env[Obs, np.ndarray]):
         self._proprio = proprio
         self._repeat, self._limit = action_repeat, control_steps
         self._taken: int | None = None  # control steps of this episode; None: reset is needed
-        self._data = data
+        self._model, self._data = model, data
         self._camera = Camera(model, size=image_size, camera=camera)
 
     def reset(

@@ -106,7 +106,6 @@ class Seek(PixelTask):
         render_mode: str | None = None,
     ) -> None:
         model = mujoco.MjModel.from_xml_string(_MODEL)
-        self._model = model
         low, high = np.array([FORWARD_M_S, TURN_RAD_S], np.float32).T
         super().__init__(
             model,
