@@ -9,9 +9,8 @@ ROBOT = [
     "numpy>=1.26",
     "pydantic>=2.7",
     "onnxruntime>=1.17",
-    "mcap>=1.2",
+    "mcap>=1.5",  # the first whose writer can end a block when told to
     "zstandard>=0.22",
-    "rosbags>=0.10.9",  # CDR by pure Python; its reader and writer of bags are not used
 ]
 
 #: the trainer: learns, exports, serves.  `make` installs torch by its own variable, beforehand
@@ -50,6 +49,7 @@ DEV = [
     "pytest>=7.4",
     "hypothesis>=6.100",
     "httpx>=0.27",
+    "rosbags>=0.10.9",  # a second opinion on our CDR
     "pyyaml>=6",
     "ruff>=0.9",
     "mypy>=1.13",
