@@ -9,6 +9,7 @@ be current, which with several renderers in a process can spoil the images of an
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 
 import mujoco
@@ -96,7 +97,7 @@ class Camera:
             self.close()
 
     def _start(self, data: mujoco.MjData) -> mujoco.GLContext:
-        gl = mujoco.GLContext(self._rect.width, self._rect.height)
+        gl = _gl_context(self._rect.width, self._rect.height)
         gl.make_current()
         self._context = mujoco.MjrContext(self._model, FONT_SCALE)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -136,6 +137,24 @@ class Camera:
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(image, depth, self._rect, self._context)
         return image
+
+
+def _gl_context(width: int, height: int) -> mujoco.GLContext:
+    """An OpenGL context of the kind that ``MUJOCO_GL`` names now, not when mujoco was imported."""
+    kind = os.environ.get("MUJOCO_GL", "").lower()
+    try:
+        if kind == "egl":
+            from mujoco.egl import GLContext
+        elif kind == "osmesa":
+            from mujoco.osmesa import GLContext
+        else:
+            from mujoco import GLContext
+        return GLContext(width, height)
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise RuntimeError(
+            f"no OpenGL context with MUJOCO_GL={kind!r} ({error}); for rendering without a screen "
+            "set it to egl and install, on Debian: libegl1 libegl-mesa0 libgl1-mesa-dri"
+        ) from error
 
 
 def _close_all() -> None:

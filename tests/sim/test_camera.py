@@ -1,5 +1,6 @@
 """The fast camera shows what dm_control shows, and many cameras do not disturb one another."""
 
+import os
 import subprocess
 import sys
 
@@ -134,3 +135,26 @@ def test_leaving_without_closing_is_silent():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def run_with(code, **variables):
+    env = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**env, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_rendering_is_headless_even_when_mujoco_was_imported_first():
+    code = "import mujoco, gymnasium; gymnasium.make('sim:seek').reset(seed=0)"
+    done = run_with(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_opengl_the_error_says_what_to_install():
+    done = run_with("import gymnasium; gymnasium.make('sim:seek').reset()", MUJOCO_GL="disable")
+    assert done.returncode != 0
+    assert "libegl1 libegl-mesa0 libgl1-mesa-dri" in done.stderr
