@@ -82,14 +82,7 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
         known = dict.fromkeys([*spooled, *ledger.sessions()])
         return Audit(
             tuple(
-                _audit(
-                    store,
-                    ledger.of_session(robot, name),
-                    spooled.get((robot, name)),
-                    robot,
-                    name,
-                    ledger.pruned_through(),
-                )
+                _audit(store, ledger, robot, name, spooled.get((robot, name)))
                 for robot, name in known
                 if session in (None, name)
             )

@@ -66,6 +66,7 @@ class TrainerClient:
         self._connection = kind(parts.hostname, parts.port, timeout=connect_s)
         self._prefix = parts.path.rstrip("/")
         self._token, self._read_s, self._bytes_per_s = token, read_s, bytes_per_s
+        self._send_at_s = 0.0  # when the cap allows the next piece, time.monotonic()
         self._aborted = False
 
     def request(
@@ -128,13 +129,17 @@ class TrainerClient:
         raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _pieces(self, body: bytes) -> Iterator[bytes]:
-        """``body`` in pieces, no faster than the cap."""
-        began = time.monotonic()
-        for start in range(0, len(body), _PIECE_BYTES):
+        """``body`` in pieces, no faster than the cap over all requests."""
+        size = _PIECE_BYTES
+        if self._bytes_per_s:
+            size = max(1, min(size, int(self._bytes_per_s / 10)))
+        for start in range(0, len(body), size):
+            piece = body[start : start + size]
             if self._bytes_per_s:
-                ahead_s = start / self._bytes_per_s - (time.monotonic() - began)
-                time.sleep(max(0.0, ahead_s))
-            yield body[start : start + _PIECE_BYTES]
+                now_s = time.monotonic()
+                time.sleep(max(0.0, self._send_at_s - now_s))
+                self._send_at_s = max(self._send_at_s, now_s) + len(piece) / self._bytes_per_s
+            yield piece
 
     def abort(self) -> None:
         """End the request that another thread waits for, and any later one; it raises there."""

@@ -81,7 +81,7 @@ def serve(tmp_path):
 def wait_until():
     """Waits for a condition with a deadline."""
 
-    def wait(condition, timeout_s=10.0):
+    def wait(condition, timeout_s=30.0):
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline_s, "the condition did not come true in time"
