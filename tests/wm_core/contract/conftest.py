@@ -161,3 +161,8 @@ def runner(folder):
 @pytest.fixture
 def graph():
     return GRAPH
+
+
+@pytest.fixture
+def golden_for():
+    return make_golden

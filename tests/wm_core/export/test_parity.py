@@ -6,6 +6,7 @@ import torch
 
 from wm_core import presets
 from wm_core.agents.registry import make_agent
+from wm_core.contract.conformance import check_policy
 from wm_core.contract.golden import PARITY, check_golden, read_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec
@@ -59,6 +60,10 @@ def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, s
         want = spec.action.limit(mean[0].numpy(), prev_action[0].numpy())
         np.testing.assert_allclose(action[0], want, atol=1e-6)
         latent, prev_action = after, action
+
+
+def test_the_file_passes_the_public_kit(folder):
+    check_policy(folder)
 
 
 @pytest.mark.slow
