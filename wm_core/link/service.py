@@ -22,10 +22,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio.to_thread
 import uvicorn
 from pydantic import Field
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -87,7 +87,7 @@ class Application:
         self.ledger = Ledger(self.store / LEDGER_NAME)
         self.reconciled = reconcile(self.store, self.ledger)
         self.closing = False  #: questions that wait are answered at once
-        self._uploads = 0
+        self.uploads = 0  #: bodies on their way in
         self.app = Starlette(
             routes=[
                 Route("/v1/health", self.health),
@@ -107,7 +107,7 @@ class Application:
         refusal = self._refusal(request)
         if refusal:
             return refusal
-        counts = await anyio.to_thread.run_sync(self.ledger.counts)
+        counts = await run_in_threadpool(self.ledger.counts)
         channels = {
             path.parent.name: json.loads(path.read_bytes())["version"]
             for path in self.policies.glob(f"*/{LATEST_NAME}")
@@ -119,7 +119,7 @@ class Application:
         """``PUT /v1/chunks/{robot}/{session}/{seq}``: take a chunk in, once."""
         path = request.path_params
         refusal = self._refusal(request, path["robot"])
-        if refusal is None and self._uploads >= self.settings.max_uploads:
+        if refusal is None and self.uploads >= self.settings.max_uploads:
             refusal = _answer(503, f"more than {self.settings.max_uploads} uploads at once")
         sha256 = request.headers.get("x-content-sha256", "")
         if refusal is None and not _is_sha256(sha256):
@@ -135,19 +135,19 @@ class Application:
         if refusal is not None:
             await _drain(request)
             return refusal
-        self._uploads += 1
+        self.uploads += 1
         try:
             data = await asyncio.wait_for(_body(request, most), self.settings.upload_s)
             if data is None:
                 await _drain(request)
                 return _answer(413, f"expected at most {most} bytes, more came")
-            verdict = await anyio.to_thread.run_sync(self._ingest, key, data, sha256)
+            verdict = await run_in_threadpool(self._ingest, key, data, sha256)
         except asyncio.TimeoutError:
             return _answer(408, f"the body did not come within {self.settings.upload_s} s")
         except ClientDisconnect:  # nobody hears the answer; the chunk will come again
             return _answer(400, "the body was cut")
         finally:
-            self._uploads -= 1
+            self.uploads -= 1
         return _answer(STATUS[verdict.kind], verdict.reason, verdict=verdict.kind, sha256=sha256)
 
     async def policy(self, request: Request) -> Response:
