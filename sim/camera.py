@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
 
 import mujoco
@@ -67,12 +68,14 @@ class Camera:
         for flag in FLAGS_OFF:
             self._scene.flags[flag] = False
         self._gl: mujoco.GLContext | None = None
+        self._thread: int | None = None  # that the context belongs to
         self._context: mujoco.MjrContext | None = None
         self._sky: np.ndarray | None = None  # (H, W, 3) uint8 upside down, where it never changes
 
     def image(self, data: mujoco.MjData) -> np.ndarray:
         """A new image (H, W, 3) uint8 RGB of the state in ``data``."""
         gl = self._gl or self._start(data)
+        self._check_thread()
         gl.make_current()
         self._update(data, mujoco.mjtCatBit.mjCAT_ALL)
         if self._sky is None:
@@ -85,23 +88,34 @@ class Camera:
 
     def close(self) -> None:
         """Free the OpenGL context; the next image would make a new one."""
+        if self._gl is None:
+            return
+        self._check_thread()
         gl, context, self._gl, self._context = self._gl, self._context, None, None
+        self._thread = None
         self._sky, self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = None, True
-        if gl is not None and context is not None:
-            gl.make_current()
+        gl.make_current()
+        if context is not None:
             context.free()
-            gl.free()
+        gl.free()
 
     def __del__(self) -> None:
-        if hasattr(self, "_context"):
+        if getattr(self, "_thread", None) == threading.get_ident():
             self.close()
+
+    def _check_thread(self) -> None:
+        if self._thread != threading.get_ident():
+            raise RuntimeError(
+                "this camera belongs to the thread that took its first image; "
+                "make, step and close an environment in one thread"
+            )
 
     def _start(self, data: mujoco.MjData) -> mujoco.GLContext:
         gl = _gl_context(self._rect.width, self._rect.height)
         gl.make_current()
         self._context = mujoco.MjrContext(self._model, FONT_SCALE)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._gl = gl
+        self._gl, self._thread = gl, threading.get_ident()
         # MuJoCo ends its connection to EGL at exit, in a hook that the first context has just
         # registered. Hooks run last in, first out: ours must be registered after it.
         atexit.unregister(_close_all)
@@ -159,4 +173,5 @@ def _gl_context(width: int, height: int) -> mujoco.GLContext:
 
 def _close_all() -> None:
     for camera in list(_open):
-        camera.close()
+        if camera._thread == threading.get_ident():
+            camera.close()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import gymnasium
 import numpy as np
@@ -135,6 +136,24 @@ def test_leaving_without_closing_is_silent():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_camera_used_in_another_thread_says_so():
+    env = gymnasium.make("sim:seek")
+    env.reset(seed=0)
+    said = []
+
+    def step_elsewhere():
+        try:
+            env.step(env.action_space.low)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=step_elsewhere, name="elsewhere")
+    thread.start()
+    thread.join(timeout=30)
+    assert "in one thread" in said[0]
+    env.close()
 
 
 def run_with(code, **variables):
