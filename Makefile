@@ -106,7 +106,7 @@ $(VENV)/.made:
 $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt pyproject.toml
 ifeq ($(SOURCED),yes)
 	$(call say,ROS 2 $${ROS_DISTRO:-} is sourced: no wheels of it; numpy below 2)
-	{ grep -vE '^(numpy|pytest|setuptools|empy|lark|colcon-|ros-)' constraints.txt; echo 'numpy<2'; } > $(CONSTRAINTS)
+	{ grep -vE '^(numpy|ml-dtypes|pytest|setuptools|empy|lark|colcon-|ros-)' constraints.txt; echo 'numpy<2'; } > $(CONSTRAINTS)
 endif
 	$(call say,installing $(TORCH))
 	$(BIN)/python -m pip install $(TORCH)
