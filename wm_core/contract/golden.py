@@ -4,8 +4,8 @@ An archive of plain arrays: ``frame/<key>`` a camera frame and ``seen/<key>`` wh
 must see of it; ``in/<name>`` (T, ...) every input but the carry; ``out/<name>`` (T, ...) what the
 trainer's own network answered.  Step t is given the carry that step t - 1 answered *there*, so
 that one flipped draw cannot spoil the rest.  ``gap/<output>`` (T, S) says how near each draw of
-that output was to a tie: only such a draw may come out differently.  ``scale/<output>`` (T,) is
-the size of the terms that an output sums, where it is not the size of the output.
+that output was to a tie: only such a draw may come out differently.  ``scale/<output>``
+(T, ...) is the size of what an output is a difference of, where that exceeds the output itself.
 """
 
 from __future__ import annotations

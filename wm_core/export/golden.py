@@ -80,6 +80,7 @@ def _rollout(step: PolicyStep, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
         carry = {pair.input: out[pair.output] for pair in CARRY}
         told = {f"out/{name}": value for name, value in out.items()}
         told |= {f"gap/{DRAWN}": result.gap, "scale/value": result.value_scale}
+        told["scale/command"] = step.span[None]
         for name, value in told.items():
             rows.setdefault(name, []).append(value[0].numpy())
     return {name: np.stack(values) for name, values in rows.items()}
