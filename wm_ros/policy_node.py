@@ -39,6 +39,7 @@ from wm_ros.timing import Due, Pacer, TickStats
 
 _ARM_NOW_NS = 1_000
 _PARTNER_POLL_NS = 1_000_000
+_ALONE_TICKS = 3  #: after so many frames without a reward no tick waits for one
 
 
 class PolicyNode(LifecycleNode):
@@ -56,6 +57,8 @@ class PolicyNode(LifecycleNode):
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._spec: Spec | None = None
         self._active = False
+        self._safe_because = ""
+        self._alone = -1  # ticks since the last reward; -1: none came yet
 
     # ------------------------------------------------------------------------------ life cycle
 
@@ -247,7 +250,11 @@ class PolicyNode(LifecycleNode):
         )
 
     def _say(self, text: str) -> None:
-        (self.get_logger().warning if "refused" in text else self.get_logger().info)(text)
+        # Two lines: rclpy ties a severity to the place of the call.
+        if "refused" in text:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
 
     # ------------------------------------------------------------------------------- callbacks
 
@@ -261,6 +268,7 @@ class PolicyNode(LifecycleNode):
     def _on_signal(self, msg: JointState) -> None:
         try:
             self._signals.put(convert.to_signal(msg))
+            self._alone = 0
         except SpecMismatch as error:
             self._signals.counts["signals_refused"] += 1
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
@@ -297,9 +305,9 @@ class PolicyNode(LifecycleNode):
     def _partner_may_come(self, now_ns: int) -> bool:
         """Whether a frame waits for its reward, which travels on another topic."""
         return (
-            self._signals.counts["signals"] > 0
+            0 <= self._alone < _ALONE_TICKS
             and self._sensors.frames > 0
-            and now_ns - self._sensors.arrived_ns < self._pacer.period_ns // 10
+            and now_ns - self._sensors.arrived_ns < self._pacer.period_ns // 2
             and not self._signals.has(self._sensors.stamp_ns)
         )
 
@@ -308,6 +316,8 @@ class PolicyNode(LifecycleNode):
         senses = self._sensors.sense(
             self._spec, fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns
         )
+        if self._alone >= 0 and due.fresh:
+            self._alone += 1
         decision = self._pilot.decide(senses)
         if decision.command is not None:
             self._publish(decision.command, decision.stamp_ns)
@@ -316,11 +326,21 @@ class PolicyNode(LifecycleNode):
             due, now_ns, left_ns, obs_age_ms=self._obs_age_ms(senses, left_ns), safe=decision.safe
         )
         self._pilot.sent(decision, missed=missed, skipped=due.skipped)
-        if decision.safe is not None and decision.safe != "no_policy":
-            self.get_logger().warning(
-                f"safe action: {decision.safe} {self._sensors.refusal}", throttle_duration_sec=5.0
-            )
+        self._note(decision.safe)
         self._adopt()
+
+    def _note(self, safe: str | None) -> None:
+        """Say what makes the robot stop, and that it goes on; a misfit once, the rest seldom."""
+        why = "" if safe is None else self._sensors.refusal or safe
+        if why == self._safe_because:
+            return
+        self._safe_because = why
+        if self._sensors.refusal:
+            self.get_logger().error(f"safe action: {why}")
+        elif why:
+            self.get_logger().warning(f"safe action: {why}", throttle_duration_sec=2.0)
+        else:
+            self.get_logger().info("the policy acts", throttle_duration_sec=2.0)
 
     def _obs_age_ms(self, senses: Senses, left_ns: int) -> float | None:
         if senses.obs is None:

@@ -262,7 +262,9 @@ class Processes:
         argv = [str(python), *(before or ("-m", f"wm_ros.{executable}"))]
         argv += ["--ros-args", "--log-level", "info", "-r", f"__node:={name}"]
         argv += ["-r", "__ns:=/robot1", "--params-file", str(file)]
-        with self.log(executable).open("wb") as stream:
+        if executable in self.running:
+            self.running.pop(executable).wait(timeout=10)
+        with self.log(executable).open("ab") as stream:
             process = subprocess.Popen(
                 argv, env=env or self.env, cwd=self.folder, stdout=stream, stderr=stream
             )

@@ -1,0 +1,185 @@
+"""Whatever goes wrong, the robot stops: silent camera, dead simulator, signals, misfits."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+COUNTING = {"task": "counting_task:Counting-v0"}
+PERIOD_S = 0.04
+
+
+@pytest.fixture
+def commands(watcher):
+    """Every command with the time at which it came."""
+    from geometry_msgs.msg import TwistStamped
+
+    return watcher.listen(TwistStamped, "cmd_vel")
+
+
+@pytest.fixture
+def camera(watcher):
+    """A camera of the test's own: ``camera(frame)`` publishes one frame, best effort."""
+    from sensor_msgs.msg import Image
+
+    from wm_ros import convert, qos
+
+    publisher = watcher.node.create_publisher(Image, "image_raw", qos.camera(reliable=False))
+
+    def publish(frame: np.ndarray) -> float:
+        publisher.publish(convert.to_image(frame, time.time_ns(), "camera_optical"))
+        return time.monotonic()
+
+    return publish
+
+
+def moving(commands) -> bool:
+    return bool(commands) and commands[-1][1].twist.linear.x != 0.0
+
+
+def run_camera(watcher, camera, seconds: float, ready=lambda: False, size: int = 32) -> float:
+    """Publish noise at the policy's rate; the time of the last frame."""
+    rng, sent, end = np.random.default_rng(0), 0.0, time.monotonic() + seconds
+    while time.monotonic() < end and not ready():
+        sent = camera(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
+        due = sent + PERIOD_S
+        while (left := due - time.monotonic()) > 0:
+            watcher.executor.spin_once(timeout_sec=left)
+    return sent
+
+
+def start_robot(processes, folder, **params):
+    """A policy node of its own, without a trainer and without rewards."""
+    processes.start(
+        "policy_node", {"state_dir": str(folder / "state"), "reward_required": False, **params}
+    )
+
+
+def test_a_camera_that_falls_silent_stops_the_robot_within_two_periods(
+    processes, watcher, commands, camera, policy_at, tmp_path
+):
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    start_robot(processes, tmp_path, policy_dir=str(policy))
+    run_camera(watcher, camera, 20, ready=lambda: moving(commands))
+    for _ in range(3):  # and it goes on when the camera comes back
+        last = run_camera(watcher, camera, 0.6)
+        watcher.until(lambda: not moving(commands), 5, "the safe action")
+        zeros = [at for at, msg in commands if at > last and msg.twist.linear.x == 0.0]
+        assert zeros[0] - last < 2 * PERIOD_S + 0.02  # the rest is this test's own latency
+        run_camera(watcher, camera, 5, ready=lambda: moving(commands))
+        assert moving(commands)
+    stamped = [m for _, m in commands if m.twist.linear.x != 0.0]
+    assert all(m.header.stamp.sec > 0 and m.header.frame_id == "base_link" for m in stamped)
+
+
+def test_a_killed_simulator_stops_the_robot_although_its_clock_stands_still(
+    processes, watcher, commands, policy_at, report_of, tmp_path
+):
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    processes.start("sim_node", {**COUNTING, "use_sim_time": True})
+    start_robot(processes, tmp_path, policy_dir=str(policy), use_sim_time=True)
+    watcher.until(lambda: moving(commands), 20, "a moving robot")
+    processes.running["sim_node"].kill()
+    killed = time.monotonic()
+    watcher.until(lambda: not moving(commands), 5, "the safe action")
+    assert commands[-1][0] - killed < 2 * PERIOD_S + 0.1
+    count = len(commands)
+    watcher.until(lambda: len(commands) > count + 10, 5, "safe actions at the full rate")
+    assert not any(m.twist.linear.x for _, m in commands[count:])
+    processes.start("sim_node", {**COUNTING, "use_sim_time": True})  # its clock begins anew
+    watcher.until(lambda: moving(commands), 20, "a robot that moves again")
+    assert processes.stop("policy_node") == 0
+    status = report_of(tmp_path / "state" / "status.json")
+    assert status["safe_by_reason"]["no_frame"] > 10
+
+
+def test_without_a_policy_and_without_a_trainer_the_robot_gets_zeros_only(
+    processes, watcher, commands, report_of, tmp_path
+):
+    processes.start("sim_node", COUNTING)
+    start_robot(processes, tmp_path, trainer_url="http://127.0.0.1:9")
+    watcher.until(lambda: len(commands) > 30, 20, "commands")
+    assert not any(m.twist.linear.x or m.twist.angular.z for _, m in commands)
+    assert processes.stop("policy_node") == 0
+    status = report_of(tmp_path / "state" / "status.json")
+    assert status["ticks"] == 0
+    assert set(status["safe_by_reason"]) == {"no_policy"}
+    assert sum(status["dropped"].values()) == status["safe_ticks"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (np.zeros((16, 24, 3), np.uint8), "expected a frame of at least 32x32, got 24x16"),
+        (np.zeros((64, 64, 1), np.uint8), "expected encoding rgb8 or bgr8 .* got 'mono8'"),
+    ],
+)
+def test_a_camera_that_does_not_fit_the_card_is_refused_with_expected_and_got(
+    processes, watcher, commands, camera, policy_at, frame, said, tmp_path
+):
+    import re
+
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    diagnostics = watcher.listen(DiagnosticArray, "/diagnostics")
+    start_robot(processes, tmp_path, policy_dir=str(policy))
+
+    def refused() -> bool:
+        camera(frame)
+        found = [s for _, m in diagnostics for s in m.status if re.search(said, s.message)]
+        return any(s.level == b"\x02" for s in found)
+
+    watcher.until(refused, 15, "an error in the diagnostics")
+    assert commands
+    assert not any(m.twist.linear.x for _, m in commands)
+    assert re.search(said, processes.said("policy_node"))
+
+
+def test_a_larger_camera_is_resized(processes, watcher, commands, camera, policy_at, tmp_path):
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    start_robot(processes, tmp_path, policy_dir=str(policy))
+    run_camera(watcher, camera, 15, ready=lambda: moving(commands), size=96)
+    assert moving(commands)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
+def test_a_signal_ends_the_node_with_a_last_zero_and_exit_code_0(
+    processes, watcher, commands, policy_at, signals, tmp_path
+):
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    processes.start("sim_node", COUNTING)
+    start_robot(processes, tmp_path, policy_dir=str(policy))
+    watcher.until(lambda: moving(commands), 20, "a moving robot")
+    for number in signals[1:]:
+        processes.running["policy_node"].send_signal(number)
+    assert processes.stop("policy_node", signals[0]) == 0
+    watcher.until(lambda: not moving(commands), 5, "a last zero")
+    assert processes.stop("sim_node", signals[0]) == 0
+    assert "Traceback" not in processes.said("policy_node") + processes.said("sim_node")
+
+
+def test_a_simulated_robot_stops_when_commands_fall_silent(processes, watcher, tmp_path):
+    from geometry_msgs.msg import TwistStamped
+    from sensor_msgs.msg import JointState
+
+    publisher = watcher.node.create_publisher(TwistStamped, "cmd_vel", 1)
+    rewards = watcher.listen(JointState, "reward", 50)
+    processes.start("sim_node", COUNTING)
+    command = TwistStamped()
+    command.twist.linear.x = 0.75
+
+    def driven() -> bool:
+        publisher.publish(command)
+        return bool(rewards) and rewards[-1][1].position[0] == 0.75
+
+    watcher.until(driven, 15, "a robot that obeys")
+    stopped = time.monotonic()
+    watcher.until(lambda: rewards[-1][1].position[:2].tolist() == [0.0, 0.0], 5, "a stop")
+    assert time.monotonic() - stopped < 5 * PERIOD_S
+    assert rewards[-1][1].position[4] == 0.0  # and it says that no command answered
