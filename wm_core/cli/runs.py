@@ -32,7 +32,7 @@ from wm_core.replay.store import Store
 from wm_core.train import checkpoint, device
 from wm_core.train.collect import AgentActor, Collector, RandomActor, Stage
 from wm_core.train.evaluate import evaluate, open_stage
-from wm_core.train.film import Film, shoot
+from wm_core.train.film import Film, shoot, windows_of
 from wm_core.train.learner import Learner
 from wm_core.train.provenance import commit
 from wm_core.train.seeding import Streams
@@ -311,7 +311,8 @@ def _filmer(
         rng = np.random.default_rng((settings.seed, learner.updates))
         length = settings.replay.length
         sampler = Sampler(store, batch=FILM_WINDOWS, length=length, rng=rng, online_queue=False)
-        return shoot(learner.agent, sampler.sample(), seed=learner.updates)
+        windows = windows_of(sampler, FILM_WINDOWS)
+        return shoot(learner.agent, windows, seed=learner.updates)
 
     return film
 

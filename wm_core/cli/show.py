@@ -16,7 +16,7 @@ from wm_core.contract.spec import Frozen
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.store import Store
 from wm_core.train import checkpoint
-from wm_core.train.film import OBSERVED, shoot
+from wm_core.train.film import OBSERVED, shoot, windows_of
 from wm_core.train.metrics import gif
 
 CACHE_BYTES = 64_000_000
@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     )
     if not sampler.can_sample():
         raise StoreError(f"{root}: expected a run of {settings.length + 1} steps, found none")
-    film = shoot(trained.agent, sampler.sample(), seed=settings.seed, observed=settings.observed)
+    windows = windows_of(sampler, settings.windows)
+    film = shoot(trained.agent, windows, seed=settings.seed, observed=settings.observed)
     folder = settings.to or settings.run
     folder.mkdir(parents=True, exist_ok=True)
     movie, strip = folder / "imagined.gif", folder / "imagined.png"

@@ -6,7 +6,8 @@ only, and its decoder draws what it believes the camera saw.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch
 from wm_core.agents.dreamer import Dreamer
 from wm_core.contract.errors import SettingsError
 from wm_core.replay.batch import Batch
+from wm_core.replay.sampler import Sampler
 from wm_core.world.latent import TorchBatch
 
 OBSERVED = 5  #: real frames before the eyes close
@@ -64,6 +66,29 @@ class Film:
         column = np.concatenate([real, bar, model, bar, away])
         gap = np.full((column.shape[0], _GAP_PX, 3), 255, np.uint8)
         return np.concatenate([column, gap], axis=1)
+
+
+def windows_of(sampler: Sampler, count: int, *, tries: int = 40) -> Batch:
+    """``count`` windows, such as lie within one episode as far as ``tries`` batches hold any.
+
+    A window across the border of two episodes would ask the model to imagine a reset.
+    """
+    whole, across = [], []
+    for _ in range(tries):
+        batch = sampler.sample()
+        for i, crosses in enumerate(batch.is_first[:, 1:].any(axis=1)):
+            (across if crosses else whole).append(_row(batch, i))
+        if len(whole) >= count:
+            break
+    rows = [*whole, *across][:count]
+    joined = {k: np.stack([r[k] for r in rows]) for k in rows[0] if k != "obs"}
+    obs = {k: np.stack([r["obs"][k] for r in rows]) for k in rows[0]["obs"]}
+    return Batch(obs=obs, **joined)
+
+
+def _row(batch: Batch, i: int) -> dict[str, Any]:
+    rest = {f.name: getattr(batch, f.name)[i] for f in fields(batch) if f.name != "obs"}
+    return {"obs": {k: v[i] for k, v in batch.obs.items()}} | rest
 
 
 def shoot(agent: Dreamer, batch: Batch, *, seed: int, observed: int = OBSERVED) -> Film:
