@@ -21,14 +21,21 @@ def initializers(model):
     return {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
 
 
-def test_substituted_weights_make_the_file_that_a_fresh_trace_makes(agent, spec, config, shaken):
-    other = copy.deepcopy(agent)
-    exporter = PolicyExporter(other, spec, config)
-    exporter.export(0, 0, 0, golden_steps=2)
-    shaken(other, 9)
+@pytest.fixture
+def moved(agent, shaken):
+    """The agent with other weights than those that the exporter traced; put back afterwards."""
+    before = copy.deepcopy(agent.state_dict())
+    shaken(agent, 9)
+    yield agent
+    agent.load_state_dict(before)
+
+
+def test_substituted_weights_make_the_file_that_a_fresh_trace_makes(
+    export, exporter, moved, spec, config
+):
     substituted = exporter.export(1, 0, 0, golden_steps=20)
-    fresh = PolicyExporter(other, spec, config).export(1, 0, 0, golden_steps=20)
-    assert substituted.weights_sha256 == fresh.weights_sha256
+    fresh = PolicyExporter(moved, spec, config).export(1, 0, 0, golden_steps=20)
+    assert substituted.weights_sha256 == fresh.weights_sha256 != export.weights_sha256
     assert substituted.golden == fresh.golden
     got, want = initializers(substituted.onnx), initializers(fresh.onnx)
     assert got.keys() == want.keys()
@@ -115,10 +122,10 @@ def test_an_input_named_like_the_policy_s_own_is_refused(agent, spec):
         PolicyStep(agent, clash)
 
 
-def test_exporting_leaves_the_agent_as_it_was(agent, spec, config):
+def test_exporting_leaves_the_agent_as_it_was(agent, exporter):
     before = {n: p.detach().clone() for n, p in agent.named_parameters()}
     grads = {n: p.requires_grad for n, p in agent.named_parameters()}
-    PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=2)
+    exporter.export(0, 0, 0, golden_steps=2)
     assert agent.training
     for name, parameter in agent.named_parameters():
         assert torch.equal(parameter, before[name])
