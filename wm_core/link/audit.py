@@ -105,6 +105,8 @@ def _audit(
     stored, damaged = {}, {}
     for row in rows:
         try:
+            if row.seq in refused and _sha256(spooled, row.seq) != row.sha256:
+                continue  # under this number other bytes than the robot's are stored
             if row.seq not in pruned:
                 stored[row.seq] = _verified_steps(store, row)
         except (OSError, ChunkRefused) as error:
@@ -130,6 +132,13 @@ def _audit(
         steps_dropped=journal.dropped_steps if journal else {},
         ended=bool(journal and journal.closed),
     )
+
+
+def _sha256(spooled: Session | None, seq: int) -> str:
+    """Of a chunk that the trainer refused; empty where it is not kept."""
+    if spooled is None or not spooled.refused_path(seq).exists():
+        return ""
+    return hashlib.sha256(spooled.refused_path(seq).read_bytes()).hexdigest()
 
 
 def _verified_steps(store: Path, row: Row) -> int:

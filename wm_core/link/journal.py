@@ -110,6 +110,10 @@ class Session:
             reasons[seq] = note.read_text().strip() if note.exists() else "unknown"
         return reasons
 
+    def refused_path(self, seq: int) -> Path:
+        """Where a refused chunk lies, while the bound on them lets it."""
+        return self.path / REFUSED / f"{seq:08d}.mcap"
+
     def try_lock(self) -> int | None:
         """A handle that marks the session as running; None where another process holds it."""
         handle = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

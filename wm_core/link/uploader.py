@@ -148,7 +148,7 @@ class Uploader:
         found.sort()
         with self._lock:
             self._waiting = found
-        now_s = time.monotonic()
+        now_s = time.monotonic()  # first what may be sent: it must not wait behind the rest
         return [c for c in found if self._denied_until.get(c.key.robot, 0.0) <= now_s]
 
     def _created_ns(self, session: Session) -> int:
@@ -161,6 +161,8 @@ class Uploader:
 
     def _offer(self, chunk: Waiting) -> bool:
         """Send one chunk and act on the answer; False where the round should end."""
+        if self._denied_until.get(chunk.key.robot, 0.0) > time.monotonic():
+            return True
         try:
             data = chunk.path.read_bytes()
         except FileNotFoundError:  # the spool gave it up at its bound
