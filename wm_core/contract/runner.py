@@ -131,7 +131,7 @@ class PolicyRunner:
         return {name: value.copy() for name, value in self._initial.items()}
 
     def call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The graph as it is: every input by name to every output by name, batch axis of 1."""
+        """The graph as it is: every input (1, ...) by name to every output (1, ...) by name."""
         values = self._session.run(self._output_names, feed)
         return dict(zip(self._output_names, values, strict=True))
 
@@ -211,7 +211,7 @@ class PolicyEngine:
         self._fresh = True
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
-        """One step from the kept carry; arguments as for ``PolicyRunner.run``.
+        """One step from the kept carry, after sending ``prev_action`` (A,); see ``PolicyRunner.run``.
 
         Raises:
             SpecMismatch: for an observation or action that does not fit; the carry stays.
@@ -233,7 +233,7 @@ class PolicyEngine:
 
     @carry.setter
     def carry(self, value: Mapping[str, np.ndarray]) -> None:
-        """Continue from ``value`` (by input name, batch axis of 1) instead of from a reset."""
+        """Continue from ``value``, (1, ...) by input name, instead of from a reset."""
         want = self.runner.initial_carry()
         if value.keys() != want.keys():
             raise SpecMismatch(f"carry: expected {sorted(want)}, got {sorted(value)}")

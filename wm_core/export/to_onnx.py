@@ -46,7 +46,7 @@ class Template:
         """Exchange the weights and return their hash, as ``weights_sha256`` defines it.
 
         Args:
-            weights: every parameter by name, float32, in its traced shape.
+            weights: every parameter by name, (...) float32 in its traced shape.
         """
         if weights.keys() != self._slots.keys():
             odd = sorted(weights.keys() ^ self._slots.keys())
