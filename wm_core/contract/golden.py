@@ -27,7 +27,7 @@ Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def read_golden(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays (T, ...) of a golden archive by name; raises ``PolicyRefused`` for what is none."""
+    """The arrays (T, ...) of a golden archive by name; raises ``PolicyRefused`` otherwise."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

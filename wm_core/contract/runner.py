@@ -211,7 +211,7 @@ class PolicyEngine:
         self._fresh = True
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
-        """One step from the kept carry, after sending ``prev_action`` (A,); see ``PolicyRunner.run``.
+        """One step from the kept carry; ``prev_action`` is (A,), see ``PolicyRunner.run``.
 
         Raises:
             SpecMismatch: for an observation or action that does not fit; the carry stays.
