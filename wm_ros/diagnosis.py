@@ -44,6 +44,7 @@ def status_report(
         "return_last": returns[-1] if returns else None,
         "returns": returns[-20:],
         "episodes": signals.counts["episodes"],
+        "signals": signals.counts["signals"],
         "signals_without_tick": signals.counts["signals_without_tick"],
         "signals_refused": signals.counts["signals_refused"],
         **recorder.counters(),

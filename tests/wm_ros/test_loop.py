@@ -172,4 +172,4 @@ def test_large_frames_arrive_best_effort_with_the_shipped_profile(
     processes.stop("policy_node")
     status = report_of(state / "status.json")
     assert status["frames"] > 60
-    assert status["frames_missed"] < 0.1 * status["frames"]
+    assert status["frames"] > 0.9 * status["signals"]  # which travel reliably, one for each frame

@@ -1,0 +1,124 @@
+"""The launch files without ROS: every name in them leads somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wm_ros import params
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "launch"
+FILES = sorted(FOLDER.glob("*_launch.py"))
+TABLES = {"policy_node": params.POLICY, "sim_node": params.SIM}
+BUILT_IN = {"use_sim_time"}  # every node has it
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def table_of(path: Path, name: str) -> list[str]:
+    """The first strings of a tuple of tuples, or the strings of a tuple, assigned to ``name``."""
+    for node in tree_of(path).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            items = [e.elts[0] if isinstance(e, ast.Tuple) else e for e in node.value.elts]
+            return [item.value for item in items]
+    return []
+
+
+def calls_in(path: Path, name: str) -> list[ast.Call]:
+    calls = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
+    return [c for c in calls if getattr(c.func, "id", "") == name]
+
+
+def strings_in(call: ast.Call) -> list[str]:
+    return [n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and n.value]
+
+
+def test_the_folder_is_no_package_and_its_files_can_be_imported_by_linters():
+    assert not (FOLDER / "__init__.py").exists()
+    assert {p.stem for p in FILES} == {"robot_launch", "sim_launch"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_executable_is_an_entry_point_of_the_package(path):
+    scripts = {e.name for e in importlib.metadata.distribution("wm_ros").entry_points}
+    nodes = calls_in(path, "Node")
+    assert nodes
+    for node in nodes:
+        found = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+        assert found["package"] == "wm_ros"
+        assert found["executable"] in scripts & TABLES.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_argument_that_is_used_is_declared_and_described(path):
+    declared = table_of(path, "ARGUMENTS")
+    assert len(set(declared)) == len(declared)
+    used = {s for call in calls_in(path, "LaunchConfiguration") for s in strings_in(call)}
+    keys = {
+        n.slice.value
+        for n in ast.walk(tree_of(path))
+        if isinstance(n, ast.Subscript) and getattr(n.value, "id", "") == "got"
+        if isinstance(n.slice, ast.Constant)
+    }
+    assert used | keys <= set(declared)
+
+
+def test_users_find_the_arguments_they_expect():
+    expected = {"namespace", "use_sim_time", "params_file", "use_respawn", "log_level"}
+    for path in FILES:
+        assert expected <= set(table_of(path, "ARGUMENTS"))
+    assert "autostart" in table_of(FOLDER / "robot_launch.py", "ARGUMENTS")
+
+
+def test_every_parameter_that_a_launch_file_sets_is_declared_by_its_node():
+    policy = {p.name for p in params.POLICY} | BUILT_IN
+    robot = FOLDER / "robot_launch.py"
+    passed = table_of(robot, "SWITCHES") + table_of(robot, "WORDS")
+    assert set(passed) <= policy & set(table_of(robot, "ARGUMENTS")) | BUILT_IN
+    dicts = [n for n in ast.walk(tree_of(FOLDER / "sim_launch.py")) if isinstance(n, ast.Dict)]
+    keys = {k.value for d in dicts for k in d.keys if isinstance(k, ast.Constant)}
+    assert keys <= {p.name for p in params.SIM} | BUILT_IN
+
+
+def test_every_key_of_the_parameter_file_is_a_declared_parameter_of_its_type():
+    known = {p.name: p.default for table in TABLES.values() for p in table}
+    given = yaml.safe_load((FOLDER / "wm_ros.yaml").read_text())["/**"]["ros__parameters"]
+    for key, value in given.items():
+        assert key in known
+        assert type(value) is type(known[key]), key
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_file_that_is_named_is_installed(path):
+    named = {
+        s for call in calls_in(path, "PathJoinSubstitution") for s in strings_in(call) if "." in s
+    }
+    assert named
+    setup = (ROOT / "setup.py").read_text()
+    for name in named:
+        assert (FOLDER / name).exists(), name
+    for pattern in ("launch/*_launch.*", "launch/*.yaml", "launch/*.xml"):
+        assert pattern in setup
+
+
+def test_parameters_have_a_text_and_defaults_within_their_ranges():
+    for table in TABLES.values():
+        for param in table:
+            assert param.text
+            assert not param.choices or param.default in param.choices
+            if param.low is not None:
+                assert param.low <= param.default <= param.high
+
+
+def test_both_nodes_agree_on_the_parameters_that_they_share():
+    policy, sim = ({p.name: p for p in table} for table in TABLES.values())
+    shared = policy.keys() & sim.keys()
+    assert shared == {p.name for p in params.COMMON}
+    assert all(policy[name] is sim[name] for name in shared)

@@ -1,0 +1,67 @@
+"""The launch files by ROS's own launch system, wherever it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+# Never "launch": in the root of the repository that is our own folder, an empty namespace.
+pytest.importorskip("launch_ros", reason="needs ROS's launch system")
+pytestmark = pytest.mark.ros
+
+FOLDER = Path(__file__).parents[2] / "launch"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["robot_launch", "sim_launch"])
+def test_the_description_declares_its_arguments(name):
+    module = load(name)
+    declared = {a.name: a for a in module.generate_launch_description().get_launch_arguments()}
+    assert {argument for argument, _, _ in module.ARGUMENTS} <= declared.keys()
+    assert all(a.description for a in declared.values())
+
+
+def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(tmp_path):
+    """Needs an installed package: `colcon build` and a sourced install/setup."""
+    from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+    try:
+        get_package_share_directory("wm_ros")
+    except PackageNotFoundError:
+        pytest.skip("wm_ros is not built: `colcon build`, then source install/setup.bash")
+    state = tmp_path / "state"
+    env = {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(215 + os.getpid() % 18),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": str(tmp_path / "log"),
+    }
+    argv = ["ros2", "launch", "wm_ros", "sim_launch.py", f"state_dir:={state}", "namespace:=r1"]
+    process = subprocess.Popen(argv, env=env, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while '"no_policy": ' not in _read(state / "ticks.json"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
