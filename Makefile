@@ -14,6 +14,7 @@ DEMO_MINUTES ?= 15
 
 VENV := .venv
 BIN := $(VENV)/bin
+MADE = $(VENV)/.made$(if $(filter yes,$(SOURCED)),-beside-ros)
 ROBOT_PYTHONS := 3.10 3.12
 OLD_RUNTIMES := .venv-ort117 .venv-ort123
 OLD_RUNTIME_117 := onnxruntime==1.17.3 'numpy<2'
@@ -95,7 +96,7 @@ clean: ## forget the environments and every cache; runs/ stays
 
 setup: $(VENV)/.installed $(VENV)/.renders
 
-$(VENV)/.made:
+$(MADE):
 	$(call say,making $(VENV) with $(PYTHON))
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.10 .. 3.13 found: install one or say make PYTHON=..."; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
@@ -103,7 +104,7 @@ $(VENV)/.made:
 	@touch $@
 
 # torch by itself and first, so that a build chosen with TORCH is never replaced by another.
-$(VENV)/.installed: $(VENV)/.made setup.py constraints.txt pyproject.toml
+$(VENV)/.installed: $(MADE) setup.py constraints.txt pyproject.toml
 ifeq ($(SOURCED),yes)
 	$(call say,ROS 2 $${ROS_DISTRO:-} is sourced: no wheels of it; numpy below 2)
 	{ grep -vE '^(numpy|ml-dtypes|pytest|setuptools|empy|lark|colcon-|ros-)' constraints.txt; echo 'numpy<2'; } > $(CONSTRAINTS)

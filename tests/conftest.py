@@ -9,9 +9,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "0")  # softpipe's threads only fight the test's own
 
 #: reasons that hold on a machine where everything that pip and apt give was installed
-ACCEPTED = re.compile(
-    r"launch_ros|launch_testing|CUDA|GPU|Python 3\.|onnxruntime 1\.|tmpfs", re.I
-)
+ACCEPTED = re.compile(r"launch_ros|launch_testing|CUDA|GPU|Python 3\.|onnxruntime 1\.|tmpfs", re.I)
 
 
 def pytest_addoption(parser):
