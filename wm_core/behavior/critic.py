@@ -23,7 +23,8 @@ class Critic(nn.Module):
     @torch.no_grad()
     def follow(self, rate: float | None = None) -> None:
         """Move the slow copy towards the fast one; ``rate`` 1 makes them equal."""
-        slow, fast = list(self.slow.parameters()), list(self.fast.parameters())
+        slow: list[Tensor] = list(self.slow.parameters())
+        fast: list[Tensor] = list(self.fast.parameters())
         torch._foreach_lerp_(slow, fast, self.rate if rate is None else rate)
 
     def loss(self, logits: Tensor, feat: Tensor, target: Tensor) -> Tensor:

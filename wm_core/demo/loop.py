@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,7 +175,7 @@ class Demo:
     def _watch(self, crew: Crew) -> None:
         end_s = self._begin_s + self._settings.minutes * 60 - RESERVE_S
         live = Live(console=self._console, refresh_per_second=2, transient=True)
-        with live if self._console.is_terminal else suppress():
+        with live if self._console.is_terminal else nullcontext():
             while time.monotonic() < end_s:
                 crew.check()
                 shot = self._snapshot()
@@ -213,7 +213,9 @@ class Demo:
     # ----------------------------------------------------------------------------- the report
 
     def _report(self) -> None:
-        assert self._random is not None and self._best is not None and self._first is not None
+        assert self._random is not None
+        assert self._best is not None
+        assert self._first is not None
         self._say("evaluating the policy that the robot ran last")
         swaps = report.read_lines(self._run / "robot" / "swaps.jsonl")
         final = self._judge_policy(swaps[-1]["version"]) if swaps else self._first
@@ -237,9 +239,7 @@ class Demo:
             f"wm info {shown}/policies/main/{swaps[-1]['version'] if swaps else 0:08d}",
             f"tensorboard --logdir {shown}/tb",
         ]
-        page.write(
-            self._run / "report.html", figures, report.story(self._run, pictures, commands)
-        )
+        page.write(self._run / "report.html", figures, report.story(self._run, pictures, commands))
         self._say(page.verdict(figures))
         self._say(f"report: {shown}/report.json, page: {shown}/report.html\nnext:")
         self._say("\n".join(f"  {line}" for line in commands))

@@ -55,9 +55,7 @@ def table(shot: Snapshot) -> Table:
     grid.add_row("return, mean of the last ten", _number(shot.recent_return), levels)
     grid.add_row("episodes finished", str(shot.episodes), "")
     grid.add_row("steps streamed", f"{shot.steps:,}", "")
-    grid.add_row(
-        "chunks acknowledged", str(shot.chunks_acked), f"of {shot.chunks_sealed} sealed"
-    )
+    grid.add_row("chunks acknowledged", str(shot.chunks_acked), f"of {shot.chunks_sealed} sealed")
     published = f"published: {_number(shot.version_published, 'd')}"
     grid.add_row("policy version on the robot", _number(shot.version_on_robot, "d"), published)
     rate = f"{_number(shot.updates_per_s)} a second"

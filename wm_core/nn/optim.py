@@ -77,7 +77,7 @@ class LaProp(Optimizer):
             if parameters:
                 self._step_group(group, parameters)
 
-    def _step_group(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         for p in parameters:
             if not self.state[p]:
                 self.state[p] = {"square": torch.zeros_like(p), "momentum": torch.zeros_like(p)}
@@ -87,7 +87,7 @@ class LaProp(Optimizer):
         group["updates"] += 1
         n, beta1, beta2 = group["updates"], group["beta1"], group["beta2"]
         self.norm = clip_adaptively(
-            gradients, list(parameters), ratio=group["agc"], floor=group["agc_floor"]
+            gradients, parameters, ratio=group["agc"], floor=group["agc_floor"]
         )
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)

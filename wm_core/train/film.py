@@ -73,10 +73,12 @@ def windows_of(sampler: Sampler, count: int, *, tries: int = 40) -> Batch:
 
     A window across the border of two episodes would ask the model to imagine a reset.
     """
-    whole, across = [], []
+    whole: list[dict[str, Any]] = []
+    across: list[dict[str, Any]] = []
     for _ in range(tries):
         batch = sampler.sample()
-        for i, crosses in enumerate(batch.is_first[:, 1:].any(axis=1)):
+        for i in range(len(batch.reward)):
+            crosses = batch.is_first[i, 1:].any()
             (across if crosses else whole).append(_row(batch, i))
         if len(whole) >= count:
             break

@@ -13,7 +13,9 @@ from wm_core.demo import page, report
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.replay.recorder import Recorder
 
-SPEC = Spec(images={"image": ImageSpec(height=8, width=8)}, action=ActionSpec(low=(-1,), high=(1,)))
+SPEC = Spec(
+    images={"image": ImageSpec(height=8, width=8)}, action=ActionSpec(low=(-1,), high=(1,))
+)
 
 
 def swap(version: int, updates: int, weights: str | None = None) -> dict[str, object]:

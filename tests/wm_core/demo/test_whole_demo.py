@@ -15,12 +15,32 @@ import pytest
 pytest.importorskip("rclpy", reason="the demo needs rclpy")
 pytestmark = [pytest.mark.ros, pytest.mark.mujoco]
 
-KEYS = (
-    "task minutes random_return best_return first_return final_return final_return_low "
-    "random_return_high eval_episodes steps_recorded steps_stored chunks_sent chunks_acked "
-    "chunks_lost policy_versions swaps ticks missed_ticks safe_ticks tick_p50_ms tick_p99_ms "
-    "obs_age_p99_ms learner_updates commit"
-).split()
+KEYS = [
+    "task",
+    "minutes",
+    "random_return",
+    "best_return",
+    "first_return",
+    "final_return",
+    "final_return_low",
+    "random_return_high",
+    "eval_episodes",
+    "steps_recorded",
+    "steps_stored",
+    "chunks_sent",
+    "chunks_acked",
+    "chunks_lost",
+    "policy_versions",
+    "swaps",
+    "ticks",
+    "missed_ticks",
+    "safe_ticks",
+    "tick_p50_ms",
+    "tick_p99_ms",
+    "obs_age_p99_ms",
+    "learner_updates",
+    "commit",
+]
 
 
 def processes_of(run: Path) -> list[str]:
@@ -37,7 +57,7 @@ def processes_of(run: Path) -> list[str]:
     return found
 
 
-def wait_until(condition, timeout_s: float) -> bool:  # noqa: ANN001
+def wait_until(condition, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -58,8 +78,10 @@ def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> No
     demo = subprocess.Popen([*argv, "--episodes", "10"], stdout=log, stderr=log)
     try:
         learning = wait_until(
-            lambda: int(read(run / "status.json").get("updates", 0)) >= 3  # type: ignore[call-overload]
-            or demo.poll() is not None,
+            lambda: (
+                int(read(run / "status.json").get("updates", 0)) >= 3  # type: ignore[call-overload]
+                or demo.poll() is not None
+            ),
             timeout_s=240,
         )
         assert learning, (tmp_path / "log").read_text()
