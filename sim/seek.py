@@ -18,18 +18,19 @@ from gymnasium import spaces
 from sim.pixel_task import PixelTask
 
 FORWARD_M_S = (-0.2, 0.8)
-TURN_RAD_S = (-2.5, 2.5)
-CONTROL_S = 0.05
-EPISODE_STEPS = 200
+TURN_RAD_S = (-4.0, 4.0)
+CONTROL_S = 0.1
+EPISODE_STEPS = 100
 PHYSICS_S = 0.01
 ARENA_M = 1.5  #: from the middle to each wall
 START_M = 1.1  #: robot and pillar start within this distance of the middle, on both axes
 APART_M = 1.0  #: a new pillar is at least this far from the robot
-REACHED_M = 0.4  #: between the middles of robot and pillar
+REACHED_M = 0.5  #: between the middle of the robot's axle and that of the pillar
 REACHED_REWARD = 2.0
 
 # Planar joints carry the chassis. Velocity servos act in its own frame: one drives it forward, one
-# keeps it from slipping sideways as wheels do, one turns it. Only chassis and walls collide.
+# keeps it from slipping sideways as wheels do, one turns it. Only chassis and walls collide. The
+# chassis lies ahead of the axle, so a wall that is hit at a slant turns the robot along itself.
 _MODEL = f"""
 <mujoco model="seek">
   <option timestep="{PHYSICS_S}" gravity="0 0 0" integrator="implicitfast"/>
@@ -55,19 +56,19 @@ _MODEL = f"""
     <geom class="wall" size="1.6 .05 .3" pos="0 {ARENA_M + 0.05} .3" rgba=".1 .55 .25 1"/>
     <geom class="wall" size="1.6 .05 .3" pos="0 {-ARENA_M - 0.05} .3" rgba=".45 .25 .6 1"/>
     <body name="target" mocap="true">
-      <geom type="cylinder" size=".15 .4" pos="0 0 .4" rgba="1 .05 .05 1"/>
+      <geom type="cylinder" size=".18 .4" pos="0 0 .4" rgba="1 .05 .05 1"/>
     </body>
     <body name="robot">
       <joint name="x" type="slide" axis="1 0 0"/>
       <joint name="y" type="slide" axis="0 1 0"/>
       <joint name="yaw" type="hinge" axis="0 0 1"/>
       <inertial pos="0 0 .1" mass="4" diaginertia=".05 .05 .05"/>
-      <geom name="chassis" type="cylinder" size=".15 .05" pos="0 0 .09" rgba=".2 .2 .2 1"
+      <geom name="chassis" type="cylinder" size=".15 .05" pos=".1 0 .09" rgba=".2 .2 .2 1"
             contype="1" conaffinity="1"/>
       <geom type="cylinder" size=".05 .015" pos="0 .14 .05" euler="90 0 0" rgba="0 0 0 1"/>
       <geom type="cylinder" size=".05 .015" pos="0 -.14 .05" euler="90 0 0" rgba="0 0 0 1"/>
       <site name="base"/>
-      <camera name="onboard" pos=".02 0 .3" xyaxes="0 -1 0 .1 0 1" fovy="95"/>
+      <camera name="onboard" pos=".17 0 .3" xyaxes="0 -1 0 .1 0 1" fovy="105"/>
     </body>
     <camera name="overhead" pos="0 0 4.2" fovy="45"/>
   </worldbody>
@@ -81,7 +82,7 @@ _MODEL = f"""
 
 
 class Seek(PixelTask):
-    """Drive to the red pillar as often as possible in ten seconds.
+    """Drive to the red pillar as often as possible in ten seconds, ten decisions a second.
 
     Action: forward speed in m/s and turn rate in rad/s, positive to the left. Reward per control
     step: distance gained on the pillar over the most that full speed can gain, so within about
@@ -92,7 +93,7 @@ class Seek(PixelTask):
     Args:
         image_size: height and width of the image in pixels.
         proprio: whether observations have ``proprio`` too.
-        action_repeat: control steps of 0.05 s per agent step; None is 1.
+        action_repeat: control steps of 0.1 s per agent step; None is 1.
         view: ``onboard`` or ``overhead``, the camera that takes the images.
         render_mode: None or ``rgb_array``.
     """

@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 import sim
+from sim.seek import EPISODE_STEPS, Seek
 from wm_core.contract.conformance import check_env
 
 pytestmark = [
@@ -76,7 +77,9 @@ def test_repeating_an_action_equals_giving_it_again(make, name):
     assert once.metadata["render_fps"] == pytest.approx(3 * thrice.metadata["render_fps"])
 
 
-@pytest.mark.parametrize(("name", "agent_steps"), [("pendulum_swingup", 500), ("seek", 200)])
+@pytest.mark.parametrize(
+    ("name", "agent_steps"), [("pendulum_swingup", 500), ("seek", EPISODE_STEPS)]
+)
 def test_an_episode_is_truncated_once_and_never_terminates(make, name, agent_steps):
     env = make(name, image_size=16)
     env.reset(seed=0)
@@ -88,7 +91,7 @@ def test_an_episode_is_truncated_once_and_never_terminates(make, name, agent_ste
 
 
 def test_a_limit_within_a_repeat_ends_the_episode_there(make):
-    env = make("seek", image_size=16, action_repeat=150)
+    env = make("seek", image_size=16, action_repeat=EPISODE_STEPS - 1)
     env.reset(seed=0)
     assert env.step(env.action_space.low)[3] is False
     assert env.step(env.action_space.low)[3] is True
@@ -106,8 +109,6 @@ def test_an_action_that_is_none_is_refused(make, bad):
     "setting", [{"action_repeat": 0}, {"image_size": 4}, {"render_mode": "human_array"}]
 )
 def test_a_setting_that_makes_no_sense_is_refused(setting):
-    from sim.seek import Seek
-
     with pytest.raises(ValueError, match=next(iter(setting))):
         Seek(**setting)
 
