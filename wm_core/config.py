@@ -31,6 +31,7 @@ class WorldConfig(Frozen):
     bins: int = Field(255, gt=2)  #: of the two-hot heads
     free_nats: float = Field(1.0, ge=0)
     recon_scale: float = 1.0
+    recon_share: float = Field(1.0, gt=0, le=1)  #: of a batch's frames that are reconstructed
     reward_scale: float = 1.0
     cont_scale: float = 1.0
     dyn_scale: float = 1.0
@@ -70,7 +71,7 @@ class OptimConfig(Frozen):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-20
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "conv_bfloat16", "bfloat16"] = "auto"
 
 
 class ReplayConfig(Frozen):

@@ -33,11 +33,18 @@ def _micro() -> Config:
     return Config(
         size="micro",
         world=WorldConfig(
-            encoder="k4s2", depth=16, deter=256, hidden=128, groups=16, classes=16, units=128
+            encoder="k4s2",
+            depth=8,
+            deter=256,
+            hidden=128,
+            groups=16,
+            classes=16,
+            units=128,
+            recon_share=0.5,
         ),
-        behavior=BehaviorConfig(imag_starts=128),
+        behavior=BehaviorConfig(imag_starts=64),
         optim=OptimConfig(lr=4e-4, warmup=100),
-        replay=ReplayConfig(batch=8, length=32, cache_bytes=500_000_000),
+        replay=ReplayConfig(batch=16, length=16, cache_bytes=500_000_000),
         train=TrainConfig(prefill=500, replay_ratio=128.0),
     )
 

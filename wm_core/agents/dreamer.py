@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm_core.agents.precision import choose_dtype
+from wm_core.agents.precision import choose_dtypes
 from wm_core.behavior.actor import Actor
 from wm_core.behavior.actor_critic import ActorCritic
 from wm_core.behavior.critic import Critic
@@ -64,11 +64,10 @@ class Dreamer(nn.Module):
         """(n,) carries of agents that have seen nothing."""
         return self.world.dynamics.initial(n, self.device)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        dtype = choose_dtype(self.config, self.device)
-        if dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype)
+    def _autocast(self, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+        return (
+            contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        )
 
     def update(
         self, batch: TorchBatch, context: tuple[Tensor, Tensor], generator: torch.Generator
@@ -83,8 +82,7 @@ class Dreamer(nn.Module):
         Returns:
             Metrics, name -> (), and the posteriors (B, T) without gradient, for the latent cache.
         """
-        with self._autocast():
-            losses, metrics, posterior = self.losses(batch, context, generator)
+        losses, metrics, posterior = self.losses(batch, context, generator)
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -97,12 +95,14 @@ class Dreamer(nn.Module):
         self, batch: TorchBatch, context: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Latent]:
         """Scaled losses, name -> (); metrics, name -> (); posteriors (B, T) without gradient."""
-        shape = (*batch.reward.shape, *self.world.dynamics.noise_shape())
-        uniform = torch.rand(shape, generator=generator, device=self.device)
-        world = self.world.loss(batch, Latent(*context), uniform)
-        behavior = self.behavior.loss(self.world, batch, world.posterior, generator)
-        losses = {name: loss.mean() for name, loss in world.losses.items()} | behavior.losses
-        return losses, world.metrics | behavior.metrics, world.posterior.detach()
+        dtypes = choose_dtypes(self.config, self.device)
+        with self._autocast(dtypes.everything):
+            world = self.world.loss(
+                batch, Latent(*context), generator, conv_dtype=dtypes.convolutions
+            )
+            behavior = self.behavior.loss(self.world, batch, world.posterior, generator)
+        metrics = world.metrics | behavior.metrics
+        return world.losses | behavior.losses, metrics, world.posterior.detach()
 
     @torch.no_grad()
     def act(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from wm_core.config import Config
 
 
+@lru_cache(maxsize=1)
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware; without it, bfloat16 loses time."""
     try:
@@ -18,15 +21,27 @@ def cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def choose_dtype(config: Config, device: torch.device) -> torch.dtype | None:
-    """The autocast type for ``config`` on ``device``; None for plain float32.
+class Dtypes(NamedTuple):
+    """Autocast types of an update; None where float32 stays float32."""
 
-    ``auto`` takes bfloat16 on GPUs, and on CPUs that have it in hardware where the layers are
-    wide enough to gain from it.
+    everything: torch.dtype | None
+    convolutions: torch.dtype | None
+
+
+def choose_dtypes(config: Config, device: torch.device) -> Dtypes:
+    """The autocast types for ``config`` on ``device``.
+
+    ``auto`` takes bfloat16 on GPUs, and on CPUs that have it in hardware: for everything where
+    the layers are wide, else for the convolutions alone, because converting narrow layers costs
+    more than it gains.
     """
     precision = config.optim.precision
     if precision == "auto":
-        wide = config.world.units >= 256
-        gains = device.type == "cuda" or (device.type == "cpu" and wide and cpu_has_bfloat16())
-        precision = "bfloat16" if gains else "float32"
-    return torch.bfloat16 if precision == "bfloat16" else None
+        if device.type == "cuda":
+            precision = "bfloat16"
+        elif device.type == "cpu" and cpu_has_bfloat16():
+            precision = "bfloat16" if config.world.units >= 256 else "conv_bfloat16"
+    half = torch.bfloat16
+    if precision == "bfloat16":
+        return Dtypes(half, half)
+    return Dtypes(None, half if precision == "conv_bfloat16" else None)

@@ -31,9 +31,7 @@ class ActorCritic(nn.Module):
     Source: DreamerV3, arXiv:2301.04104, equations 6-11; replay-value loss as in the Nature code.
     """
 
-    def __init__(
-        self, feat: int, action: int, world: WorldConfig, config: BehaviorConfig
-    ) -> None:
+    def __init__(self, feat: int, action: int, world: WorldConfig, config: BehaviorConfig) -> None:
         super().__init__()
         self.config = config
         self.actor = Actor(feat, action, world.units, config)
@@ -54,8 +52,7 @@ class ActorCritic(nn.Module):
         replay-value loss reaches the world model through ``posterior``.
         """
         starts = self._starts(posterior.deter.shape[:2], generator, posterior.deter.device)
-        flat = Latent(posterior.deter.detach().flatten(0, 1), posterior.stoch.detach().flatten(0, 1))
-        start = flat if starts is None else Latent(flat.deter[starts], flat.stoch[starts])
+        start = posterior.detach().flat(starts)
         horizon = self.config.imag_horizon
         dream = imagine(world.dynamics, self.actor, start, horizon, generator)
         with torch.no_grad():

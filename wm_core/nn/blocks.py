@@ -7,6 +7,7 @@ global random state.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +37,7 @@ class Filled(nn.Module):
         """Draw the weight from a truncated normal with variance ``scale``^2 / ``fan_in``."""
         std = self.scale / math.sqrt(self.fan_in) / _TRUNCATED_STD
         if std > 0:
-            nn.init.trunc_normal_(
-                self.weight, 0.0, std, -2 * std, 2 * std, generator=generator
-            )
+            nn.init.trunc_normal_(self.weight, 0.0, std, -2 * std, 2 * std, generator=generator)
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
@@ -101,8 +100,33 @@ class BlockLinear(Filled):
         return y if self.bias is None else y + self.bias
 
 
-class RMSNorm(nn.Module):
-    """(..., C) divided by its root mean square over C, times a learned scale; in float32."""
+class _NormSilu(torch.autograd.Function):
+    """SiLU of an RMSNorm with its gradient written out: half the time of torch's on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = torch.rsqrt(size.square() / x.shape[-1] + NORM_EPS)
+        unit = x * inverse
+        ctx.save_for_backward(unit, inverse, weight)
+        return F.silu(unit * weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        unit, inverse, weight = ctx.saved_tensors
+        inner = torch.ops.aten.silu_backward(gradients[0], unit * weight)
+        along = inner * unit
+        slope = (along @ weight).unsqueeze(-1) / unit.shape[-1]
+        x = torch.addcmul(inner * weight, unit, slope, value=-1.0).mul_(inverse)
+        return x, along.flatten(0, -2).sum(0)
+
+
+class NormSilu(nn.Module):
+    """(..., C) divided by its root mean square over C, times a learned scale, then SiLU.
+
+    Always in float32.  With gradients it takes a hand-written path; the plain one is what gets
+    exported.  Tests hold the two together.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -110,7 +134,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS) * self.weight
+        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+            return _NormSilu.apply(x, self.weight)  # type: ignore[no-untyped-call]
+        return F.silu(x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS) * self.weight)
 
 
 class Dense(nn.Module):
@@ -119,10 +145,10 @@ class Dense(nn.Module):
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
         self.linear = Linear(inputs, units)
-        self.norm = RMSNorm(units)
+        self.norm = NormSilu(units)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.silu(self.norm(self.linear(x)))
+        return self.norm(self.linear(x))
 
 
 class MLP(nn.Sequential):

@@ -11,7 +11,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import Filled, RMSNorm
+from wm_core.nn.blocks import Filled, NormSilu
 
 Kind = Literal["k5pool", "k4s2"]
 LEVELS = 4
@@ -46,8 +46,8 @@ class ConvTranspose(Filled):
         return F.conv_transpose2d(x, self.weight, self.bias, 2, 1)
 
 
-class ChannelNorm(RMSNorm):
-    """(N, C, H, W) divided by its root mean square over C, with a learned scale."""
+class ChannelNorm(NormSilu):
+    """(N, C, H, W) divided by its root mean square over C, times a learned scale, then SiLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -57,7 +57,7 @@ class ConvDown(nn.Sequential):
     """(N, C, H, W) image to (N, depth * m, H / 16, W / 16).
 
     ``k5pool`` is DreamerV3's: kernel 5, 2x2 max-pool, RMSNorm over channels, SiLU.  ``k4s2``
-    follows Dreamer v1: kernel 4, stride 2, no norm; a fifth of the cost.
+    follows Dreamer v1: kernel 4, stride 2, ReLU, no norm; a fifth of the cost.
     """
 
     def __init__(self, kind: Kind, image_channels: int, depth: int) -> None:
@@ -65,9 +65,9 @@ class ConvDown(nn.Sequential):
         before = image_channels
         for after in channels(kind, depth):
             if kind == "k5pool":
-                layers += [Conv(before, after, 5), nn.MaxPool2d(2), ChannelNorm(after), nn.SiLU()]
+                layers += [Conv(before, after, 5), nn.MaxPool2d(2), ChannelNorm(after)]
             else:
-                layers += [Conv(before, after, 4, 2), nn.SiLU()]
+                layers += [Conv(before, after, 4, 2), nn.ReLU(inplace=True)]
             before = after
         super().__init__(*layers)
 
@@ -81,9 +81,9 @@ class ConvUp(nn.Sequential):
         for level, after in enumerate([*reversed(rest), image_channels]):
             if kind == "k5pool":
                 layers += [nn.UpsamplingNearest2d(scale_factor=2), Conv(before, after, 5)]
-                layers += [ChannelNorm(after), nn.SiLU()] if level < LEVELS - 1 else []
+                layers += [ChannelNorm(after)] if level < LEVELS - 1 else []
             else:
                 layers += [ConvTranspose(before, after)]
-                layers += [nn.SiLU()] if level < LEVELS - 1 else []
+                layers += [nn.ReLU(inplace=True)] if level < LEVELS - 1 else []
             before = after
         super().__init__(*layers)

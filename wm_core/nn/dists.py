@@ -7,7 +7,7 @@ an input of the graph, and so that one seed decides a whole update.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +144,7 @@ class TwoHot(nn.Module):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """(...) cross entropy in nats of ``logits`` (..., bins) to ``target`` (...)."""
-        target = target.detach().float()
+        target = target.detach().float().contiguous()
         centers = self.centers
         above = torch.searchsorted(centers, target, right=True).clamp(1, len(centers) - 1)
         low, high = centers[above - 1], centers[above]
@@ -153,6 +153,30 @@ class TwoHot(nn.Module):
         at = torch.stack([above - 1, above], -1)
         near = log_probs.gather(-1, at)
         return -(near[..., 0] * (1.0 - share) + near[..., 1] * share)
+
+
+class _SigmoidError(torch.autograd.Function):
+    """Squared error of a sigmoid, summed per row, in half the passes over memory of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, logit: Tensor, target: Tensor) -> Tensor:
+        made = torch.sigmoid(logit.float())
+        error = made - target
+        ctx.save_for_backward(made, error)
+        ctx.dtype = logit.dtype
+        return torch.linalg.vector_norm(error.flatten(1), dim=1).square()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        made, error = ctx.saved_tensors
+        rows = gradients[0].reshape(-1, *[1] * (made.ndim - 1))
+        slope = torch.addcmul(made, made, made, value=-1.0)
+        return slope.mul_(error).mul_(2.0 * rows).to(ctx.dtype), None
+
+
+def sigmoid_error(logit: Tensor, target: Tensor) -> Tensor:
+    """(N,) squared error of sigmoid(``logit``) to ``target``, both (N, ...), summed per row."""
+    return _SigmoidError.apply(logit, target)  # type: ignore[no-untyped-call]
 
 
 def bernoulli_loss(logit: Tensor, target: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_core.config import WorldConfig
 from wm_core.contract.spec import ImageSpec, Spec
-from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, RMSNorm
+from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, NormSilu
 from wm_core.nn.conv import ConvUp
-from wm_core.nn.dists import symlog
+from wm_core.nn.dists import sigmoid_error, symexp, symlog
 from wm_core.world.encoder import seed_shape, to_float
 from wm_core.world.latent import Latent
 
@@ -30,15 +29,17 @@ class ImageDecoder(nn.Module):
         seed = math.prod(self.shape)
         stoch = config.groups * config.classes
         self.from_deter = BlockLinear(config.deter, seed, config.blocks)
-        self.from_stoch = nn.Sequential(Dense(stoch, 4 * config.units), Linear(4 * config.units, seed))
-        self.norm = RMSNorm(seed // (self.shape[1] * self.shape[2]))
+        self.from_stoch = nn.Sequential(
+            Dense(stoch, 4 * config.units), Linear(4 * config.units, seed)
+        )
+        self.norm = NormSilu(seed // (self.shape[1] * self.shape[2]))
         self.up = ConvUp(config.encoder, image.channels, config.depth)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """(N, H, W, C) logits of pixels in [0, 1], from deter (N, D) and flat stoch (N, S K)."""
         channels, rows, columns = self.shape
         seed = self.from_deter(deter) + self.from_stoch(stoch)
-        grid = F.silu(self.norm(seed.reshape(-1, rows, columns, channels)))
+        grid = self.norm(seed.reshape(-1, rows, columns, channels))
         return self.up(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -65,23 +66,21 @@ class Decoder(nn.Module):
             {k: VectorDecoder(feat, s.size, config) for k, s in spec.vectors.items()}
         )
 
-    def _pixels(self, key: str, latent: Latent) -> Tensor:
-        """(N, H, W, C) pixels in [0, 1] of the latents, leading axes made flat."""
-        deter = latent.deter.flatten(0, -2)
-        stoch = latent.stoch.flatten(latent.deter.ndim - 1).flatten(0, -2)
-        return torch.sigmoid(self.images[key](deter, stoch).float())
+    def _logits(self, key: str, latent: Latent) -> Tensor:
+        """(N, H, W, C) logits of pixels in [0, 1] of the latents, leading axes made flat."""
+        flat = latent.flat()
+        return self.images[key](flat.deter, flat.stoch.flatten(1))
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:
         """Images (..., H, W, C) uint8 and vectors (..., n), as ``latent`` (...) has them."""
         lead = latent.deter.shape[:-1]
-        made = {
-            key: (self._pixels(key, latent) * 255.0).round().to(torch.uint8).unflatten(0, lead)
-            for key in self.images
-        }
+        made = {}
+        for key in self.images:
+            pixels = torch.sigmoid(self._logits(key, latent).float())
+            made[key] = (pixels * 255.0).round().to(torch.uint8).unflatten(0, lead)
         feat = latent.feat
         for key, vector in self.vectors.items():
-            mean = vector(feat)
-            made[key] = torch.sign(mean) * torch.expm1(mean.abs())
+            made[key] = symexp(vector(feat))
         return made
 
     def loss(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,8 +89,7 @@ class Decoder(nn.Module):
         losses = {}
         for key in self.images:
             target = to_float(obs[key].flatten(0, len(lead) - 1))
-            error = self._pixels(key, latent) - target
-            losses[key] = error.square().sum((-3, -2, -1)).unflatten(0, lead)
+            losses[key] = sigmoid_error(self._logits(key, latent), target).unflatten(0, lead)
         feat = latent.feat if self.vectors else None
         for key, vector in self.vectors.items():
             losses[key] = (vector(feat) - symlog(obs[key])).square().sum(-1)

@@ -28,6 +28,11 @@ class Latent:
         """(..., F) input of every head: deter, then stoch made flat."""
         return torch.cat([self.deter, self.stoch.flatten(self.deter.ndim - 1)], -1)
 
+    def flat(self, rows: Tensor | None = None) -> Latent:
+        """(N,) the latents with all leading axes made one; only ``rows`` of them if given."""
+        deter, stoch = self.deter.flatten(0, -2), self.stoch.flatten(0, self.deter.ndim - 2)
+        return Latent(deter, stoch) if rows is None else Latent(deter[rows], stoch[rows])
+
     def detach(self) -> Latent:
         """The same values without their history."""
         log_probs = None if self.log_probs is None else self.log_probs.detach()
@@ -35,14 +40,25 @@ class Latent:
 
 
 class Window(Protocol):
-    """What ``TorchBatch.of`` reads: the arrays that a replay sampler makes."""
+    """What ``TorchBatch.of`` reads: arrays (B, T, ...) that a replay sampler makes."""
 
-    obs: Mapping[str, np.ndarray]
-    prev_action: np.ndarray
-    reward: np.ndarray
-    is_first: np.ndarray
-    is_last: np.ndarray
-    is_terminal: np.ndarray
+    @property
+    def obs(self) -> Mapping[str, np.ndarray]: ...
+
+    @property
+    def prev_action(self) -> np.ndarray: ...
+
+    @property
+    def reward(self) -> np.ndarray: ...
+
+    @property
+    def is_first(self) -> np.ndarray: ...
+
+    @property
+    def is_last(self) -> np.ndarray: ...
+
+    @property
+    def is_terminal(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ action's and the embedding's projections, the noise, and after the loop the prio
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_core.config import WorldConfig
-from wm_core.nn.blocks import MLP, Dense, Linear, RMSNorm
+from wm_core.nn.blocks import MLP, Dense, Linear, NormSilu
 from wm_core.nn.dists import race_weights, sample_onehot, unimix_log_probs
 from wm_core.nn.gru import BlockGRU
 from wm_core.world.latent import Latent
@@ -45,7 +44,7 @@ class RSSM(nn.Module):
         )
         self.post_deter = Linear(deter, hidden, bias=False, fan_in=deter + embed)
         self.post_embed = Linear(embed, hidden, fan_in=deter + embed)
-        self.post_norm = RMSNorm(hidden)
+        self.post_norm = NormSilu(hidden)
         self.post_out = Linear(hidden, flat)
 
     def initial(self, n: int, device: torch.device | None = None) -> Latent:
@@ -120,7 +119,7 @@ class RSSM(nn.Module):
 
     def _posterior(self, deter: Tensor, seen: Tensor, race: Tensor) -> tuple[Tensor, Tensor]:
         """(N, S, K) draw and its log-probabilities, from deter (N, D) and mapped embed (N, U)."""
-        x = F.silu(self.post_norm(self.post_deter(deter) + seen))
+        x = self.post_norm(self.post_deter(deter) + seen)
         log_probs = self._log_probs(self.post_out(x))
         return sample_onehot(log_probs.exp(), race), log_probs
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +24,16 @@ from wm_core.world.rssm import RSSM
 class WorldLosses:
     """What one pass over a batch made."""
 
-    losses: dict[str, Tensor]  #: name -> (B, T), already scaled
+    losses: dict[str, Tensor]  #: name -> (), already scaled
     posterior: Latent  #: (B, T), with gradients
     metrics: dict[str, Tensor]  #: name -> ()
+
+
+def _computing_in(
+    dtype: torch.dtype | None, device: torch.device
+) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to ``dtype``; None leaves things as they are."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 class WorldModel(nn.Module):
@@ -43,9 +53,20 @@ class WorldModel(nn.Module):
         self.reward = TwoHotHead(self.feat_size, config.units, config.head_layers, config.bins)
         self.cont = ContHead(self.feat_size, config.units, config.head_layers)
 
-    def observe(self, batch: TorchBatch, start: Latent, uniform: Tensor) -> Latent:
-        """(B, T) posteriors along ``batch``, from (B,) ``start``; uniforms (B, T, S, K)."""
-        embed = self.encoder(batch.obs)
+    def observe(
+        self,
+        batch: TorchBatch,
+        start: Latent,
+        uniform: Tensor,
+        *,
+        conv_dtype: torch.dtype | None = None,
+    ) -> Latent:
+        """(B, T) posteriors along ``batch``, from (B,) ``start``; uniforms (B, T, S, K).
+
+        ``conv_dtype`` is what the convolutions compute in, where it differs from the rest.
+        """
+        with _computing_in(conv_dtype, uniform.device):
+            embed = self.encoder(batch.obs)
         return self.dynamics.observe(start, batch.prev_action, embed, batch.is_first, uniform)
 
     def observe_step(
@@ -68,24 +89,50 @@ class WorldModel(nn.Module):
         embed = self.encoder(obs)
         return self.dynamics.observe_step(latent, prev_action, embed, is_first, uniform)
 
-    def loss(self, batch: TorchBatch, start: Latent, uniform: Tensor) -> WorldLosses:
-        """Every loss of the world model on ``batch``, per step and scaled."""
+    def loss(
+        self,
+        batch: TorchBatch,
+        start: Latent,
+        generator: torch.Generator,
+        *,
+        conv_dtype: torch.dtype | None = None,
+    ) -> WorldLosses:
+        """Every loss of the world model on (B, T) ``batch``, from (B,) ``start``."""
         config = self.config
-        posterior = self.observe(batch, start, uniform)
+        shape = (*batch.reward.shape, *self.dynamics.noise_shape())
+        uniform = torch.rand(shape, generator=generator, device=batch.reward.device)
+        posterior = self.observe(batch, start, uniform, conv_dtype=conv_dtype)
         assert posterior.log_probs is not None
         prior = self.dynamics.prior(posterior.deter)
         dyn, rep, kl = dynamics_losses(posterior.log_probs, prior, free_nats=config.free_nats)
         feat = posterior.feat
         alive = (~batch.is_terminal).float() * (1.0 - 1.0 / config.discount_horizon)
         losses = {
-            "dyn_loss": config.dyn_scale * dyn,
-            "rep_loss": config.rep_scale * rep,
-            "reward_loss": config.reward_scale * self.reward.loss(feat, batch.reward),
-            "cont_loss": config.cont_scale * self.cont.loss(feat, alive),
+            "dyn_loss": config.dyn_scale * dyn.mean(),
+            "rep_loss": config.rep_scale * rep.mean(),
+            "reward_loss": config.reward_scale * self.reward.loss(feat, batch.reward).mean(),
+            "cont_loss": config.cont_scale * self.cont.loss(feat, alive).mean(),
         }
-        for key, recon in self.decoder.loss(posterior, batch.obs).items():
-            losses[f"recon_loss/{key}"] = config.recon_scale * recon
+        rows = self._rows_to_decode(batch, generator)
+        obs = {
+            k: v.flatten(0, 1) if rows is None else v.flatten(0, 1)[rows]
+            for k, v in batch.obs.items()
+        }
+        with _computing_in(conv_dtype, uniform.device):
+            recon = self.decoder.loss(posterior.flat(rows), obs)
+        losses |= {f"recon_loss/{k}": config.recon_scale * v.mean() for k, v in recon.items()}
         return WorldLosses(losses, posterior, {"kl": kl.mean()})
+
+    def _rows_to_decode(self, batch: TorchBatch, generator: torch.Generator) -> Tensor | None:
+        """(N,) indices into the flat batch of the frames to reconstruct; None: all of them.
+
+        Deviates: DreamerV3 reconstructs every frame; ``recon_share`` takes a random part.
+        """
+        total = batch.reward.numel()
+        wanted = math.ceil(self.config.recon_share * total)
+        if wanted >= total:
+            return None
+        return torch.randperm(total, generator=generator, device=batch.reward.device)[:wanted]
 
     @torch.no_grad()
     def open_loop(
