@@ -24,7 +24,7 @@ class DemoSettings(Frozen):
     run: Path = Path("runs/demo")  #: a folder that is there already becomes RUN.previous
     size: str = "micro"  #: of the world model
     episodes: int = Field(20, ge=10)  #: of each evaluation
-    prefill: int = Field(400, ge=0)  #: random agent steps before the policy acts
+    prefill: int = Field(300, ge=0)  #: random agent steps before the policy acts
     publish_every: int = Field(150, ge=50)  #: learner updates between two policies
     seed: int = Field(0, ge=0)
     best: float | None = None  #: return that counts as perfect; None: the scripted expert's
