@@ -46,3 +46,20 @@ def test_the_readme_names_verbs_that_exist():
     )
     assert code
     assert set(code) <= set(VERBS)
+
+
+def test_the_design_page_draws_the_tree_that_there_is():
+    page = (ROOT / "docs" / "design.md").read_text()
+    tree = page.split("```")[1]
+    for folder in ("wm_core", "wm_ros", "sim"):
+        assert f"{folder}/" in tree
+    parts = {p.parent.name for p in (ROOT / "wm_core").glob("*/__init__.py")}
+    drawn = set(re.findall(r"^  ([a-z]+)/ ", tree, re.M))
+    assert drawn == parts
+    words = set(re.findall(r"[a-z_]+", tree))
+    nodes = {path.stem for path in (ROOT / "wm_ros").glob("[a-z]*.py")}
+    assert nodes <= words, f"modules of wm_ros that are not drawn: {nodes - words}"
+    modules = {path.stem for path in ROOT.glob("wm_*/**/*.py")} | {"wm_core", "wm_ros", "sim"}
+    named = set(re.findall(r"`([a-z_]+)\.([a-z_]+)`", page))
+    gone = {f"{a}.{b}" for a, b in named if a in parts and b not in modules}
+    assert gone == set()

@@ -145,24 +145,7 @@ def make_trainer(
     store.refresh()
     spec = _spec(settings, store, resumed)
     agent = make_agent(spec, config, generator=streams.init).to(where)
-    world = config.world
-    learner = Learner(
-        agent,
-        Sampler(
-            store,
-            batch=config.replay.batch,
-            length=config.replay.length,
-            rng=streams.sampler,
-            online_queue=config.replay.online_queue,
-        ),
-        LatentCache(
-            config.replay.latents,
-            deter=world.deter,
-            groups=world.groups,
-            classes=world.classes,
-        ),
-        streams.learner,
-    )
+    learner = _learner(config, store, agent, streams)
     trainer = Trainer(
         settings.run,
         config,
@@ -185,6 +168,22 @@ def make_trainer(
     if last is not None:
         trainer.continue_from(last.version, last.learner_updates)
     return trainer
+
+
+def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Learner:
+    """What updates ``agent`` from windows of ``store``."""
+    replay, world = config.replay, config.world
+    sampler = Sampler(
+        store,
+        batch=replay.batch,
+        length=replay.length,
+        rng=streams.sampler,
+        online_queue=replay.online_queue,
+    )
+    latents = LatentCache(
+        replay.latents, deter=world.deter, groups=world.groups, classes=world.classes
+    )
+    return Learner(agent, sampler, latents, streams.learner)
 
 
 def _resumed(settings: TrainSettings) -> dict[str, Any] | None:
