@@ -15,7 +15,7 @@ RATE_WINDOW_S = 20.0  #: over which rates are taken
 class Status:
     """One look at a run; ``status.json`` holds exactly these fields."""
 
-    phase: str  #: starting, waiting (for data), training, done
+    phase: str  #: starting, waiting (for data), training, done, diverged
     updates: int
     updates_goal: int | None  #: None where nothing says when to stop
     updates_per_s: float

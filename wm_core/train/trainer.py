@@ -145,10 +145,15 @@ class Trainer:
         self._checkpointed_updates = self.learner.updates
 
     def continue_from(self, version: int, updates: int) -> None:
-        """Publish above ``version``, which was made after ``updates`` by an earlier process."""
+        """Publish above ``version``, which an earlier process made after ``updates``.
+
+        A resumed run publishes nothing before it has passed ``updates``, so that what robots are
+        told never goes back; a fresh one begins to count anew.
+        """
         if version > self.published_version:
             self.published_version = version
-            self._published_updates = max(updates, self._published_updates)
+            if self._checkpointed_updates >= 0:
+                self._published_updates = max(updates, self._published_updates)
 
     # ------------------------------------------------------------------ the loop
 
@@ -165,10 +170,13 @@ class Trainer:
             self._status("starting")
             if not resumed:
                 self._save()
-            if self.published_version < 0:
+            if not (resumed and self.published_version >= 0) and not self._stop.is_set():
                 self._publish()
             self._loop()
             self._finish()
+        except TrainingDiverged:
+            self._status("diverged")
+            raise
         finally:
             self._log.close()
             self._source.close()

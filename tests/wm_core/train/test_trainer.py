@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from wm_core.cli.main import main
-from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.link.shelf import PolicyShelf
 from wm_core.train import checkpoint
-from wm_core.train.trainer import TrainingDiverged
 
 STEPS = 320  #: of the run that most tests look at: 16 * 320 / (4 * 8) = 160 updates
 
@@ -145,6 +143,18 @@ def test_a_finished_run_goes_on_with_higher_versions(trained, toy, tmp_path):
     assert updates == sorted(updates)
 
 
+def test_a_fresh_run_beside_old_policies_publishes_above_them(trained, tiny, toy, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained / "policies", run / "policies")
+    shelf = PolicyShelf(run / "policies")
+    old = shelf.latest()
+    args = ["--store", str(trained / "store"), "--run", str(run), "--train.updates", "60", *tiny]
+    assert main(["train", *args]) == 0
+    untrained, new = (PolicyRunner.load(shelf.folder(old.version + i)).card for i in (1, 2))
+    assert (untrained.learner_updates, new.learner_updates) == (0, 50)
+    assert shelf.latest().version == old.version + 2
+
+
 # ---------------------------------------------------------------------- offline
 
 
@@ -198,7 +208,7 @@ def test_a_loss_that_is_no_number_stops_loudly_and_names_the_last_good_state(
     assert "loss ceased to be finite at update 20" in said
     good = checkpoint.newest(tmp_path / "run")[0]
     assert str(good) in said
-    assert issubclass(TrainingDiverged, Exception)
+    assert status(tmp_path / "run")["phase"] == "diverged"
 
 
 # ---------------------------------------------------------------------- beside robots
@@ -210,23 +220,23 @@ def test_following_a_store_publishes_first_and_learns_as_it_grows(
     run = tmp_path / "run"
     process = start_wm("train", "--follow", "--task", toy, "--run", str(run), *tiny)
     shelf = PolicyShelf(run / "policies")
-    wait_for(lambda: shelf.latest() is not None, timeout_s=60, process=process)
+    wait_for(lambda: shelf.latest() is not None, timeout_s=240, process=process)
     assert shelf.latest().version == 0
-    wait_for(lambda: status(run)["phase"] == "waiting", timeout_s=10, process=process)
+    wait_for(lambda: status(run)["phase"] == "waiting", timeout_s=60, process=process)
     assert status(run)["updates"] == 0
     source = Ledger(trained / "store" / LEDGER_NAME)
     rows = source.since(0)
     half = len(rows) // 2
     arrive(trained / "store", run / "store", rows[:half])
-    wait_for(lambda: status(run)["updates"] > 0, timeout_s=30, process=process)
+    wait_for(lambda: status(run)["updates"] > 0, timeout_s=120, process=process)
     seen = status(run)["agent_steps"]
     arrive(trained / "store", run / "store", rows[half:])
-    wait_for(lambda: status(run)["agent_steps"] > seen, timeout_s=30, process=process)
-    wait_for(lambda: shelf.latest().version >= 1, timeout_s=60, process=process)
+    wait_for(lambda: status(run)["agent_steps"] > seen, timeout_s=120, process=process)
+    wait_for(lambda: shelf.latest().version >= 1, timeout_s=240, process=process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
     assert checkpoint.newest(run)[1]["learner"]["updates"] == status(run)["updates"]
-    assert status(run)["replay_ratio"] <= 16 if "replay_ratio" in status(run) else True
+    assert max(row["replay_ratio"] for row in lines(run)) <= 16
     source.close()
 
 
@@ -255,14 +265,14 @@ def test_after_sigkill_no_counter_goes_back_and_no_version_repeats(toy, tiny, tm
         last = shelf.latest()
         return last is not None and last.version >= version
 
-    wait_for(lambda: published(2), timeout_s=90, process=process)
+    wait_for(lambda: published(1), timeout_s=240, process=process)
     process.kill()
-    process.wait(timeout=10)
+    process.wait(timeout=60)
     before, last = status(run), shelf.latest()
     process = start_wm(*args, "--resume")
-    wait_for(lambda: published(last.version + 1), timeout_s=90, process=process)
+    wait_for(lambda: published(last.version + 1), timeout_s=240, process=process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
     after, new = status(run), shelf.latest()
     assert new.learner_updates >= last.learner_updates + 50
     assert after["agent_steps"] >= before["agent_steps"]
@@ -309,4 +319,3 @@ def test_resuming_a_run_that_is_not_there_names_the_nearest(trained, capsys):
 def test_a_resume_with_other_networks_is_refused(trained, toy, tmp_path, capsys):
     assert main(["train", "--run", str(trained), "--resume", "--world.deter", "32"]) == 2
     assert "do not fit" in capsys.readouterr().err
-    assert SettingsError is not None

@@ -69,10 +69,11 @@ def test_show_writes_a_film_and_a_strip(run, tmp_path, capsys):
     args = ("--length", "18", "--windows", "2", "--to", str(tmp_path))
     assert main(["show", "--run", str(run), *args]) == 0
     assert "differ by" in capsys.readouterr().out
-    movie, strip = Image.open(tmp_path / "imagined.gif"), Image.open(tmp_path / "imagined.png")
-    assert movie.n_frames > 5
-    assert movie.size == (2 * (64 + 2), 3 * 64 + 4)
-    assert strip.size == (16 * (64 + 2), 3 * 64 + 4)
+    with Image.open(tmp_path / "imagined.gif") as movie:
+        assert movie.n_frames > 5
+        assert movie.size == (2 * (64 + 2), 3 * 64 + 4)
+    with Image.open(tmp_path / "imagined.png") as strip:
+        assert strip.size == (16 * (64 + 2), 3 * 64 + 4)
 
 
 def test_info_knows_runs_policies_chunks_and_stores(run):
