@@ -1,4 +1,4 @@
-"""Robot and trainer over real ROS and real HTTP: policies come, experience goes, no cut costs any."""
+"""Robot and trainer over real ROS and real HTTP: policies come, experience goes, none is lost."""
 
 from __future__ import annotations
 
