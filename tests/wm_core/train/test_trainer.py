@@ -78,6 +78,17 @@ def test_in_sim_it_collects_to_the_goal_and_trains_up_to_the_ratio(trained):
     ledger.close()
 
 
+def test_in_sim_the_same_seed_is_the_same_run(toy, tiny, tmp_path):
+    states = []
+    for name in ("one", "two"):
+        args = ["--task", toy, "--run", str(tmp_path / name), "--no-publish", *tiny]
+        assert main(["train", *args, "--train.steps", "128", "--train.replay-ratio", "8"]) == 0
+        states.append(checkpoint.newest(tmp_path / name)[1])
+    assert states[0]["learner"]["updates"] == 32
+    assert same(states[0]["learner"]["agent"], states[1]["learner"]["agent"])
+    assert same(states[0]["streams"], states[1]["streams"])
+
+
 def test_metrics_settings_and_returns_are_written(trained):
     settings = json.loads((trained / "settings.json").read_text())
     assert settings["train"]["steps"] == STEPS
