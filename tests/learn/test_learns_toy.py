@@ -121,7 +121,6 @@ def play(agent, games: Dots, generator, *, mean: bool, life: Life | None = None)
     return float(total.mean())
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_micro_agent_beats_itself_untrained(seed):
     torch.set_num_threads(1)

@@ -1,0 +1,222 @@
+"""Dreamer: gradients go where they should, updates repeat bit for bit, one batch is learnt."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from wm_core import presets
+from wm_core.agents.precision import choose_dtypes
+from wm_core.agents.registry import make_agent
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import ActionSpec, Spec
+from wm_core.world.latent import Latent, TorchBatch
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def touched(agent, loss) -> set[str]:
+    """The parts of ``agent`` that ``loss`` has a gradient on."""
+    agent.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    parts = {
+        "world": agent.world,
+        "actor": agent.actor,
+        "critic": agent.critic.fast,
+        "slow critic": agent.critic.slow,
+    }
+    return {
+        name
+        for name, part in parts.items()
+        if any(p.grad is not None and p.grad.abs().max() > 0 for p in part.parameters())
+    }
+
+
+@pytest.fixture
+def warm(agent, batch, context):
+    """The agent after a few updates, when no output layer is zero any more."""
+    for seed in range(3):
+        agent.update(batch, context, seeded(seed))
+    return agent
+
+
+def test_each_loss_reaches_its_own_part_and_no_other(warm, batch, context):
+    losses, _, _ = warm.losses(batch, context, seeded())
+    assert touched(warm, losses["policy_loss"]) == {"actor"}
+    assert touched(warm, losses["value_loss"]) == {"critic"}
+    assert touched(warm, losses["replay_value_loss"]) == {"critic", "world"}
+    for name in ("dyn_loss", "rep_loss", "reward_loss", "cont_loss", "recon_loss/image"):
+        assert touched(warm, losses[name]) == {"world"}
+
+
+def test_the_critics_pull_has_no_gradient_from_its_slow_copy(warm, batch, context):
+    assert not any(p.requires_grad for p in warm.critic.slow.parameters())
+    optimised = {id(p) for g in warm.optimizer.param_groups for p in g["params"]}
+    assert not optimised & {id(p) for p in warm.critic.slow.parameters()}
+
+
+def test_slow_critic_starts_equal_and_follows_by_its_rate(agent, batch, context):
+    fast, slow = agent.critic.fast.out.weight, agent.critic.slow.out.weight
+    before = slow.clone()
+    pairs = zip(agent.critic.fast.parameters(), agent.critic.slow.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    agent.update(batch, context, seeded())
+    torch.testing.assert_close(slow, before + 0.02 * (fast - before))
+
+
+def test_an_untrained_agent_expects_exactly_nothing(agent, batch, context):
+    _, metrics, _ = agent.losses(batch, context, seeded())
+    assert metrics["value"] == 0
+    assert metrics["imag_reward"] == 0
+
+
+def test_nothing_before_is_first_changes_an_update(make, batch):
+    """Window 0 starts anew at step 3, window 1 never does."""
+    changed = {}
+    for row in (0, 1):
+        image, action = batch.obs["image"].clone(), batch.prev_action.clone()
+        image[row, :3] = 255 - image[row, :3]
+        action[row, :3] *= -1
+        other = TorchBatch({"image": image}, action, batch.reward, *flags(batch))
+        agents = make(), make()
+        start = agents[0].initial(4)
+        seen = [
+            a.losses(b, (start.deter, start.stoch), seeded())[2]
+            for a, b in zip(agents, (batch, other), strict=True)
+        ]
+        changed[row] = not torch.equal(seen[0].deter[row, 3:], seen[1].deter[row, 3:])
+    assert changed == {0: False, 1: True}
+
+
+def flags(batch: TorchBatch) -> tuple[torch.Tensor, ...]:
+    return batch.is_first, batch.is_last, batch.is_terminal
+
+
+def test_equal_seeds_give_equal_agents_and_leave_torchs_own_randomness_alone(make, batch, context):
+    before = torch.get_rng_state()
+    one, other = make(), make()
+    one.update(batch, context, seeded())
+    other.update(batch, context, seeded())
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in pairs if isinstance(a, torch.Tensor))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_saved_agent_goes_on_bit_for_bit(make, batch, context):
+    agent, resumed = make(), make()
+    for seed in range(2):
+        agent.update(batch, context, seeded(seed))
+    file = io.BytesIO()
+    torch.save(agent.state_dict(), file)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert resumed.updates == agent.updates == 2
+    metrics = [a.update(batch, context, seeded(9))[0] for a in (agent, resumed)]
+    for name, value in metrics[0].items():
+        assert torch.equal(value, metrics[1][name]), name
+    pairs = zip(agent.parameters(), resumed.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert torch.equal(agent.behavior.return_range.range, resumed.behavior.return_range.range)
+
+
+def test_one_batch_is_learnt_by_heart(agent, batch, context):
+    """Every window has a brightness of its own; rewards follow it."""
+    level = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
+    batch.obs["image"][:] = level.view(4, 1, 1, 1, 1)
+    batch.reward[:] = level.view(4, 1) / 240
+    first, _ = agent.update(batch, context, seeded())
+    for seed in range(200):
+        last, _ = agent.update(batch, context, seeded(seed))
+    assert last["recon_loss/image"] < 0.7 * first["recon_loss/image"]
+    assert last["reward_loss"] < 0.2 * first["reward_loss"]
+
+
+def test_posteriors_come_back_for_every_step_without_history(agent, batch, context):
+    _, posterior = agent.update(batch, context, seeded())
+    assert posterior.deter.shape == (4, 6, 32)
+    assert posterior.stoch.shape == (4, 6, 4, 4)
+    assert not posterior.deter.requires_grad
+
+
+def test_imagining_from_every_state_works_like_from_some(make, config, batch, context):
+    agent = make()
+    agent.behavior.config = config.behavior.model_copy(update={"imag_starts": None})
+    losses, _, _ = agent.losses(batch, context, seeded())
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_acting_draws_from_its_generator_alone(agent):
+    obs = {"image": torch.zeros(3, 16, 16, 3, dtype=torch.uint8)}
+    first, action = torch.ones(3, dtype=torch.bool), torch.zeros(3, 2)
+
+    def act(seed: int, mean: bool) -> torch.Tensor:
+        start: Latent = agent.initial(3)
+        return agent.act(obs, start, action, first, mean=mean, generator=seeded(seed))[0]
+
+    assert torch.equal(act(1, False), act(1, False))
+    assert not torch.equal(act(1, False), act(2, False))
+    assert act(1, False).abs().max() <= 1
+    assert act(1, True).abs().max() < 0.5  # the mean of a fresh actor is near zero
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "conv_bfloat16"])
+def test_half_precision_keeps_losses_and_weights(spec, config, batch, context, precision):
+    agents = []
+    for name in ("float32", precision):
+        optim = config.optim.model_copy(update={"precision": name})
+        changed = config.model_copy(update={"optim": optim})
+        agents.append(make_agent(spec, changed, generator=seeded()))
+    full, half = (a.losses(batch, context, seeded())[0] for a in agents)
+    for name in ("dyn_loss", "recon_loss/image", "cont_loss"):
+        torch.testing.assert_close(half[name], full[name], rtol=0.1, atol=0.05)
+    agents[1].update(batch, context, seeded())
+    assert {p.dtype for p in agents[1].parameters()} == {torch.float32}
+
+
+def test_an_explicit_precision_is_obeyed(config):
+    cpu = torch.device("cpu")
+    assert choose_dtypes(config, cpu) == (None, None)
+    optim = config.optim.model_copy(update={"precision": "bfloat16"})
+    assert choose_dtypes(config.model_copy(update={"optim": optim}), cpu) == (torch.bfloat16,) * 2
+    wide = presets.make("dreamer_v3", "12m")
+    assert choose_dtypes(wide, torch.device("cuda")) == (torch.bfloat16,) * 2
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest(spec, config):
+    with pytest.raises(SettingsError, match="did you mean 'dreamer_v3'"):
+        make_agent(spec, config.model_copy(update={"preset": "dreamer_v33"}), generator=seeded())
+
+
+@pytest.fixture
+def full_size():
+    spec = Spec(action=ActionSpec(low=(-1.0,) * 6, high=(1.0,) * 6))
+    return make_agent(spec, presets.make("dreamer_v3", "12m"), generator=seeded())
+
+
+def test_size_12m_has_twelve_million_parameters(full_size):
+    """64x64x3 image, six actions; the slow critic counts, as it does in memory."""
+    assert sum(p.numel() for p in full_size.parameters()) == 12_135_117
+
+
+@pytest.mark.slow
+def test_size_12m_runs_three_updates(full_size):
+    replay = full_size.config.replay
+    shape = (replay.batch, replay.length)
+    none = torch.zeros(shape, dtype=torch.bool)
+    batch = TorchBatch(
+        obs={"image": torch.zeros(*shape, 64, 64, 3, dtype=torch.uint8)},
+        prev_action=torch.zeros(*shape, 6),
+        reward=torch.zeros(shape),
+        is_first=none,
+        is_last=none,
+        is_terminal=none,
+    )
+    start = full_size.initial(replay.batch)
+    for seed in range(3):
+        metrics, _ = full_size.update(batch, (start.deter, start.stoch), seeded(seed))
+        assert all(torch.isfinite(value) for value in metrics.values())
+    assert full_size.updates == 3

@@ -1,0 +1,99 @@
+"""Layers against plain torch, and their initial weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wm_core.nn.blocks import MLP, BlockLinear, Linear, NormSilu, initialize
+from wm_core.nn.conv import ConvDown, ConvUp
+from wm_core.nn.gru import BlockGRU
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_equal_generators_give_equal_weights_and_leave_torchs_own_alone():
+    before = torch.get_rng_state()
+    nets = [MLP(7, 16, 2), MLP(7, 16, 2)]
+    for net in nets:
+        initialize(net, torch.Generator().manual_seed(3))
+    pairs = zip(nets[0].parameters(), nets[1].parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_linear_layer_keeps_the_variance_of_its_input(generator):
+    layer = Linear(512, 256)
+    initialize(layer, generator)
+    y = layer(torch.randn(256, 512, generator=generator))
+    assert y.std().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_scale_zero_makes_a_layer_return_zero(generator):
+    layer = Linear(8, 4, scale=0.0)
+    initialize(layer, generator)
+    assert layer(torch.randn(3, 8, generator=generator)).abs().max() == 0
+
+
+def test_norm_and_its_gradient_are_those_of_autograd(generator):
+    norm = NormSilu(6)
+    norm.weight.data.uniform_(0.5, 2.0, generator=generator)
+    x = torch.randn(4, 3, 6, generator=generator, requires_grad=True)
+    plain = F.silu(F.rms_norm(x, (6,), norm.weight, eps=1e-4))
+    fused = norm(x)
+    torch.testing.assert_close(fused, plain)
+    slope = torch.randn(4, 3, 6, generator=generator)
+    expected = torch.autograd.grad((plain * slope).sum(), [x, norm.weight])
+    got = torch.autograd.grad((fused * slope).sum(), [x, norm.weight])
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(norm(x), plain.detach())
+
+
+def test_blocks_see_only_their_own_slice(generator):
+    layer = BlockLinear(6, 9, 3)
+    initialize(layer, generator)
+    x = torch.randn(1, 6, generator=generator, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[0, 3:6].sum(), x)
+    assert (gradient[0] != 0).tolist() == [False, False, True, True, False, False]
+    dense = torch.block_diag(*layer.weight)
+    torch.testing.assert_close(layer(x), x @ dense)
+
+
+def test_blocks_must_divide():
+    with pytest.raises(ValueError, match="3 blocks"):
+        BlockLinear(7, 9, 3)
+
+
+def test_gru_with_a_closed_update_gate_remembers(generator):
+    gru = BlockGRU(8, 2, 4)
+    initialize(gru, generator)
+    gates = gru.gates.bias.data.view(2, 3, 4)
+    gates[:, 2] = -1e3
+    deter = torch.randn(3, 8, generator=generator)
+    torch.testing.assert_close(gru(deter, torch.randn(3, 8, generator=generator)), deter)
+    gates[:, 2] = 1e3
+    assert gru(deter, torch.zeros(3, 8)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["k5pool", "k4s2"])
+def test_convolutions_go_down_and_up_again(kind, generator):
+    down, up = ConvDown(kind, 3, 4), ConvUp(kind, 3, 4)
+    initialize(down, generator)
+    initialize(up, generator)
+    image = torch.rand(2, 3, 32, 48, generator=generator)
+    small = down(image)
+    assert small.shape[2:] == (2, 3)
+    assert up(small).shape == image.shape
+
+
+def test_images_are_independent_of_their_neighbours_in_the_batch(generator):
+    down = ConvDown("k5pool", 3, 4)
+    initialize(down, generator)
+    image = torch.rand(3, 3, 16, 16, generator=generator)
+    torch.testing.assert_close(down(image)[1:2], down(image[1:2]))

@@ -1,0 +1,69 @@
+"""A world model small enough to look inside, and experience for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wm_core.config import WorldConfig
+from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
+from wm_core.nn.blocks import initialize
+from wm_core.world.latent import TorchBatch
+from wm_core.world.world_model import WorldModel
+
+B, T, A = 3, 7, 2
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def config():
+    return WorldConfig(
+        encoder="k4s2",
+        depth=2,
+        deter=16,
+        hidden=8,
+        groups=3,
+        classes=4,
+        blocks=4,
+        units=8,
+        bins=31,
+    )
+
+
+@pytest.fixture
+def world(config, generator):
+    """A camera of 16x16 and a vector of three."""
+    spec = Spec(
+        images={"image": ImageSpec(height=16, width=16)},
+        vectors={"joints": VectorSpec(size=3)},
+        action=ActionSpec(low=(-1.0,) * A, high=(1.0,) * A),
+    )
+    model = WorldModel(spec, config)
+    initialize(model, generator)
+    return model
+
+
+@pytest.fixture
+def batch(generator):
+    """(3, 7) random steps; the second window starts anew at step 4."""
+    image = torch.randint(0, 256, (B, T, 16, 16, 3), generator=generator, dtype=torch.uint8)
+    is_first = torch.zeros(B, T, dtype=torch.bool)
+    is_first[1, 4] = True
+    return TorchBatch(
+        obs={"image": image, "joints": torch.randn(B, T, 3, generator=generator)},
+        prev_action=torch.rand(B, T, A, generator=generator) * 2 - 1,
+        reward=torch.randn(B, T, generator=generator),
+        is_first=is_first,
+        is_last=is_first.roll(-1, 1),
+        is_terminal=torch.zeros(B, T, dtype=torch.bool),
+    )
+
+
+@pytest.fixture
+def uniform(generator):
+    """(B, T, S, K) noise of the latents."""
+    return torch.rand(B, T, 3, 4, generator=generator)

@@ -1,0 +1,115 @@
+"""Dynamics: a sequence equals its steps, the past ends at is_first, the future stays unseen."""
+
+from __future__ import annotations
+
+import torch
+
+from wm_core.world.latent import Latent
+
+
+def somewhere(n: int) -> Latent:
+    """(n,) latents that are not zero."""
+    stoch = torch.zeros(n, 3, 4)
+    stoch[..., 1] = 1.0
+    return Latent(torch.linspace(-1, 1, n * 16).reshape(n, 16), stoch)
+
+
+def test_sequence_equals_step_by_step(world, batch, uniform):
+    with torch.no_grad():
+        whole = world.observe(batch, somewhere(3), uniform)
+        latent = somewhere(3)
+        for t in range(7):
+            obs = {key: value[:, t] for key, value in batch.obs.items()}
+            latent = world.observe_step(
+                latent, batch.prev_action[:, t], obs, batch.is_first[:, t], uniform[:, t]
+            )
+            torch.testing.assert_close(latent.deter, whole.deter[:, t])
+            assert torch.equal(latent.stoch, whole.stoch[:, t])
+            torch.testing.assert_close(latent.log_probs, whole.log_probs[:, t])
+
+
+def test_gradients_do_not_change_what_is_observed(world, batch, uniform):
+    with torch.no_grad():
+        plain = world.observe(batch, somewhere(3), uniform)
+    traced = world.observe(batch, somewhere(3), uniform)
+    torch.testing.assert_close(traced.deter.detach(), plain.deter)
+    torch.testing.assert_close(traced.stoch.detach(), plain.stoch, atol=1e-6, rtol=0)
+
+
+def test_nothing_before_is_first_has_a_gradient_after_it(world, batch, uniform):
+    action = batch.prev_action.clone().requires_grad_()
+    embed = world.encoder(batch.obs).detach().requires_grad_()
+    start = somewhere(3)
+    start.deter.requires_grad_()
+    start.stoch.requires_grad_()
+    seen = world.dynamics.observe(start, action, embed, batch.is_first, uniform)
+    after = seen.feat[:, 4:].square().sum() + seen.log_probs[:, 4:].square().sum()
+    inputs = (action, embed, start.deter, start.stoch)
+    by_action, by_embed, by_deter, by_stoch = torch.autograd.grad(after, inputs)
+    # The second window starts anew at step 4; the action that "led there" does not count.
+    assert by_action[1, :5].abs().max() == 0
+    assert by_embed[1, :4].abs().max() == 0
+    assert by_deter[1].abs().max() == 0
+    assert by_stoch[1].abs().max() == 0
+    # The others remember.
+    assert by_action[0, :5].abs().amax(-1).min() > 0
+    assert by_embed[2, :4].abs().amax(-1).min() > 0
+    assert by_deter[0].abs().max() > 0
+
+
+def test_a_reset_step_forgets_latent_and_action(world, batch, uniform):
+    obs = {key: value[:, 0] for key, value in batch.obs.items()}
+    first = torch.ones(3, dtype=torch.bool)
+    with torch.no_grad():
+        one = world.observe_step(somewhere(3), batch.prev_action[:, 0], obs, first, uniform[:, 0])
+        other = world.observe_step(
+            world.dynamics.initial(3), -batch.prev_action[:, 1], obs, first, uniform[:, 0]
+        )
+    assert torch.equal(one.deter, other.deter)
+    assert torch.equal(one.stoch, other.stoch)
+
+
+def test_nothing_later_has_a_gradient_on_what_was_seen(world, batch, uniform):
+    embed = world.encoder(batch.obs).detach().requires_grad_()
+    seen = world.dynamics.observe(somewhere(3), batch.prev_action, embed, batch.is_first, uniform)
+    (gradient,) = torch.autograd.grad(seen.feat[:, :3].square().sum(), embed)
+    assert gradient[:, 3:].abs().max() == 0
+
+
+def test_imagining_is_observing_without_eyes(world, uniform):
+    """Both advance deter alike: it depends on the past and the action alone."""
+    action = torch.tensor([[0.3, -0.5]] * 3)
+    with torch.no_grad():
+        dreamt = world.dynamics.imagine_step(somewhere(3), action, uniform[:, 0])
+        seen = world.dynamics.observe_step(
+            somewhere(3),
+            action,
+            torch.zeros(3, world.encoder.size),
+            torch.zeros(3, dtype=torch.bool),
+            uniform[:, 0],
+        )
+    torch.testing.assert_close(dreamt.deter, seen.deter)
+    torch.testing.assert_close(world.dynamics.prior(dreamt.deter), dreamt.log_probs)
+
+
+def test_an_action_beyond_its_range_counts_as_clipped(world, uniform):
+    with torch.no_grad():
+        far, near = (
+            world.dynamics.imagine_step(somewhere(1), torch.tensor([[x, -x]]), uniform[:1, 0])
+            for x in (5.0, 1.0)
+        )
+    assert torch.equal(far.deter, near.deter)
+
+
+def test_environments_side_by_side_do_not_touch(world, batch, uniform):
+    with torch.no_grad():
+        together = world.observe(batch, somewhere(3), uniform)
+        obs = {key: value[2:] for key, value in batch.obs.items()}
+        alone = world.dynamics.observe(
+            Latent(somewhere(3).deter[2:], somewhere(3).stoch[2:]),
+            batch.prev_action[2:],
+            world.encoder(obs),
+            batch.is_first[2:],
+            uniform[2:],
+        )
+    torch.testing.assert_close(alone.deter[0], together.deter[2])
