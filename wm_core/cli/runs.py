@@ -61,7 +61,7 @@ class TrainSettings(Config):
     resume: bool = False  #: go on from the newest checkpoint of the run folder
     publish: bool = True  #: export policies to RUN/policies
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, gt=0)  #: of torch; None: torch's own choice
+    threads: int | None = Field(None, gt=0)  #: of torch; None: all cores but one
     nice: int = Field(0, ge=0, le=19)  #: make way for other processes of this session
     quiet: bool = False  #: show no progress
 

@@ -26,8 +26,7 @@ def main(argv: Sequence[str]) -> int:
     # torch's own exporter trips over torch's own deprecation
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
     settings = parse(TrainSettings, argv, verb="train", default=_start(argv))
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or _threads())
     if settings.nice:
         os.nice(settings.nice)
     stop = threading.Event()
@@ -56,6 +55,15 @@ def _start(argv: Sequence[str]) -> TrainSettings:
         return load_settings(run)
     config = presets.make(first.get("preset", "dreamer_v3"), first.get("size", "micro"))
     return TrainSettings.model_construct(**dict(config), run=run or tyro.MISSING)
+
+
+def _threads() -> int:
+    """All cores but one.
+
+    Torch's threads wait for each other by spinning: where another process takes one of their
+    cores, as a simulator or a robot's nodes do, an update takes forty times as long.
+    """
+    return max(1, (os.cpu_count() or 2) - 1)
 
 
 @contextmanager
