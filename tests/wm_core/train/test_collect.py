@@ -116,5 +116,5 @@ def test_a_step_with_a_nan_is_kept_and_marked(tmp_path):
 def test_a_chunk_that_the_store_refuses_stops_collection(tmp_path, monkeypatch):
     small = partial(recorder.ingest, max_bytes=10)
     monkeypatch.setattr(recorder, "ingest", small)
-    with pytest.raises(StoreError, match="was not stored .too_large"):
+    with pytest.raises(StoreError, match=r"was not stored .too_large"):
         record(tmp_path, Counter(), LENGTH)
