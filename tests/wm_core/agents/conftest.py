@@ -30,7 +30,9 @@ def config():
         update={
             "world": micro.world.model_copy(update=world),
             "behavior": micro.behavior.model_copy(update={"imag_horizon": 4, "imag_starts": 10}),
-            "optim": micro.optim.model_copy(update={"precision": "float32", "lr": 2e-3, "warmup": 10}),
+            "optim": micro.optim.model_copy(
+                update={"precision": "float32", "lr": 2e-3, "warmup": 10}
+            ),
         }
     )
 
