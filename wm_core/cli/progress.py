@@ -30,7 +30,7 @@ class ProgressView:
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=10),
             _Numbers(),
             console=self._console,
             refresh_per_second=4,
@@ -79,17 +79,17 @@ def _share(status: Status) -> tuple[float, float | None]:
 def _numbers(status: Status) -> str:
     goal = f"/{status.updates_goal}" if status.updates_goal else ""
     parts = [
-        f"update {status.updates}{goal} ({status.updates_per_s:.2f}/s)",
-        f"step {status.agent_steps} ({status.agent_steps_per_s:.0f}/s)",
+        f"update {status.updates}{goal} {status.updates_per_s:.2f}/s",
+        f"step {status.agent_steps} {status.agent_steps_per_s:.0f}/s",
     ]
+    if status.updates_goal and status.updates_per_s > 0:
+        left_s = (status.updates_goal - status.updates) / status.updates_per_s
+        parts.append(f"{_clock(left_s)} left")
     if status.last_return is not None:
         parts.append(f"return {status.last_return:.1f}")
     if status.published_version >= 0:
         parts.append(f"policy {status.published_version}")
-    if status.updates_goal and status.updates_per_s > 0:
-        left_s = (status.updates_goal - status.updates) / status.updates_per_s
-        parts.append(f"{_clock(left_s)} left")
-    return ", ".join(parts)
+    return " · ".join(parts)
 
 
 def _clock(seconds: float) -> str:
@@ -101,4 +101,5 @@ def _clock(seconds: float) -> str:
 class _Numbers(ProgressColumn):
     def render(self, task: Task) -> Text:
         status = task.fields.get("status")
-        return Text("" if status is None else _numbers(status))
+        text = "" if status is None else _numbers(status)
+        return Text(text, no_wrap=True, overflow="ellipsis")

@@ -64,7 +64,7 @@ class Trainer:
         config: of the whole run.
         spec: of observations and actions.
         task: recorded in checkpoints; may be empty.
-        store: what the learner's sampler draws from.
+        store: what the learner's sampler draws from; closed when the training ends.
         learner: agent and replay.
         streams: every generator of the run, for the checkpoints.
         source: brings in steps.
@@ -180,6 +180,7 @@ class Trainer:
         finally:
             self._log.close()
             self._source.close()
+            self._store.close()
         return self._status("done")
 
     def _loop(self) -> None:
