@@ -1,0 +1,32 @@
+"""The learner's benchmark measures a real agent and reports every figure that it promises."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from wm_core.bench.learner import LearnerBenchSettings, measure, run
+from wm_core.contract.errors import SettingsError
+
+
+def test_a_measured_size_costs_time_and_memory():
+    cost = measure("micro", LearnerBenchSettings(updates=1))
+    assert 0 < cost.cpu_seconds_per_step
+    assert 0 < cost.seconds_per_step
+    assert cost.peak_mb > 50
+    assert cost.parameters > 1e6
+
+
+def test_rows_have_the_names_that_are_promised(capsys):
+    assert run(["--json", "--sizes", "micro", "--updates", "1"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = [line["name"] for line in lines]
+    assert names[0] == "run"
+    assert {"learner/micro/seconds_per_step", "learner/micro/peak_mb"} <= set(names)
+    assert all(line["value"] > 0 for line in lines[1:])
+
+
+def test_an_unknown_size_is_refused_before_anything_is_measured():
+    with pytest.raises(SettingsError, match="did you mean 'micro'"):
+        run(["--sizes", "micr"])
