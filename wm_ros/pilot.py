@@ -200,7 +200,3 @@ class Pilot:
         """(A,) the safe command to send when the node stops; None: send nothing."""
         size = 0 if self._spec is None else self._spec.action.size
         return safe_command(self._safe_action, size, self._command)
-
-    def close(self) -> None:
-        """Hand over the step that is held back; may be called twice."""
-        self._recorder.close()

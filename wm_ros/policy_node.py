@@ -9,6 +9,7 @@ import gc
 import json
 import time
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class PolicyNode(LifecycleNode):
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._spec: Spec | None = None
         self._active = False
+        self._closers = ExitStack()
         self._safe_because = ""
         self._alone = -1  # ticks since the last reward; -1: none came yet
 
@@ -119,13 +121,16 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _set_up(self, p: dict[str, Any]) -> None:
+        """Build every part; ``_closers`` closes them in the reverse order."""
         state_dir = settings.state_dir(p, self.get_name())
-        self._reports = ReportWriter(state_dir)
-        self._stream = Stream(settings.stream(p, state_dir))
         self._signals, self._stats = Signals(), TickStats()
         self._recorder = Recorder(reward_required=p["reward_required"])
         self._sensors = Sensors(self._period_ns())
         self._guard = Guard(settings.safety(p))
+        self._new_pacer()
+        self._reports = ReportWriter(state_dir)
+        self._closers.callback(self._reports.close)
+        self._stream = Stream(settings.stream(p, state_dir))
         fixed = FolderSource(Path(p["policy_dir"]).expanduser()) if p["policy_dir"] else None
         self._slot = PolicySlot(
             fixed or self._stream,
@@ -141,9 +146,11 @@ class PolicyNode(LifecycleNode):
             settings.pilot(p),
             p["safe_action"],
         )
-        self._new_pacer()
+        for close in (self._write_reports, self._stream.close, self._recorder.close):
+            self._closers.callback(close)
+        self._closers.callback(self._slot.close)
         if fixed is not None and not self._slot.look() and (fixed.root / "policy.onnx").exists():
-            raise SpecMismatch(self._slot.refusals[-1] if self._slot.refusals else "no policy")
+            raise SpecMismatch(self._slot.refusals[-1])
         self._slot.between_ticks()
         self._adopt()
         self._open_topics(p)
@@ -151,28 +158,34 @@ class PolicyNode(LifecycleNode):
 
     def _open_topics(self, p: dict[str, Any]) -> None:
         reliable = p["image_reliability"] == "reliable"
-        self._ins = [
-            self.create_subscription(
-                Image, "image_raw", self._on_image, qos.camera(reliable=reliable)
-            ),
-            self.create_subscription(JointState, "reward", self._on_signal, qos.signals()),
-            self.create_subscription(JointState, "joint_states", self._on_joints, qos.joints()),
-        ]
+        for kind, topic, callback, profile in (
+            (Image, "image_raw", self._on_image, qos.camera(reliable=reliable)),
+            (JointState, "reward", self._on_signal, qos.signals()),
+            (JointState, "joint_states", self._on_joints, qos.joints()),
+        ):
+            subscription = self.create_subscription(kind, topic, callback, profile)
+            self._closers.callback(self.destroy_subscription, subscription)
         topic = "joint_command" if p["command_type"] == "joint" else "cmd_vel"
         self._command = self.create_publisher(
             convert.command_class(p["command_type"]), topic, qos.command()
         )
         self._status = self.create_publisher(String, "~/status", qos.latched())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        self._rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
+        for publisher in (self._command, self._status, self._diagnostics):
+            self._closers.callback(self.destroy_publisher, publisher)
+        rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
+        self._closers.callback(self.destroy_service, rearm)
         self._tick_timer: Timer = self.create_timer(3600.0, self._on_timer, clock=self._steady)
         self._tick_timer.cancel()
-        self._report_timer: Timer = self.create_timer(1.0, self._report, clock=self._steady)
+        report_timer = self.create_timer(1.0, self._report, clock=self._steady)
+        for timer in (self._tick_timer, report_timer):
+            self._closers.callback(self.destroy_timer, timer)
 
     def _stop_robot(self) -> None:
         """Send the safe command, see it acknowledged, tick no more."""
         self._active = False
         self._tick_timer.cancel()
+        self._recorder.break_off("stopped")
         command = self._pilot.stop_command()
         if command is not None:
             self._publish(command, 0)
@@ -180,27 +193,8 @@ class PolicyNode(LifecycleNode):
 
     def _tear_down(self) -> None:
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
-        if hasattr(self, "_tick_timer"):
-            for timer in (self._tick_timer, self._report_timer):
-                self.destroy_timer(timer)
-            for subscription in self._ins:
-                self.destroy_subscription(subscription)
-            for publisher in (self._command, self._status, self._diagnostics):
-                self.destroy_publisher(publisher)
-            self.destroy_service(self._rearm)
-            del self._tick_timer
-        if hasattr(self, "_slot"):
-            self._slot.close()
-        if hasattr(self, "_pilot"):
-            self._pilot.close()
-        if hasattr(self, "_stream"):
-            self._stream.close()
-        if hasattr(self, "_pilot"):
-            self._write_reports()
-            self._spec = None
-            del self._pilot
-        if hasattr(self, "_reports"):
-            self._reports.close()
+        self._closers.close()
+        self._spec = None
 
     # -------------------------------------------------------------------------------- policies
 

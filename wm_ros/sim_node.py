@@ -137,7 +137,10 @@ class SimNode(Node):
             return
         self._last = self._stopped if value is None else value
         self._last_ns = time.monotonic_ns()
-        if stamp_ns in (0, self._stamp_ns) and value is not None:
+        # A plain Twist has no stamp, so whatever comes counts as the answer.  A stamp of 0 where
+        # there could be one is a safe action that has seen no frame: obeyed, but no answer.
+        answers = stamp_ns == self._stamp_ns or self._params["command_type"] == "twist"
+        if answers and value is not None:
             self._answer = value
             if self._last_ns >= self._due_ns:
                 self._arm(self._last_ns)

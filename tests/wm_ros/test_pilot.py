@@ -69,7 +69,7 @@ def test_the_command_is_the_action_in_physical_units(folder):
 def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder):
     robot = Robot(folder, PilotSettings(exploration_noise=0.5)).adopt()
     sent = [robot.tick(k).action for k in range(6)]
-    robot.pilot.close()
+    robot.recorder.close()
     np.testing.assert_array_equal([s.action for s in robot.steps], sent)
     np.testing.assert_allclose([s.wish for s in robot.steps], 0.5)
     assert np.std([a[0] for a in sent]) > 0.05
@@ -79,7 +79,7 @@ def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder)
 def test_random_prefill_ends_after_so_many_recorded_steps(folder):
     robot = Robot(folder, PilotSettings(random_prefill=10, random_hold=3)).adopt()
     actions = [robot.tick(k).action for k in range(20)]
-    robot.pilot.close()
+    robot.recorder.close()
     versions = [s.policy_version for s in robot.steps]
     assert versions[:10] == [-1] * 10
     assert versions[12:] == [0] * 8
@@ -102,7 +102,7 @@ def test_a_bad_tick_sends_zero_and_breaks_the_record(folder, change, reason):
     assert decision.safe == reason
     assert decision.command.tolist() == [0.0, 0.0]
     assert robot.tick(4).begins == reason
-    robot.pilot.close()
+    robot.recorder.close()
     assert [s.is_last for s in robot.steps] == [False, False, True, True]
     assert robot.recorder.skipped == {reason: 1}
 
@@ -122,7 +122,7 @@ def test_a_nan_measurement_is_answered_safely_and_kept_marked(tmp_path, policy_a
     for k, value in enumerate((0.0, np.nan, 0.0)):
         decision = robot.tick(k, obs={"image": image, "proprio": np.array([value], np.float32)})
         assert decision.safe == ("nan_obs" if k == 1 else None)
-    robot.pilot.close()
+    robot.recorder.close()
     assert [s.is_valid for s in robot.steps] == [True, False, True]
     assert robot.steps[1].is_intervention
     assert robot.steps[2].is_first
@@ -134,7 +134,7 @@ def test_the_policy_is_told_to_begin_exactly_where_the_record_begins(folder):
     for k in (0, 1, 2, 5, 6, 7):
         robot.tick(k)
         memory.append(float(robot.slot._engine.carry["memory"].item()))
-    robot.pilot.close()
+    robot.recorder.close()
     assert memory == [1, 2, 3, 1, 2, 3]
     assert [s.is_first for s in robot.steps] == [m == 1 for m in memory]
 
@@ -143,7 +143,7 @@ def test_every_tick_is_recorded_or_counted(folder):
     robot = Robot(folder).adopt()
     for k in range(30):
         robot.tick(k, fresh=k % 6 != 5, age_s=1.0, signal=k % 7 != 6, skipped=int(k == 11))
-    robot.pilot.close()
+    robot.recorder.close()
     assert len(robot.steps) + sum(robot.recorder.skipped.values()) == 31
 
 

@@ -66,13 +66,16 @@ def test_a_camera_that_falls_silent_stops_the_robot_within_two_periods(
     policy = policy_at(tmp_path / "policy", bias=0.5)
     start_robot(processes, tmp_path, policy_dir=str(policy))
     run_camera(watcher, camera, 20, ready=lambda: moving(commands))
+    delays = []
     for _ in range(3):  # and it goes on when the camera comes back
         last = run_camera(watcher, camera, 0.6)
         watcher.until(lambda: not moving(commands), 5, "the safe action")
         zeros = [at for at, msg in commands if at > last and msg.twist.linear.x == 0.0]
-        assert zeros[0] - last < 2 * PERIOD_S + 0.02  # the rest is this test's own latency
+        delays.append(zeros[0] - last)
         run_camera(watcher, camera, 5, ready=lambda: moving(commands))
         assert moving(commands)
+    assert min(delays) < 2 * PERIOD_S  # the others have this test's own latency in them
+    assert max(delays) < 2 * PERIOD_S + 0.3
     stamped = [m for _, m in commands if m.twist.linear.x != 0.0]
     assert all(m.header.stamp.sec > 0 and m.header.frame_id == "base_link" for m in stamped)
 
@@ -87,7 +90,7 @@ def test_a_killed_simulator_stops_the_robot_although_its_clock_stands_still(
     processes.running["sim_node"].kill()
     killed = time.monotonic()
     watcher.until(lambda: not moving(commands), 5, "the safe action")
-    assert commands[-1][0] - killed < 2 * PERIOD_S + 0.1
+    assert commands[-1][0] - killed < 2 * PERIOD_S + 0.3
     count = len(commands)
     watcher.until(lambda: len(commands) > count + 10, 5, "safe actions at the full rate")
     assert not any(m.twist.linear.x for _, m in commands[count:])
@@ -181,5 +184,5 @@ def test_a_simulated_robot_stops_when_commands_fall_silent(processes, watcher, t
     watcher.until(driven, 15, "a robot that obeys")
     stopped = time.monotonic()
     watcher.until(lambda: rewards[-1][1].position[:2].tolist() == [0.0, 0.0], 5, "a stop")
-    assert time.monotonic() - stopped < 5 * PERIOD_S
+    assert time.monotonic() - stopped < 2 * PERIOD_S + 0.5
     assert rewards[-1][1].position[4] == 0.0  # and it says that no command answered
