@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         online_queue=False,
     )
     if not sampler.can_sample():
-        raise StoreError(f"{root}: expected a run of {settings.length + 1} steps, found none")
+        raise StoreError(f"{root}: expected a run of {settings.length} steps, found none")
     windows = windows_of(sampler, settings.windows)
     film = shoot(trained.agent, windows, seed=settings.seed, observed=settings.observed)
     folder = settings.to or settings.run

@@ -213,7 +213,7 @@ class Trainer:
         if not self.learner.sampler.can_sample():
             raise StoreError(
                 f"nothing to learn from: the store holds {self._store.steps} steps, expected "
-                f"at least one run of {self._config.replay.length + 1} without a gap"
+                f"at least one run of {self._config.replay.length} without a gap"
             )
 
     # ------------------------------------------------------------------ what follows an update
