@@ -25,7 +25,7 @@ from wm_ros.experience import Signal
 from wm_ros.process import run
 
 _ARM_NOW_NS = 1_000
-_ALIVE_NS = 1_000_000_000  #: nobody is waited for who has been silent for so long
+_ALIVE_NS = 1_000_000_000  #: nobody is waited for who has answered nothing for so long
 _SIM_START_NS = 1_000_000_000
 
 
@@ -87,7 +87,7 @@ class SimNode(Node):
         self._stamp_ns = 0
         self._answer: np.ndarray | None = None  # (A,) to the frame that was published last
         self._last: np.ndarray | None = None  # (A,) whatever came last
-        self._last_ns = -(10**18)
+        self._last_ns = self._answered_ns = -(10**18)  # steady time of the last one, long ago
         self._over = True
         self._seed: int | None = p["seed"]
         self.frames = self.unanswered = 0
@@ -141,13 +141,13 @@ class SimNode(Node):
         # there could be one is a safe action that has seen no frame: obeyed, but no answer.
         answers = stamp_ns == self._stamp_ns or self._params["command_type"] == "twist"
         if answers and value is not None:
-            self._answer = value
+            self._answer, self._answered_ns = value, self._last_ns
             if self._last_ns >= self._due_ns:
                 self._arm(self._last_ns)
 
     def _on_timer(self) -> None:
         now = time.monotonic_ns()
-        waits = self._answer is None and now - self._last_ns < _ALIVE_NS
+        waits = self._answer is None and now - self._answered_ns < _ALIVE_NS
         if now < self._due_ns:
             self._arm(self._due_ns)
         elif waits and now < self._due_ns + self._answer_wait_ns:
