@@ -20,6 +20,8 @@ from pydantic import Field, ValidationError
 from wm_core.agents.registry import make_agent
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.golden import check_golden
+from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.export.exporter import PolicyExporter
 from wm_core.link.ledger import LEDGER_NAME, Ledger
@@ -273,6 +275,8 @@ def _publisher(
 
     def publish(due: Publication) -> None:
         onnx, golden, weights = exporter.export(due.version, due.updates, due.agent_steps)
+        runner = PolicyRunner.from_bytes(onnx)  # what a robot would refuse never leaves
+        check_golden(golden, runner.card, runner.call)
         shelf.publish(
             onnx,
             golden,

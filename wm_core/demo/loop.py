@@ -33,7 +33,7 @@ from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluat
 if TYPE_CHECKING:
     from wm_core.cli.demo import DemoSettings
 
-RESERVE_S = 45.0  #: kept for stopping, the last evaluation and the pictures
+RESERVE_S = 30.0  #: kept for stopping, the last evaluation and the pictures
 LEARNER_NICE = 10
 LINE_EVERY_S = 15.0  #: where the output is no terminal
 NODE_READY_S = 60.0
