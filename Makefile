@@ -63,7 +63,7 @@ test: setup robot-setup lint ## set up, check, and run every test that needs no 
 	$(TEST) $(STRICT) -m "not slow and not gpu" --durations=8
 
 check: setup lint ## format, lint, types, imports and the quick tests: under a minute
-	$(TEST) -q -m "not ros and not mujoco and not slow and not gpu"
+	$(TEST) -q -m "not ros and not mujoco and not long and not slow and not gpu"
 
 lint: setup
 	$(call say,format - style - types - imports)

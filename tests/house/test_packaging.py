@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import setuptools
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.world.latent import Latent, TorchBatch
 
+pytestmark = pytest.mark.long
+
 SIZE, EPISODE = 16, 12
 SPEC = Spec(
     images={"image": ImageSpec(height=SIZE, width=SIZE)},

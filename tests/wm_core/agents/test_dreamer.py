@@ -123,6 +123,7 @@ def test_a_saved_agent_goes_on_bit_for_bit(make, batch, context):
     assert torch.equal(agent.behavior.return_range.range, resumed.behavior.return_range.range)
 
 
+@pytest.mark.long
 def test_one_batch_is_learnt_by_heart(agent, batch, context):
     """Every window has a brightness of its own; rewards follow it."""
     level = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)

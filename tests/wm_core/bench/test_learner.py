@@ -9,6 +9,8 @@ import pytest
 from wm_core.bench.learner import LearnerBenchSettings, measure, run
 from wm_core.contract.errors import SettingsError
 
+pytestmark = pytest.mark.long
+
 
 def test_a_measured_size_costs_time_and_memory():
     cost = measure("micro", LearnerBenchSettings(updates=1))

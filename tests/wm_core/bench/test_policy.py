@@ -5,6 +5,8 @@ import pytest
 from wm_core.bench.policy import run
 from wm_core.contract.errors import SettingsError
 
+pytestmark = pytest.mark.long
+
 
 def test_every_variant_gets_its_three_quantiles_in_order(capsys):
     assert run(["--json", "--sizes", "micro", "--ticks", "20", "--rate-hz", "500"]) == 0

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from wm_core.bench.replay import run
+
+pytestmark = pytest.mark.long
 
 
 def test_the_promised_rows_are_printed_as_json(capsys):

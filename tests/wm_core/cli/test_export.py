@@ -9,6 +9,8 @@ from wm_core.contract.golden import read_golden
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.train import checkpoint
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

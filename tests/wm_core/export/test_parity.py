@@ -13,6 +13,8 @@ from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.export.exporter import PolicyExporter
 from wm_core.export.policy_module import PolicyStep
 
+pytestmark = pytest.mark.long
+
 
 def test_two_hundred_steps_with_resets_agree_with_torch(exporter):
     export = exporter.export(1, 0, 0, golden_steps=200)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 HOME = Path(__file__).resolve().parents[3]
 PROOF = """
 import sys

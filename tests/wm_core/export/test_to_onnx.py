@@ -15,6 +15,8 @@ from wm_core.export.exporter import PolicyExporter
 from wm_core.export.policy_module import PolicyStep
 from wm_core.export.to_onnx import read_weights_sha256, trace
 
+pytestmark = pytest.mark.long
+
 
 def initializers(model):
     proto = onnx.load_model_from_string(model)

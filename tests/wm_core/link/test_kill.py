@@ -8,10 +8,14 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from wm_core.link.audit import audit
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.link.spool import Spool, SpoolSettings
 from wm_core.link.uploader import Uploader, UploaderSettings
+
+pytestmark = pytest.mark.long
 
 
 def test_a_killed_service_loses_no_chunk_and_doubles_none(tmp_path, spec, make_step, wait_until):

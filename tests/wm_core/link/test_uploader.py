@@ -112,6 +112,9 @@ def test_without_a_trainer_the_spool_grows_to_its_bound_and_counts(
     counts = spool.counters()
     assert counts["dropped_spool_full"] + 4 * len(list(spool_folder.rglob("*.mcap"))) == 200
     assert uploader.counters()["acked"] == 0
+    deadline = time.monotonic() + 10.0
+    while not uploader.counters()["last_error"] and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert "refused" in str(uploader.counters()["last_error"])
     spool.close()
     book = audit(tmp_path / "store", [spool_folder])

@@ -16,6 +16,8 @@ from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.link.shelf import PolicyShelf
 from wm_core.train import checkpoint
 
+pytestmark = pytest.mark.long
+
 STEPS = 320  #: of the run that most tests look at: 16 * 320 / (4 * 8) = 160 updates
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from wm_core.cli.main import main
 from wm_core.contract.spec import Spec
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def run(toy_folder, tiny, tmp_path_factory) -> Path:
