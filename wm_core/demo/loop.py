@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -65,6 +66,9 @@ class Demo:
 
     def run(self) -> int:
         """Everything, in order; the report is written even after Ctrl-C."""
+        # Set here, because a shell that starts the demo in the background has SIGINT ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         self._clear_away()
         crew = Crew(self._run / "logs", _environment())
         interrupted = False
@@ -103,6 +107,7 @@ class Demo:
         learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
         learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(LEARNER_NICE)]
         learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
+        learner += ["--train.prefill", str(s.prefill)]
         crew.start("learner", learner)
 
     def _start_robot(self, crew: Crew) -> None:

@@ -75,7 +75,9 @@ def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> No
     run = tmp_path / "demo"
     argv = [sys.executable, "-m", "wm_core.cli", "demo", "--run", str(run), "--prefill", "60"]
     log = (tmp_path / "log").open("wb")
+    deaf = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background job inherits it
     demo = subprocess.Popen([*argv, "--episodes", "10"], stdout=log, stderr=log)
+    signal.signal(signal.SIGINT, deaf)
     try:
         learning = wait_until(
             lambda: (
