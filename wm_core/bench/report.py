@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -19,6 +18,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+
+from wm_core.train.provenance import commit
 
 #: packages whose version changes what is measured
 PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco", "dm_control", "gymnasium")
@@ -105,7 +106,7 @@ def run_line() -> dict[str, Any]:
     set_threads = {k: os.environ[k] for k in THREAD_VARIABLES if k in os.environ}
     return {
         "name": "run",
-        "commit": _commit(),
+        "commit": commit() or "unknown",
         "versions": versions,
         "threads": {"cores": len(os.sched_getaffinity(0)), **set_threads},
         "cpu": _cpu(),
@@ -136,23 +137,6 @@ def _cpu_seconds() -> dict[int, float]:
         if pid != os.getpid():
             seconds[pid] = (int(fields[11]) + int(fields[12])) / ticks_hz  # user and system time
     return seconds
-
-
-def _commit() -> str:
-    """The commit of this checkout, with a + when files differ from it; ``unknown`` without git."""
-    where = Path(__file__).parent
-    try:
-        head = _git(where, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(where, "status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _git(where: Path, *args: str) -> str:
-    command = ["git", "-C", str(where), *args]
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=10
-    ).stdout.strip()
 
 
 def _cpu() -> str:

@@ -30,10 +30,12 @@ from wm_core.demo.processes import Crew
 from wm_core.link.shelf import PolicyShelf
 from wm_core.train.collect import Actor, RandomActor, Stage
 from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.train.provenance import commit
 
 if TYPE_CHECKING:
     from wm_core.cli.demo import DemoSettings
 
+LOGS = "logs"  #: folder of what the processes print
 RESERVE_S = 30.0  #: kept for stopping, the last evaluation and the pictures
 LEARNER_NICE = 10
 LINE_EVERY_S = 15.0  #: where the output is no terminal
@@ -57,6 +59,7 @@ class Demo:
         self._settings = settings
         self._console = Console(highlight=False)
         self._begin_s = time.monotonic()
+        self._commit = commit() or "unknown"  # now: by the end, others may have gone on
         self._run = settings.run.resolve()
         self._shelf = PolicyShelf(self._run / "policies")
         self._last_line_s = -LINE_EVERY_S
@@ -70,7 +73,7 @@ class Demo:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         self._clear_away()
-        crew = Crew(self._run / "logs", _environment())
+        crew = Crew(self._run / LOGS, _environment())
         interrupted = False
         try:
             self._say("starting the service and the learner; measuring random and best returns")
@@ -93,12 +96,16 @@ class Demo:
     # ------------------------------------------------------------------ starting and stopping
 
     def _clear_away(self) -> None:
+        """Keep one earlier demo beside this one, and touch no folder that no demo has made."""
+        previous = self._run.with_name(f"{self._run.name}.previous")
+        for folder in (self._run, previous):
+            if folder.exists() and not (folder / LOGS).is_dir():
+                raise SettingsError(f"{folder} was made by no demo; choose another --run")
         if self._run.exists():
-            previous = self._run.with_name(f"{self._run.name}.previous")
             if previous.exists():
                 shutil.rmtree(previous)
             self._run.rename(previous)
-        self._run.mkdir(parents=True)
+        (self._run / LOGS).mkdir(parents=True)
 
     def _start_trainer(self, crew: Crew) -> None:
         s, wm = self._settings, [sys.executable, "-m", "wm_core.cli"]
@@ -229,6 +236,7 @@ class Demo:
             self._run,
             task=self._settings.task,
             minutes=(time.monotonic() - self._begin_s) / 60,
+            commit=self._commit,
             random=self._random,
             best=self._best,
             first=self._first,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wm_core.demo.page import Episode, Story
-from wm_core.link.audit import audit
-from wm_core.link.chunk import decode_chunk
+from wm_core.link.audit import Audit, audit
+from wm_core.link.chunk import chunk_path, decode_chunk
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.train.evaluate import Evaluation
 
@@ -54,16 +54,16 @@ def counted_swaps(swaps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def episodes(store: Path) -> list[Episode]:
-    """Every finished episode in the store, in the order in which it was lived."""
+    """Every finished episode that lies in the store whole, in the order in which it was lived."""
     ledger = Ledger(store / LEDGER_NAME)
     found: list[Episode] = []
     begin_ns: int | None = None
     try:
         for robot, session in ledger.sessions():
-            total, whole = 0.0, False
+            total, whole, expected = 0.0, False, 0
             for row in ledger.of_session(robot, session):
-                path = store / robot / session / f"{row.seq:08d}.mcap"
-                for step in decode_chunk(path.read_bytes())[1]:
+                whole, expected = whole and row.seq == expected, row.seq + 1
+                for step in decode_chunk(chunk_path(store, row.key).read_bytes())[1]:
                     begin_ns = step.stamp_ns if begin_ns is None else begin_ns
                     if step.is_first:
                         total, whole = 0.0, True
@@ -77,14 +77,18 @@ def episodes(store: Path) -> list[Episode]:
     return found
 
 
-def commit() -> str:
-    """The commit of the code that runs, with a mark where files differ from it."""
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return said.stdout.strip()
+def steps_not_stored(recorder: Mapping[str, int], book: Audit) -> dict[str, int]:
+    """Ticks whose step is not in the store, by the reason that recorder, spool or store gave.
+
+    Args:
+        recorder: its own reasons; what it calls ``spool_full`` the spool names more precisely.
+        book: the account of the spool's journals.
+    """
+    reasons = Counter({k: n for k, n in recorder.items() if k != "spool_full"})
+    for session in book.sessions:
+        reasons.update(session.steps_dropped)
+        reasons["pruned"] += session.steps_pruned
+    return dict(+reasons)
 
 
 def gather(
@@ -92,6 +96,7 @@ def gather(
     *,
     task: str,
     minutes: float,
+    commit: str,
     random: Evaluation,
     best: float,
     first: Evaluation,
@@ -103,6 +108,7 @@ def gather(
         run: the demo's folder, after every process has ended.
         task: what was learnt.
         minutes: wall time of the whole demo.
+        commit: of the code that ran.
         random: returns of uniform actions.
         best: return that counts as perfect.
         first: returns of version 0, untrained.
@@ -113,6 +119,8 @@ def gather(
     learner = read_json(run / "status.json")
     swaps = read_lines(run / "robot" / "swaps.jsonl")
     book = audit(run / "store", [run / "spool"])
+    reasons = steps_not_stored(status.get("dropped", {}), book)
+    happened = ticks.get("ticks", 0) + ticks.get("safe_ticks", 0)
     return {
         "task": task,
         "minutes": minutes,
@@ -137,8 +145,9 @@ def gather(
         "tick_p99_ms": ticks.get("tick_p99_ms"),
         "obs_age_p99_ms": ticks.get("obs_age_p99_ms"),
         "learner_updates": learner.get("updates"),
-        "commit": commit(),
-        "steps_not_stored": status.get("dropped", {}),
+        "commit": commit,
+        "steps_not_stored": reasons,
+        "steps_unaccounted": happened - book.steps_stored - sum(reasons.values()),
         "safe_by_reason": ticks.get("safe_by_reason", {}),
     }
 

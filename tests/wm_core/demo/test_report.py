@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from wm_core.cli.demo import DemoSettings
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.demo import page, report
+from wm_core.demo.loop import Demo
+from wm_core.link.audit import Audit, SessionAudit
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.replay.recorder import Recorder
 
@@ -65,6 +71,39 @@ def test_episodes_are_summed_across_files(tmp_path: Path) -> None:
     assert [e.total for e in found] == [6.0, 5.0]
     assert found[0].version == 4
     assert found[0].minute == pytest.approx(3 * SPEC.period_s / 60)
+
+
+def test_an_episode_with_a_hole_is_not_summed(tmp_path: Path) -> None:
+    record(tmp_path, [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 5.0]])
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as ledger, ledger:
+        ledger.execute("DELETE FROM chunks WHERE seq = 1")
+    assert [e.total for e in report.episodes(tmp_path)] == [5.0]
+
+
+def account(**changed: object) -> SessionAudit:
+    known: dict[str, object] = dict.fromkeys(("acked", "pruned", "pending", "lost"), ())
+    known |= {"robot": "r", "session": "s", "sent": 1, "steps_stored": 7, "steps_pruned": 0}
+    known |= {"dropped": {}, "refused": {}, "damaged": {}, "steps_dropped": {}, "ended": True}
+    return SessionAudit(**known | changed)  # type: ignore[arg-type]
+
+
+def test_a_step_that_is_not_stored_has_one_reason() -> None:
+    """The recorder saw the spool refuse three; the spool says why, and lost four more itself."""
+    book = Audit((account(steps_dropped={"queue_full": 3, "spool_full": 4}),))
+    reasons = report.steps_not_stored({"no_reward": 2, "spool_full": 3}, book)
+    assert reasons == {"no_reward": 2, "queue_full": 3, "spool_full": 4}
+
+
+def test_the_demo_moves_and_deletes_its_own_folders_only(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="the demo needs rclpy")
+    demo = Demo(DemoSettings(run=tmp_path / "demo"))
+    demo._clear_away()
+    (tmp_path / "demo" / "report.json").touch()
+    demo._clear_away()
+    assert (tmp_path / "demo.previous" / "report.json").exists()
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(SettingsError, match="thesis was made by no demo"):
+        Demo(DemoSettings(run=tmp_path / "thesis"))._clear_away()
 
 
 def figures(**changed: float) -> dict[str, object]:

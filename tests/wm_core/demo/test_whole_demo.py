@@ -99,6 +99,7 @@ def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> No
     assert report["chunks_lost"] == 0
     assert report["chunks_sent"] == report["chunks_acked"]
     assert report["steps_stored"] == report["steps_recorded"]
+    assert report["steps_unaccounted"] == 0
     assert int(report["steps_stored"]) > 60  # type: ignore[call-overload]
     assert report["best_return"] > report["random_return"]  # type: ignore[operator]
     assert list((run / "checkpoints").iterdir())
