@@ -55,11 +55,6 @@ def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
 
 
-def categorical_entropy(log_p: Tensor) -> Tensor:
-    """(...) entropy in nats, summed over groups, of log-probabilities (..., S, K)."""
-    return -(log_p.exp() * log_p).sum((-2, -1))
-
-
 def normal_noise(uniform: Tensor) -> Tensor:
     """(...) standard normal quantiles of uniforms (...); 0.5 gives exactly 0.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class ReplayRatio:
     """Counts updates against collected steps; it holds back a learner, never a robot.
@@ -31,11 +29,3 @@ class ReplayRatio:
     def actual(self, collected: int) -> float:
         """The ratio that was reached: a slow learner stays below ``ratio``."""
         return self.updates * self.batch_steps / max(collected, 1)
-
-    def state(self) -> dict[str, Any]:
-        """What is needed to go on."""
-        return {"updates": self.updates}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken."""
-        self.updates = int(state["updates"])

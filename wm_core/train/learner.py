@@ -22,6 +22,9 @@ class Learner:
         latents: the posterior of every step that was trained on, so that a window can start from
             its true context; a step that is not in there starts from zeros.
         generator: of the agent's noise, on its device.
+
+    Deviates: DreamerV3's replay also holds the latents that the acting policy had. Robots do not
+    send theirs, so a step that was never trained on has none.
     """
 
     def __init__(
@@ -31,8 +34,8 @@ class Learner:
         self.updates = 0
         self._generator = generator
 
-    def batch(self) -> tuple[TorchBatch, tuple[Tensor, Tensor]]:
-        """A batch (B, T, ...) on the agent's device and its context (B, D), (B, S, K)."""
+    def update(self) -> dict[str, Tensor]:
+        """Learn from one batch; returns the metrics, each (), still on the device."""
         drawn = self.sampler.sample()
         deter, stoch, _ = self.latents.get(drawn.context_key)
         device = self._generator.device
@@ -40,17 +43,12 @@ class Learner:
             torch.as_tensor(deter, dtype=torch.float32, device=device),
             torch.as_tensor(stoch, dtype=torch.float32, device=device),
         )
-        self._keys = drawn.key
-        return TorchBatch.of(drawn, device), context
-
-    def update(self) -> dict[str, Tensor]:
-        """Learn from one batch; returns the metrics, each (), still on the device."""
-        batch, context = self.batch()
+        batch = TorchBatch.of(drawn, device)
         metrics, posterior = self.agent.update(batch, context, self._generator)
         self.latents.put(
-            self._keys.reshape(-1),
-            posterior.deter.detach().flatten(0, 1).float().cpu().numpy(),
-            posterior.stoch.detach().flatten(0, 1).float().cpu().numpy(),
+            drawn.key.reshape(-1),
+            posterior.deter.flatten(0, 1).float().cpu().numpy(),
+            posterior.stoch.flatten(0, 1).float().cpu().numpy(),
         )
         self.updates += 1
         return metrics

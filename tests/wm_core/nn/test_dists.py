@@ -13,7 +13,6 @@ from wm_core.nn.dists import (
     Normal,
     TwoHot,
     bernoulli_loss,
-    categorical_entropy,
     categorical_kl,
     normal_noise,
     race_weights,
@@ -79,7 +78,6 @@ def test_categorical_kl_has_torchs_value_and_direction(generator):
     expected = kl_divergence(Categorical(logits=p), Categorical(logits=q)).sum(-1)
     torch.testing.assert_close(categorical_kl(p, q), expected)
     assert not torch.allclose(categorical_kl(q, p), expected)
-    torch.testing.assert_close(categorical_entropy(p), Categorical(logits=p).entropy().sum(-1))
 
 
 def test_normal_noise_is_the_inverse_distribution_function():

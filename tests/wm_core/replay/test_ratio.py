@@ -28,10 +28,3 @@ def test_a_slow_learner_is_owed_updates_and_a_store_that_stands_still_owes_no_mo
     ratio.did(7)
     assert ratio.due(100) == 0
     assert ratio.due(90) == 0
-
-
-def test_a_resumed_count_goes_on():
-    ratio, resumed = ReplayRatio(1.0, 10), ReplayRatio(1.0, 10)
-    ratio.did(4)
-    resumed.load_state(ratio.state())
-    assert resumed.due(100) == 6
