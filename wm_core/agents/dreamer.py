@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from wm_core.nn.blocks import initialize
 from wm_core.nn.dists import normal_noise
 from wm_core.nn.optim import LaProp
 from wm_core.world.latent import Latent, TorchBatch
-from wm_core.world.world_model import WorldModel
+from wm_core.world.world_model import WorldModel, computing_in
 
 
 class Dreamer(nn.Module):
@@ -64,11 +63,6 @@ class Dreamer(nn.Module):
         """(n,) carries of agents that have seen nothing."""
         return self.world.dynamics.initial(n, self.device)
 
-    def _autocast(self, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-        return (
-            contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
-        )
-
     def update(
         self, batch: TorchBatch, context: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Latent]:
@@ -96,7 +90,7 @@ class Dreamer(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Latent]:
         """Scaled losses, name -> (); metrics, name -> (); posteriors (B, T) without gradient."""
         dtypes = choose_dtypes(self.config, self.device)
-        with self._autocast(dtypes.everything):
+        with computing_in(dtypes.everything, self.device):
             world = self.world.loss(
                 batch, Latent(*context), generator, conv_dtype=dtypes.convolutions
             )

@@ -34,6 +34,9 @@ def choose_dtypes(config: Config, device: torch.device) -> Dtypes:
     ``auto`` takes bfloat16 on GPUs, and on CPUs that have it in hardware: for everything where
     the layers are wide, else for the convolutions alone, because converting narrow layers costs
     more than it gains.
+
+    Deviates: DreamerV3 computes in bfloat16 everywhere; ``deter``, norms, logits and losses are
+    float32 here, so that a policy exported in float32 acts as the trained one.
     """
     precision = config.optim.precision
     if precision == "auto":

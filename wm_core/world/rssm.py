@@ -108,7 +108,8 @@ class RSSM(nn.Module):
     def _map_action(self, action: Tensor) -> Tensor:
         """(..., D) the action's share in the GRU's input, of ``action`` (..., A).
 
-        An action beyond [-1, 1] counts as its clipped self, as the robot will send it.
+        An action beyond [-1, 1] counts as its clipped self, as the robot will send it; DreamerV3's
+        a / max(1, |a|) is the same.
         """
         return self.share_action(self.in_action(action.clamp(-1.0, 1.0))).float()
 

@@ -29,10 +29,10 @@ class WorldLosses:
     metrics: dict[str, Tensor]  #: name -> ()
 
 
-def _computing_in(
+def computing_in(
     dtype: torch.dtype | None, device: torch.device
 ) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to ``dtype``; None leaves things as they are."""
+    """Autocast on ``device`` to ``dtype``; None leaves things as they are."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
@@ -65,7 +65,7 @@ class WorldModel(nn.Module):
 
         ``conv_dtype`` is what the convolutions compute in, where it differs from the rest.
         """
-        with _computing_in(conv_dtype, uniform.device):
+        with computing_in(conv_dtype, uniform.device):
             embed = self.encoder(batch.obs)
         return self.dynamics.observe(start, batch.prev_action, embed, batch.is_first, uniform)
 
@@ -118,7 +118,7 @@ class WorldModel(nn.Module):
             k: v.flatten(0, 1) if rows is None else v.flatten(0, 1)[rows]
             for k, v in batch.obs.items()
         }
-        with _computing_in(conv_dtype, uniform.device):
+        with computing_in(conv_dtype, uniform.device):
             recon = self.decoder.loss(posterior.flat(rows), obs)
         losses |= {f"recon_loss/{k}": config.recon_scale * v.mean() for k, v in recon.items()}
         return WorldLosses(losses, posterior, {"kl": kl.mean()})

@@ -176,6 +176,8 @@ def test_half_precision_keeps_losses_and_weights(spec, config, batch, context, p
         torch.testing.assert_close(half[name], full[name], rtol=0.1, atol=0.05)
     agents[1].update(batch, context, seeded())
     assert {p.dtype for p in agents[1].parameters()} == {torch.float32}
+    trained = {n: p for n, p in agents[1].named_parameters() if p.requires_grad}
+    assert [n for n, p in trained.items() if p.grad is None] == []
 
 
 def test_an_explicit_precision_is_obeyed(config):
