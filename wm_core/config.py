@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wm_core.contract.spec import Frozen
 
@@ -21,7 +21,7 @@ class WorldConfig(Frozen):
     deter: int = Field(2048, gt=0)  #: D
     hidden: int = Field(256, gt=0)  #: width of the projections into the recurrence
     groups: int = Field(32, gt=0)  #: S
-    classes: int = Field(16, gt=1)  #: K
+    classes: int = Field(16, gt=1, le=256)  #: K
     blocks: int = Field(8, gt=0)  #: blocks of the block-diagonal GRU
     units: int = Field(256, gt=0)  #: U, width of every MLP
     prior_layers: int = Field(2, gt=0)
@@ -37,6 +37,14 @@ class WorldConfig(Frozen):
     dyn_scale: float = 1.0
     rep_scale: float = 0.1
     discount_horizon: float = Field(333.0, gt=1)  #: agent steps; 1 - 1/333 is folded into cont
+
+    @model_validator(mode="after")
+    def _fits(self) -> WorldConfig:
+        if self.deter % self.blocks:
+            raise ValueError(f"deter {self.deter} is no multiple of {self.blocks} blocks")
+        if self.bins % 2 == 0:
+            raise ValueError(f"expected an odd number of bins, got {self.bins}")
+        return self
 
 
 class BehaviorConfig(Frozen):
