@@ -23,6 +23,7 @@ from wm_core.agents.registry import make_agent
 from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
+from wm_core.train.device import Device, choose
 from wm_core.world.latent import TorchBatch
 
 ACTION_SIZE = 6
@@ -35,7 +36,7 @@ class LearnerBenchSettings(Frozen):
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
     sizes: tuple[str, ...] = ("micro", "1m", "12m")  #: of the network
     preset: str = "dreamer_v3"
-    device: str = "cpu"
+    device: Device = "cpu"
     threads: int = Field(1, gt=0)
     updates: int = Field(5, gt=0)  #: counted updates of each size; the median counts
 
@@ -70,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
 def measure(size: str, settings: LearnerBenchSettings) -> Cost:
     """What updates of ``size`` cost in this process."""
     torch.set_num_threads(settings.threads)
-    config, device = presets.make(settings.preset, size), torch.device(settings.device)
+    config, device = presets.make(settings.preset, size), choose(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import Frozen, Spec
 from wm_core.link.shelf import PolicyShelf
-from wm_core.train import checkpoint, device
+from wm_core.train import checkpoint
 from wm_core.train.collect import Actor, AgentActor, RandomActor, Stage
+from wm_core.train.device import Device, choose
 from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
 
 
@@ -38,7 +39,7 @@ class EvaluateSettings(Frozen):
     seed: int = Field(0, ge=0)  #: of the episodes and of the policy's draws
     sample: bool = False  #: draw actions as in training, instead of taking their mean
     checkpoint: bool = False  #: with --run: the training network, not the exported policy
-    device: Literal["auto", "cpu", "cuda"] = "auto"  #: for the training network
+    device: Device = "auto"  #: for the training network
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: one JSON object instead
 
 
@@ -82,7 +83,7 @@ def _contest(settings: EvaluateSettings) -> tuple[str, str, Stage, Actor, Spec]:
         stage, _ = open_stage(task, seed=seed, spec=spec)
         return f"policy {card.version} ({folder})", task, stage, EngineActor(engine), spec
     assert settings.run is not None
-    where = device.choose(settings.device)
+    where = choose(settings.device)
     trained = checkpoint.load_agent(settings.run, where)
     task = _task(settings, trained.task)
     stage, _ = open_stage(task, seed=seed, spec=trained.spec)

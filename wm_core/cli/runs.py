@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ from wm_core.replay.recorder import Recorder
 from wm_core.replay.retention import prune
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.store import Store
-from wm_core.train import checkpoint, device
+from wm_core.train import checkpoint
 from wm_core.train.collect import AgentActor, Collector, RandomActor, Stage
+from wm_core.train.device import Device, choose
 from wm_core.train.evaluate import evaluate, open_stage
-from wm_core.train.film import Film, shoot, windows_of
+from wm_core.train.film import OBSERVED, Film, shoot, windows_of
 from wm_core.train.learner import Learner
 from wm_core.train.provenance import commit
 from wm_core.train.seeding import Streams
@@ -62,7 +63,7 @@ class TrainSettings(Config):
     spec: Path | None = None  #: JSON of what the robot sees and does, where no task says it
     resume: bool = False  #: go on from the newest checkpoint of the run folder
     publish: bool = True  #: export policies to RUN/policies
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: int | None = Field(None, gt=0)  #: of torch; None: all cores but one
     nice: int = Field(0, ge=0, le=19)  #: make way for other processes of this session
     quiet: bool = False  #: show no progress
@@ -141,7 +142,7 @@ def make_trainer(
     resumed = _resumed(settings)
     run_id = save_settings(settings)
     config = settings.config
-    where = device.choose(settings.device)
+    where = choose(settings.device)
     streams = Streams(config.seed, where)
     store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes)
     store.refresh()
@@ -160,7 +161,7 @@ def make_trainer(
         stop=stop,
         on_publish=_publisher(settings, agent, spec, run_id) if settings.publish else None,
         on_status=on_status,
-        film=_filmer(settings, spec, store, learner) if spec.images else None,
+        film=_filmer(settings, spec, store, learner),
         evaluate=_evaluator(settings, spec, agent, where, stop),
         prune=_pruner(settings),
     )
@@ -307,8 +308,13 @@ def _pruner(settings: TrainSettings) -> Callable[[], None] | None:
 
 def _filmer(
     settings: TrainSettings, spec: Spec, store: Store, learner: Learner
-) -> Callable[[], Film]:
-    """Films with a sampler and a generator of its own, so that filming changes no training."""
+) -> Callable[[], Film] | None:
+    """Films with a sampler and a generator of its own, so that filming changes no training.
+
+    None where there is no camera, or where windows end before the eyes would close.
+    """
+    if not spec.images or settings.replay.length <= OBSERVED:
+        return None
 
     def film() -> Film:
         rng = np.random.default_rng((settings.seed, learner.updates))
