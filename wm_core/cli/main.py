@@ -38,7 +38,7 @@ a first session:
   wm export --run runs/seek --to seek_policy
 
 with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside it
-  wm train --store runs/robot/store --follow --task seek --run runs/robot
+  wm train --follow --task seek --run runs/robot
 """
 
 EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"
