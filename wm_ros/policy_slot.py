@@ -166,7 +166,7 @@ class PolicySlot:
             try:
                 self._replay(ready, self._moments_after(ready.upto))
             except WmError as error:
-                self._ready = None
+                self._take_away(ready)
                 self._refuse(f"policy version {ready.engine.runner.card.version}", error)
                 return
             self._swap(ready, "reinfer")
@@ -191,7 +191,8 @@ class PolicySlot:
             self._refuse(str(folder.name), error)
             return False
         self.loaded += 1
-        self._ready = candidate
+        with self._lock:
+            self._ready = candidate
         return True
 
     def counters(self) -> dict[str, int]:
@@ -244,8 +245,15 @@ class PolicySlot:
             candidate.engine.act(moment.obs, moment.prev_action, is_first)
             candidate.upto, candidate.steps = moment.tick, candidate.steps + 1
 
+    def _take_away(self, candidate: _Candidate) -> None:
+        """Have ``candidate`` wait no longer; a newer one that came meanwhile waits on."""
+        with self._lock:
+            if self._ready is candidate:
+                self._ready = None
+
     def _swap(self, candidate: _Candidate, mode: Literal["start", "reinfer", "border"]) -> None:
-        self._engine, self._ready = candidate.engine, None
+        self._engine = candidate.engine
+        self._take_away(candidate)
         card = candidate.engine.runner.card
         counted = False
         if mode == "start":
@@ -282,13 +290,17 @@ class PolicySlot:
         self._on_event(reason)
 
     def _write_log(self) -> None:
+        """Append what waits; where the disk refuses, it waits on and the watch goes on."""
         path = self._settings.log
         if path is None or not self._log_lines:
             return
         lines = [self._log_lines.popleft() for _ in range(len(self._log_lines))]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+        except OSError:
+            self._log_lines.extendleft(reversed(lines))
 
 
 def _modified_ns(folder: Path) -> int:

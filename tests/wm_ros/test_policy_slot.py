@@ -138,6 +138,48 @@ def test_a_swap_counts_only_for_new_weights_and_fifty_updates(home, policy_at, t
     assert {"version", "weights_sha256", "learner_updates", "time_s"} <= lines[0].keys()
 
 
+def test_a_policy_that_comes_while_another_is_swapped_in_is_not_lost(home, policy_at, obs):
+    policy_at(home / "00000000")
+    slot = slot_at(home)
+    slot.look()
+    slot.between_ticks()
+    slot.act(obs, ZERO, True)
+    policy_at(home / "00000001", version=1, bias=0.25)
+    slot.look()
+    slot.act(obs, ZERO, False)
+    replay = slot._replay
+
+    def interrupted(candidate, moments):
+        slot._replay = replay
+        policy_at(home / "00000002", version=2, bias=0.5)
+        assert slot.look()  # the worker's thread, just now
+        replay(candidate, moments)
+
+    slot._replay = interrupted
+    slot.between_ticks()
+    assert slot.runner.card.version == 1
+    slot.between_ticks()
+    assert slot.runner.card.version == 2
+
+
+def test_a_disk_that_takes_no_log_delays_no_policy(home, policy_at, tmp_path, obs):
+    wall = tmp_path / "wall"
+    wall.write_text("a file where the log's folder should be")
+    slot = PolicySlot(FolderSource(home), SlotSettings(poll_s=0.02, log=wall / "swaps.jsonl"))
+    slot.start()
+    deadline = time.monotonic() + 20
+    for version in (0, 1):
+        policy_at(home / f"{version:08d}", version=version, bias=version / 4)
+        while slot.runner is None or slot.runner.card.version != version:
+            assert time.monotonic() < deadline
+            slot.between_ticks()
+            time.sleep(0.02)
+    wall.unlink()
+    slot.close()
+    lines = [json.loads(line) for line in (wall / "swaps.jsonl").read_text().splitlines()]
+    assert [line["version"] for line in lines] == [0, 1]
+
+
 def test_the_watching_thread_finds_new_policies_while_the_robot_acts(home, policy_at, obs):
     policy_at(home / "00000000")
     slot = PolicySlot(FolderSource(home), SlotSettings(poll_s=0.02))
