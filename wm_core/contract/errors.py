@@ -23,7 +23,7 @@ class PolicyRefused(WmError):
 
 
 class PolicyFailed(WmError):
-    """A running policy that answered with something that is no action (NaN, infinity)."""
+    """A running policy that gave no answer, or one that is no action (NaN, infinity)."""
 
 
 class ChunkRefused(WmError):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from wm_core.contract.card import PolicyCard, TensorInfo
-from wm_core.contract.errors import PolicyRefused, SpecMismatch
+from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.image import to_network
 
 PARITY = 1e-5  #: largest difference of an output, relative to its scale (at least 1)
@@ -56,6 +56,8 @@ def check_golden(data: bytes, card: PolicyCard, call: Call) -> float:
         return _check_steps(golden, card, call)
     except KeyError as error:
         raise PolicyRefused(f"golden rollout lacks {error.args[0]!r}") from error
+    except PolicyFailed as error:
+        raise PolicyRefused(f"golden rollout: {error}") from error
 
 
 def _check_frames(golden: Mapping[str, np.ndarray], card: PolicyCard) -> None:

@@ -131,8 +131,15 @@ class PolicyRunner:
         return {name: value.copy() for name, value in self._initial.items()}
 
     def call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The graph as it is: every input (1, ...) by name to every output (1, ...) by name."""
-        values = self._session.run(self._output_names, feed)
+        """The graph as it is: every input (1, ...) by name to every output (1, ...) by name.
+
+        Raises:
+            PolicyFailed: where an operator fails, such as an index that leaves its table.
+        """
+        try:
+            values = self._session.run(self._output_names, feed)
+        except Exception as error:  # its exceptions share no public base class
+            raise PolicyFailed(f"policy does not run: {_first_line(error)}") from error
         return dict(zip(self._output_names, values, strict=True))
 
     def run(
@@ -157,7 +164,7 @@ class PolicyRunner:
 
         Raises:
             SpecMismatch: for an observation or action that does not fit ``spec``.
-            PolicyFailed: when the answer is not finite.
+            PolicyFailed: when it does not run or its answer is not finite.
         """
         self.spec.check_obs(obs)
         sent = np.asarray(prev_action, np.float32)
@@ -215,7 +222,7 @@ class PolicyEngine:
 
         Raises:
             SpecMismatch: for an observation or action that does not fit; the carry stays.
-            PolicyFailed: when the answer is not finite; the next step begins an episode.
+            PolicyFailed: as above; the next step begins an episode.
         """
         first = bool(is_first) or self._fresh
         try:
@@ -280,8 +287,12 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # its exceptions share no public base class
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise PolicyRefused(f"policy file does not load: {reason}") from error
+        raise PolicyRefused(f"policy file does not load: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an exception of onnxruntime says, without its traces."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
 _ORT_DTYPE = {

@@ -1,5 +1,6 @@
 """What is not exactly the policy that was published is refused, with a sentence that says why."""
 
+import hashlib
 import io
 import json
 
@@ -219,6 +220,15 @@ def test_a_draw_may_fall_the_other_way_only_at_a_tie(tmp_path, write, golden_of,
             PolicyRunner.load(folder)
     else:
         PolicyRunner.load(folder)
+
+
+def test_a_policy_that_does_not_run_here_is_refused(
+    tmp_path, write, golden_of, model_of, picky_graph
+):
+    golden = golden_of()
+    model = model_of(graph=picky_graph, golden_sha256=hashlib.sha256(golden).hexdigest())
+    with pytest.raises(PolicyRefused, match="golden rollout: policy does not run"):
+        PolicyRunner.load(write(tmp_path / "picky", golden=golden, model=model))
 
 
 def test_a_refused_file_leaves_the_running_policy_alone(folder, runner):

@@ -115,6 +115,16 @@ def test_nan_never_comes_out_and_the_next_step_begins_anew(runner):
     assert act(engine).value == 1
 
 
+def test_an_operator_that_fails_is_said_and_the_next_step_begins_anew(model_of, picky_graph):
+    runner = PolicyRunner.from_bytes(model_of(graph=picky_graph))
+    engine = PolicyEngine(runner, seed=0, mean=True)
+    assert [act(engine).value for _ in range(2)] == [1, 2]
+    obs = runner.spec.zeros() | {"proprio": np.array([9.0, 9.0], np.float32)}
+    with pytest.raises(PolicyFailed, match="does not run"):
+        engine.act(obs, STILL)
+    assert act(engine).value == 1
+
+
 def test_a_policy_without_value_and_surprise_says_none(model_of, graph):
     lines = graph.replace(", float[1] value,\n        float[1] surprise)", ")")
     lines = "\n".join(line for line in lines.splitlines() if "Reshape" not in line)
