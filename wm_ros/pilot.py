@@ -7,15 +7,15 @@ command has left.  The policy is told ``is_first`` exactly where the record begi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from wm_core.contract.errors import WmError
+from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.experience import Recorder, Signal, Signals
 from wm_ros.policy_slot import PolicySlot
-from wm_ros.safety import Guard, limited, safe_command
+from wm_ros.safety import Guard, SafeKind, limited, safe_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,7 @@ class PilotSettings:
     """How the pilot explores."""
 
     exploration_noise: float = 0.0  #: deviation of normal noise, in [-1, 1] units
-    random_prefill: int = (
-        0  #: agent steps of uniform random actions, less what the policy has seen
-    )
+    random_prefill: int = 0  #: ticks of uniform random actions, less what the first policy saw
     random_hold: int = 4  #: ticks that one random action is held
     seed: int = 0
 
@@ -76,7 +74,7 @@ class Pilot:
         signals: Signals,
         recorder: Recorder,
         settings: PilotSettings,
-        safe_action: Literal["zero", "hold", "none"] = "zero",
+        safe_action: SafeKind = "zero",
     ) -> None:
         self._slot, self._guard = slot, guard
         self._signals, self._recorder = signals, recorder
@@ -86,12 +84,13 @@ class Pilot:
         self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what the actuators have
         self._command: np.ndarray | None = None  # the same in physical units
         self._random = np.zeros(0, np.float32)
-        self._hold = 0
+        self._hold = self._prefill = 0  # ticks that are left
 
-    def begin(self, spec: Spec) -> None:
-        """Take action and limits from the first policy's spec."""
-        self._spec = spec
+    def begin(self, runner: PolicyRunner) -> None:
+        """Take action and limits from the first policy, and what was collected before it."""
+        self._spec = spec = runner.spec
         self._sent = spec.action.from_physical(np.zeros(spec.action.size, np.float32))
+        self._prefill = self._settings.random_prefill - runner.card.agent_steps
 
     def decide(self, senses: Senses) -> Decision:
         """What to send now."""
@@ -122,7 +121,8 @@ class Pilot:
         runner = self._slot.runner
         assert runner is not None
         version, wish = runner.card.version, out.action
-        if self._recorder.stored < self._settings.random_prefill - runner.card.agent_steps:
+        if self._prefill > 0:
+            self._prefill -= 1
             version, wanted = -1, self._random_action(spec.action.size)
         elif self._settings.exploration_noise > 0:
             noise = self._rng.standard_normal(spec.action.size).astype(np.float32)
@@ -153,9 +153,8 @@ class Pilot:
         return self._random
 
     def _safe(self, reason: str, senses: Senses, signal: Signal | None = None) -> Decision:
-        size = 0 if self._spec is None else self._spec.action.size
-        command = safe_command(self._safe_action, size, self._command)
-        return Decision(command, senses.stamp_ns, reason, obs=senses.obs or {}, signal=signal)
+        command, obs = self._safe_command(), senses.obs or {}
+        return Decision(command, senses.stamp_ns, reason, obs=obs, signal=signal)
 
     def sent(self, decision: Decision, *, missed: bool, skipped: int = 0) -> None:
         """The decision's command has left: record it, then let a new policy into place.
@@ -167,17 +166,19 @@ class Pilot:
         """
         if skipped:
             self._recorder.skipped["tick_skipped"] += skipped
-        spec, command = self._spec, decision.command
-        if spec is not None and command is not None and command.size == spec.action.size:
-            self._command = command
-            self._sent = (
-                spec.action.from_physical(command) if decision.action is None else decision.action
-            )
+        self._remember(decision.command, decision.action)
         if decision.action is not None or (decision.safe == "nan_obs" and decision.signal):
             self._record(decision, missed)
         else:
             self._recorder.skip(decision.safe or "repeated")
         self._slot.between_ticks()
+
+    def _remember(self, command: np.ndarray | None, action: np.ndarray | None = None) -> None:
+        """Keep what the actuators have now: ``command`` (A,), which ``action`` (A,) led to."""
+        spec = self._spec
+        if spec is not None and command is not None and command.size == spec.action.size:
+            self._command = command
+            self._sent = spec.action.from_physical(command) if action is None else action
 
     def _record(self, decision: Decision, missed: bool) -> None:
         """Record what was sent; an observation with a NaN is kept, marked as not valid."""
@@ -196,7 +197,13 @@ class Pilot:
             is_intervention=not acted,
         )
 
-    def stop_command(self) -> np.ndarray | None:
-        """(A,) the safe command to send when the node stops; None: send nothing."""
+    def stop(self) -> np.ndarray | None:
+        """(A,) the safe command, to be sent now that the node stops; None: send nothing."""
+        self._recorder.break_off("stopped")
+        command = self._safe_command()
+        self._remember(command)
+        return command
+
+    def _safe_command(self) -> np.ndarray | None:
         size = 0 if self._spec is None else self._spec.action.size
         return safe_command(self._safe_action, size, self._command)

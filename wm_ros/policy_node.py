@@ -185,8 +185,7 @@ class PolicyNode(LifecycleNode):
         """Send the safe command, see it acknowledged, tick no more."""
         self._active = False
         self._tick_timer.cancel()
-        self._recorder.break_off("stopped")
-        command = self._pilot.stop_command()
+        command = self._pilot.stop()
         if command is not None:
             self._publish(command, 0)
             self._command.wait_for_all_acked(Duration(seconds=0.3))
@@ -217,7 +216,7 @@ class PolicyNode(LifecycleNode):
         runner = self._slot.runner
         if runner is None or self._spec is not None:
             return
-        self._spec = spec = runner.spec
+        self._spec = runner.spec
         period_ns = self._period_ns()
         self._guard.settings = settings.safety(
             self._params,
@@ -226,7 +225,7 @@ class PolicyNode(LifecycleNode):
         )
         self._sensors.period_ns = period_ns
         self._recorder.open(self._stream.put if self._stream.records else None, period_ns)
-        self._pilot.begin(spec)
+        self._pilot.begin(runner)
         self._new_pacer()
 
     def _period_ns(self) -> int:

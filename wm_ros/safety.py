@@ -18,12 +18,11 @@ SafeKind = Literal["zero", "hold", "none"]
 
 @dataclass(frozen=True, slots=True)
 class SafetySettings:
-    """When to stop and how."""
+    """When to stop."""
 
     max_obs_age_s: float = 0.2  #: by the image's stamp; 0 switches this check off
     max_receive_age_s: float = 0.05  #: by arrival: a tick without a newer frame is safe beyond it
     frozen_frames: int = 0  #: this many equal frames in a row count as frozen; 0 = off
-    safe_action: SafeKind = "zero"  #: zeros slam a position-controlled arm: choose per channel
     latch: bool = False  #: once tripped, stay safe until ``rearm``
 
 
@@ -74,17 +73,17 @@ class Guard:
         """
         limit = self.settings.max_obs_age_s
         if not fresh and receive_age_s > self.settings.max_receive_age_s:
-            return self._trip("no_frame")
+            return self.trip("no_frame")
         if limit > 0 and stamp_age_s > limit:
-            return self._trip("stale_stamp")
+            return self.trip("stale_stamp")
         if limit > 0 and stamp_age_s < -limit:
-            return self._trip("stamp_in_future")
+            return self.trip("stamp_in_future")
         return self._tripped()
 
     def check_obs(self, obs: Obs) -> str | None:
         """Why this observation must not be acted upon, or None; counts frames that are equal."""
         if any(v.dtype != np.uint8 and not np.isfinite(v).all() for v in obs.values()):
-            return self._trip("nan_obs")
+            return self.trip("nan_obs")
         if self.settings.frozen_frames > 0:
             digest = 0
             for value in obs.values():
@@ -93,18 +92,15 @@ class Guard:
             self._same = self._same + 1 if digest == self._digest else 1
             self._digest = digest
             if self._same >= self.settings.frozen_frames:
-                return self._trip("frozen_frame")
+                return self.trip("frozen_frame")
         return self._tripped()
-
-    def trip(self, reason: str) -> str:
-        """Record a reason found elsewhere (an action that is not finite); returns it."""
-        return self._trip(reason)
 
     def rearm(self) -> None:
         """Let the policy act again after a latched trip."""
         self.latched, self._same = None, 0
 
-    def _trip(self, reason: str) -> str:
+    def trip(self, reason: str) -> str:
+        """The reason, found here or elsewhere; remembered where the guard latches."""
         if self.settings.latch and self.latched is None:
             self.latched = reason
         return reason

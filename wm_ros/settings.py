@@ -29,7 +29,6 @@ def safety(
         max_obs_age_s=max(0.0, p["max_obs_age_s"] or card_max_obs_age_s),
         max_receive_age_s=p["max_gap_s"] or period_s,
         frozen_frames=p["frozen_frames"],
-        safe_action=p["safe_action"],
         latch=p["latch_safe"],
     )
 

@@ -11,9 +11,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-PHASE_NS = (
-    4_000_000  #: a tick aims this long after its frame's arrival (at most a tenth of a period)
-)
+PHASE_NS = 4_000_000  #: from a frame's arrival to its tick (at most a tenth of a period)
 ALIGN_TICKS = 40  #: ticks between two looks at the phase
 
 

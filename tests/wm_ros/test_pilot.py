@@ -33,7 +33,7 @@ class Robot:
         self.slot.look()
         self.slot.between_ticks()
         self.recorder.open(lambda step: self.steps.append(step) is None, PERIOD_NS)
-        self.pilot.begin(self.slot.runner.spec)
+        self.pilot.begin(self.slot.runner)
         return self
 
     def tick(self, k, *, fresh=True, age_s=0.01, obs=None, signal=True, skipped=0):
@@ -76,13 +76,16 @@ def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder)
     assert all(s.policy_version == 0 for s in robot.steps)
 
 
-def test_random_prefill_ends_after_so_many_recorded_steps(folder):
+@pytest.mark.parametrize("record", [True, False])
+def test_random_prefill_ends_after_so_many_steps_recorded_or_not(folder, record):
     robot = Robot(folder, PilotSettings(random_prefill=10, random_hold=3)).adopt()
-    actions = [robot.tick(k).action for k in range(20)]
+    if not record:
+        robot.recorder.open(None, PERIOD_NS)
+    decisions = [robot.tick(k) for k in range(20)]
     robot.recorder.close()
-    versions = [s.policy_version for s in robot.steps]
-    assert versions[:10] == [-1] * 10
-    assert versions[12:] == [0] * 8
+    versions, actions = [d.policy_version for d in decisions], [d.action for d in decisions]
+    assert versions == [-1] * 10 + [0] * 10
+    assert [s.policy_version for s in robot.steps] == (versions if record else [])
     np.testing.assert_array_equal(actions[0], actions[2])
     assert not np.array_equal(actions[2], actions[3])
 
@@ -150,4 +153,16 @@ def test_every_tick_is_recorded_or_counted(folder):
 def test_hold_keeps_the_last_command_when_stopping(folder):
     robot = Robot(folder, safe_action="hold").adopt()
     robot.tick(0)
-    np.testing.assert_allclose(robot.pilot.stop_command(), [0.625, 1.0])
+    np.testing.assert_allclose(robot.pilot.stop(), [0.625, 1.0])
+
+
+def test_after_a_stop_the_slew_limit_counts_from_standstill(tmp_path, policy_at, spec_of):
+    spec = spec_of()
+    slow = spec.model_copy(update={"action": spec.action.model_copy(update={"max_change": 0.5})})
+    robot = Robot(policy_at(tmp_path / "policy", bias=0.9, spec=slow)).adopt()
+    for k in range(6):
+        robot.tick(k)
+    np.testing.assert_array_equal(robot.pilot.stop(), [0.0, 0.0])
+    decision = robot.tick(9)
+    np.testing.assert_allclose(decision.action, [-1 / 3 + 0.5, 0.5], atol=1e-6)
+    assert decision.begins == "stopped"
