@@ -29,7 +29,6 @@ _ENCODINGS: dict[str, tuple[int, int, slice]] = {
     "bgra8": (4, 3, _BGR),
     "mono8": (1, 1, slice(0, 1)),
 }
-TWIST_FIELDS = ("linear.x", "linear.y", "linear.z", "angular.x", "angular.y", "angular.z")
 _SIGNAL_NAMES = ("reward", "is_first", "is_last", "is_terminal")
 _NS = 1_000_000_000
 
@@ -99,12 +98,13 @@ def to_signal(msg: JointState) -> Signal:
     missing = [name for name in _SIGNAL_NAMES if name not in values]
     if missing:
         raise SpecMismatch(f"reward message: expected the names {_SIGNAL_NAMES}, lacks {missing}")
+    is_terminal = values["is_terminal"] > 0.5
     return Signal(
         stamp_ns=to_ns(msg.header.stamp),
         reward=float(values["reward"]),
         is_first=values["is_first"] > 0.5,
-        is_last=values["is_last"] > 0.5,
-        is_terminal=values["is_terminal"] > 0.5,
+        is_last=is_terminal or values["is_last"] > 0.5,
+        is_terminal=is_terminal,
         answered=values.get("answered", 1.0) > 0.5,
     )
 

@@ -5,8 +5,11 @@ The tables hold no ROS types, so that launch files and their YAML can be checked
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from wm_core.contract.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -23,7 +26,7 @@ class Param:
     text: str
     low: float | None = None  #: with ``high`` the range of a number, both included
     high: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  #: that the word, or each word of a list, is one of
 
 
 COMMON = (
@@ -37,6 +40,7 @@ COMMON = (
         "twist_fields",
         ["linear.x", "angular.z"],
         "field of the twist (m/s, rad/s) that each element of the action drives",
+        choices=tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz"),
     ),
     Param("seed", 0, "of every random draw of this node", 0, 2**31 - 1),
 )
@@ -103,10 +107,27 @@ SIM = (
 )
 
 
+#: parameters that ROS itself gives to every node
+_OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+
+def _refuse_unknown(given: Iterable[str]) -> None:
+    """Raise ``SettingsError`` for a name that neither node has: ROS passes over it in silence."""
+    known = [param.name for param in (*POLICY, *SIM)]
+    for name in given:
+        if name not in known and not name.startswith(_OF_ROS):
+            raise SettingsError(nearest(name, known, what="parameter"))
+
+
 def declare(node: Node, table: tuple[Param, ...]) -> dict[str, Any]:
-    """Declare every parameter of ``table`` on ``node``, descriptors and ranges included."""
+    """Declare every parameter of ``table`` on ``node``, descriptors and ranges included.
+
+    Raises:
+        SettingsError: for a parameter that was given and does not exist, or has no such choice.
+    """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+    _refuse_unknown(node._parameter_overrides)
     for param in table:
         descriptor = ParameterDescriptor(description=param.text)
         if param.choices:
@@ -130,12 +151,11 @@ def read(node: Node, table: tuple[Param, ...]) -> dict[str, Any]:
     Raises:
         SettingsError: for a word that is none of a parameter's choices.
     """
-    from wm_core.contract.errors import SettingsError, nearest
-
     values: dict[str, Any] = {}
     for param in table:
         value = node.get_parameter(param.name).value
-        if param.choices and value not in param.choices:
-            raise SettingsError(nearest(str(value), param.choices, what=param.name))
+        for word in value if isinstance(value, list) else [value]:
+            if param.choices and word not in param.choices:
+                raise SettingsError(nearest(str(word), param.choices, what=param.name))
         values[param.name] = value
     return values

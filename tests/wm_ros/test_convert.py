@@ -77,11 +77,13 @@ def test_a_vga_frame_is_converted_in_well_under_a_millisecond():
 
 
 def test_reward_and_flags_survive_the_round_trip_and_need_their_names():
-    signal = Signal(5, -0.25, True, False, True, False)
+    signal = Signal(5, -0.25, True, True, True, False)
     assert convert.to_signal(convert.from_signal(signal)) == signal
     plain = JointState(name=["is_last", "reward", "is_first", "is_terminal"])
     plain.position = [1.0, 2.0, 0.0, 0.0]
     assert convert.to_signal(plain) == Signal(0, 2.0, False, True, False, True)
+    plain.position = [0.0, 2.0, 0.0, 1.0]  # nothing can follow, so this is the last
+    assert convert.to_signal(plain) == Signal(0, 2.0, False, True, True, True)
     with pytest.raises(SpecMismatch, match="lacks"):
         convert.to_signal(JointState(name=["reward"], position=[1.0]))
 

@@ -77,8 +77,11 @@ def test_a_bad_policy_keeps_the_node_unconfigured_and_says_why(
             "unknown exploration 'meen'; did you mean 'mean'",
         ),
         ("policy_node", {"robot": "Robot 1"}, "robot"),
+        ("policy_node", {"exploration_nois": 0.3}, "did you mean 'exploration_noise'"),
+        ("sim_node", {"rate_facto": 2.0}, "did you mean 'rate_factor'"),
         ("sim_node", {"task": "seak"}, "seak"),
         ("sim_node", {"command_type": "twistt"}, "did you mean 'twist'"),
+        ("policy_node", {"twist_fields": ["linear.x", "angular"]}, "did you mean 'angular."),
         ("sim_node", {"twist_fields": ["linear.x"], **COUNTING}, "twist_fields names 1 elements"),
     ],
 )
