@@ -16,6 +16,7 @@ from wm_ros.timing import TickStats
 
 _SILENT_S = 1.0
 _MISSING_SHARE = 0.05
+_LOST = "spool_dropped_"
 
 
 def status_report(
@@ -77,6 +78,10 @@ def health(report: dict[str, Any]) -> tuple[bytes, str]:
         return error, "the camera is silent: safe actions only"
     if report["frames_missed"] > _MISSING_SHARE * report["frames"]:
         return warning, "frames go missing: see image_reliability and the Fast DDS profile"
+    lost = {k: n for k, n in report["stream"].items() if k.startswith(_LOST) and n}
+    if lost:
+        reasons = ", ".join(f"{k.removeprefix(_LOST)} {n}" for k, n in sorted(lost.items()))
+        return warning, f"steps were not stored, by reason: {reasons}"
     return DiagnosticStatus.OK, f"policy version {report['policy_version']} runs"
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 class ReportWriter:
@@ -17,11 +20,9 @@ class ReportWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.failed = 0
         self._newest: dict[str, dict[str, object]] = {}
         self._wake = threading.Condition()
         self._closing = False
-        folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._run, name="report-writer", daemon=True)
         self._thread.start()
 
@@ -39,6 +40,7 @@ class ReportWriter:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
+        said = False
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._newest or self._closing)
@@ -46,9 +48,12 @@ class ReportWriter:
                 last = self._closing
             for name, report in work.items():
                 try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
                     _replace(self.folder / name, json.dumps(report))
-                except OSError:
-                    self.failed += 1  # a full disk must not end the robot
+                except OSError as error:  # a full disk must not end the robot
+                    if not said:
+                        log.error("reports cannot be written: %s", error)
+                    said = True
             if last:
                 return
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
+from wm_core.link.chunk import ChunkKey
 from wm_core.link.policy_client import PolicyClient
 from wm_core.link.spool import Spool, SpoolSettings
 from wm_core.link.uploader import Uploader
@@ -39,14 +40,15 @@ class Stream:
         self._spool: Spool | None = None
         self._uploader: Uploader | None = None
         self._client: PolicyClient | None = None
+        if settings.record:  # said now, not when the first policy comes
+            ChunkKey(settings.robot, session="0" * 32, seq=0).check()
         if settings.trainer_url:
             token = _token(settings.token_file)
-            settings.spool_dir.mkdir(parents=True, exist_ok=True)
             url = settings.trainer_url
-            self._uploader = Uploader(settings.spool_dir, url=url, token=token)
             self._client = PolicyClient(
                 url, channel=settings.channel, cache=settings.cache_dir, token=token
             )
+            self._uploader = Uploader(settings.spool_dir, url=url, token=token)
 
     @property
     def session(self) -> str:

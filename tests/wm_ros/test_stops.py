@@ -115,6 +115,29 @@ def test_without_a_policy_and_without_a_trainer_the_robot_gets_zeros_only(
     assert sum(status["dropped"].values()) == status["safe_ticks"]
 
 
+def test_a_disk_that_takes_nothing_is_said_and_the_robot_goes_on(
+    processes, watcher, commands, camera, policy_at, tmp_path
+):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    diagnostics = watcher.listen(DiagnosticArray, "/diagnostics")
+    (tmp_path / "wall").write_text("a file where the node's folder should be")
+    start_robot(processes, tmp_path / "wall", policy_dir=str(policy), seal_steps=8)
+
+    def said() -> bool:
+        found = [s.message for _, m in diagnostics for s in m.status]
+        return any("steps were not stored" in message for message in found)
+
+    run_camera(watcher, camera, 20, ready=said)
+    assert said()
+    assert moving(commands)
+    assert processes.stop("policy_node") == 0
+    assert "reports cannot be written" in processes.said("policy_node")
+    assert "could not be written" in processes.said("policy_node")
+    assert "Traceback" not in processes.said("policy_node")
+
+
 @pytest.mark.parametrize(
     ("frame", "said"),
     [

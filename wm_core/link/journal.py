@@ -115,8 +115,14 @@ class Session:
         return self.path / REFUSED / f"{seq:08d}.mcap"
 
     def try_lock(self) -> int | None:
-        """A handle that marks the session as running; None where another process holds it."""
-        handle = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """A handle that marks the session as running; None where another process holds it.
+
+        None as well where the disk has no room for one.
+        """
+        try:
+            handle = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

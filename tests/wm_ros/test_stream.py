@@ -1,0 +1,46 @@
+"""The robot's stream to the outside holds its own, whatever the disk does; no ROS."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from wm_core.contract.errors import ChunkRefused
+from wm_core.contract.step import Step
+from wm_core.link.spool import SpoolSettings
+from wm_ros.stream import Stream, StreamSettings
+
+
+def stream_at(folder, **changes):
+    values = {
+        "robot": "tester",
+        "spool_dir": folder / "spool",
+        "cache_dir": folder / "policies",
+        "spool": SpoolSettings(seal_steps=2),
+    }
+    return Stream(StreamSettings(**(values | changes)))
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:9"])
+def test_where_nothing_can_be_written_steps_are_taken_and_counted(tmp_path, spec_of, url):
+    wall = tmp_path / "wall"
+    wall.write_text("a file where the folder should be")
+    stream, spec = stream_at(wall, trainer_url=url), spec_of()
+    stream.begin("task", spec)
+    for _ in range(4):
+        assert stream.put(Step(spec.zeros(), np.zeros(2, np.float32), 0.0, False, False, False))
+    deadline = time.monotonic() + 20
+    while stream.counters().get("spool_dropped_write_error") != 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert stream.latest() is None
+    stream.close()
+    assert wall.read_text() == "a file where the folder should be"
+
+
+def test_a_robot_that_cannot_name_a_file_is_refused_at_once(tmp_path):
+    with pytest.raises(ChunkRefused, match="robot 'Robot 1'"):
+        stream_at(tmp_path, robot="Robot 1")
+    stream_at(tmp_path, robot="Robot 1", record=False).close()
