@@ -158,7 +158,7 @@ class Application:
         try:
             shelf = PolicyShelf(self.policies, request.path_params["channel"])
             after = int(request.query_params.get("after", -1))
-            wait_s = min(float(request.query_params.get("wait", 0)), _MAX_WAIT_S)
+            wait_s = min(max(0.0, float(request.query_params.get("wait", 0))), _MAX_WAIT_S)
         except (StoreError, ValueError) as error:
             return _answer(400, str(error))
         have = request.query_params.get("have", "")
@@ -222,7 +222,8 @@ class Service:
         settings: what to keep, where to listen.
 
     Raises:
-        StoreError: where another service has the root, or the address cannot be had.
+        StoreError: where another service has the root, nothing can be written there, or the
+            address cannot be had.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -256,11 +257,16 @@ class Service:
         self._server = _Server(config, self)
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM, or ``close`` from another thread."""
+        """Serve until SIGINT or SIGTERM, or ``close`` from another thread.
+
+        Raises:
+            StoreError: where the disk has no room to say where the service listens.
+        """
         try:
             self._server.run(sockets=[self._socket])
         finally:
-            (self.settings.root / SERVICE_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.settings.root / SERVICE_FILE).unlink()
             self.application.ledger.close()
             self._socket.close()
             os.close(self._lock)
@@ -282,7 +288,10 @@ class Service:
     def announce(self) -> None:
         """Write where the service listens to ``root/service.json``."""
         text = json.dumps({"url": self.url, "pid": os.getpid()})
-        write_durably(self.settings.root / SERVICE_FILE, text.encode())
+        try:
+            write_durably(self.settings.root / SERVICE_FILE, text.encode())
+        except OSError as error:
+            raise _unusable(self.settings.root, error) from error
 
 
 class _Server(uvicorn.Server):
@@ -317,14 +326,21 @@ class _Server(uvicorn.Server):
 
 def _lock_root(root: Path) -> int:
     """A handle that marks ``root`` as served; released by the system however the process ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _unusable(root, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
         raise StoreError(f"{root} is already served by another process") from error
     return handle
+
+
+def _unusable(root: Path, error: OSError) -> StoreError:
+    return StoreError(f"cannot write to {root}: {error}; make room there or name another root")
 
 
 async def _body(request: Request, most: int) -> bytes | None:

@@ -206,6 +206,7 @@ def test_a_manifest_comes_when_it_is_published(serve):
     assert client.request("GET", f"/v1/policies/main?have={have}").status == 204
     assert client.request("GET", f"/v1/policies/main?after=9&have={'0' * 64}").status == 200
     assert client.request("GET", "/v1/policies/Main!").status == 400
+    assert client.request("GET", "/v1/policies/main?after=0&wait=nan").status == 204
     timer.join()
     client.close()
 
@@ -266,6 +267,20 @@ def test_wm_serve_says_where_and_ends_in_order(tmp_path, ask, wait_until):
     assert process.returncode == 0
     assert where["url"] in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("wall", ["run", f"run/{SERVICE_FILE}"])
+def test_wm_serve_says_in_one_line_that_its_root_cannot_be_written(tmp_path, wall):
+    root = tmp_path / "run"
+    if wall == "run":
+        root.write_text("a file where the folder should be")
+    else:
+        (tmp_path / wall).mkdir(parents=True)
+    args = [sys.executable, "-m", "wm_core.cli.main", "serve", "--root", root, "--port", "0"]
+    ended = subprocess.run(args, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert f"cannot write to {root}" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_wm_serve_makes_a_token_and_keeps_its_hash(tmp_path):
