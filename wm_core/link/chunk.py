@@ -156,7 +156,7 @@ def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
         raise ChunkRefused(f"meta says {meta.steps} steps, got {len(steps)}")
     spec, messages, log_time = meta.spec, [], -1
     for step in steps:
-        _check_step(step, spec)
+        check_step(step, spec)
         log_time = max(step.stamp_ns, log_time + 1)
         messages.append((log_time, _step_messages(step, spec)))
     return write_recording(
@@ -167,7 +167,8 @@ def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
     )
 
 
-def _check_step(step: Step, spec: Spec) -> None:
+def check_step(step: Step, spec: Spec) -> None:
+    """Raise ``SpecMismatch`` unless a chunk of ``spec`` can hold ``step``."""
     spec.check_obs(step.obs)
     for array in (step.action, step.wish):
         if array is not None and array.shape != (spec.action.size,):

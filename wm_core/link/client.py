@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import random
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from wm_core.contract.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 FAILURES = (OSError, http.client.HTTPException)  #: what a request raises when the network fails
 _PIECE_BYTES = 1 << 16
@@ -177,3 +182,34 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew after a success."""
         self._wait_s = self._first_s
+
+
+class Tally:
+    """What a thread counts, and what ailed it last, for other threads to read.
+
+    Args:
+        what: names the thread's work in the log.
+        names: of the counters that begin at 0.
+    """
+
+    def __init__(self, what: str, names: Iterable[str]) -> None:
+        self._what, self._lock = what, threading.Lock()
+        self._counts: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self._error = ""
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add ``n`` to one counter."""
+        with self._lock:
+            self._counts[name] += n
+
+    def say(self, error: str) -> None:
+        """Keep the last error, empty for none; log it once, not at every attempt."""
+        with self._lock:
+            before, self._error = self._error, error
+        if error and error != before:
+            log.warning("%s: %s", self._what, error)
+
+    def read(self) -> dict[str, int | str]:
+        """Every counter, and the last error."""
+        with self._lock:
+            return {**self._counts, "last_error": self._error}

@@ -10,7 +10,6 @@ import logging
 import random
 import re
 import threading
-from collections import Counter
 from pathlib import Path
 
 from pydantic import Field
@@ -18,7 +17,7 @@ from pydantic import Field
 from wm_core.contract.card import Blob, Manifest, check_bytes
 from wm_core.contract.errors import PolicyRefused, SettingsError
 from wm_core.contract.spec import Frozen
-from wm_core.link.client import FAILURES, Backoff, TrainerClient
+from wm_core.link.client import FAILURES, Backoff, Tally, TrainerClient
 from wm_core.link.files import make_folder, write_durably
 from wm_core.link.policy_files import (
     CHANNEL_PATTERN,
@@ -79,8 +78,7 @@ class PolicyClient:
         self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
-        self._last_error, self._said = "", ""
+        self._tally = Tally("policy delivery", _COUNTED)
         self._refused = ""  # hash of the last policy that was refused: not asked for again
         self._manifest = self._cached()
         self._thread = threading.Thread(target=self._run, name="policy-client", daemon=True)
@@ -96,7 +94,7 @@ class PolicyClient:
         """The version at hand (-1: none), what was received, and the last error."""
         with self._lock:
             version = self._manifest.version if self._manifest else -1
-            return {**self._counts, "version": version, "last_error": self._last_error}
+        return {**self._tally.read(), "version": version}
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the thread, cutting a request short; a second call does nothing."""
@@ -109,9 +107,9 @@ class PolicyClient:
             try:
                 self._once()
                 self._backoff.reset()
-                self._say("")
+                self._tally.say("")
             except PolicyRefused as error:
-                self._count("refused", 1)
+                self._tally.count("refused")
                 self._fail(f"refused: {error}")
             except FAILURES as error:
                 self._fail(f"{type(error).__name__}: {error}")
@@ -158,7 +156,7 @@ class PolicyClient:
         write_durably(self._home / LATEST_NAME, manifest.model_dump_json().encode())
         with self._lock:
             self._manifest = manifest
-        self._count("received", 1)
+        self._tally.count("received")
         prune_versions(self._home, keep=self.settings.keep, never=manifest.version)
         for part in (self._home / "partial").glob("*.part"):
             part.unlink(missing_ok=True)
@@ -188,14 +186,14 @@ class PolicyClient:
                 have = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 raise ConnectionError(f"not the range that was asked for, from {have}")
-            self._count("resumed", int(have > 0))
+            self._tally.count("resumed", int(have > 0))
             with part.open("ab" if have else "wb") as file:
                 while piece := response.read(_PIECE_BYTES):
                     have += len(piece)
                     if have > blob.bytes:
                         raise ConnectionError(f"{blob.name}: more than its {blob.bytes} bytes")
                     file.write(piece)
-                    self._count("bytes_received", len(piece))
+                    self._tally.count("bytes_received", len(piece))
         if have < blob.bytes:
             raise ConnectionError(f"{blob.name}: cut after {have} of {blob.bytes} bytes")
 
@@ -217,18 +215,6 @@ class PolicyClient:
         return None
 
     def _fail(self, error: str) -> None:
-        self._count("retries", 1)
-        self._say(error)
+        self._tally.count("retries")
+        self._tally.say(error)
         self._stop.wait(self._backoff.next_s())
-
-    def _say(self, error: str) -> None:
-        """Keep the last error for the counters; log it once, not at every attempt."""
-        with self._lock:
-            self._last_error = error
-        if error and error != self._said:
-            log.warning("policy delivery: %s", error)
-        self._said = error
-
-    def _count(self, name: str, n: int) -> None:
-        with self._lock:
-            self._counts[name] += n

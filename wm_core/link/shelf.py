@@ -6,12 +6,11 @@ durable: whoever reads the shelf while the trainer is killed sees the version be
 
 from __future__ import annotations
 
-import hashlib
 import re
 from datetime import datetime, timezone
 from pathlib import Path
 
-from wm_core.contract.card import Blob, Manifest
+from wm_core.contract.card import Manifest, blob_of
 from wm_core.contract.errors import StoreError
 from wm_core.link.files import write_durably
 from wm_core.link.policy_files import (
@@ -61,8 +60,8 @@ class PolicyShelf:
             channel=self.channel,
             version=version,
             parent=parent,
-            policy=_blob(ONNX_NAME, onnx),
-            golden=_blob(GOLDEN_NAME, golden),
+            policy=blob_of(ONNX_NAME, onnx),
+            golden=blob_of(GOLDEN_NAME, golden),
             weights_sha256=weights_sha256,
             learner_updates=learner_updates,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -107,7 +106,3 @@ class PolicyShelf:
                 if blob.sha256 == sha256:
                     return folder / blob.name
         return None
-
-
-def _blob(name: str, data: bytes) -> Blob:
-    return Blob(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

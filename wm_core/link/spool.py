@@ -22,7 +22,7 @@ from pydantic import Field
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import Frozen, Spec
 from wm_core.contract.step import Step, is_finite
-from wm_core.link.chunk import ChunkMeta, encode_chunk
+from wm_core.link.chunk import ChunkMeta, check_step, encode_chunk
 from wm_core.link.journal import Journal
 from wm_core.link.spool_disk import SpoolDisk
 
@@ -141,12 +141,8 @@ class Spool:
 
     def _misfit(self, step: Step) -> str:
         """Why ``step`` cannot be recorded; empty where it can."""
-        size = self._template.spec.action.size
         try:
-            self._template.spec.check_obs(step.obs)
-            for array in (step.action, step.wish):
-                if array is not None and array.shape != (size,):
-                    raise SpecMismatch(f"action: expected ({size},), got {array.shape}")
+            check_step(step, self._template.spec)
         except SpecMismatch as error:
             if not self._dropped["spec_mismatch"]:  # said once, counted always
                 log.warning("steps are dropped: %s", error)

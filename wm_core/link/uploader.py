@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import Field
 
 from wm_core.contract.spec import Frozen
-from wm_core.link.client import FAILURES, Backoff, Reply, TrainerClient
+from wm_core.link.client import FAILURES, Backoff, Reply, Tally, TrainerClient
 from wm_core.link.files import make_folder
 from wm_core.link.journal import REFUSED, SENT, Session, Waiting, bound_folder, sessions_in
 
@@ -79,8 +79,7 @@ class Uploader:
         self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
-        self._last_error, self._said = "", ""
+        self._tally = Tally("upload", _COUNTED)
         self._waiting: list[Waiting] = []
         self._denied_until: dict[str, float] = {}  # robot -> time.monotonic()
         self._damaged: Counter[Path] = Counter()
@@ -94,11 +93,10 @@ class Uploader:
         with self._lock:
             ages = [time.time() - chunk.sealed_s for chunk in self._waiting]
             return {
-                **self._counts,
+                **self._tally.read(),
                 "pending_chunks": len(self._waiting),
                 "pending_bytes": sum(chunk.bytes for chunk in self._waiting),
                 "oldest_age_s": max(ages, default=0.0),
-                "last_error": self._last_error,
             }
 
     def drain(self, timeout_s: float) -> bool:
@@ -179,7 +177,7 @@ class Uploader:
         except FAILURES as error:
             self._retry_later(f"{type(error).__name__}: {error}")
             return False
-        self._count("bytes_sent", len(data))
+        self._tally.count("bytes_sent", len(data))
         return self._act_on(reply, chunk, sha256)
 
     def _act_on(self, reply: Reply, chunk: Waiting, sha256: str) -> bool:
@@ -194,8 +192,8 @@ class Uploader:
             self._refused(chunk, f"{reply.status}: {reason}")
             return True
         if reply.status in (401, 403):
-            self._count("denied", 1)
-            self._say(f"{reply.status}: {reason}")
+            self._tally.count("denied")
+            self._tally.say(f"{reply.status}: {reason}")
             if reply.status == 403:  # other robots' chunks may still pass
                 self._denied_until[chunk.key.robot] = time.monotonic() + self.settings.denied_s
                 return True
@@ -207,10 +205,10 @@ class Uploader:
     def _acknowledged(self, chunk: Waiting, *, before: bool) -> None:
         self._backoff.reset()
         self._damaged.pop(chunk.path, None)
-        self._count("acked", 1)
+        self._tally.count("acked")
         if before:
-            self._count("acked_before", 1)
-        self._say("")
+            self._tally.count("acked_before")
+        self._tally.say("")
         if self.settings.keep_bytes:
             self._set_aside(chunk, SENT, self.settings.keep_bytes)
         else:
@@ -221,14 +219,14 @@ class Uploader:
     def _refused(self, chunk: Waiting, reason: str) -> None:
         self._backoff.reset()
         self._damaged.pop(chunk.path, None)
-        self._count("refused", 1)
-        self._say(f"chunk {chunk.key.seq} refused, {reason}")
         note = chunk.path.parent / REFUSED / f"{chunk.path.stem}.txt"
         self._set_aside(chunk, REFUSED, self.settings.refused_bytes)
         try:
             note.write_text(reason + "\n")
         except OSError as error:
             log.error("why chunk %s was refused could not be noted: %s", chunk.key, error)
+        self._tally.count("refused")
+        self._tally.say(f"chunk {chunk.key.seq} refused, {reason}")
 
     def _set_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
         """Move a chunk beside the waiting ones, within a bound."""
@@ -241,21 +239,9 @@ class Uploader:
         bound_folder(folder, max_bytes)
 
     def _retry_later(self, error: str, reply: Reply | None = None) -> None:
-        self._count("retries", 1)
-        self._say(error)
+        self._tally.count("retries")
+        self._tally.say(error)
         self._stop.wait(self._backoff.next_s(reply.retry_after_s if reply else 0.0))
-
-    def _say(self, error: str) -> None:
-        """Keep the last error for the counters; log it once, not at every attempt."""
-        with self._lock:
-            self._last_error = error
-        if error and error != self._said:
-            log.warning("upload: %s", error)
-        self._said = error
-
-    def _count(self, name: str, n: int) -> None:
-        with self._lock:
-            self._counts[name] += n
 
 
 def _json(body: bytes) -> dict[str, object]:
