@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -144,19 +145,17 @@ def sessions_in(spool: Path) -> list[Session]:
     return found
 
 
-def bound_folder(folder: Path, max_bytes: int) -> int:
-    """Remove the oldest chunks of ``folder`` until it holds ``max_bytes``; says how many."""
-    files = sorted((e.stat().st_mtime, seq, e.path) for seq, e in _numbered(folder))
-    sizes = {path: os.path.getsize(path) for _, _, path in files}
-    total, removed = sum(sizes.values()), 0
-    for _, _, path in files:
+def bound_folders(folders: Iterable[Path], max_bytes: int) -> None:
+    """Remove the oldest chunks of ``folders`` until these hold ``max_bytes`` together."""
+    entries = [entry for folder in folders for _, entry in _numbered(folder)]
+    files = sorted((e.stat().st_mtime_ns, e.path, e.stat().st_size) for e in entries)
+    total = sum(size for _, _, size in files)
+    for _, path, size in files:
         if total <= max_bytes:
-            break
+            return
         Path(path).unlink(missing_ok=True)
         Path(path).with_suffix(".txt").unlink(missing_ok=True)
-        total -= sizes[path]
-        removed += 1
-    return removed
+        total -= size
 
 
 def _numbered(folder: Path) -> list[tuple[int, os.DirEntry[str]]]:

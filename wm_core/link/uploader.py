@@ -22,7 +22,7 @@ from pydantic import Field
 from wm_core.contract.spec import Frozen
 from wm_core.link.client import FAILURES, Backoff, Reply, Tally, TrainerClient
 from wm_core.link.files import make_folder
-from wm_core.link.journal import REFUSED, SENT, Session, Waiting, bound_folder, sessions_in
+from wm_core.link.journal import REFUSED, SENT, Session, Waiting, bound_folders, sessions_in
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class UploaderSettings(Frozen):
     backoff_most_s: float = Field(30.0, gt=0)
     denied_s: float = Field(30.0, gt=0)  #: wait after a wrong token
     bytes_per_s: float | None = Field(None, gt=0)  #: bandwidth cap; None for none
-    keep_bytes: int = Field(0, ge=0)  #: acknowledged chunks of a session kept as a black box
-    refused_bytes: int = Field(200_000_000, ge=0)  #: refused chunks of a session kept
+    keep_bytes: int = Field(0, ge=0)  #: acknowledged chunks of a robot kept as a black box
+    refused_bytes: int = Field(200_000_000, ge=0)  #: refused chunks of a robot kept
 
 
 class Uploader:
@@ -229,14 +229,14 @@ class Uploader:
         self._tally.say(f"chunk {chunk.key.seq} refused, {reason}")
 
     def _set_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
-        """Move a chunk beside the waiting ones, within a bound."""
+        """Move a chunk beside the waiting ones, within a bound over the robot's sessions."""
         folder = chunk.path.parent / name
         make_folder(folder)
         try:
             os.replace(chunk.path, folder / chunk.path.name)
         except FileNotFoundError:  # the spool gave it up at its bound
             return
-        bound_folder(folder, max_bytes)
+        bound_folders(folder.parents[1].glob(f"*/{name}"), max_bytes)
 
     def _retry_later(self, error: str, reply: Reply | None = None) -> None:
         self._tally.count("retries")

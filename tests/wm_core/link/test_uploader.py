@@ -253,6 +253,7 @@ def test_close_cuts_a_request_short(upload, lay):
 
 def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_folder):
     service = serve()
+    before, _, _ = lay(steps=9)  # of an earlier session: the first to go
     key, data, _ = lay()
     lay(1, session=key.session)
     _, last_data, _ = lay(2, session=key.session)
@@ -261,6 +262,7 @@ def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_f
     sent = chunk_path(spool_folder, key).parent / SENT
     time.sleep(0.1)
     assert [p.name for p in sent.iterdir()] == ["00000002.mcap"]
+    assert list((chunk_path(spool_folder, before).parent / SENT).iterdir()) == []
 
 
 def test_the_bandwidth_cap_holds(serve, make_chunk):
