@@ -96,6 +96,7 @@ class Recorder:
         self._held: Step | None = None
         self._last_stamp_ns: int | None = None
         self._broken: str | None = "start"
+        self._unrewarded = False  # the last tick was not stored for want of a reward
         self.stored = 0
         self.skipped: Counter[str] = Counter()  #: ticks whose step was not stored, by reason
         self.breaks: Counter[str] = Counter()  #: episodes that the record cut, by reason
@@ -114,7 +115,8 @@ class Recorder:
     def begins(self, stamp_ns: int, signal: Signal | None) -> str | None:
         """Why an episode has to begin with this frame, or None where it follows the last one.
 
-        The policy is told the same, so that it acts on what it is trained on.
+        The policy is told the same, so that it acts on what it is trained on.  Where no reward
+        comes nothing is stored, and the policy keeps its memory until a reward comes again.
         """
         if signal is not None and signal.is_first:
             return "start"
@@ -124,7 +126,7 @@ class Recorder:
             return "gap"
         if signal is not None and not signal.answered:
             return "unanswered"
-        return None
+        return "no_reward" if self._unrewarded and signal is not None else None
 
     def add(
         self,
@@ -154,6 +156,7 @@ class Recorder:
         """
         if signal is None and self._reward_required:
             self.skip("no_reward")
+            self._last_stamp_ns, self._broken, self._unrewarded = stamp_ns, None, True
             return
         valid = _is_valid(obs, action, signal)
         if not self._emit(breaks=begins if valid else begins or "nan"):
@@ -171,7 +174,8 @@ class Recorder:
             policy_version=policy_version,
             stamp_ns=stamp_ns,
         )
-        self._held, self._last_stamp_ns, self._broken = step, stamp_ns, None
+        self._held, self._last_stamp_ns = step, stamp_ns
+        self._broken, self._unrewarded = None, False
         if step.is_last:
             self.invalid += int(not valid)
             self._emit(breaks=None)

@@ -142,6 +142,20 @@ def test_the_policy_is_told_to_begin_exactly_where_the_record_begins(folder):
     assert [s.is_first for s in robot.steps] == [m == 1 for m in memory]
 
 
+def test_a_policy_keeps_its_memory_on_a_robot_without_rewards(folder):
+    robot = Robot(folder).adopt()
+    memory = []
+    for k in (1, 2, 3, 4, 8, 9, 10, 11, 12, 13):  # rewards come with 10, 11 and 13
+        robot.tick(k, signal=k in (10, 11, 13))
+        memory.append(float(robot.slot._engine.carry["memory"].item()))
+    robot.recorder.close()
+    assert memory == [1, 2, 3, 4, 1, 2, 1, 2, 3, 1]
+    assert [s.stamp_ns // PERIOD_NS for s in robot.steps] == [10, 11, 13]
+    assert [s.is_first for s in robot.steps] == [True, False, True]
+    assert [s.is_last for s in robot.steps] == [False, True, True]
+    assert robot.recorder.skipped == {"no_reward": 7}
+
+
 def test_every_tick_is_recorded_or_counted(folder):
     robot = Robot(folder).adopt()
     for k in range(30):
