@@ -25,6 +25,7 @@ from rich.live import Live
 
 from wm_core.contract.errors import SettingsError, WmError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.spec import Spec
 from wm_core.demo import page, report, screen
 from wm_core.demo.processes import Crew
 from wm_core.link.shelf import PolicyShelf
@@ -148,23 +149,22 @@ class Demo:
 
     def _measure_yardsticks(self, crew: Crew) -> None:
         s = self._settings
-        self._random = self._judge(lambda _, n: RandomActor(n, np.random.default_rng(s.seed)))
+        self._random = self._judge(
+            lambda _, spec: RandomActor(spec.action.size, np.random.default_rng(s.seed))
+        )
         self._best = s.best
         if self._best is None:
-            self._best = self._judge(None).mean
+            self._best = self._judge(_expert).mean
         latest = self._run / "policies" / "main" / "latest.json"
         crew.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
         self._first = self._judge_policy(0)
 
-    def _judge(self, make_actor: Callable[[Stage, int], Actor] | None) -> Evaluation:
-        """Evaluate an actor made from the stage and the action's size; None: the expert."""
+    def _judge(self, make_actor: Callable[[Stage, Spec], Actor]) -> Evaluation:
+        """Evaluate the actor that ``make_actor`` makes for a stage."""
         s = self._settings
         stage, spec = open_stage(s.task, seed=s.seed + 77_000)
         try:
-            if make_actor is None:
-                return evaluate(stage, ExpertActor(stage, spec), spec, episodes=s.episodes)
-            actor = make_actor(stage, spec.action.size)
-            return evaluate(stage, actor, spec, episodes=s.episodes)
+            return evaluate(stage, make_actor(stage, spec), spec, episodes=s.episodes)
         finally:
             stage.env.close()
 
@@ -172,7 +172,7 @@ class Demo:
         """Evaluate the exported file of ``version``, the very bytes that the robot runs."""
         runner = PolicyRunner.load(self._policy_folder(version))
         engine = PolicyEngine(runner, seed=self._settings.seed, mean=True)
-        return self._judge(lambda _stage, _size: EngineActor(engine))
+        return self._judge(lambda _stage, _spec: EngineActor(engine))
 
     def _policy_folder(self, version: int) -> Path:
         """On the trainer's shelf, or in the robot's cache where the shelf has moved on."""
@@ -270,6 +270,13 @@ class Demo:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _expert(stage: Stage, spec: Spec) -> Actor:
+    try:
+        return ExpertActor(stage, spec)
+    except SettingsError as error:
+        raise SettingsError(f"{error}; say with --best which return counts as perfect") from error
 
 
 def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str]:

@@ -45,7 +45,8 @@ def trained(toy_folder, tiny, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(toy_folder)
         args = ["--task", "wm_toy_dot:WmDot-v0", "--run", str(run), *tiny]
-        assert main(["train", *args, "--train.steps", str(STEPS), "--train.envs", "2"]) == 0
+        args += ["--train.steps", str(STEPS), "--train.video-every", "100"]
+        assert main(["train", *args, "--train.envs", "2"]) == 0
     return run
 
 
@@ -101,7 +102,7 @@ def test_metrics_settings_and_returns_are_written(trained):
     assert np.isfinite(last["loss"])
     assert 0 < last["replay_ratio"] <= 16
     assert any("episode/return" in r for r in rows)
-    assert any((trained / "tb").iterdir())
+    assert any(b"imagined" in events.read_bytes() for events in (trained / "tb").iterdir())
 
 
 def test_version_0_is_untrained_and_the_next_ones_are_50_updates_apart(trained):
