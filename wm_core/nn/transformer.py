@@ -1,0 +1,274 @@
+"""A causal transformer over a sliding window, the same for sequences and for single steps.
+
+Acting and imagining hand a ``Cache`` from step to step.  It holds the last ``window`` keys and
+values of each layer, oldest first: a ring that is turned at each step, so that a slot's age is its
+place.  (State goes in and comes out as a copy in any case; turning it costs nothing more and
+saves the look-ups by age.)  It never runs full: what is older than the window is forgotten, which
+equals full attention under a sliding-window mask in every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wm_core.nn.attention import Attention, Positions, View, drop, make_scores, rates, sinusoids
+from wm_core.nn.blocks import Linear
+
+Order = Literal["pre", "post"]
+Activation = Literal["relu", "silu", "gelu"]
+Readout = Literal["last", "all"]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
+
+
+class Cache(NamedTuple):
+    """What one step hands to the next; zeros remember nothing.
+
+    Attributes:
+        keys: (N, layers, heads, L, head) of the last L = window tokens, oldest first.
+        values: the same.
+        valid: (N, L) 1.0 where a slot holds a token of the running episode, else 0.0.
+        tokens: (N,) tokens of the running episode so far: the position of the next one.
+    """
+
+    keys: Tensor
+    values: Tensor
+    valid: Tensor
+    tokens: Tensor
+
+
+class History(NamedTuple):
+    """What a pass over T tokens leaves behind: the cache after any of them.
+
+    Attributes:
+        keys: (B, layers, heads, P + T, head), P tokens of the past (0 or window - 1) first.
+        values: the same.
+        allowed: (B, T, P + T) bool, what each token saw.
+        tokens: (B, T) tokens of the running episode, this one included.
+        window: how many tokens a cache holds.
+    """
+
+    keys: Tensor
+    values: Tensor
+    allowed: Tensor
+    tokens: Tensor
+    window: int
+
+    def last(self) -> Cache:
+        """The cache after the last token; its tensors begin with (B,)."""
+        missing = self.window - self.keys.shape[3]
+        keys, values, seen = self.keys, self.values, self.allowed[:, -1].float()
+        if missing > 0:
+            keys, values = F.pad(keys, (0, 0, missing, 0)), F.pad(values, (0, 0, missing, 0))
+            seen = F.pad(seen, (missing, 0))
+        elif missing < 0:
+            keys, values = keys[..., -missing:, :], values[..., -missing:, :]
+            seen = seen[:, -missing:]
+        return Cache(keys, values, seen, self.tokens[:, -1])
+
+    def at(self, times: Tensor) -> Cache:
+        """The caches after tokens ``times`` (M,) int64: tensors begin with (B * M,), b-major."""
+        B, M, L = self.keys.shape[0], len(times), self.window
+        missing = L - 1 - (self.keys.shape[3] - self.allowed.shape[1])
+        index = (times.unsqueeze(1) + torch.arange(L, device=times.device)).flatten()
+
+        def cut(x: Tensor) -> Tensor:
+            # (B, layers, heads, M, L, head)
+            slots = F.pad(x, (0, 0, missing, 0)).index_select(3, index).unflatten(3, (M, L))
+            return slots.permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
+
+        seen = F.pad(self.allowed[:, times].float(), (missing, 0))
+        valid = seen.gather(2, index.reshape(1, M, L).expand(B, M, L)).flatten(0, 1)
+        return Cache(cut(self.keys), cut(self.values), valid, self.tokens[:, times].flatten())
+
+
+class Block(nn.Module):
+    """Attention and a two-layer network, each beside a skip connection.
+
+    Args:
+        attention: maps (rows, width) to itself.
+        width: of input and output.
+        hidden: width between the two layers.
+        order: normalise before each part ("pre") or after each sum ("post").
+        activation: between the two layers.
+        scale: of the initial output of the second layer.
+        dropout: share of each part's outputs that is dropped where a generator is given.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        width: int,
+        hidden: int,
+        *,
+        order: Order,
+        activation: Activation,
+        scale: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.pre, self.activation, self.dropout = order == "pre", _ACTIVATIONS[activation], dropout
+        self.attention = attention
+        self.norm = nn.LayerNorm(width)
+        self.inner = Linear(width, hidden)
+        self.outer = Linear(hidden, width, scale=scale)
+        self.outer_norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        x: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        view: View,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(B * T, width) to itself; the rest is as in ``Attention``."""
+        read, memory = self.attention(self.norm(x) if self.pre else x, past, view, generator)
+        x = x + drop(read, self.dropout, generator)
+        x = x if self.pre else self.norm(x)
+        y = self.outer(self.activation(self.inner(self.outer_norm(x) if self.pre else x)))
+        x = x + drop(y, self.dropout, generator)
+        return (x if self.pre else self.outer_norm(x)), memory
+
+
+class Transformer(nn.Module):
+    """A stack of causal blocks; embedding the tokens is the caller's.
+
+    Args:
+        width: of the tokens.
+        layers: how many blocks.
+        heads: per block; ``heads * head`` need not be ``width``.
+        head: size of each head.
+        hidden: width of the two-layer networks.
+        window: tokens that a layer sees, the newest included; at least 2.
+        order: "pre" or "post" layer normalisation.
+        positions: "sinusoid" adds absolute encodings of the position in the episode to the
+            tokens; "age", "shaw" and "xl" tell each layer how long ago a key was.
+        activation: of the two-layer networks.
+        readout: the last layer's output, or those of all layers side by side.
+        dropout: of attention weights and of each part's output, where a generator is given.
+
+    Absolute positions go on counting past anything seen in training; a policy that runs for long
+    wants one of the relative ones.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762; "all" as in TransDreamer, arXiv:2202.09481.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        head: int,
+        hidden: int,
+        window: int,
+        order: Order = "pre",
+        positions: Positions = "age",
+        activation: Activation = "relu",
+        readout: Readout = "last",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if window < 2:
+            raise ValueError(f"window: expected at least 2 tokens, got {window}")
+        self.window, self.shape, self.readout = window, (layers, heads, window, head), readout
+        self.outputs = width * (layers if readout == "all" else 1)
+        scale = (2 * layers) ** -0.5 if order == "pre" else 1.0
+        self.blocks = nn.ModuleList()
+        for _ in range(layers):
+            scores = make_scores(positions, heads=heads, head=head, width=width, window=window)
+            attention = Attention(width, heads, head, scores, scale=scale, dropout=dropout)
+            block = Block(
+                attention, width, hidden,
+                order=order, activation=activation, scale=scale, dropout=dropout,
+            )  # fmt: skip
+            self.blocks.append(block)
+        closing = order == "pre" and readout == "last"
+        self.norm = nn.LayerNorm(width) if closing else None
+        self.rates: Tensor | None
+        sinusoid = rates(width) if positions == "sinusoid" else None
+        self.register_buffer("rates", sinusoid, persistent=False)
+
+    def initial(self, batch: int) -> Cache:
+        """A cache that remembers nothing; its tensors begin with (batch,)."""
+        new = next(self.parameters()).new_zeros
+        shape = (batch, *self.shape)
+        return Cache(new(shape), new(shape), new(batch, self.window), new(batch))
+
+    def forward(
+        self,
+        x: Tensor,
+        is_first: Tensor,
+        cache: Cache | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, History]:
+        """Take in T tokens at once.
+
+        Args:
+            x: (B, T, width) tokens.
+            is_first: (B, T) bool, where a token begins an episode and must see nothing before.
+            cache: what came before; None for nothing.
+            generator: decides the dropout; None drops nothing.
+
+        Returns:
+            (B, T, outputs), and the history that holds the caches after each token.
+        """
+        B, T, width = x.shape
+        view, count = self._view(is_first, cache)
+        if self.rates is not None:
+            x = x + sinusoids(count - 1.0, self.rates)
+        past = None
+        if cache is not None:
+            past = cache.keys[:, :, :, 1:], cache.values[:, :, :, 1:]
+        rows, outputs, keys, values = x.reshape(B * T, width), [], [], []
+        for i, block in enumerate(self.blocks):
+            before = None if past is None else (past[0][:, i], past[1][:, i])
+            rows, (key, value) = block(rows, before, view, generator)
+            outputs.append(rows)
+            keys.append(key)
+            values.append(value)
+        if self.readout == "all":
+            rows = torch.cat(outputs, -1)
+        elif self.norm is not None:
+            rows = self.norm(rows)
+        allowed = view.allowed.squeeze(1)
+        history = History(
+            torch.stack(keys, 1), torch.stack(values, 1), allowed, count, self.window
+        )
+        return rows.reshape(B, T, self.outputs), history
+
+    def step(self, x: Tensor, is_first: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """(N, outputs) and the next cache, from tokens (N, width) and ``is_first`` (N,) bool."""
+        out, history = self(x.unsqueeze(1), is_first.unsqueeze(1), cache)
+        return out.squeeze(1), history.last()
+
+    def _view(self, is_first: Tensor, cache: Cache | None) -> tuple[View, Tensor]:
+        """What T tokens may see, and their positions in the episode (B, T), counted from 1."""
+        T, L = is_first.shape[1], self.window
+        P = 0 if cache is None else L - 1
+        episode = is_first.float().cumsum(1)
+        # (B, T, T): of the same episode and not in the future
+        causal = torch.ones(T, T, dtype=torch.bool, device=is_first.device).tril()
+        allowed = (episode.unsqueeze(2) == episode.unsqueeze(1)) & causal
+        count = allowed.float().sum(2)
+        if cache is not None:
+            old = episode == 0.0
+            count = count + cache.tokens.unsqueeze(1) * old.float()
+            past = (cache.valid[:, 1:] > 0.5).unsqueeze(1) & old.unsqueeze(2)
+            allowed = torch.cat([past, allowed], 2)
+        if T == 1 and P == L - 1:
+            return View(allowed.unsqueeze(1), None), count
+        times = torch.arange(P + T, device=is_first.device)
+        age = times[P:].unsqueeze(1) - times
+        slot = (L - 1 - age).clamp(0, L - 1)
+        return View((allowed & (age < L)).unsqueeze(1), slot), count
