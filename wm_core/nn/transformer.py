@@ -248,7 +248,11 @@ class Transformer(nn.Module):
         return rows.reshape(B, T, self.outputs), history
 
     def step(self, x: Tensor, is_first: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """(N, outputs) and the next cache, from tokens (N, width) and ``is_first`` (N,) bool."""
+        """(N, outputs) and the next cache, from tokens (N, width) and ``is_first`` (N,) bool.
+
+        This is what exports, with a batch of one.  Several tokens per agent step are as many
+        calls, or one call of the whole (which exports unless positions are "age" or "shaw").
+        """
         out, history = self(x.unsqueeze(1), is_first.unsqueeze(1), cache)
         return out.squeeze(1), history.last()
 

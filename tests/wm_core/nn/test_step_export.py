@@ -39,6 +39,16 @@ class TransformerStep(nn.Module):
         }  # fmt: skip
 
 
+class TokensStep(TransformerStep):
+    """Three tokens at each step, the first of which may begin an episode."""
+
+    def forward(self, x, is_first, keys, values, valid, count):
+        tokens = torch.stack([x, x.flip(1), -x], 1)
+        first = torch.cat([is_first, torch.zeros_like(is_first).expand(1, 2)], 1)
+        out, history = self.net(tokens, first, Cache(keys, values, valid, count))
+        return out.flatten(1), *history.last()
+
+
 class StateSpaceStep(nn.Module):
     def __init__(self):
         super().__init__()
@@ -70,6 +80,7 @@ class MixtureStep(nn.Module):
 MODULES = {
     **{p: (lambda p=p: TransformerStep(positions=p)) for p in ("none", "sinusoid", "age", "shaw")},
     "xl": lambda: TransformerStep(positions="xl", order="post", activation="silu"),
+    "tokens": lambda: TokensStep(positions="xl", order="post"),
     "readout": lambda: TransformerStep(positions="age", readout="all"),
     "ssm": StateSpaceStep,
     "mdn": MixtureStep,

@@ -218,6 +218,31 @@ def test_dropout_needs_a_generator_and_keeps_the_mean(generator):
     assert not torch.allclose(net(*tokens_, generator=generator)[0], plain)
 
 
+def test_absolute_positions_are_added_to_the_tokens_and_count_from_zero(generator):
+    told, untold = make("sinusoid"), make("none")  # equal weights: positions add none
+    x, is_first = tokens(generator, 1, 7)
+    table = [
+        [math.sin(t / 10000 ** (2 * i / WIDTH)) for i in range(WIDTH // 2)]
+        + [math.cos(t / 10000 ** (2 * i / WIDTH)) for i in range(WIDTH // 2)]
+        for t in range(7)
+    ]
+    want, _ = untold(x + torch.tensor(table), is_first)
+    torch.testing.assert_close(told(x, is_first)[0], want)
+
+
+def test_actions_only_all_at_once_equals_one_by_one(generator):
+    """A start token and then actions: the prefix opens the episode, nothing is fed back."""
+    net = make("shaw")
+    start, actions = (torch.randn(3, n, WIDTH, generator=generator) for n in (1, 4))
+    is_first = torch.tensor([[True, False, False, False, False]]).expand(3, 5)
+    with torch.no_grad():
+        at_once, _ = net(torch.cat([start, actions], 1), is_first)
+        _, cache = net.step(start[:, 0], is_first[:, 0], net.initial(3))
+        for t in range(4):
+            out, cache = net.step(actions[:, t], is_first[:, t + 1], cache)
+            torch.testing.assert_close(out, at_once[:, t + 1])
+
+
 def test_positions_begin_anew_with_the_episode(generator):
     net = make("sinusoid")
     x, is_first = tokens(generator, 1, 9, resets=[(0, 4)])
