@@ -107,7 +107,7 @@ class TrainConfig(Frozen):
     keep_checkpoints: int = Field(2, gt=0)
     keep_policies: int = Field(5, gt=0)
     log_every: int = Field(20, gt=0)  #: updates between metric lines
-    video_every: int = Field(2000, ge=0)  #: updates between imagined films; 0: never
+    video_every: int = Field(2000, ge=0)  #: updates between films, one at the end beside; 0: none
     eval_every: int = Field(10_000, ge=0)  #: agent steps between evaluations in sim; 0: never
     eval_episodes: int = Field(5, gt=0)
 

@@ -48,7 +48,7 @@ def _micro() -> Config:
         behavior=BehaviorConfig(imag_starts=64, entropy=3e-3),
         optim=OptimConfig(lr=4e-4, warmup=100),
         replay=ReplayConfig(batch=16, length=16, cache_bytes=500_000_000),
-        train=TrainConfig(prefill=300, replay_ratio=256.0, video_every=500),
+        train=TrainConfig(prefill=300, replay_ratio=256.0),
     )
 
 

@@ -164,7 +164,7 @@ class Trainer:
             TrainingDiverged: when a loss or a weight is no longer a number.
             StoreError: when a finished store holds nothing to learn from.
         """
-        resumed = self._checkpointed_updates >= 0
+        resumed, begun = self._checkpointed_updates >= 0, self.learner.updates
         self._log = MetricLog(self.run_folder, resume_at=self.learner.updates if resumed else None)
         try:
             self._status("starting")
@@ -173,7 +173,7 @@ class Trainer:
             if not (resumed and self.published_version >= 0) and not self._stop.is_set():
                 self._publish()
             self._loop()
-            self._finish()
+            self._finish(begun)
         except TrainingDiverged:
             self._status("diverged")
             raise
@@ -226,7 +226,7 @@ class Trainer:
         due = FIRST_PUBLISH if self._published_updates == 0 else train.publish_every
         if self._on_publish is not None and since >= due:
             self._publish()
-        if self._film is not None and train.video_every and updates % train.video_every == 0:
+        if train.video_every and updates % train.video_every == 0:
             self._show()
         if time.monotonic() - self._checkpointed_s > train.checkpoint_every_s:
             self._save()
@@ -257,11 +257,15 @@ class Trainer:
             self._status_s = now_s
             self._status("training" if self._may_update() else "waiting")
 
-    def _finish(self) -> None:
+    def _finish(self, begun: int) -> None:
+        """Leave everything as it stands now; ``begun``: updates when this process began."""
         if self.learner.updates > self._checkpointed_updates:
             self._save()
         if self.learner.updates - self._published_updates >= FIRST_PUBLISH:
             self._publish()
+        every = self._config.train.video_every
+        if every and self.learner.updates > begun and self.learner.updates % every:
+            self._show()
 
     # ------------------------------------------------------------------ what is written
 
@@ -336,7 +340,8 @@ class Trainer:
         self.published_version, self._published_updates = version, updates
 
     def _show(self) -> None:
-        assert self._film is not None
+        if self._film is None or not self.learner.sampler.can_sample():
+            return
         assert self._log is not None
         fps = 1.0 / self._spec.period_s
         self._log.video("imagined", self._film().movie(), updates=self.learner.updates, fps=fps)
