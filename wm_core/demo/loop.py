@@ -27,7 +27,7 @@ from wm_core.contract.errors import SettingsError, WmError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.demo import page, report, screen
-from wm_core.demo.processes import Crew
+from wm_core.demo.processes import Crew, ProcessFailed
 from wm_core.link.shelf import PolicyShelf
 from wm_core.train.collect import Actor, RandomActor, Stage
 from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
@@ -69,13 +69,13 @@ class Demo:
         self._first: Evaluation | None = None
 
     def run(self) -> int:
-        """Everything, in order; the report is written even after Ctrl-C."""
+        """Everything, in order; the report is written after Ctrl-C or a failure too."""
         # Set here, because a shell that starts the demo in the background has SIGINT ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         self._clear_away()
         crew = Crew(self._run / LOGS, _environment())
-        interrupted = False
+        ended, status = "in time", 0
         try:
             self._say("starting the service and the learner; measuring random and best returns")
             self._start_trainer(crew)
@@ -84,15 +84,20 @@ class Demo:
             self._start_robot(crew)
             self._watch(crew)
         except KeyboardInterrupt:
-            interrupted = True
-            self._say("\ninterrupted: stopping everything in order, then the report so far")
+            ended, status = "interrupted", 130
+            self._say("\ninterrupted: stopping everything in order")
+        except ProcessFailed as error:
+            ended, status = str(error).splitlines()[0], 1
+            self._say(str(error))
         finally:
             self._stop(crew)
+        if status:
+            self._say(f"ended early ({ended}): the report so far")
         if self._first is None:
             self._say("nothing to report yet: the robot had not started")
-            return 130
-        self._report()
-        return 130 if interrupted else 0
+            return status
+        self._report(ended)
+        return status
 
     # ------------------------------------------------------------------ starting and stopping
 
@@ -224,7 +229,7 @@ class Demo:
 
     # ----------------------------------------------------------------------------- the report
 
-    def _report(self) -> None:
+    def _report(self, ended: str) -> None:
         assert self._random is not None
         assert self._best is not None
         assert self._first is not None
@@ -242,6 +247,7 @@ class Demo:
             first=self._first,
             final=final,
         )
+        figures["ended"] = ended
         path = self._run / "report.json"
         path.write_text(json.dumps(figures, indent=2) + "\n")
         shown = _relative(self._run)

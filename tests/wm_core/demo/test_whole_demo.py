@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,17 +45,17 @@ KEYS = [
 ]
 
 
-def processes_of(run: Path) -> list[str]:
-    """Command lines of living processes that name ``run``."""
-    found = []
+def processes_of(run: Path) -> dict[int, str]:
+    """Command lines of living processes that name ``run``, by their id."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if str(run) in line and "pytest" not in line:
-                found.append(line)
+            if str(run) in line:
+                found[int(entry.name)] = line
     return found
 
 
@@ -71,31 +73,38 @@ def read(path: Path) -> dict[str, object]:
         return {}
 
 
-def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> None:
-    run = tmp_path / "demo"
+@contextmanager
+def learning_demo(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A demo whose learner has made its first updates, and its run folder."""
+    run, log = folder / "demo", folder / "log"
     argv = [sys.executable, "-m", "wm_core.cli", "demo", "--run", str(run), "--prefill", "60"]
-    log = (tmp_path / "log").open("wb")
     deaf = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background job inherits it
-    demo = subprocess.Popen([*argv, "--episodes", "10"], stdout=log, stderr=log)
-    signal.signal(signal.SIGINT, deaf)
-    try:
-        learning = wait_until(
-            lambda: (
-                int(read(run / "status.json").get("updates", 0)) >= 3  # type: ignore[call-overload]
-                or demo.poll() is not None
-            ),
-            timeout_s=240,
-        )
-        assert learning, (tmp_path / "log").read_text()
-        assert demo.poll() is None, (tmp_path / "log").read_text()
+    with log.open("wb") as out:
+        demo = subprocess.Popen([*argv, "--episodes", "10"], stdout=out, stderr=out)
+        signal.signal(signal.SIGINT, deaf)
+        try:
+            assert wait_until(
+                lambda: (
+                    int(read(run / "status.json").get("updates", 0)) >= 3  # type: ignore[call-overload]
+                    or demo.poll() is not None
+                ),
+                timeout_s=240,
+            ), log.read_text()
+            assert demo.poll() is None, log.read_text()
+            yield demo, run
+        finally:
+            demo.kill()
+            demo.wait()
+
+
+def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> None:
+    with learning_demo(tmp_path) as (demo, run):
         demo.send_signal(signal.SIGINT)
         assert demo.wait(120) == 130, (tmp_path / "log").read_text()
-    finally:
-        demo.kill()
-        log.close()
     assert wait_until(lambda: not processes_of(run), timeout_s=10), processes_of(run)
     report = read(run / "report.json")
     assert [k for k in KEYS if k not in report] == []
+    assert report["ended"] == "interrupted"
     assert report["chunks_lost"] == 0
     assert report["chunks_sent"] == report["chunks_acked"]
     assert report["steps_stored"] == report["steps_recorded"]
@@ -104,3 +113,14 @@ def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> No
     assert report["best_return"] > report["random_return"]  # type: ignore[operator]
     assert list((run / "checkpoints").iterdir())
     assert "<svg" in (run / "report.html").read_text()
+
+
+def test_a_learner_that_dies_is_named_in_the_report(tmp_path: Path) -> None:
+    with learning_demo(tmp_path) as (demo, run):
+        (learner,) = [pid for pid, line in processes_of(run).items() if " train " in line]
+        os.kill(learner, signal.SIGKILL)
+        assert demo.wait(120) == 1, (tmp_path / "log").read_text()
+    assert wait_until(lambda: not processes_of(run), timeout_s=10), processes_of(run)
+    report = read(run / "report.json")
+    assert str(report["ended"]).startswith("learner ended with -9")
+    assert (report["chunks_lost"], report["steps_unaccounted"]) == (0, 0)
