@@ -54,24 +54,30 @@ def counted_swaps(swaps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def episodes(store: Path) -> list[Episode]:
-    """Every finished episode that lies in the store whole, in the order in which it was lived."""
+    """Every finished episode that lies in the store whole, in the order in which it was lived.
+
+    An end with nothing behind it is left out: there the robot stopped, not its episode.
+    """
     ledger = Ledger(store / LEDGER_NAME)
     found: list[Episode] = []
     begin_ns: int | None = None
     try:
         for robot, session in ledger.sessions():
             total, whole, expected = 0.0, False, 0
+            ended: Episode | None = None
             for row in ledger.of_session(robot, session):
                 whole, expected = whole and row.seq == expected, row.seq + 1
                 for step in decode_chunk(chunk_path(store, row.key).read_bytes())[1]:
                     begin_ns = step.stamp_ns if begin_ns is None else begin_ns
+                    if ended is not None:
+                        found.append(ended)
+                        ended = None
                     if step.is_first:
                         total, whole = 0.0, True
                     total += step.reward
                     if step.is_last and whole:
                         minute = (step.stamp_ns - begin_ns) * 1e-9 / 60
-                        found.append(Episode(minute, total, step.policy_version))
-                        whole = False
+                        ended, whole = Episode(minute, total, step.policy_version), False
     finally:
         ledger.close()
     return found

@@ -66,7 +66,7 @@ def record(root: Path, episodes: list[list[float]]) -> None:
 
 
 def test_episodes_are_summed_across_files(tmp_path: Path) -> None:
-    record(tmp_path, [[0.0, 1.0, 2.0, 3.0], [0.0, 5.0]])
+    record(tmp_path, [[0.0, 1.0, 2.0, 3.0], [0.0, 5.0], [0.0, 9.0]])  # the last: cut by the stop
     found = report.episodes(tmp_path)
     assert [e.total for e in found] == [6.0, 5.0]
     assert found[0].version == 4
@@ -74,7 +74,7 @@ def test_episodes_are_summed_across_files(tmp_path: Path) -> None:
 
 
 def test_an_episode_with_a_hole_is_not_summed(tmp_path: Path) -> None:
-    record(tmp_path, [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 5.0]])
+    record(tmp_path, [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 5.0], [0.0]])
     with closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as ledger, ledger:
         ledger.execute("DELETE FROM chunks WHERE seq = 1")
     assert [e.total for e in report.episodes(tmp_path)] == [5.0]
