@@ -39,7 +39,8 @@ class Dreamer(nn.Module):
         self.behavior = ActorCritic(feat, action, config.world, config.behavior)
         initialize(self, generator)
         self.critic.follow(rate=1.0)
-        rates = config.optim.model_dump(exclude={"precision"})
+        names = {"lr", "warmup", "agc", "agc_floor", "beta1", "beta2", "eps"}
+        rates = config.optim.model_dump(include=names)
         self.optimizer = LaProp((p for p in self.parameters() if p.requires_grad), **rates)
 
     @property
