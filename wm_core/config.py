@@ -48,7 +48,7 @@ class SSMConfig(Frozen):
 
 
 class WorldConfig(Frozen):
-    """The world model: encoder, latent, backbone, decoder, heads, and the scales of their losses."""
+    """The world model: encoder, latent, backbone, decoder, heads, and their losses' scales."""
 
     # layers
     norm: Literal["rms", "layer", "none"] = "rms"  #: of every hidden layer
@@ -80,7 +80,7 @@ class WorldConfig(Frozen):
     hidden: int = Field(256, gt=0)  #: width of the projections into and out of the recurrence
     blocks: int = Field(8, gt=0)  #: blocks of the block-diagonal GRU
     prior_layers: int = Field(2, gt=0)
-    posterior_layers: int = Field(1, gt=0)
+    posterior_layers: int = Field(1, ge=0)
     transformer: TransformerConfig = TransformerConfig()
     ssm: SSMConfig = SSMConfig()
     prior: Literal["net", "mdn"] = "net"  #: mdn: a mixture of Gaussians per dimension
@@ -89,7 +89,7 @@ class WorldConfig(Frozen):
     # heads
     heads_read: Part = "feat"
     head_layers: int = Field(1, gt=0)  #: of the reward and cont heads
-    reward_head: Literal["twohot", "normal"] = "twohot"
+    reward_head: Literal["twohot", "normal", "symlog"] = "twohot"
     reward_squash: Literal["none", "tanh"] = "none"  #: of rewards, before they are learnt
     bins: int = Field(255, gt=2)  #: of the two-hot heads
     cont: bool = True  #: whether ends are predicted; else nothing ever ends in imagination
@@ -169,7 +169,8 @@ class BehaviorConfig(Frozen):
 
     learner: Literal["actor_critic", "evolution"] = "actor_critic"
     reads: Literal["feat", "stoch"] = "feat"  #: with stoch, the exported policy has no memory
-    gradient: Literal["reinforce", "dynamics", "mix"] = "reinforce"
+    #: auto: through the dynamics for continuous actions, REINFORCE for discrete ones
+    gradient: Literal["reinforce", "dynamics", "mix", "auto"] = "reinforce"
     mix: float = Field(0.1, ge=0, le=1)  #: share of REINFORCE in the mix
     objective: Literal["value", "rewards"] = "value"  #: rewards: the imagined ones and no more
     imag_horizon: int = Field(15, gt=0)  #: T_imag
@@ -272,3 +273,22 @@ class Config(Frozen):
     optim: OptimConfig = OptimConfig()
     replay: ReplayConfig = ReplayConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        world, transformer = self.world, self.world.transformer
+        tokens = transformer.tokens if world.backbone == "transformer" else "joint"
+        if self.behavior.reads == "stoch" and world.backbone == "gru":
+            raise ValueError("behavior.reads stoch wants q(z | e): not a gru's posterior")
+        if self.behavior.reads == "feat" and tokens != "joint":
+            raise ValueError(
+                f"world.transformer.tokens {tokens} wants behavior.reads stoch: a robot that acts "
+                "knows no rewards, and has no dream to begin"
+            )
+        longest = max(self.replay.length, self.behavior.imag_horizon + 1)
+        if tokens == "actions" and transformer.window < longest:
+            raise ValueError(
+                f"world.transformer.window {transformer.window}: with tokens actions it must hold "
+                f"a whole window and a whole dream, {longest} tokens"
+            )
+        return self

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.world.latent import Latent, TorchBatch
@@ -129,7 +129,7 @@ def test_micro_agent_beats_itself_untrained(seed):
     config, episodes = tiny(), 55
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
-    agent = make_agent(SPEC, config, generator=generator)
+    agent = Agent(SPEC, config, generator=generator)
     games, life = Dots(8, seed), Life(8, episodes * EPISODE)
     untrained = play(agent, Dots(64, 100 + seed), generator, mean=False)
     start: Latent = agent.initial(16)

@@ -1,38 +1,140 @@
-"""feat to a distribution over actions."""
+"""What an actor reads to a distribution over actions."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_core.config import BehaviorConfig
-from wm_core.nn.blocks import MLP, Linear
-from wm_core.nn.dists import Normal
+from wm_core.contract.spec import ActionSpec
+from wm_core.nn.blocks import MLP, STYLE, Linear, Style
+from wm_core.nn.dists import (
+    ActionDist,
+    Normal,
+    OneHot,
+    TanhNormal,
+    TruncatedNormal,
+    unimix_log_probs,
+)
+
+_MEAN_LIMIT = 5.0  #: of tanh_normal, before the tangent
 
 
 class Actor(nn.Module):
-    """(..., F) feat to a normal with mean in [-1, 1] and std in [min_std, max_std].
+    """(..., F) to a distribution over actions of the kind that the settings name.
 
-    Draws may lie outside [-1, 1]: their log-probability is that of the draw, the dynamics and the
-    robot see it clipped.
+    Draws of ``normal`` may lie outside [-1, 1]: their log-probability is that of the draw, the
+    dynamics and the robot see it clipped.
 
-    Source: DreamerV3 (Nature code): std = (max - min) * sigmoid(x + 2) + min.
+    Args:
+        inputs: F, length of what is read.
+        action: how many actions there are, and whether they are choices.
+        units: width of the layers.
+        config: kind, bounds and number of layers.
+        style: of the layers.
+
+    Source: ``normal``: DreamerV3 (Nature code), std = (max - min) * sigmoid(x + 2) + min;
+    ``tanh_normal``: Dreamer (code); ``truncated_normal``: DreamerV2 (code).
     """
 
-    def __init__(self, feat: int, action: int, units: int, config: BehaviorConfig) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        action: ActionSpec,
+        units: int,
+        config: BehaviorConfig,
+        style: Style = STYLE,
+    ) -> None:
         super().__init__()
-        self.action_size = action
-        self.min_std, self.max_std = config.min_std, config.max_std
-        self.layers = MLP(feat, units, config.actor_layers)
-        self.mean = Linear(units, action, scale=0.01)
-        self.std = Linear(units, action, scale=0.01)
+        self.action_size, self.config = action.size, config
+        self.kind = "one_hot" if action.discrete else config.action
+        self.layers = MLP(inputs, units, config.actor_layers, style)
+        self.mean = Linear(units, action.size, scale=0.01)
+        self.std = None if action.discrete else Linear(units, action.size, scale=0.01)
 
-    def dist(self, feat: Tensor) -> Normal:
-        """(..., A) mean and std of ``feat`` (..., F)."""
-        x = self.layers(feat)
-        mean = torch.tanh(self.mean(x).float())
-        spread = torch.sigmoid(self.std(x).float() + 2.0)
-        return Normal(mean, (self.max_std - self.min_std) * spread + self.min_std)
+    def dist(self, part: Tensor) -> ActionDist:
+        """The distribution over (..., A) of what is read, ``part`` (..., F)."""
+        x = self.layers(part)
+        mean = self.mean(x).float()
+        if self.std is None:
+            return OneHot(unimix_log_probs(mean, self.config.unimix))
+        spread, low, high = self.std(x).float(), self.config.min_std, self.config.max_std
+        if self.kind == "tanh_normal":
+            begin = math.log(math.expm1(self.config.init_std))
+            std = F.softplus(spread + begin) + 1e-4
+            return TanhNormal(_MEAN_LIMIT * torch.tanh(mean / _MEAN_LIMIT), std)
+        if self.kind == "truncated_normal":
+            return TruncatedNormal(torch.tanh(mean), 2.0 * torch.sigmoid(spread / 2.0) + low)
+        return Normal(torch.tanh(mean), (high - low) * torch.sigmoid(spread + 2.0) + low)
 
-    def forward(self, feat: Tensor) -> Normal:
-        return self.dist(feat)
+    def noise(self, uniform: Tensor) -> Tensor:
+        """(..., A) what draws take, of uniforms (..., A)."""
+        return _KINDS[self.kind].noise(uniform)
+
+    def entropy_share(self, dist: ActionDist) -> Tensor:
+        """(...) entropy of ``dist`` as a share of the range that it can have."""
+        if isinstance(dist, OneHot):
+            return dist.entropy() / math.log(self.action_size)
+        low = math.log(self.config.min_std)
+        high = math.log(self.config.max_std)
+        return ((dist.std.log() - low) / (high - low)).mean(-1)
+
+    def forward(self, part: Tensor) -> ActionDist:
+        return self.dist(part)
+
+
+_KINDS: dict[str, type[ActionDist]] = {
+    "normal": Normal,
+    "tanh_normal": TanhNormal,
+    "truncated_normal": TruncatedNormal,
+    "one_hot": OneHot,
+}
+
+
+class LinearController(nn.Module):
+    """(..., F) to an action by one linear map and a tangent, or to the likeliest choice.
+
+    Source: World Models, arXiv:1803.10122, section 2.3.
+    """
+
+    def __init__(self, inputs: int, action: ActionSpec) -> None:
+        super().__init__()
+        self.action_size, self.discrete = action.size, action.discrete
+        self.linear = Linear(inputs, action.size, scale=0.0)
+
+    @property
+    def parameters_count(self) -> int:
+        """How many numbers ``act`` takes a candidate as."""
+        return self.linear.weight.numel() + self.action_size
+
+    def answer(self, raw: Tensor) -> ActionDist:
+        """What raw outputs (..., A) mean."""
+        if self.discrete:
+            return OneHot(torch.log_softmax(raw, -1))
+        mean = torch.tanh(raw)
+        return Normal(mean, torch.zeros_like(mean))
+
+    def dist(self, part: Tensor) -> ActionDist:
+        """The (certain) distribution over (..., A) of what is read, ``part`` (..., F)."""
+        return self.answer(self.linear(part).float())
+
+    def act(self, part: Tensor, candidates: Tensor) -> Tensor:
+        """(P, R, A) the actions of P candidates (P, n) that each read R rows, (P, R, F)."""
+        size, count = part.shape[-1], self.action_size
+        weight, bias = candidates[:, count:], candidates[:, :count]
+        raw = torch.bmm(part, weight.unflatten(1, (count, size)).transpose(1, 2))
+        return self.answer(raw + bias.unsqueeze(1)).mode
+
+    @torch.no_grad()
+    def take(self, candidate: Tensor) -> None:
+        """Become ``candidate`` (n,): the biases, then the weights row by row."""
+        assert self.linear.bias is not None
+        self.linear.bias.copy_(candidate[: self.action_size])
+        self.linear.weight.copy_(candidate[self.action_size :].view_as(self.linear.weight))
+
+    def noise(self, uniform: Tensor) -> Tensor:
+        """(..., A) what draws take, of uniforms (..., A)."""
+        return (OneHot if self.discrete else Normal).noise(uniform)

@@ -1,7 +1,8 @@
-"""REINFORCE with a critic, trained in imagination and, the critic, on recorded rewards too."""
+"""An actor and a critic, trained in imagination and, the critic, on recorded rewards too."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,13 @@ from torch import Tensor, nn
 
 from wm_core.behavior.actor import Actor
 from wm_core.behavior.critic import Critic
-from wm_core.behavior.imagine import Imagined, imagine
+from wm_core.behavior.imagine import Imagined, frozen, imagine
 from wm_core.behavior.returns import lambda_return, survival
-from wm_core.config import BehaviorConfig, WorldConfig
-from wm_core.nn.normalize import PercentileRange
+from wm_core.config import Config
+from wm_core.contract.spec import ActionSpec
+from wm_core.nn.blocks import Style
+from wm_core.nn.dists import ActionDist
+from wm_core.nn.normalize import AdaptiveScale, PercentileRange, RunningStd
 from wm_core.world.latent import Latent, TorchBatch
 from wm_core.world.world_model import WorldModel
 
@@ -26,22 +30,43 @@ class BehaviorLosses:
 
 
 class ActorCritic(nn.Module):
-    """The actor, the critic and the scale of returns.
+    """The actor, the critic, and the running scales of what they are paid.
 
-    Source: DreamerV3, arXiv:2301.04104, equations 6-11; replay-value loss as in the Nature code.
+    Source: DreamerV3, arXiv:2301.04104, equations 6-11; replay-value loss as in the Nature code;
+    gradients through the dynamics: Dreamer, arXiv:1912.01603, equations 7-8.
     """
 
-    def __init__(self, feat: int, action: int, world: WorldConfig, config: BehaviorConfig) -> None:
+    def __init__(self, action: ActionSpec, config: Config) -> None:
         super().__init__()
-        self.config = config
-        self.actor = Actor(feat, action, world.units, config)
-        self.critic = Critic(feat, world.units, world.bins, config)
-        self.return_range = PercentileRange(
-            rate=config.return_rate,
-            low=config.return_low,
-            high=config.return_high,
-            limit=config.return_limit,
-        )
+        world, self.config = config.world, config.behavior
+        if self.config.gradient == "auto":
+            chosen = "reinforce" if action.discrete else "dynamics"
+            self.config = self.config.model_copy(update={"gradient": chosen})
+        inputs, units = world.width_of(self.config.reads), self.config.units or world.units
+        style = Style(world.norm, world.activation)
+        self.actor = Actor(inputs, action, units, self.config, style)
+        self.critic = Critic(inputs, units, world.bins, self.config, style)
+        self.scale: PercentileRange | RunningStd | None = None
+        if self.config.advantage == "range":
+            self.scale = PercentileRange(
+                rate=self.config.return_rate,
+                low=self.config.return_low,
+                high=self.config.return_high,
+                limit=self.config.return_limit,
+            )
+        elif self.config.advantage == "std":
+            self.scale = RunningStd(rate=self.config.return_rate)
+        self.entropy_scale: AdaptiveScale | None = None
+        if self.config.entropy_rule == "adaptive":
+            self.entropy_scale = AdaptiveScale(
+                target=self.config.entropy_target, low=1e-5, high=1.0, raise_when_low=True,
+                initial=self.config.entropy,
+            )  # fmt: skip
+
+    def follow(self, updates: int) -> None:
+        """Move what follows slowly, after update number ``updates``."""
+        if updates % self.config.slow_every == 0:
+            self.critic.follow()
 
     def loss(
         self, world: WorldModel, batch: TorchBatch, posterior: Latent, generator: torch.Generator
@@ -51,94 +76,150 @@ class ActorCritic(nn.Module):
         The actor's loss reaches the actor alone, the imagined value loss the critic alone; the
         replay-value loss reaches the world model through ``posterior``.
         """
-        starts = self._starts(posterior.deter.shape[:2], generator, posterior.deter.device)
-        start = posterior.detach().flat(starts)
-        horizon = self.config.imag_horizon
-        dream = imagine(world.dynamics, self.actor, start, horizon, generator)
+        times = self._times(posterior.deter.shape[:2], generator, posterior.deter.device)
         with torch.no_grad():
-            reward, cont = world.reward.mean(dream.feat), world.cont.mean(dream.feat)
-        logits = self.critic.fast(dream.feat)
-        value = self.critic.fast.twohot.mean(logits.detach())
-        # The discount is part of cont.
-        target = lambda_return(reward, cont, value, discount=1.0, lam=self.config.lam)
-        weight = survival(cont)[:, :-1]
-        losses, metrics = self._actor_loss(dream, target, value[:, :-1], weight)
-        critic = self.critic.loss(logits[:, :-1], dream.feat[:, :-1], target)
+            start = world.dynamics.starts(posterior.detach(), times)
+        through = self.config.gradient != "reinforce"
+        dream = imagine(
+            world, self.actor, start, self.config.imag_horizon, generator,
+            reads=self.config.reads, differentiable=through,
+        )  # fmt: skip
+        with frozen(world, self.critic) if through else torch.no_grad():
+            reward, cont = world.predict(dream.latent)
+            value = self.critic.value(dream.latent.read(self.config.reads))
+            target = lambda_return(
+                reward, cont, value, discount=world.discount, lam=self.config.lam
+            )
+        weight = survival(cont.detach() * world.discount)[:, :-1] / world.discount
+        losses, metrics = self._actor_loss(dream, reward, cont, value, target, weight, world)
+        seen = dream.latent.read(self.config.reads)[:, :-1].detach()
+        critic = self.critic.loss(self.critic.fast(seen), seen, target.detach())
         losses["value_loss"] = self.config.value_scale * (weight * critic).mean()
-        losses["replay_value_loss"] = self._replay_value_loss(
-            batch, posterior.feat, starts, target[:, 0], world.config.discount_horizon
-        )
+        if self.config.replay_value_scale:
+            losses["replay_value_loss"] = self._replay_value_loss(
+                batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
+                world.config.discount,
+            )  # fmt: skip
         metrics |= {
             "imag_reward": reward[:, 1:].mean(),
             "imag_cont": cont[:, 1:].mean(),
             "value": value.mean(),
             "imag_return": target.mean(),
         }
-        return BehaviorLosses(losses, metrics)
+        return BehaviorLosses(losses, {k: v.detach() for k, v in metrics.items()})
 
-    def _starts(
+    def _times(
         self, shape: torch.Size, generator: torch.Generator, device: torch.device
-    ) -> Tensor | None:
-        """(N,) distinct indices into the flat posteriors to imagine from; None: all of them.
+    ) -> Tensor:
+        """(M,) distinct times of every window to imagine from.
 
-        Deviates: DreamerV3 imagines from every posterior; ``imag_starts`` takes a random part.
+        Deviates: the papers imagine from every posterior; ``imag_starts`` takes about so many, at
+        the same random times of all windows.
         """
-        total, wanted = shape[0] * shape[1], self.config.imag_starts
-        if wanted is None or wanted >= total:
-            return None
-        return torch.randperm(total, generator=generator, device=device)[:wanted]
+        (B, T), wanted = shape, self.config.imag_starts
+        if wanted is None or wanted >= B * T:
+            return torch.arange(T, device=device)
+        return torch.randperm(T, generator=generator, device=device)[: math.ceil(wanted / B)]
 
     def _actor_loss(
-        self, dream: Imagined, target: Tensor, value: Tensor, weight: Tensor
+        self,
+        dream: Imagined,
+        reward: Tensor,
+        cont: Tensor,
+        value: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        world: WorldModel,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """REINFORCE on (N, T_imag) targets and values, with an entropy bonus."""
-        scale = self.return_range.update(target)
-        advantage = (target - value) / scale
-        dist = self.actor.dist(dream.feat[:, :-1])
+        """What the actor pays, with an entropy bonus.
+
+        Args:
+            dream: N roll-outs of T_imag steps.
+            reward: (N, T_imag + 1).
+            cont: (N, T_imag + 1).
+            value: (N, T_imag + 1) baseline.
+            target: (N, T_imag) lambda-returns.
+            weight: (N, T_imag) chance to be there at all.
+            world: for its discount.
+        """
+        baseline = value[:, :-1].detach()
+        if self.config.objective == "rewards":  # nothing beyond the horizon, and no critic
+            rest = torch.zeros_like(value)
+            target = lambda_return(reward, cont, rest, discount=world.discount, lam=1.0)
+            baseline = target.detach().mean(0, keepdim=True)
+        advantage, metrics = self._scaled(target, baseline)
+        dist = self.actor.dist(dream.latent.read(self.config.reads)[:, :-1].detach())
+        share = {"reinforce": 1.0, "dynamics": 0.0, "mix": self.config.mix}[self.config.gradient]
+        gain = torch.zeros_like(weight)
+        if share > 0:
+            gain = gain + share * dist.log_prob(dream.action.detach()) * advantage.detach()
+        if share < 1:
+            gain = gain + (1.0 - share) * advantage
+        bonus, more = self._entropy_bonus(dist)
+        loss = -self.config.policy_scale * (weight * (gain + bonus)).mean()
+        metrics |= more | {"advantage": advantage.abs().mean()}
+        return {"policy_loss": loss}, metrics
+
+    def _scaled(self, target: Tensor, baseline: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(N, T_imag) advantages, divided by what the settings say."""
+        advantage = target - baseline
+        if isinstance(self.scale, PercentileRange):
+            scale = self.scale.update(target)
+            return advantage / scale, {"return_scale": scale}
+        if isinstance(self.scale, RunningStd):
+            mean, scale = self.scale.update(advantage)
+            return (advantage - mean) / scale, {"return_scale": scale}
+        return advantage, {}
+
+    def _entropy_bonus(self, dist: ActionDist) -> tuple[Tensor, dict[str, Tensor]]:
+        """(N, T_imag) bonus for ``dist``.
+
+        Source: fixed: DreamerV2, arXiv:2010.02193, equation 6; hinge: TWM, arXiv:2303.07109,
+        section 2.3; adaptive: DayDreamer (code), arXiv:2206.14176.
+        """
         entropy = dist.entropy()
-        gain = dist.log_prob(dream.action) * advantage + self.config.entropy * entropy
-        losses = {"policy_loss": -self.config.policy_scale * (weight * gain).mean()}
-        metrics = {
-            "entropy": entropy.detach().mean(),
-            "action_std": dist.std.detach().mean(),
-            "advantage": advantage.abs().mean(),
-            "return_scale": scale,
-        }
-        return losses, metrics
+        metrics = {"entropy": entropy.mean()}
+        if self.config.entropy_rule == "fixed":
+            return self.config.entropy * entropy, metrics
+        share = self.actor.entropy_share(dist)
+        metrics["entropy_share"] = share.mean()
+        if self.entropy_scale is None:
+            short = (self.config.entropy_target - share).clamp_min(0.0)
+            return -self.config.entropy * short, metrics
+        scale = self.entropy_scale.update(share.mean())
+        metrics["entropy_scale"] = scale
+        return scale * share, metrics
 
     def _replay_value_loss(
         self,
         batch: TorchBatch,
-        feat: Tensor,
-        starts: Tensor | None,
+        part: Tensor,
+        times: Tensor,
         imagined: Tensor,
-        discount_horizon: float,
+        discount: float,
     ) -> Tensor:
         """() loss of the critic on recorded rewards, bootstrapped by imagined returns.
 
         Args:
             batch: (B, T) experience.
-            feat: (B, T, F) posteriors, with gradients into the world model.
-            starts: (N,) flat indices of the states that were imagined from; None: all.
-            imagined: (N,) imagined return of each of them.
-            discount_horizon: of the discount per recorded agent step.
+            part: (B, T, F) what the critic reads, with gradients into the world model.
+            times: (M,) that were imagined from, in every window.
+            imagined: (B * M,) imagined return of each of them.
+            discount: per recorded agent step.
 
         Deviates: a state that was not imagined from bootstraps with the critic's own value.
         """
-        logits = self.critic.fast(feat)
-        if starts is None:
-            boot = imagined.unflatten(0, feat.shape[:2])
-        else:
-            boot = self.critic.fast.twohot.mean(logits.detach()).flatten()
-            boot = boot.index_copy(0, starts, imagined).unflatten(0, feat.shape[:2])
+        raw = self.critic.fast(part)
+        boot = self.critic.fast.value(raw.detach())
+        boot = boot.index_copy(1, times, imagined.unflatten(0, (-1, len(times))))
         target = lambda_return(
             batch.reward,
             (~batch.is_terminal).float(),
             boot,
-            discount=1.0 - 1.0 / discount_horizon,
+            discount=discount,
             lam=self.config.lam,
             is_last=batch.is_last,
         )
-        loss = self.critic.loss(logits[:, :-1], feat[:, :-1].detach(), target)
+        loss = self.critic.loss(raw[:, :-1], part[:, :-1].detach(), target)
         weight = (~batch.is_last[:, :-1]).float()
         return self.config.replay_value_scale * (weight * loss).mean()

@@ -1,4 +1,4 @@
-"""feat to the return that the actor will get from there, beside a slowly following copy."""
+"""What a critic reads to the return that the actor will get from there, beside a slow copy."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.config import BehaviorConfig
-from wm_core.world.heads import TwoHotHead
+from wm_core.nn.blocks import STYLE, Style
+from wm_core.world.heads import number_head
 
 
 class Critic(nn.Module):
-    """A two-hot value head and its exponential average, which is never trained itself."""
+    """A value head and a copy that follows it slowly and is never trained itself.
 
-    def __init__(self, feat: int, units: int, bins: int, config: BehaviorConfig) -> None:
+    The copy pulls the head back (``pull``: DreamerV3), makes the targets and baselines in its
+    stead (``target``: DreamerV2), or has no use (``none``: Dreamer v1).
+    """
+
+    def __init__(
+        self, inputs: int, units: int, bins: int, config: BehaviorConfig, style: Style = STYLE
+    ) -> None:
         super().__init__()
-        self.rate, self.slow_scale = config.slow_rate, config.slow_scale
-        self.fast = TwoHotHead(feat, units, config.critic_layers, bins)
+        self.config = config
+        self.fast = number_head(config.critic, inputs, units, config.critic_layers, bins, style)
         self.slow = copy.deepcopy(self.fast).requires_grad_(False)
 
     @torch.no_grad()
@@ -25,17 +32,24 @@ class Critic(nn.Module):
         """Move the slow copy towards the fast one; ``rate`` 1 makes them equal."""
         slow: list[Tensor] = list(self.slow.parameters())
         fast: list[Tensor] = list(self.fast.parameters())
-        torch._foreach_lerp_(slow, fast, self.rate if rate is None else rate)
+        torch._foreach_lerp_(slow, fast, self.config.slow_rate if rate is None else rate)
 
-    def loss(self, logits: Tensor, feat: Tensor, target: Tensor) -> Tensor:
-        """(...) cross entropy to ``target`` (...) and to the slow copy's value of ``feat``.
+    def value(self, part: Tensor) -> Tensor:
+        """(...) value that targets and baselines are made of, of what is read (..., F)."""
+        head = self.slow if self.config.slow == "target" else self.fast
+        return head.value(head(part))
+
+    def loss(self, raw: Tensor, part: Tensor, target: Tensor) -> Tensor:
+        """(...) error to ``target`` (...) and, where it pulls, to the slow copy's value.
 
         Args:
-            logits: (..., bins) of the fast head for ``feat``.
-            feat: (..., F).
+            raw: of the fast head for ``part``.
+            part: (..., F) what is read.
             target: (...) return.
         """
+        loss = self.fast.error(raw, target)
+        if self.config.slow != "pull":
+            return loss
         with torch.no_grad():
-            slow = self.slow.mean(feat)
-        twohot = self.fast.twohot
-        return twohot.loss(logits, target) + self.slow_scale * twohot.loss(logits, slow)
+            slow = self.slow.value(self.slow(part))
+        return loss + self.config.slow_scale * self.fast.error(raw, slow)

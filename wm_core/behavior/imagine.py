@@ -1,40 +1,110 @@
-"""Roll-outs of the actor inside the world model, without a graph."""
+"""Roll-outs of the actor inside the world model, with or without a graph through its dynamics."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wm_core.behavior.actor import Actor
-from wm_core.nn.dists import normal_noise
-from wm_core.world.base import Dynamics
+from wm_core.config import Part
 from wm_core.world.latent import Latent
+from wm_core.world.sequence import SequenceModel
+from wm_core.world.world_model import WorldModel
 
 
 @dataclass(frozen=True, slots=True)
 class Imagined:
-    """A roll-out from N starts; nothing in it has a gradient."""
+    """A roll-out from N starts."""
 
-    feat: Tensor  #: (N, T_imag + 1, F), the start first
+    latent: Latent  #: (N, T_imag + 1), the start first; no memory
     action: Tensor  #: (N, T_imag, A), chosen in the states 0 .. T_imag - 1
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """What is computed meanwhile has gradients through ``modules``, but none for their weights."""
+    weights = [p for m in modules for p in m.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
 def imagine(
-    dynamics: Dynamics, actor: Actor, start: Latent, horizon: int, generator: torch.Generator
+    world: WorldModel,
+    actor: Actor,
+    start: Latent,
+    horizon: int,
+    generator: torch.Generator,
+    *,
+    reads: Part = "feat",
+    differentiable: bool = False,
 ) -> Imagined:
-    """Let ``actor`` act for ``horizon`` steps in ``dynamics``, from (N,) ``start``."""
+    """Let ``actor`` act for ``horizon`` steps in ``world``, from (N,) ``start``.
+
+    Args:
+        world: never trained by what is imagined.
+        actor: what it reads has no gradient: a reward's gradient reaches an action through the
+            dynamics alone, not through what the actor saw.
+        start: (N,) as ``Dynamics.starts`` gives it.
+        horizon: T_imag.
+        generator: of every draw.
+        reads: what of a latent the actor reads.
+        differentiable: keep the graph from rewards to actions.
+    """
     n, device = start.deter.shape[0], start.deter.device
-    uniform = torch.rand((horizon, n, *dynamics.noise_shape()), generator=generator, device=device)
-    noise = normal_noise(
-        torch.rand((horizon, n, actor.action_size), generator=generator, device=device)
-    )
-    latent, feats, actions = start, [start.feat], []
-    for t in range(horizon):
-        action = actor.dist(feats[-1]).sample(noise[t])
-        latent = dynamics.imagine_step(latent, action, uniform[t])
-        feats.append(latent.feat)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand((horizon, n, *shape), generator=generator, device=device)
+
+    uniform, noise = rand(*world.dynamics.prior.noise_shape), actor.noise(rand(actor.action_size))
+    if not differentiable:
+        with torch.no_grad():
+            return _roll_out(world, actor, start, uniform, noise, reads)
+    with frozen(world):
+        if world.config.backbone == "transformer" and world.config.transformer.tokens == "actions":
+            return _at_once(world, actor, start, uniform, noise, reads)
+        return _roll_out(world, actor, start, uniform, noise, reads)
+
+
+def _roll_out(
+    world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Part
+) -> Imagined:
+    latent, latents, actions = start, [start], []
+    for t in range(len(noise)):
+        action = actor.dist(latent.read(reads).detach()).sample(noise[t])
+        latent = world.imagine_step(latent, action, uniform[t])
+        latents.append(latent)
         actions.append(action)
-    return Imagined(torch.stack(feats, 1), torch.stack(actions, 1))
+    return Imagined(_stacked(latents), torch.stack(actions, 1))
+
+
+def _stacked(latents: list[Latent]) -> Latent:
+    """(N, T) of T latents (N,), without memory."""
+    deter = torch.stack([latent.deter for latent in latents], 1)
+    return Latent(deter, torch.stack([latent.stoch for latent in latents], 1))
+
+
+def _at_once(
+    world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Part
+) -> Imagined:
+    """The same roll-out, whose graph is one parallel pass over the actions.
+
+    Source: Ma et al. 2024, "Do Transformer World Models Give Better Policy Gradients?",
+    arXiv:2402.05290: states follow from the start and the actions only, and what the policy reads
+    has no gradient.
+    """
+    assert isinstance(world.dynamics, SequenceModel)
+    with torch.no_grad():
+        seen = _roll_out(world, actor, start, uniform, noise, reads).latent
+    action = actor.dist(seen.read(reads)[:, :-1]).sample(noise.transpose(0, 1))
+    after = world.dynamics.imagine_all(start, action, uniform.transpose(0, 1))
+    deter = torch.cat([start.deter.unsqueeze(1), after.deter], 1)
+    return Imagined(Latent(deter, torch.cat([start.stoch.unsqueeze(1), after.stoch], 1)), action)

@@ -19,7 +19,7 @@ import tyro
 from pydantic import Field
 
 from wm_core import presets
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
@@ -73,13 +73,13 @@ def measure(size: str, settings: LearnerBenchSettings) -> Cost:
     torch.set_num_threads(settings.threads)
     config, device = presets.make(settings.preset, size), choose(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
-    agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
+    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)
-    batch, start = random_batch(config, generator), agent.initial(config.replay.batch)
+    batch = random_batch(config, generator)
     wall, cpu = [], []
     for _ in range(WARM + settings.updates):
         began = time.perf_counter(), time.process_time()
-        metrics, _ = agent.update(batch, (start.deter, start.stoch), generator)
+        metrics, _ = agent.update(batch, None, generator)
         metrics["loss"].item()  # waits for a GPU
         wall.append(time.perf_counter() - began[0])
         cpu.append(time.process_time() - began[1])

@@ -18,13 +18,13 @@ import tyro
 from pydantic import Field
 
 from wm_core import presets
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, Frozen, Obs, Spec
 from wm_core.export.exporter import PolicyExporter
-from wm_core.export.policy_module import CARRY, NOISE, PolicyStep
+from wm_core.export.policy_module import PolicyStep
 
 TURN = 50  #: ticks that a variant runs before the next one's turn
 WARM = 10  #: ticks of each variant that are not counted
@@ -66,7 +66,7 @@ def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Vari
     """One agent of ``size`` as each of the variants: one 64x64 RGB camera, two actions."""
     spec = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
     config = presets.make(preset, size)
-    agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
     makers: dict[Variant, Callable[[], Tick]] = {
         "fp32": lambda: _exported(PolicyExporter(agent, spec, config)),
         "torch": lambda: _eager(PolicyStep(agent, spec)),
@@ -108,7 +108,7 @@ def _eager(step: PolicyStep) -> Tick:
     """The same step in torch, as a node without a runtime would take it."""
     shapes = {info.name: info.shape for info in step.inputs()}
     outputs = [info.name for info in step.outputs()]
-    carry = {pair.input: torch.zeros(shapes[pair.input]) for pair in CARRY}
+    carry = {pair.input: torch.zeros(shapes[pair.input]) for pair in step.carry}
     rng, first = torch.Generator().manual_seed(0), torch.tensor([False])
 
     @torch.inference_mode()
@@ -116,9 +116,9 @@ def _eager(step: PolicyStep) -> Tick:
         nonlocal carry
         feed = {key: torch.from_numpy(value)[None] for key, value in obs.items()} | carry
         feed |= {"prev_action": torch.from_numpy(sent)[None], "is_first": first}
-        feed |= {name: torch.rand(shapes[name], generator=rng) for name in NOISE}
+        feed |= {name: torch.rand(shapes[name], generator=rng) for name in step.noise}
         out = dict(zip(outputs, step(*(feed[name] for name in shapes)), strict=True))
-        carry = {pair.input: out[pair.output] for pair in CARRY}
+        carry = {pair.input: out[pair.output] for pair in step.carry}
         return out["action"][0].numpy()
 
     return tick

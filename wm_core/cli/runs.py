@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field, ValidationError
 
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.golden import check_golden
@@ -26,7 +26,6 @@ from wm_core.contract.spec import Spec
 from wm_core.export.exporter import PolicyExporter
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.link.shelf import PolicyShelf
-from wm_core.replay.latents import LatentCache
 from wm_core.replay.recorder import Recorder
 from wm_core.replay.retention import prune
 from wm_core.replay.sampler import Sampler
@@ -36,7 +35,7 @@ from wm_core.train.collect import AgentActor, Collector, RandomActor, Stage
 from wm_core.train.device import Device, choose
 from wm_core.train.evaluate import evaluate, open_stage
 from wm_core.train.film import OBSERVED, Film, shoot, windows_of
-from wm_core.train.learner import Learner
+from wm_core.train.learner import ContextMemory, Learner
 from wm_core.train.provenance import commit
 from wm_core.train.seeding import Streams
 from wm_core.train.sources import FinishedStore, GrowingStore, OwnEnvironments, Source
@@ -147,7 +146,7 @@ def make_trainer(
     store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes)
     store.refresh()
     spec = _spec(settings, store, resumed)
-    agent = make_agent(spec, config, generator=streams.init).to(where)
+    agent = Agent(spec, config, generator=streams.init).to(where)
     learner = _learner(config, store, agent, streams)
     trainer = Trainer(
         settings.run,
@@ -175,7 +174,7 @@ def make_trainer(
 
 def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Learner:
     """What updates ``agent`` from windows of ``store``."""
-    replay, world = config.replay, config.world
+    replay = config.replay
     sampler = Sampler(
         store,
         batch=replay.batch,
@@ -183,10 +182,7 @@ def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Lear
         rng=streams.sampler,
         online_queue=replay.online_queue,
     )
-    latents = LatentCache(
-        replay.latents, deter=world.deter, groups=world.groups, classes=world.classes
-    )
-    return Learner(agent, sampler, latents, streams.learner)
+    return Learner(agent, sampler, ContextMemory(agent, replay.latents), streams.learner)
 
 
 def _resumed(settings: TrainSettings) -> dict[str, Any] | None:

@@ -7,12 +7,12 @@ import importlib.metadata
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from wm_core.agents.dreamer import Dreamer
+from wm_core.agents.agent import Agent
 from wm_core.config import Config
 from wm_core.contract.card import Manifest, PolicyCard, blob_of
 from wm_core.contract.spec import Spec
 from wm_core.export.golden import make_golden
-from wm_core.export.policy_module import CARRY, NOISE, PolicyStep
+from wm_core.export.policy_module import PolicyStep
 from wm_core.export.to_onnx import OPSET, Template, trace
 
 _TOOLS = ("torch", "onnx", "onnxscript", "numpy")
@@ -61,7 +61,7 @@ class PolicyExporter:
 
     def __init__(
         self,
-        agent: Dreamer,
+        agent: Agent,
         spec: Spec,
         config: Config,
         *,
@@ -98,8 +98,8 @@ class PolicyExporter:
             spec=self._spec,
             inputs=self._step.inputs(),
             outputs=self._step.outputs(),
-            carry=CARRY,
-            noise=NOISE,
+            carry=self._step.carry,
+            noise=self._step.noise,
             max_obs_age_s=_OLD_PERIODS * self._spec.period_s,
             version=version,
             learner_updates=learner_updates,

@@ -14,7 +14,7 @@ import torch
 
 from wm_core.contract.image import to_network
 from wm_core.contract.spec import ImageSpec, Obs, Spec
-from wm_core.export.policy_module import CARRY, DRAWN, NOISE, PolicyStep
+from wm_core.export.policy_module import PolicyStep
 
 _SEED = 20_240_607  #: every rollout shows the same scenes, so that versions can be compared
 _RESET_EVERY = 17
@@ -56,7 +56,9 @@ def _inputs(step: PolicyStep, steps: int, rng: np.random.Generator) -> dict[str,
     """(T, ...) every input but the carry, by name."""
     size, shapes = step.spec.action.size, {info.name: info.shape for info in step.inputs()}
     sent = np.clip(rng.normal(0, 0.2, (steps, size)).cumsum(0), -1, 1).astype(np.float32)
-    draws = {name: rng.random((steps, *shapes[name][1:]), np.float32) for name in NOISE}
+    if step.spec.action.discrete:
+        sent = np.eye(size, dtype=np.float32)[rng.integers(size, size=steps)]
+    draws = {name: rng.random((steps, *shapes[name][1:]), np.float32) for name in step.noise}
     return {
         **scenes(step.spec, steps, rng),
         "prev_action": sent,
@@ -71,16 +73,19 @@ def _rollout(step: PolicyStep, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
     shapes = {info.name: info.shape for info in step.inputs()}
     names = [info.name for info in step.outputs()]
     feed = {name: torch.from_numpy(value) for name, value in inputs.items()}
-    carry = {pair.input: torch.zeros(shapes[pair.input]) for pair in CARRY}
+    carry = {pair.input: torch.zeros(shapes[pair.input]) for pair in step.carry}
     rows: dict[str, list[np.ndarray]] = {}
     for t in range(len(inputs["is_first"])):
         now = {name: value[t : t + 1] for name, value in feed.items()} | carry
         result = step.step(*(now[name] for name in shapes))
         out = dict(zip(names, result.outputs, strict=True))
-        carry = {pair.input: out[pair.output] for pair in CARRY}
+        carry = {pair.input: out[pair.output] for pair in step.carry}
         told = {f"out/{name}": value for name, value in out.items()}
-        told |= {f"gap/{DRAWN}": result.gap, "scale/value": result.value_scale}
-        told["scale/command"] = step.span[None]
+        told |= {f"gap/{name}": gap for name, gap in result.gaps.items()}
+        if result.value_scale is not None:
+            told["scale/value"] = result.value_scale
+        if not step.spec.action.discrete:
+            told["scale/command"] = step.span[None]
         for name, value in told.items():
             rows.setdefault(name, []).append(value[0].numpy())
     return {name: np.stack(values) for name, values in rows.items()}

@@ -13,50 +13,54 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wm_core.agents.dreamer import Dreamer
+from wm_core.agents.agent import Agent
 from wm_core.contract.card import CarryPair, TensorInfo
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
-from wm_core.nn.dists import categorical_kl, normal_noise, race_weights
+from wm_core.nn.dists import OneHot
 from wm_core.world.latent import Latent
+from wm_core.world.prior import NetPrior
+from wm_core.world.space import Categorical
 
-CARRY = (
-    CarryPair(input="deter", output="next_deter"),
-    CarryPair(input="stoch", output="next_stoch"),
-)
 NOISE = ("noise_latent", "noise_action")
-DRAWN = "next_stoch"  #: the output that ties can flip
-_RESERVED = {"deter", "stoch", "prev_action", "is_first", *NOISE}
 
 
 class StepResult(NamedTuple):
     """One answer, and what a golden rollout wants to know beside it."""
 
     outputs: tuple[Tensor, ...]  #: in the order of ``PolicyStep.outputs()``
-    gap: Tensor  #: (1, S) log-ratio between the two best candidates of each draw
-    value_scale: Tensor  #: (1,) size of the terms that the value sums
+    gaps: dict[str, Tensor]  #: output -> (1, S) log-ratio between the two best of each draw
+    value_scale: Tensor | None  #: (1,) size of the terms that the value sums
 
 
 class PolicyStep(nn.Module):
     """(observation, carry, noise) to (action, command, next carry, value, surprise).
+
+    A policy that reads what it sees and no more has no carry, and no prior to be surprised by; a
+    controller without a critic has no value.
 
     Args:
         agent: is copied to the CPU; only what acting needs is kept.
         spec: of the observations and actions it was trained on.
     """
 
-    def __init__(self, agent: Dreamer, spec: Spec) -> None:
+    def __init__(self, agent: Agent, spec: Spec) -> None:
         super().__init__()
-        taken = sorted(_RESERVED & {*spec.images, *spec.vectors})
+        self.spec, self.has_memory = spec, agent.has_memory
+        self.reads, self.noise = agent.config.behavior.reads, NOISE
+        dynamics = agent.world.dynamics
+        self.space, self._prior_kind = dynamics.space, type(dynamics.prior)
+        names = dynamics.carry_names if self.has_memory else ()
+        self.carry = tuple(CarryPair(input=n, output=f"next_{n}") for n in names)
+        taken = sorted({*names, "prev_action", "is_first", *NOISE} & {*spec.images, *spec.vectors})
         if taken:
             raise SettingsError(
                 f"inputs {taken} have names that a policy uses itself; rename them"
             )
-        self.spec = spec
         self.encoder = copy.deepcopy(agent.world.encoder).cpu()
-        self.dynamics = copy.deepcopy(agent.world.dynamics).cpu()
+        self.dynamics = copy.deepcopy(self._seeing(agent)).cpu()
         self.actor = copy.deepcopy(agent.actor).cpu()
-        self.critic = copy.deepcopy(agent.critic.fast).cpu()
+        self.critic = None if agent.critic is None else copy.deepcopy(agent.critic.fast).cpu()
         low, high = torch.tensor(spec.action.low), torch.tensor(spec.action.high)
         self.low: Tensor
         self.span: Tensor
@@ -64,12 +68,22 @@ class PolicyStep(nn.Module):
         self.register_buffer("span", high - low, persistent=False)
         self.requires_grad_(False).eval()
 
-    def refresh(self, agent: Dreamer) -> None:
+    def _seeing(self, agent: Agent) -> nn.Module:
+        """What of the dynamics acting needs: all of it, or the posterior alone."""
+        return agent.world.dynamics if self.has_memory else agent.world.dynamics.posterior
+
+    def refresh(self, agent: Agent) -> None:
         """Take over the present weights of ``agent``, on whichever device it is."""
         self.encoder.load_state_dict(agent.world.encoder.state_dict())
-        self.dynamics.load_state_dict(agent.world.dynamics.state_dict())
+        self.dynamics.load_state_dict(self._seeing(agent).state_dict())
         self.actor.load_state_dict(agent.actor.state_dict())
-        self.critic.load_state_dict(agent.critic.fast.state_dict())
+        if self.critic is not None and agent.critic is not None:
+            self.critic.load_state_dict(agent.critic.fast.state_dict())
+
+    def _carry_shapes(self) -> tuple[tuple[int, ...], ...]:
+        if not self.has_memory:
+            return ()
+        return tuple(tuple(c.shape) for c in self.dynamics.carry_of(self.dynamics.initial(1)))
 
     def inputs(self) -> tuple[TensorInfo, ...]:
         """Every input in the order of ``forward``'s arguments."""
@@ -86,32 +100,41 @@ class PolicyStep(nn.Module):
         vectors = [
             _floats(key, (1, vector.size), "SI units") for key, vector in spec.vectors.items()
         ]
-        start, noise = self.dynamics.initial(1), self.dynamics.noise_shape()
+        carry = [
+            _floats(pair.input, shape, "carry")
+            for pair, shape in zip(self.carry, self._carry_shapes(), strict=True)
+        ]
         first = TensorInfo(
             name="is_first", dtype="bool", shape=(1,), meaning="forget the carry, begin an episode"
         )
         return (
             *images,
             *vectors,
-            _floats("deter", tuple(start.deter.shape), "carry"),
-            _floats("stoch", tuple(start.stoch.shape), "carry, one-hot"),
+            *carry,
             _floats("prev_action", (1, size), "in [-1, 1], what was really sent"),
             first,
-            _floats("noise_latent", (1, *noise), "uniforms in (0, 1)"),
+            _floats("noise_latent", (1, *self.space.shape), "uniforms in (0, 1)"),
             _floats("noise_action", (1, size), "uniforms in (0, 1); 0.5: the mean action"),
         )
 
     def outputs(self) -> tuple[TensorInfo, ...]:
         """Every output in order."""
-        size, start = self.spec.action.size, self.dynamics.initial(1)
-        return (
-            _floats("action", (1, size), "in [-1, 1], after the slew limit"),
-            _floats("command", (1, size), "the same action in the spec's units"),
-            _floats("next_deter", tuple(start.deter.shape), "next carry"),
-            _floats("next_stoch", tuple(start.stoch.shape), "next carry, one-hot"),
-            _floats("value", (1,), "expected discounted return, in units of reward"),
-            _floats("surprise", (1,), "KL of the posterior from the prior, nats"),
-        )
+        action = self.spec.action
+        told = [
+            _floats("action", (1, action.size), "in [-1, 1], after the slew limit"),
+            _floats("command", (1, action.command_size), "the same action in the spec's units"),
+        ]
+        told += [
+            _floats(pair.output, shape, "next carry")
+            for pair, shape in zip(self.carry, self._carry_shapes(), strict=True)
+        ]
+        if not self.has_memory:
+            told.append(_floats("stoch", (1, *self.space.shape), "the latent that was drawn"))
+        if self.critic is not None:
+            told.append(_floats("value", (1,), "expected discounted return, in units of reward"))
+        if self.has_memory:
+            told.append(_floats("surprise", (1,), "what the prior had not expected, nats"))
+        return tuple(told)
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         """The outputs (see ``outputs``) of one step with these arguments (see ``inputs``)."""
@@ -119,32 +142,73 @@ class PolicyStep(nn.Module):
 
     def step(self, *arguments: Tensor) -> StepResult:
         """``forward`` with what a golden rollout wants to know beside it."""
-        *sensors, deter, stoch, sent, is_first, noise_latent, noise_action = arguments
-        obs = dict(zip([*self.spec.images, *self.spec.vectors], sensors, strict=True))
-        latent = self.dynamics.observe_step(
-            Latent(deter, stoch), sent, self.encoder(obs), is_first, noise_latent
-        )
-        assert latent.log_probs is not None
-        surprise = categorical_kl(latent.log_probs, self.dynamics.prior(latent.deter))
-        feat = latent.feat
-        wish = self.actor(feat).sample(normal_noise(noise_action))
-        action = self._limit(wish, sent)
-        command = self.low + (action + 1.0) * 0.5 * self.span
-        logits = self.critic(feat)
-        value = self.critic.twohot.mean(logits)
-        race = race_weights(noise_latent)
-        best = (latent.log_probs + race.log()).topk(2, -1).values
-        outputs = (action, command, latent.deter, latent.stoch, value, surprise)
-        return StepResult(
-            outputs,
-            gap=best[..., 0] - best[..., 1],
-            value_scale=(torch.softmax(logits, -1) * self.critic.twohot.centers.abs()).sum(-1),
-        )
+        *given, sent, is_first, noise_latent, noise_action = arguments
+        keys = [*self.spec.images, *self.spec.vectors]
+        obs, carry = dict(zip(keys, given, strict=False)), tuple(given[len(keys) :])
+        latent = self._latent(obs, carry, sent, is_first, noise_latent)
+        part = latent.read(self.reads)
+        dist, noise = self.actor.dist(part), self.actor.noise(noise_action)
+        action = self._limit(dist.sample(noise), sent)
+        outputs = [action, self._command(action)]
+        outputs += self.dynamics.carry_of(latent) if self.has_memory else [latent.stoch]
+        value_scale = None
+        if self.critic is not None:
+            raw = self.critic(part)
+            outputs.append(self.critic.value(raw))
+            value_scale = self.critic.size_of(raw)
+        if self.has_memory:
+            outputs.append(self._surprise(latent))
+        gaps = {}
+        if isinstance(self.space, Categorical):
+            race = self.space.noise(noise_latent)
+            gaps["next_stoch" if self.has_memory else "stoch"] = _gap(latent.params, race)
+        if isinstance(dist, OneHot):
+            gaps["action"] = _gap(dist.log_probs, noise).unsqueeze(-1)
+        return StepResult(tuple(outputs), gaps, value_scale)
+
+    def _latent(
+        self,
+        obs: dict[str, Tensor],
+        carry: tuple[Tensor, ...],
+        sent: Tensor,
+        is_first: Tensor,
+        noise: Tensor,
+    ) -> Latent:
+        embed = self.encoder(obs)
+        if self.has_memory:
+            before = self.dynamics.latent_of(carry)
+            return self.dynamics.observe_step(before, sent, embed, is_first, noise)
+        params = self.space.params(self.dynamics(embed))
+        stoch = self.space.sample(params, self.space.noise(noise))
+        return Latent(stoch.new_zeros(1, 0), stoch, params)
+
+    def _surprise(self, latent: Latent) -> Tensor:
+        """(1,) KL of the posterior from the prior, or the mixture's nats per dimension."""
+        guess = self.dynamics.prior(latent.deter)
+        if issubclass(self._prior_kind, NetPrior):
+            return self.space.kl(latent.params, guess)
+        return self.dynamics.prior.loss(guess, latent)
 
     def _limit(self, wish: Tensor, sent: Tensor) -> Tensor:
         """(1, A) ``wish`` within the slew limit of ``sent`` (1, A) and within [-1, 1]."""
+        if self.spec.action.discrete:
+            return wish
         slew = self.spec.action.max_change
         return torch.minimum(torch.maximum(wish, sent - slew), sent + slew).clamp(-1.0, 1.0)
+
+    def _command(self, action: Tensor) -> Tensor:
+        """(1, command_size) ``action`` (1, A) in the spec's units; of a choice, its index."""
+        if self.spec.action.discrete:
+            index = torch.arange(self.spec.action.size, dtype=torch.float32)
+            return (action * index).sum(-1, keepdim=True)
+        return self.low + (action + 1.0) * 0.5 * self.span
+
+
+def _gap(log_probs: Tensor | None, weights: Tensor) -> Tensor:
+    """(...) how far the best candidate of a draw (..., K) is ahead of the second, as log-ratio."""
+    assert log_probs is not None
+    best = (log_probs + weights.log()).topk(2, -1).values
+    return best[..., 0] - best[..., 1]
 
 
 def _floats(name: str, shape: tuple[int, ...], meaning: str) -> TensorInfo:

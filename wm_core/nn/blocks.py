@@ -7,13 +7,25 @@ global random state.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_EPS = 1e-4
+LAYER_NORM_EPS = 1e-3
+
+Norm = Literal["rms", "layer", "none"]
+Activation = Literal["silu", "elu", "relu", "tanh", "gelu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "elu": F.elu,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+}
 _TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at two standard deviations
 
 
@@ -139,13 +151,59 @@ class NormSilu(nn.Module):
         return F.silu(x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS) * self.weight)
 
 
-class Dense(nn.Module):
-    """(..., I) to (..., U): linear, RMSNorm, SiLU."""
+class Style(NamedTuple):
+    """What follows a linear layer."""
 
-    def __init__(self, inputs: int, units: int) -> None:
+    norm: Norm = "rms"
+    activation: Activation = "silu"
+
+
+STYLE = Style()  #: DreamerV3's
+
+
+class NormAct(nn.Module):
+    """(..., C) to itself in float32: LayerNorm or nothing, then an activation."""
+
+    def __init__(self, channels: int, style: Style) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=LAYER_NORM_EPS) if style.norm == "layer" else None
+        self.activation = ACTIVATIONS[style.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return self.activation(x if self.norm is None else self.norm(x))
+
+
+class NormRms(NormSilu):
+    """(..., C) divided by its root mean square, times a learned scale, then an activation."""
+
+    def __init__(self, channels: int, activation: Activation) -> None:
+        super().__init__(channels)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return self.activation(
+            x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS) * self.weight
+        )
+
+
+def norm_act(channels: int, style: Style) -> nn.Module:
+    """What ``style`` puts behind a linear layer of (..., channels)."""
+    if style.norm != "rms":
+        return NormAct(channels, style)
+    if style.activation == "silu":
+        return NormSilu(channels)
+    return NormRms(channels, style.activation)
+
+
+class Dense(nn.Module):
+    """(..., I) to (..., U): linear, norm, activation."""
+
+    def __init__(self, inputs: int, units: int, style: Style = STYLE) -> None:
         super().__init__()
         self.linear = Linear(inputs, units)
-        self.norm = NormSilu(units)
+        self.norm = norm_act(units, style)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.linear(x))
@@ -154,5 +212,13 @@ class Dense(nn.Module):
 class MLP(nn.Sequential):
     """(..., I) to (..., U): ``layers`` dense layers of ``units``."""
 
-    def __init__(self, inputs: int, units: int, layers: int) -> None:
-        super().__init__(*(Dense(inputs if i == 0 else units, units) for i in range(layers)))
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        layers: int,
+        style: Style = STYLE,
+    ) -> None:
+        super().__init__(
+            *(Dense(inputs if i == 0 else units, units, style) for i in range(layers))
+        )

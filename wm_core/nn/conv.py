@@ -1,6 +1,7 @@
-"""Convolution stacks between images and flat vectors: V3's pooled ones and strided ones.
+"""Convolution stacks between images and vectors: V3's pooled ones, strided ones, Dreamer v1's.
 
-Both halve the image four times and end at (H / 16, W / 16).  Images enter as (N, C, H, W) views
+The first two halve the image four times and end at (H / 16, W / 16); Dreamer v1's have no padding
+and take 64 x 64 only.  Images enter as (N, C, H, W) views
 of (N, H, W, C) memory, which is torch's channels_last and what its CPU kernels like best.
 """
 
@@ -11,11 +12,16 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import Filled, NormSilu
+from wm_core.nn.blocks import ACTIVATIONS, Activation, Filled, NormSilu
 
-Kind = Literal["k5pool", "k4s2"]
+Kind = Literal["k5pool", "k4s2", "v1"]
 LEVELS = 4
-_MULTIPLES: dict[str, tuple[int, ...]] = {"k5pool": (2, 3, 4, 4), "k4s2": (1, 2, 4, 8)}
+V1_SIDE = 64  #: the only height and width that Dreamer v1's convolutions take, pixels
+_MULTIPLES: dict[str, tuple[int, ...]] = {
+    "k5pool": (2, 3, 4, 4),
+    "k4s2": (1, 2, 4, 8),
+    "v1": (1, 2, 4, 8),
+}
 
 
 def channels(kind: Kind, depth: int) -> tuple[int, ...]:
@@ -23,27 +29,54 @@ def channels(kind: Kind, depth: int) -> tuple[int, ...]:
     return tuple(depth * m for m in _MULTIPLES[kind])
 
 
-class Conv(Filled):
-    """(N, I, H, W) to (N, O, H / stride, W / stride): a padded convolution."""
+def shape_down(kind: Kind, depth: int, height: int, width: int) -> tuple[int, int, int]:
+    """(C, H', W') that ``ConvDown`` ends with, for an image of height and width pixels."""
+    if kind == "v1":
+        return channels(kind, depth)[-1], 2, 2
+    return channels(kind, depth)[-1], height // 2**LEVELS, width // 2**LEVELS
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+
+def shape_up(kind: Kind, depth: int, height: int, width: int) -> tuple[int, int, int]:
+    """(C, H', W') that ``ConvUp`` begins with, for an image of height and width pixels."""
+    return (32 * depth, 1, 1) if kind == "v1" else shape_down(kind, depth, height, width)
+
+
+class Conv(Filled):
+    """(N, I, H, W) to (N, O, H / stride, W / stride): a convolution, padded unless told."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, padded: bool = True
+    ) -> None:
         shape = (outputs, inputs, kernel, kernel)
         super().__init__(shape, fan_in=inputs * kernel * kernel, bias=outputs, scale=1.0)
-        self.stride, self.padding = stride, (kernel - 1) // 2
+        self.stride, self.padding = stride, (kernel - 1) // 2 if padded else 0
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class ConvTranspose(Filled):
-    """(N, I, H, W) to (N, O, 2 H, 2 W): a transposed convolution, kernel 4, stride 2."""
+    """A transposed convolution of stride 2; (N, I, H, W) to (N, O, 2 H, 2 W) with kernel 4."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        # Each output pixel is reached by a quarter of the kernel.
-        super().__init__((inputs, outputs, 4, 4), fan_in=inputs * 4, bias=outputs, scale=1.0)
+    def __init__(self, inputs: int, outputs: int, kernel: int = 4, padding: int = 1) -> None:
+        # Each output pixel is reached by about a quarter of the kernel.
+        shape, fan_in = (inputs, outputs, kernel, kernel), max(1, inputs * kernel**2 // 4)
+        super().__init__(shape, fan_in=fan_in, bias=outputs, scale=1.0)
+        self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, self.bias, 2, 1)
+        return F.conv_transpose2d(x, self.weight, self.bias, 2, self.padding)
+
+
+class Act(nn.Module):
+    """An activation as a module, of any shape (...)."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x)
 
 
 class ChannelNorm(NormSilu):
@@ -54,36 +87,53 @@ class ChannelNorm(NormSilu):
 
 
 class ConvDown(nn.Sequential):
-    """(N, C, H, W) image to (N, depth * m, H / 16, W / 16).
+    """(N, C, H, W) image to (N, depth * m, H', W'), see ``shape_down``.
 
-    ``k5pool`` is DreamerV3's: kernel 5, 2x2 max-pool, RMSNorm over channels, SiLU.  ``k4s2``
-    follows Dreamer v1: kernel 4, stride 2, ReLU, no norm; a fifth of the cost.
+    ``k5pool`` is DreamerV3's: kernel 5, 2x2 max-pool, RMSNorm over channels, SiLU.  ``k4s2`` and
+    ``v1`` have kernel 4, stride 2 and no norm, a fifth of the cost; ``v1`` is Dreamer v1's and
+    its successors', without padding and with a choice of activation.
     """
 
-    def __init__(self, kind: Kind, image_channels: int, depth: int) -> None:
+    def __init__(
+        self, kind: Kind, image_channels: int, depth: int, activation: Activation = "relu"
+    ) -> None:
         layers: list[nn.Module] = []
         before = image_channels
         for after in channels(kind, depth):
             if kind == "k5pool":
                 layers += [Conv(before, after, 5), nn.MaxPool2d(2), ChannelNorm(after)]
-            else:
+            elif kind == "k4s2":
                 layers += [Conv(before, after, 4, 2), nn.ReLU(inplace=True)]
+            else:
+                layers += [Conv(before, after, 4, 2, padded=False), Act(activation)]
             before = after
         super().__init__(*layers)
 
 
 class ConvUp(nn.Sequential):
-    """(N, depth * m, H / 16, W / 16) to (N, C, H, W): the mirror image of ``ConvDown``."""
+    """(N, C', H', W'), see ``shape_up``, to (N, C, H, W).
 
-    def __init__(self, kind: Kind, image_channels: int, depth: int) -> None:
+    The mirror image of ``ConvDown``, but for ``v1``: kernels 5, 5, 6, 6 from a single pixel.
+    """
+
+    def __init__(
+        self, kind: Kind, image_channels: int, depth: int, activation: Activation = "relu"
+    ) -> None:
         layers: list[nn.Module] = []
-        *rest, before = channels(kind, depth)
-        for level, after in enumerate([*reversed(rest), image_channels]):
+        *rest, before = (
+            (4 * depth, 2 * depth, depth, 32 * depth) if kind == "v1" else channels(kind, depth)
+        )
+        mirrored = rest if kind == "v1" else [*reversed(rest)]
+        for level, after in enumerate([*mirrored, image_channels]):
+            inner = level < LEVELS - 1
             if kind == "k5pool":
                 layers += [nn.UpsamplingNearest2d(scale_factor=2), Conv(before, after, 5)]
-                layers += [ChannelNorm(after)] if level < LEVELS - 1 else []
-            else:
+                layers += [ChannelNorm(after)] if inner else []
+            elif kind == "k4s2":
                 layers += [ConvTranspose(before, after)]
-                layers += [nn.ReLU(inplace=True)] if level < LEVELS - 1 else []
+                layers += [nn.ReLU(inplace=True)] if inner else []
+            else:
+                layers += [ConvTranspose(before, after, (5, 5, 6, 6)[level], 0)]
+                layers += [Act(activation)] if inner else []
             before = after
         super().__init__(*layers)

@@ -50,6 +50,13 @@ def sample_onehot(probs: Tensor, weights: Tensor) -> Tensor:
     return onehot + (probs - probs.detach()) if probs.requires_grad else onehot
 
 
+def normal_kl(p: Normal, q: Normal) -> Tensor:
+    """(...) KL(p || q) in nats, summed over the last axis of (..., Z)."""
+    ratio = (p.std / q.std).square()
+    away = ((p.mean - q.mean) / q.std).square()
+    return 0.5 * (ratio + away - 1.0 - ratio.log()).sum(-1)
+
+
 def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """(...) KL(p || q) in nats, summed over groups, of log-probabilities (..., S, K)."""
     return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
@@ -87,15 +94,30 @@ def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
     return total
 
 
+def normal_cdf(x: Tensor) -> Tensor:
+    """(...) share of a standard normal below ``x`` (...)."""
+    return 0.5 * (1.0 + torch.erf(x * math.sqrt(0.5)))
+
+
 class Normal(NamedTuple):
     """Independent normals over the last axis: ``mean`` and ``std`` are (..., A)."""
 
     mean: Tensor
     std: Tensor
 
+    @staticmethod
+    def noise(uniform: Tensor) -> Tensor:
+        """(..., A) what ``sample`` takes, of uniforms (..., A)."""
+        return normal_noise(uniform)
+
     def sample(self, noise: Tensor) -> Tensor:
         """(..., A) draw that standard normal ``noise`` (..., A) decides."""
         return self.mean + self.std * noise
+
+    @property
+    def mode(self) -> Tensor:
+        """(..., A) the draw that uniforms of 0.5 decide."""
+        return self.mean
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(...) log-density of ``value`` (..., A), summed over A."""
@@ -105,6 +127,117 @@ class Normal(NamedTuple):
     def entropy(self) -> Tensor:
         """(...) entropy in nats, summed over A."""
         return (self.std.log() + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+class TanhNormal(NamedTuple):
+    """Normals (..., A) squashed into (-1, 1) by a hyperbolic tangent.
+
+    Source: Dreamer, arXiv:1912.01603, appendix A.
+    Deviates: the mode is that of the normal, squashed; the paper takes the likeliest of 100 draws.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    @staticmethod
+    def noise(uniform: Tensor) -> Tensor:
+        """(..., A) what ``sample`` takes, of uniforms (..., A)."""
+        return normal_noise(uniform)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """(..., A) draw that standard normal ``noise`` (..., A) decides."""
+        return torch.tanh(self.mean + self.std * noise)
+
+    @property
+    def mode(self) -> Tensor:
+        """(..., A) the draw that uniforms of 0.5 decide."""
+        return torch.tanh(self.mean)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) log-density of ``value`` (..., A) within (-1, 1), summed over A."""
+        inside = value.clamp(-1.0 + 1e-6, 1.0 - 1e-6)
+        slope = torch.log1p(-inside.square()).sum(-1)
+        return Normal(self.mean, self.std).log_prob(torch.atanh(inside)) - slope
+
+    def entropy(self) -> Tensor:
+        """(...) entropy in nats, summed over A; the tangent's slope is taken at the mean."""
+        slope = 2.0 * (math.log(2.0) - self.mean - F.softplus(-2.0 * self.mean))
+        return Normal(self.mean, self.std).entropy() + slope.sum(-1)
+
+
+class TruncatedNormal(NamedTuple):
+    """Normals (..., A) cut to [-1, 1].
+
+    Source: DreamerV2 (code), arXiv:2010.02193: the actor of continuous actions.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    @staticmethod
+    def noise(uniform: Tensor) -> Tensor:
+        """(..., A) what ``sample`` takes: the uniforms (..., A) themselves."""
+        return uniform
+
+    def _edges(self) -> tuple[Tensor, Tensor]:
+        return (-1.0 - self.mean) / self.std, (1.0 - self.mean) / self.std
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """(..., A) draw that uniforms ``noise`` (..., A) decide, by the inverse of the cdf."""
+        low, high = (normal_cdf(edge) for edge in self._edges())
+        drawn = self.mean + self.std * normal_noise(low + noise * (high - low))
+        return drawn.clamp(-1.0, 1.0)
+
+    @property
+    def mode(self) -> Tensor:
+        """(..., A) the draw that uniforms of 0.5 decide: the median."""
+        return self.sample(torch.full_like(self.mean, 0.5))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) log-density of ``value`` (..., A) within [-1, 1], summed over A."""
+        low, high = (normal_cdf(edge) for edge in self._edges())
+        share = torch.log((high - low).clamp_min(1e-6)).sum(-1)
+        return Normal(self.mean, self.std).log_prob(value) - share
+
+    def entropy(self) -> Tensor:
+        """(...) entropy in nats, summed over A."""
+        low, high = self._edges()
+        share = (normal_cdf(high) - normal_cdf(low)).clamp_min(1e-6)
+        density_low, density_high = (torch.exp(-0.5 * edge.square()) for edge in (low, high))
+        turn = (low * density_low - high * density_high) / (2.0 * math.sqrt(2 * math.pi) * share)
+        each = torch.log(self.std * share) + 0.5 * math.log(2 * math.pi * math.e) + turn
+        return each.sum(-1)
+
+
+class OneHot(NamedTuple):
+    """One choice among A, as one-hot draws; ``log_probs`` are (..., A)."""
+
+    log_probs: Tensor
+
+    @staticmethod
+    def noise(uniform: Tensor) -> Tensor:
+        """(..., A) what ``sample`` takes, of uniforms (..., A)."""
+        return race_weights(uniform)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """(..., A) one-hot draw; the gradient passes straight through to the probabilities."""
+        return sample_onehot(self.log_probs.exp(), noise)
+
+    @property
+    def mode(self) -> Tensor:
+        """(..., A) the likeliest choice: the draw that uniforms of 0.5 decide."""
+        return sample_onehot(self.log_probs.detach().exp(), torch.ones_like(self.log_probs))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) log-probability of one-hot ``value`` (..., A)."""
+        return (self.log_probs * value).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """(...) entropy in nats."""
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+
+ActionDist = Normal | TanhNormal | TruncatedNormal | OneHot
 
 
 class TwoHot(nn.Module):

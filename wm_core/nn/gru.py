@@ -1,11 +1,11 @@
-"""The block-diagonal gated recurrent unit of DreamerV3."""
+"""Gated recurrent units: DreamerV3's block-diagonal one, and the dense one before it; an LSTM."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import BlockLinear, NormSilu
+from wm_core.nn.blocks import LAYER_NORM_EPS, BlockLinear, Linear, NormSilu
 
 
 class BlockGRU(nn.Module):
@@ -36,3 +36,67 @@ class BlockGRU(nn.Module):
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         update = torch.sigmoid(update - 1.0)
         return update * candidate + (1.0 - update) * deter
+
+
+class GRU(nn.Module):
+    """One step of a dense GRU; ``norm`` puts a LayerNorm before its gates.
+
+    Source: DreamerV2 (code), arXiv:2010.02193: candidate = tanh(reset * cand),
+    update = sigmoid(u - 1).
+    Deviates: Dreamer v1's cell has neither norm nor the -1, and resets the recurrent part alone.
+    """
+
+    def __init__(self, inputs: int, deter: int, *, norm: bool) -> None:
+        super().__init__()
+        self.gates = Linear(inputs + deter, 3 * deter, bias=not norm)
+        self.norm = nn.LayerNorm(3 * deter, eps=LAYER_NORM_EPS) if norm else None
+
+    def forward(self, deter: Tensor, x: Tensor) -> Tensor:
+        """(N, D) next ``deter`` from ``deter`` (N, D) and the input ``x`` (N, I)."""
+        gates = self.gates(torch.cat([x, deter], -1)).float()
+        gates = gates if self.norm is None else self.norm(gates)
+        reset, candidate, update = gates.chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        update = torch.sigmoid(update - 1.0)
+        return update * candidate + (1.0 - update) * deter
+
+
+class LSTM(nn.Module):
+    """A long short-term memory: sequences by a loop whose input map is computed beforehand.
+
+    Source: Hochreiter and Schmidhuber 1997; as in World Models, arXiv:1803.10122, appendix A.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.inner = Linear(inputs, 4 * outputs, fan_in=inputs + outputs)
+        self.recur = Linear(outputs, 4 * outputs, bias=False, fan_in=inputs + outputs)
+
+    def forward(
+        self, x: Tensor, is_first: Tensor, memory: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(B, T, D) outputs and cells, from ``x`` (B, T, I), ``is_first`` and (B, D) before it.
+
+        Both are zeroed where ``is_first`` (B, T), before the input is read.
+        """
+        keep, (out, cell) = (~is_first).float().unsqueeze(-1), memory
+        driven, outs, cells = self.inner(x).float().unbind(1), [], []
+        for t, drive in enumerate(driven):
+            out, cell = self._advance(drive, out * keep[:, t], cell * keep[:, t])
+            outs.append(out)
+            cells.append(cell)
+        return torch.stack(outs, 1), torch.stack(cells, 1)
+
+    def step(
+        self, x: Tensor, is_first: Tensor, memory: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) output and cell after one more input (N, I): ``forward`` without the axis T."""
+        keep, (out, cell) = (~is_first).float().unsqueeze(-1), memory
+        return self._advance(self.inner(x).float(), out * keep, cell * keep)
+
+    def _advance(self, drive: Tensor, out: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        enter, forget, leave, new = (drive + self.recur(out).float()).chunk(4, -1)
+        # a forget gate that begins open, as is usual
+        cell = torch.sigmoid(forget + 1.0) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        return torch.sigmoid(leave) * torch.tanh(cell), cell

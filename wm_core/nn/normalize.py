@@ -36,3 +36,64 @@ class PercentileRange(nn.Module):
     def scale(self) -> Tensor:
         """() current scale, never below ``limit``."""
         return (self.range[1] - self.range[0]).clamp_min(self.limit)
+
+
+class RunningStd(nn.Module):
+    """A running mean and standard deviation.
+
+    Args:
+        rate: of the exponential averages, which start at zero and are debiased.
+
+    Source: DayDreamer (code), arXiv:2206.14176: advantages are normalised with decay 0.99.
+    """
+
+    def __init__(self, *, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.moments: Tensor
+        self.weight: Tensor
+        self.register_buffer("moments", torch.zeros(2))
+        self.register_buffer("weight", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """() mean and () deviation after taking in ``values`` (...)."""
+        flat = values.detach().float()
+        self.moments.lerp_(torch.stack([flat.mean(), flat.square().mean()]), self.rate)
+        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+        mean, square = (self.moments / self.weight).unbind()
+        return mean, (square - mean.square()).clamp_min(1e-8).sqrt()
+
+
+class AdaptiveScale(nn.Module):
+    """A factor that grows by a tenth while what it scales is below a target, or above.
+
+    Args:
+        target: where the value is wanted; within a tenth of it the factor stays.
+        low: smallest factor.
+        high: largest factor.
+        raise_when_low: grow the factor where the value is below the target (an entropy's bonus),
+            or where it is above (a KL's loss).
+        initial: factor at first.
+
+    Source: DayDreamer (code), arXiv:2206.14176, adaptive KL and entropy scales.
+    """
+
+    def __init__(
+        self, *, target: float, low: float, high: float, raise_when_low: bool, initial: float
+    ) -> None:
+        super().__init__()
+        self.target, self.low, self.high = target, low, high
+        self.raise_when_low = raise_when_low
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor(initial))
+
+    @torch.no_grad()
+    def update(self, value: Tensor) -> Tensor:
+        """() factor for now; what ``value`` () says moves the next one."""
+        now, value = self.scale.clone(), value.detach().float()
+        below, above = value < 0.9 * self.target, value > 1.1 * self.target
+        up, down = (below, above) if self.raise_when_low else (above, below)
+        self.scale.mul_(torch.where(up, 1.1, torch.where(down, 1 / 1.1, 1.0)))
+        self.scale.clamp_(self.low, self.high)
+        return now

@@ -14,18 +14,18 @@ class LatentCache:
 
     Args:
         capacity: steps that are remembered; 0 remembers nothing.
-        deter: D.
-        groups: S.
+        floats: D, real numbers of a latent.
+        groups: S, one-hot groups of a latent; 0 for none.
         classes: K, at most 256.
     """
 
-    def __init__(self, capacity: int, *, deter: int, groups: int, classes: int) -> None:
+    def __init__(self, capacity: int, *, floats: int, groups: int, classes: int) -> None:
         if classes > 256:
             raise ValueError(f"expected at most 256 classes, got {classes}")
         self.capacity, self.classes = capacity, classes
         self._slots: dict[int, int] = {}
         self._keys = np.full(capacity, -1, np.int64)
-        self._deter = np.zeros((capacity, deter), np.float16)  # memory is taken when written
+        self._floats = np.zeros((capacity, floats), np.float16)  # memory is taken when written
         self._stoch = np.zeros((capacity, groups), np.uint8)
         self._next = 0
 
@@ -35,14 +35,14 @@ class LatentCache:
     @property
     def nbytes(self) -> int:
         """Bytes of what is remembered now."""
-        return len(self._slots) * (8 + 2 * self._deter.shape[1] + self._stoch.shape[1])
+        return len(self._slots) * (8 + 2 * self._floats.shape[1] + self._stoch.shape[1])
 
-    def put(self, keys: np.ndarray, deter: np.ndarray, stoch: np.ndarray) -> None:
+    def put(self, keys: np.ndarray, floats: np.ndarray, stoch: np.ndarray) -> None:
         """Remember latents; of a key that comes twice, the last.
 
         Args:
             keys: (N,) int64, of the steps; negative ones are passed over.
-            deter: (N, D) float.
+            floats: (N, D) float.
             stoch: (N, S, K) one-hot.
         """
         if not self.capacity:
@@ -50,7 +50,7 @@ class LatentCache:
         kept = np.flatnonzero(keys >= 0)[-self.capacity :]
         slots = np.array([self._slot(key) for key in keys[kept].tolist()], np.int64)
         limit = np.finfo(np.float16).max
-        self._deter[slots] = np.clip(deter[kept], -limit, limit)
+        self._floats[slots] = np.clip(floats[kept], -limit, limit)
         self._stoch[slots] = stoch[kept].argmax(-1)
 
     def _slot(self, key: int) -> int:
@@ -67,24 +67,24 @@ class LatentCache:
         """What is remembered of ``keys`` (N,) int64.
 
         Returns:
-            deter (N, D), stoch (N, S, K) one-hot, and (N,) bool: remembered; zeros where not.
+            floats (N, D), stoch (N, S, K) one-hot, and (N,) bool: remembered; zeros where not.
         """
         slots = np.array([self._slots.get(key, -1) for key in keys.tolist()], np.int64)
         found = slots >= 0
-        deter = np.zeros((len(keys), self._deter.shape[1]), np.float32)
+        floats = np.zeros((len(keys), self._floats.shape[1]), np.float32)
         stoch = np.zeros((len(keys), self._stoch.shape[1], self.classes), np.float32)
-        deter[found] = self._deter[slots[found]]
+        floats[found] = self._floats[slots[found]]
         ids = self._stoch[slots[found]].astype(np.int64)
         stoch[found] = np.eye(self.classes, dtype=np.float32)[ids]
-        return deter, stoch, found
+        return floats, stoch, found
 
     def state(self) -> dict[str, Any]:
-        """Everything remembered, oldest first: keys (N,), deter (N, D), stoch (N, S)."""
+        """Everything remembered, oldest first: keys (N,), floats (N, D), stoch (N, S)."""
         order = (np.arange(self.capacity) + self._next) % max(self.capacity, 1)
         order = order[self._keys[order] >= 0]
         return {
             "keys": self._keys[order],
-            "deter": self._deter[order],
+            "floats": self._floats[order],
             "stoch": self._stoch[order],
         }
 
@@ -95,6 +95,6 @@ class LatentCache:
         self._slots = {key: slot for slot, key in enumerate(keys.tolist())}
         self._keys[:] = -1
         self._keys[: len(keys)] = keys
-        self._deter[: len(keys)] = state["deter"][keep]
+        self._floats[: len(keys)] = state["floats"][keep]
         self._stoch[: len(keys)] = state["stoch"][keep]
         self._next = len(keys) % self.capacity if self.capacity else 0

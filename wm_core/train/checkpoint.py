@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_core.agents.dreamer import Dreamer
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, nearest
 from wm_core.contract.spec import Spec
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"^(\d{9})\.pt$")
 _ARRAY = "__array__"
 
@@ -118,7 +117,7 @@ def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict
 class Trained:
     """An agent as a run left it."""
 
-    agent: Dreamer
+    agent: Agent
     config: Config
     spec: Spec
     task: str
@@ -135,7 +134,7 @@ def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
     """
     path, state = newest(run)
     config, spec, task = settings_in(state)
-    agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
+    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         agent.load_state_dict(state["learner"]["agent"])
     except (RuntimeError, KeyError) as error:

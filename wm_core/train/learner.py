@@ -2,25 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from wm_core.agents.agent import Agent
 from wm_core.replay.latents import LatentCache
 from wm_core.replay.sampler import Sampler
 from wm_core.train.checkpoint import plain, restored
-from wm_core.world.latent import TorchBatch
+from wm_core.world.base import Carry
+from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.space import Categorical
+
+
+class ContextMemory:
+    """The carry of every step that was trained on, so that a window can start from its own.
+
+    A carry too large to be stored for every step (a transformer's cache) is not remembered.
+
+    Args:
+        agent: whose carries they are.
+        capacity: steps that are remembered.
+    """
+
+    def __init__(self, agent: Agent, capacity: int) -> None:
+        self._dynamics = dynamics = agent.world.dynamics
+        self._shapes = [tuple(c.shape[1:]) for c in dynamics.carry_of(agent.initial(1))]
+        # one-hot stoch, which is always last, is kept as class numbers
+        self._one_hot = isinstance(dynamics.space, Categorical)
+        floats = self._shapes[:-1] if self._one_hot else self._shapes
+        groups, classes = self._shapes[-1] if self._one_hot else (0, 1)
+        self.cache = LatentCache(
+            capacity if dynamics.remembers and agent.has_memory else 0,
+            floats=sum(math.prod(shape) for shape in floats),
+            groups=groups,
+            classes=classes,
+        )
+
+    def get(self, keys: np.ndarray, device: torch.device) -> Carry | None:
+        """(B, ...) carries of the steps ``keys`` (B,), zeros where unknown; None at all."""
+        if not self.cache.capacity:
+            return None
+        floats, stoch, _ = self.cache.get(keys)
+        sizes = [math.prod(s) for s in self._shapes]
+        cuts = np.cumsum(sizes[: -1 if self._one_hot else None])[:-1]
+        parts = [*np.split(floats, cuts, 1), *([stoch] if self._one_hot else [])]
+        return tuple(
+            torch.as_tensor(part, dtype=torch.float32, device=device).reshape(len(keys), *shape)
+            for part, shape in zip(parts, self._shapes, strict=True)
+        )
+
+    def put(self, keys: np.ndarray, posterior: Latent) -> None:
+        """Remember ``posterior`` (B, T) of the steps ``keys`` (B, T)."""
+        if not self.cache.capacity:
+            return
+        carry = [c.flatten(0, 1).float().cpu().numpy() for c in self._dynamics.carry_of(posterior)]
+        stoch = carry.pop() if self._one_hot else np.zeros((keys.size, 0, 1), np.float32)
+        floats = np.concatenate([c.reshape(keys.size, -1) for c in carry], 1)
+        self.cache.put(keys.reshape(-1), floats, stoch)
 
 
 class Learner:
     """An agent with the replay that it learns from.
 
     Args:
-        agent: what ``wm_core.agents.registry`` makes; already on its device.
+        agent: already on its device.
         sampler: gives the windows.
-        latents: the posterior of every step that was trained on, so that a window can start from
-            its true context; a step that is not in there starts from zeros.
+        memory: where windows start from; a step that is not in there starts from zeros.
         generator: of the agent's noise, on its device.
 
     Deviates: DreamerV3's replay also holds the latents that the acting policy had. Robots do not
@@ -28,28 +79,21 @@ class Learner:
     """
 
     def __init__(
-        self, agent: Any, sampler: Sampler, latents: LatentCache, generator: torch.Generator
+        self, agent: Agent, sampler: Sampler, memory: ContextMemory, generator: torch.Generator
     ) -> None:
-        self.agent, self.sampler, self.latents = agent, sampler, latents
+        self.agent, self.sampler, self.memory = agent, sampler, memory
         self.updates = 0
         self._generator = generator
 
     def update(self) -> dict[str, Tensor]:
         """Learn from one batch; returns the metrics, each (), still on the device."""
         drawn = self.sampler.sample()
-        deter, stoch, _ = self.latents.get(drawn.context_key)
         device = self._generator.device
-        context = (
-            torch.as_tensor(deter, dtype=torch.float32, device=device),
-            torch.as_tensor(stoch, dtype=torch.float32, device=device),
+        context = self.memory.get(drawn.context_key, device)
+        metrics, posterior = self.agent.update(
+            TorchBatch.of(drawn, device), context, self._generator
         )
-        batch = TorchBatch.of(drawn, device)
-        metrics, posterior = self.agent.update(batch, context, self._generator)
-        self.latents.put(
-            drawn.key.reshape(-1),
-            posterior.deter.flatten(0, 1).float().cpu().numpy(),
-            posterior.stoch.flatten(0, 1).float().cpu().numpy(),
-        )
+        self.memory.put(drawn.key, posterior)
         self.updates += 1
         return metrics
 
@@ -66,12 +110,12 @@ class Learner:
             max_latent_bytes: a cache of latents larger than this is left out; the run then goes
                 on from zeros where it would have gone on from a remembered latent.
         """
-        keep = self.latents.nbytes <= max_latent_bytes
+        keep = self.memory.cache.nbytes <= max_latent_bytes
         return {
             "updates": self.updates,
             "agent": self.agent.state_dict(),
             "sampler": plain(self.sampler.state()),
-            "latents": plain(self.latents.state()) if keep else None,
+            "latents": plain(self.memory.cache.state()) if keep else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -80,4 +124,4 @@ class Learner:
         self.agent.load_state_dict(state["agent"])
         self.sampler.load_state(restored(state["sampler"]))
         if state["latents"] is not None:
-            self.latents.load_state(restored(state["latents"]))
+            self.memory.cache.load_state(restored(state["latents"]))

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from wm_core.config import WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
-from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, NormSilu
-from wm_core.nn.conv import ConvUp
+from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, Style, norm_act
+from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error, symexp, symlog
-from wm_core.world.encoder import seed_shape, to_float
+from wm_core.world.encoder import check_size, to_float
 from wm_core.world.latent import Latent
 
 
 class ImageDecoder(nn.Module):
-    """One image from a seed to which ``deter`` and ``stoch`` each contribute.
+    """One image from a seed to which ``deter`` and ``stoch`` each contribute what is read of them.
 
     Deviates: the layer that stoch passes through is 4 U wide, not 2 U; so the sizes have about as
     many parameters as their names say (12m: 12.1 million, the slow critic included).  A block of
@@ -28,39 +28,79 @@ class ImageDecoder(nn.Module):
 
     def __init__(self, image: ImageSpec, config: WorldConfig) -> None:
         super().__init__()
-        self.shape = seed_shape(image, config)
-        seed = math.prod(self.shape)
-        if seed % config.blocks:
-            raise SettingsError(
-                f"the decoder starts from {seed} numbers, expected a multiple of the "
-                f"{config.blocks} blocks; choose another --world.depth or --world.blocks"
-            )
-        stoch = config.groups * config.classes
-        self.from_deter = BlockLinear(config.deter, seed, config.blocks)
-        self.from_stoch = nn.Sequential(
-            Dense(stoch, 4 * config.units), Linear(4 * config.units, seed)
-        )
-        self.norm = NormSilu(self.shape[0])
-        self.up = ConvUp(config.encoder, image.channels, config.depth)
+        check_size(image, config)
+        self.shape = shape_up(config.encoder, config.depth, image.height, image.width)
+        self.sigmoid, style = config.pixels == "sigmoid", Style(config.norm, config.activation)
+        seed, reads = math.prod(self.shape), config.decoder_reads
+        self.from_deter = _from_deter(seed, config) if reads in ("feat", "deter") else None
+        self.from_stoch = _from_stoch(seed, config) if reads in ("feat", "stoch") else None
+        plain = config.encoder == "v1"  # Dreamer v1's has nothing between seed and convolutions
+        self.norm = nn.Identity() if plain else norm_act(self.shape[0], style)
+        self.up = ConvUp(config.encoder, image.channels, config.depth, config.activation)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """(N, H, W, C) logits of pixels in [0, 1], from deter (N, D) and flat stoch (N, S K)."""
+        """(N, H, W, C) raw pixels, from deter (N, D) and flat stoch (N, .)."""
         channels, rows, columns = self.shape
-        seed = self.from_deter(deter) + self.from_stoch(stoch)
+        parts = [] if self.from_deter is None else [self.from_deter(deter)]
+        parts += [] if self.from_stoch is None else [self.from_stoch(stoch)]
+        seed = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         grid = self.norm(seed.reshape(-1, rows, columns, channels))
         return self.up(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
+    def error(self, deter: Tensor, stoch: Tensor, target: Tensor) -> Tensor:
+        """(N,) squared error to ``target`` (N, H, W, C) in [0, 1], summed over pixels."""
+        raw = self(deter, stoch)
+        if self.sigmoid:
+            return sigmoid_error(raw, target)
+        return (raw.float() - (target - 0.5)).square().flatten(1).sum(-1)
+
+    def pixels(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        """(N, H, W, C) uint8."""
+        raw = self(deter, stoch).float()
+        shade = torch.sigmoid(raw) if self.sigmoid else (raw + 0.5).clamp(0.0, 1.0)
+        return (shade * 255.0).round().to(torch.uint8)
+
+
+def _from_deter(seed: int, config: WorldConfig) -> nn.Module:
+    """(N, D) to the seed: in blocks where deter comes from blocks."""
+    if not _in_blocks(config):
+        return Linear(config.deter_size, seed)
+    if seed % config.blocks:
+        raise SettingsError(
+            f"the decoder starts from {seed} numbers, expected a multiple of the "
+            f"{config.blocks} blocks; choose another --world.depth or --world.blocks"
+        )
+    return BlockLinear(config.deter, seed, config.blocks)
+
+
+def _from_stoch(seed: int, config: WorldConfig) -> nn.Module:
+    """(N, .) flat stoch to the seed: through a hidden layer where DreamerV3 has one."""
+    if not _in_blocks(config):
+        return Linear(config.stoch_size, seed)
+    style = Style(config.norm, config.activation)
+    return nn.Sequential(
+        Dense(config.stoch_size, 4 * config.units, style), Linear(4 * config.units, seed)
+    )
+
+
+def _in_blocks(config: WorldConfig) -> bool:
+    return config.backbone == "gru" and config.cell == "block"
+
 
 class VectorDecoder(nn.Module):
-    """One vector under symlog, from feat (..., F) to (..., n)."""
+    """One vector under symlog, from what is read (..., F) to (..., n)."""
 
-    def __init__(self, feat: int, size: int, config: WorldConfig) -> None:
+    def __init__(self, size: int, config: WorldConfig) -> None:
         super().__init__()
-        self.layers = MLP(feat, config.units, config.vector_layers)
+        inputs, style = (
+            config.width_of(config.decoder_reads),
+            Style(config.norm, config.activation),
+        )
+        self.layers = MLP(inputs, config.units, config.vector_layers, style)
         self.out = Linear(config.units, size)
 
-    def forward(self, feat: Tensor) -> Tensor:
-        return self.out(self.layers(feat)).float()
+    def forward(self, part: Tensor) -> Tensor:
+        return self.out(self.layers(part)).float()
 
 
 class Decoder(nn.Module):
@@ -68,37 +108,30 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: Spec, config: WorldConfig) -> None:
         super().__init__()
-        feat = config.deter + config.groups * config.classes
+        self.reads = config.decoder_reads
         self.images = nn.ModuleDict({k: ImageDecoder(s, config) for k, s in spec.images.items()})
         self.vectors = nn.ModuleDict(
-            {k: VectorDecoder(feat, s.size, config) for k, s in spec.vectors.items()}
+            {k: VectorDecoder(s.size, config) for k, s in spec.vectors.items()}
         )
-
-    def _logits(self, key: str, latent: Latent) -> Tensor:
-        """(N, H, W, C) logits of pixels in [0, 1] of the latents, leading axes made flat."""
-        flat = latent.flat()
-        return self.images[key](flat.deter, flat.stoch.flatten(1))
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:
         """Images (..., H, W, C) uint8 and vectors (..., n), as ``latent`` (...) has them."""
-        lead = latent.deter.shape[:-1]
-        made = {}
-        for key in self.images:
-            pixels = torch.sigmoid(self._logits(key, latent).float())
-            made[key] = (pixels * 255.0).round().to(torch.uint8).unflatten(0, lead)
-        feat = latent.feat
-        for key, vector in self.vectors.items():
-            made[key] = symexp(vector(feat))
-        return made
+        lead, flat = latent.deter.shape[:-1], latent.flat()
+        made = {
+            key: image.pixels(flat.deter, flat.flat_stoch).unflatten(0, lead)
+            for key, image in self.images.items()
+        }
+        part = latent.read(self.reads)
+        return made | {key: symexp(vector(part)) for key, vector in self.vectors.items()}
 
     def loss(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per input, (...): squared error summed over pixels in [0, 1] or over symlog elements."""
-        lead = latent.deter.shape[:-1]
+        lead, flat = latent.deter.shape[:-1], latent.flat()
         losses = {}
-        for key in self.images:
+        for key, image in self.images.items():
             target = to_float(obs[key].flatten(0, len(lead) - 1))
-            losses[key] = sigmoid_error(self._logits(key, latent), target).unflatten(0, lead)
-        feat = latent.feat if self.vectors else None
+            losses[key] = image.error(flat.deter, flat.flat_stoch, target).unflatten(0, lead)
+        part = latent.read(self.reads) if self.vectors else None
         for key, vector in self.vectors.items():
-            losses[key] = (vector(feat) - symlog(obs[key])).square().sum(-1)
+            losses[key] = (vector(part) - symlog(obs[key])).square().sum(-1)
         return losses

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from wm_core.config import WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
-from wm_core.nn.blocks import MLP
-from wm_core.nn.conv import LEVELS, ConvDown, channels
+from wm_core.nn.blocks import MLP, Style
+from wm_core.nn.conv import LEVELS, V1_SIDE, ConvDown, shape_down
 from wm_core.nn.dists import symlog
 
 
-def seed_shape(image: ImageSpec, config: WorldConfig) -> tuple[int, int, int]:
-    """(C, H / 16, W / 16) of the smallest feature map; raises ``SettingsError`` on odd sizes."""
+def check_size(image: ImageSpec, config: WorldConfig) -> None:
+    """Raise ``SettingsError`` for an image that the convolutions of ``config`` cannot take."""
     step = 2**LEVELS
+    if config.encoder == "v1" and (image.height, image.width) != (V1_SIDE, V1_SIDE):
+        raise SettingsError(
+            f"encoder v1 takes images of {V1_SIDE}x{V1_SIDE}, got {image.width}x{image.height}; "
+            "choose --world.encoder k4s2"
+        )
     if image.height % step or image.width % step:
         raise SettingsError(
             f"image sides must be multiples of {step}, got {image.width}x{image.height}; "
             "choose such a size for the policy's camera"
         )
-    depth = channels(config.encoder, config.depth)[-1]
-    return depth, image.height // step, image.width // step
 
 
 def to_float(image: Tensor) -> Tensor:
@@ -42,11 +47,13 @@ class Encoder(nn.Module):
         self.vectors = nn.ModuleDict()
         self.size = 0  #: E
         for key, image in spec.images.items():
-            count, rows, columns = seed_shape(image, config)
-            self.images[key] = ConvDown(config.encoder, image.channels, config.depth)
-            self.size += count * rows * columns
+            check_size(image, config)
+            kind, depth = config.encoder, config.depth
+            self.images[key] = ConvDown(kind, image.channels, depth, config.activation)
+            self.size += math.prod(shape_down(kind, depth, image.height, image.width))
+        style = Style(config.norm, config.activation)
         for key, vector in spec.vectors.items():
-            self.vectors[key] = MLP(vector.size, config.units, config.vector_layers)
+            self.vectors[key] = MLP(vector.size, config.units, config.vector_layers, style)
             self.size += config.units
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:

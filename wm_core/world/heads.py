@@ -1,19 +1,24 @@
-"""Heads that read feat: real numbers as two-hot categories, and the chance that life goes on."""
+"""Heads that read a latent: real numbers in three ways, and the chance that life goes on."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import MLP, Linear
-from wm_core.nn.dists import TwoHot, bernoulli_loss
+from wm_core.nn.blocks import MLP, STYLE, Linear, Style
+from wm_core.nn.dists import TwoHot, bernoulli_loss, symexp, symlog
 
 
 class TwoHotHead(nn.Module):
     """(..., F) feat to a real number with symexp two-hot targets; at first exactly 0."""
 
-    def __init__(self, feat: int, units: int, layers: int, bins: int) -> None:
+    def __init__(
+        self, feat: int, units: int, layers: int, bins: int, style: Style = STYLE
+    ) -> None:
         super().__init__()
-        self.layers = MLP(feat, units, layers)
+        self.layers = MLP(feat, units, layers, style)
         self.out = Linear(units, bins, scale=0.0)
         self.twohot = TwoHot(bins)
 
@@ -21,21 +26,73 @@ class TwoHotHead(nn.Module):
         """(..., bins) logits."""
         return self.out(self.layers(feat)).float()
 
-    def mean(self, feat: Tensor) -> Tensor:
-        """(...) expected value."""
-        return self.twohot.mean(self(feat))
+    def value(self, raw: Tensor) -> Tensor:
+        """(...) expected value of logits ``raw`` (..., bins)."""
+        return self.twohot.mean(raw)
 
-    def loss(self, feat: Tensor, target: Tensor) -> Tensor:
-        """(...) cross entropy to ``target`` (...)."""
-        return self.twohot.loss(self(feat), target)
+    def error(self, raw: Tensor, target: Tensor) -> Tensor:
+        """(...) cross entropy of logits ``raw`` (..., bins) to ``target`` (...)."""
+        return self.twohot.loss(raw, target)
+
+    def size_of(self, raw: Tensor) -> Tensor:
+        """(...) size of the terms that ``value`` sums: what its rounding error is relative to."""
+        return (torch.softmax(raw, -1) * self.twohot.centers.abs()).sum(-1)
+
+
+class NormalHead(nn.Module):
+    """(..., F) feat to the mean of a unit normal; with ``log``, of the symlog of what it means.
+
+    Source: Dreamer, arXiv:1912.01603 (plain); DayDreamer (code), arXiv:2206.14176 (symlog).
+    """
+
+    def __init__(
+        self, feat: int, units: int, layers: int, style: Style = STYLE, *, log: bool = False
+    ) -> None:
+        super().__init__()
+        self.log = log
+        self.layers = MLP(feat, units, layers, style)
+        self.out = Linear(units, 1, scale=0.0)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """(...) mean."""
+        return self.out(self.layers(feat)).float().squeeze(-1)
+
+    def value(self, raw: Tensor) -> Tensor:
+        """(...) expected value of the mean ``raw`` (...)."""
+        return symexp(raw) if self.log else raw
+
+    def error(self, raw: Tensor, target: Tensor) -> Tensor:
+        """(...) half the squared error of ``raw`` (...) to ``target`` (...)."""
+        return 0.5 * (raw - (symlog(target) if self.log else target).detach()).square()
+
+    def size_of(self, raw: Tensor) -> Tensor:
+        """(...) size of the value of ``raw`` (...)."""
+        return self.value(raw).abs()
+
+
+NumberHead = TwoHotHead | NormalHead
+
+
+def number_head(
+    kind: Literal["twohot", "normal", "symlog"],
+    inputs: int,
+    units: int,
+    layers: int,
+    bins: int,
+    style: Style,
+) -> NumberHead:
+    """A head of (..., inputs) for one real number."""
+    if kind == "twohot":
+        return TwoHotHead(inputs, units, layers, bins, style)
+    return NormalHead(inputs, units, layers, style, log=kind == "symlog")
 
 
 class ContHead(nn.Module):
     """(..., F) feat to the probability that the episode goes on from here."""
 
-    def __init__(self, feat: int, units: int, layers: int) -> None:
+    def __init__(self, feat: int, units: int, layers: int, style: Style = STYLE) -> None:
         super().__init__()
-        self.layers = MLP(feat, units, layers)
+        self.layers = MLP(feat, units, layers, style)
         self.out = Linear(units, 1)
 
     def forward(self, feat: Tensor) -> Tensor:

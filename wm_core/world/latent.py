@@ -10,33 +10,51 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wm_core.config import Part
+
 
 @dataclass(frozen=True, slots=True)
 class Latent:
     """What a world model knows at one time, or at many: any leading axes (...).
 
-    ``log_probs`` are those of the distribution that ``stoch`` was drawn from; an initial latent
-    has none.
+    ``params`` are those of the distribution that ``stoch`` was drawn from (see ``world.space``);
+    an initial latent has none.  ``memory`` is what the backbone carries beside ``deter``; along
+    a sequence it may hold the history from which the dynamics cut the memory of any time.
     """
 
     deter: Tensor  #: (..., D)
     stoch: Tensor  #: (..., S, K) one-hot, or (..., Z)
-    log_probs: Tensor | None = None  #: (..., S, K)
+    params: Tensor | None = None  #: (..., S, K) log-probabilities, or (..., 2, Z) mean and std
+    memory: tuple[Tensor, ...] = ()
+
+    @property
+    def flat_stoch(self) -> Tensor:
+        """(..., S K) or (..., Z)."""
+        return self.stoch.flatten(self.deter.ndim - 1)
 
     @property
     def feat(self) -> Tensor:
-        """(..., F) input of every head: deter, then stoch made flat."""
-        return torch.cat([self.deter, self.stoch.flatten(self.deter.ndim - 1)], -1)
+        """(..., F) deter, then stoch made flat."""
+        return torch.cat([self.deter, self.flat_stoch], -1)
+
+    def read(self, part: Part) -> Tensor:
+        """(..., width) the part that a network reads."""
+        if part == "feat":
+            return self.feat
+        return self.deter if part == "deter" else self.flat_stoch
 
     def flat(self, rows: Tensor | None = None) -> Latent:
-        """(N,) the latents with all leading axes made one; only ``rows`` of them if given."""
+        """(N,) the latents with all leading axes made one, or ``rows`` of them; no memory."""
         deter, stoch = self.deter.flatten(0, -2), self.stoch.flatten(0, self.deter.ndim - 2)
         return Latent(deter, stoch) if rows is None else Latent(deter[rows], stoch[rows])
 
     def detach(self) -> Latent:
-        """The same values without their history."""
-        log_probs = None if self.log_probs is None else self.log_probs.detach()
-        return Latent(self.deter.detach(), self.stoch.detach(), log_probs)
+        """The same values without their history in the graph."""
+        params = None if self.params is None else self.params.detach()
+        memory = tuple(m.detach() if isinstance(m, Tensor) else m for m in self.memory)
+        if hasattr(self.memory, "_fields"):  # a named tuple stays one
+            memory = type(self.memory)(*memory)  # type: ignore[call-arg]
+        return Latent(self.deter.detach(), self.stoch.detach(), params, memory)
 
 
 class Window(Protocol):

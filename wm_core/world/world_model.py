@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wm_core.config import WorldConfig
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
+from wm_core.nn.blocks import Linear, Style
+from wm_core.nn.normalize import AdaptiveScale
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
-from wm_core.world.heads import ContHead, TwoHotHead
+from wm_core.world.heads import ContHead, number_head
 from wm_core.world.latent import Latent, TorchBatch
-from wm_core.world.objectives import dynamics_losses
+from wm_core.world.objectives import barlow_loss, dynamics_losses
 from wm_core.world.rssm import RSSM
+from wm_core.world.sequence import SequenceModel
+from wm_core.world.space import Categorical
 
 
 @dataclass(frozen=True, slots=True)
 class WorldLosses:
     """What one pass over a batch made."""
 
-    losses: dict[str, Tensor]  #: name -> (), already scaled
+    representation: dict[str, Tensor]  #: name -> (), scaled: what trains encoder and decoder
+    dynamics: dict[str, Tensor]  #: name -> (), scaled: what trains backbone, prior and heads
     posterior: Latent  #: (B, T), with gradients
     metrics: dict[str, Tensor]  #: name -> ()
 
@@ -39,19 +45,45 @@ def computing_in(
 class WorldModel(nn.Module):
     """Learns what happens from ``spec``'s observations and actions.
 
-    ``cont`` predicts P(not terminal) * (1 - 1 / discount_horizon): the discount lives in it, so
-    that whoever uses it discounts with 1.
+    Where ``fold_discount`` is set, ``cont`` predicts P(not terminal) * (1 - 1 / discount_horizon)
+    and ``discount`` is 1: whoever uses the one multiplies with the other.
     """
 
     def __init__(self, spec: Spec, config: WorldConfig) -> None:
         super().__init__()
         self.config = config
-        self.feat_size = config.deter + config.groups * config.classes  #: F
+        self.discount = 1.0 if config.cont and config.fold_discount else config.discount
+        style = Style(config.norm, config.activation)
         self.encoder = Encoder(spec, config)
-        self.dynamics = RSSM(self.encoder.size, spec.action.size, config)
-        self.decoder = Decoder(spec, config)
-        self.reward = TwoHotHead(self.feat_size, config.units, config.head_layers, config.bins)
-        self.cont = ContHead(self.feat_size, config.units, config.head_layers)
+        dynamics = RSSM if config.backbone == "gru" else SequenceModel
+        self.dynamics = dynamics(self.encoder.size, spec.action.size, config)
+        self.decoder = None if config.decoder == "none" else Decoder(spec, config)
+        reads, layers = config.width_of(config.heads_read), config.head_layers
+        self.reward = number_head(
+            config.reward_head, reads, config.units, layers, config.bins, style
+        )
+        self.cont = ContHead(reads, config.units, layers, style) if config.cont else None
+        barlow = config.objective == "barlow"
+        self.projection = (
+            Linear(config.width_of("feat"), self.encoder.size, bias=False) if barlow else None
+        )
+        self.kl_scale = (
+            None
+            if config.kl_target is None
+            else AdaptiveScale(
+                target=config.kl_target, low=1e-3, high=1.0, raise_when_low=False, initial=1.0
+            )
+        )
+
+    # ------------------------------------------------------------------ what heads say
+
+    def predict(self, latent: Latent) -> tuple[Tensor, Tensor]:
+        """(...) reward on arriving in ``latent`` (...) and probability that it goes on there."""
+        part = latent.read(self.config.heads_read)
+        reward = self.reward.value(self.reward(part))
+        return reward, torch.ones_like(reward) if self.cont is None else self.cont.mean(part)
+
+    # ------------------------------------------------------------------ along data
 
     def observe(
         self,
@@ -60,14 +92,23 @@ class WorldModel(nn.Module):
         uniform: Tensor,
         *,
         conv_dtype: torch.dtype | None = None,
-    ) -> Latent:
-        """(B, T) posteriors along ``batch``, from (B,) ``start``; uniforms (B, T, S, K).
+        generator: torch.Generator | None = None,
+    ) -> tuple[Latent, Tensor]:
+        """(B, T) posteriors along ``batch``, from (B,) ``start``, and embeddings (B, T, E).
 
-        ``conv_dtype`` is what the convolutions compute in, where it differs from the rest.
+        Args:
+            batch: (B, T).
+            start: (B,) of the step before.
+            uniform: (B, T, *space.shape) in [0, 1).
+            conv_dtype: what the convolutions compute in, where it differs from the rest.
+            generator: decides the dropout; None drops nothing.
         """
         with computing_in(conv_dtype, uniform.device):
             embed = self.encoder(batch.obs)
-        return self.dynamics.observe(start, batch.prev_action, embed, batch.is_first, uniform)
+        posterior = self.dynamics.observe(
+            start, batch.prev_action, embed, batch.is_first, uniform, batch.reward, generator
+        )
+        return posterior, embed
 
     def observe_step(
         self,
@@ -83,11 +124,31 @@ class WorldModel(nn.Module):
             latent: (N,) of the step before.
             prev_action: (N, A) action that led to ``obs``.
             obs: images (N, H, W, C) uint8, vectors (N, n).
-            is_first: (N,) bool; the past is zeroed there.
-            uniform: (N, S, K) in [0, 1).
+            is_first: (N,) bool; the past is forgotten there.
+            uniform: (N, *space.shape) in [0, 1).
         """
         embed = self.encoder(obs)
         return self.dynamics.observe_step(latent, prev_action, embed, is_first, uniform)
+
+    def glimpse(self, obs: dict[str, Tensor], uniform: Tensor) -> Latent:
+        """(N,) posterior of an observation alone, for those who read ``stoch`` and no more."""
+        assert isinstance(self.dynamics, SequenceModel)
+        stoch, params = self.dynamics.glimpse(self.encoder(obs), uniform)
+        return Latent(stoch.new_zeros(*stoch.shape[:1], self.config.deter_size), stoch, params)
+
+    # ------------------------------------------------------------------ in imagination
+
+    def imagine_step(
+        self, latent: Latent, action: Tensor, uniform: Tensor, *, temperature: float = 1.0
+    ) -> Latent:
+        """(N,) draw from the prior after ``action`` (N, A), as ``Dynamics.imagine_step``."""
+        split = self.config.backbone == "transformer" and self.config.transformer.tokens == "split"
+        reward = self.predict(latent)[0] if split else None
+        return self.dynamics.imagine_step(
+            latent, action, uniform, reward=reward, temperature=temperature
+        )
+
+    # ------------------------------------------------------------------ losses
 
     def loss(
         self,
@@ -99,40 +160,88 @@ class WorldModel(nn.Module):
     ) -> WorldLosses:
         """Every loss of the world model on (B, T) ``batch``, from (B,) ``start``."""
         config = self.config
-        shape = (*batch.reward.shape, *self.dynamics.noise_shape())
+        shape = (*batch.reward.shape, *self.dynamics.space.shape)
         uniform = torch.rand(shape, generator=generator, device=batch.reward.device)
-        posterior = self.observe(batch, start, uniform, conv_dtype=conv_dtype)
-        assert posterior.log_probs is not None
-        prior = self.dynamics.prior(posterior.deter)
-        dyn, rep, kl = dynamics_losses(posterior.log_probs, prior, free_nats=config.free_nats)
-        feat = posterior.feat
-        alive = (~batch.is_terminal).float() * (1.0 - 1.0 / config.discount_horizon)
-        losses = {
-            "dyn_loss": config.dyn_scale * dyn.mean(),
-            "rep_loss": config.rep_scale * rep.mean(),
-            "reward_loss": config.reward_scale * self.reward.loss(feat, batch.reward).mean(),
-            "cont_loss": config.cont_scale * self.cont.loss(feat, alive).mean(),
-        }
+        posterior, embed = self.observe(
+            batch, start, uniform, conv_dtype=conv_dtype, generator=generator
+        )
+        dyn, rep, kl = dynamics_losses(
+            self.dynamics.space,
+            self.dynamics.prior,
+            posterior,
+            self.dynamics.foreseen(batch.is_first),
+            config,
+        )
+        scale = 1.0 if self.kl_scale is None else self.kl_scale.update(kl)
+        dynamics = {"dyn_loss": scale * config.dyn_scale * dyn} | self._heads_loss(
+            posterior, batch
+        )
+        representation = {"rep_loss": scale * config.rep_scale * rep}
+        if config.entropy_scale:
+            representation["entropy_loss"] = config.entropy_scale * self._entropy_hinge(posterior)
+        if self.projection is not None:
+            made = self.projection(posterior.feat).flatten(0, -2)
+            loss = barlow_loss(
+                made, embed.detach().flatten(0, -2), redundancy=config.barlow_redundancy
+            )
+            representation["barlow_loss"] = config.barlow_scale * loss
+        with computing_in(conv_dtype, uniform.device):
+            representation |= self._recon_loss(posterior, batch, generator)
+        metrics = {"kl": kl}
+        if self.kl_scale is not None:
+            metrics["kl_scale"] = self.kl_scale.scale.clone()
+        return WorldLosses(representation, dynamics, posterior, metrics)
+
+    def _heads_loss(self, posterior: Latent, batch: TorchBatch) -> dict[str, Tensor]:
+        config = self.config
+        if config.gradients == "staged":
+            posterior = replace(posterior, stoch=posterior.stoch.detach())
+        part = posterior.read(config.heads_read)
+        reward = self.reward.error(self.reward(part), batch.reward)
+        losses = {"reward_loss": config.reward_scale * reward.mean()}
+        if self.cont is not None:
+            alive = (~batch.is_terminal).float() * (config.discount if config.fold_discount else 1)
+            losses["cont_loss"] = config.cont_scale * self.cont.loss(part, alive).mean()
+        return losses
+
+    def _recon_loss(
+        self, posterior: Latent, batch: TorchBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        if self.decoder is None:
+            return {}
         rows = self._rows_to_decode(batch, generator)
         obs = {
             k: v.flatten(0, 1) if rows is None else v.flatten(0, 1)[rows]
             for k, v in batch.obs.items()
         }
-        with computing_in(conv_dtype, uniform.device):
-            recon = self.decoder.loss(posterior.flat(rows), obs)
-        losses |= {f"recon_loss/{k}": config.recon_scale * v.mean() for k, v in recon.items()}
-        return WorldLosses(losses, posterior, {"kl": kl.mean()})
+        shown = posterior.flat(rows)
+        if self.config.decoder == "detached":
+            shown = shown.detach()
+        recon = self.decoder.loss(shown, obs)
+        return {f"recon_loss/{k}": self.config.recon_scale * v.mean() for k, v in recon.items()}
+
+    def _entropy_hinge(self, posterior: Latent) -> Tensor:
+        """() what posteriors pay that are surer than the floor allows.
+
+        Source: TWM, arXiv:2303.07109, equation 4.
+        """
+        assert isinstance(self.dynamics.space, Categorical)
+        assert posterior.params is not None
+        entropy = self.dynamics.space.entropy(posterior.params)
+        return (self.config.entropy_floor - entropy).clamp_min(0.0).mean()
 
     def _rows_to_decode(self, batch: TorchBatch, generator: torch.Generator) -> Tensor | None:
         """(N,) indices into the flat batch of the frames to reconstruct; None: all of them.
 
-        Deviates: DreamerV3 reconstructs every frame; ``recon_share`` takes a random part.
+        Deviates: the papers reconstruct every frame; ``recon_share`` takes a random part.
         """
         total = batch.reward.numel()
         wanted = math.ceil(self.config.recon_share * total)
         if wanted >= total:
             return None
         return torch.randperm(total, generator=generator, device=batch.reward.device)[:wanted]
+
+    # ------------------------------------------------------------------ to look at
 
     @torch.no_grad()
     def open_loop(
@@ -143,14 +252,27 @@ class WorldModel(nn.Module):
         Returns:
             Images (B, T, H, W, C) uint8 and vectors (B, T, n): reconstructions of the first
             ``observed`` steps, then predictions from the recorded actions alone.
+
+        Raises:
+            SettingsError: where the model has no decoder.
         """
-        shape = (*batch.reward.shape, *self.dynamics.noise_shape())
-        uniform = torch.rand(shape, generator=generator, device=batch.reward.device)
-        seen = self.observe(batch.first(observed), start, uniform[:, :observed])
-        latent = Latent(seen.deter[:, -1], seen.stoch[:, -1])
+        if self.decoder is None:
+            raise SettingsError(
+                "this world model has no decoder to show what it believes; train with "
+                "--world.decoder detached, which changes nothing else"
+            )
+        (B, T), device = batch.reward.shape, batch.reward.device
+
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=device)
+
+        before = batch.first(observed)
+        seen, _ = self.observe(before, start, rand(B, observed, *self.dynamics.space.shape))
+        latent = self.dynamics.starts(seen, torch.tensor([observed - 1], device=device))
         deters, stochs = [seen.deter], [seen.stoch]
-        for t in range(observed, batch.reward.shape[1]):
-            latent = self.dynamics.imagine_step(latent, batch.prev_action[:, t], uniform[:, t])
+        for t in range(observed, T):
+            uniform = rand(B, *self.dynamics.prior.noise_shape)
+            latent = self.imagine_step(latent, batch.prev_action[:, t], uniform)
             deters.append(latent.deter.unsqueeze(1))
             stochs.append(latent.stoch.unsqueeze(1))
         return self.decoder(Latent(torch.cat(deters, 1), torch.cat(stochs, 1)))

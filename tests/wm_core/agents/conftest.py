@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.world.latent import TorchBatch
 
@@ -40,7 +40,7 @@ def config():
 @pytest.fixture
 def make(spec, config):
     """A function that makes the same agent each time."""
-    return lambda: make_agent(spec, config, generator=torch.Generator().manual_seed(0))
+    return lambda: Agent(spec, config, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from wm_core import presets
+from wm_core.agents.agent import Agent
 from wm_core.agents.precision import choose_dtypes
-from wm_core.agents.registry import make_agent
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.world.latent import Latent, TorchBatch
@@ -170,7 +170,7 @@ def test_half_precision_keeps_losses_and_weights(spec, config, batch, context, p
     for name in ("float32", precision):
         optim = config.optim.model_copy(update={"precision": name})
         changed = config.model_copy(update={"optim": optim})
-        agents.append(make_agent(spec, changed, generator=seeded()))
+        agents.append(Agent(spec, changed, generator=seeded()))
     full, half = (a.losses(batch, context, seeded())[0] for a in agents)
     for name in ("dyn_loss", "recon_loss/image", "cont_loss"):
         torch.testing.assert_close(half[name], full[name], rtol=0.1, atol=0.05)
@@ -191,13 +191,13 @@ def test_an_explicit_precision_is_obeyed(config):
 
 def test_an_unknown_preset_is_refused_with_the_nearest(spec, config):
     with pytest.raises(SettingsError, match="did you mean 'dreamer_v3'"):
-        make_agent(spec, config.model_copy(update={"preset": "dreamer_v33"}), generator=seeded())
+        Agent(spec, config.model_copy(update={"preset": "dreamer_v33"}), generator=seeded())
 
 
 @pytest.fixture
 def full_size():
     spec = Spec(action=ActionSpec(low=(-1.0,) * 6, high=(1.0,) * 6))
-    return make_agent(spec, presets.make("dreamer_v3", "12m"), generator=seeded())
+    return Agent(spec, presets.make("dreamer_v3", "12m"), generator=seeded())
 
 
 def test_size_12m_has_twelve_million_parameters(full_size):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.contract.conformance import check_policy
 from wm_core.contract.golden import PARITY, check_golden, read_golden
 from wm_core.contract.runner import PolicyRunner
@@ -72,7 +72,7 @@ def test_the_file_passes_the_public_kit(folder):
 def test_a_file_of_twelve_million_parameters_agrees_with_torch_too(shaken):
     spec = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
     config = presets.make("dreamer_v3", "12m")
-    agent = make_agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
     shaken(agent, 1)
     export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=60)
     runner = PolicyRunner.from_bytes(export.onnx)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_core.agents.registry import make_agent
+from wm_core.agents.agent import Agent
 from wm_core.config import BehaviorConfig, Config, WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
@@ -49,7 +49,7 @@ def batch(spec: Spec, first: np.ndarray | None = None) -> Batch:
 
 
 def agent(spec: Spec = SPEC):
-    return make_agent(spec, CONFIG, generator=torch.Generator().manual_seed(0))
+    return Agent(spec, CONFIG, generator=torch.Generator().manual_seed(0))
 
 
 def test_film_holds_the_real_frames_and_as_many_of_the_model():

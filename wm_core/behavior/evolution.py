@@ -1,0 +1,166 @@
+"""CMA-ES over a linear controller, judged in the world model's dream or in the environment.
+
+Source: World Models, arXiv:1803.10122, sections 2.3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cmaes
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wm_core.behavior.actor import LinearController
+from wm_core.behavior.actor_critic import BehaviorLosses
+from wm_core.config import Config
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import ActionSpec
+from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.world_model import WorldModel
+
+Judge = Callable[[np.ndarray], np.ndarray]  #: (P, n) candidates to (P,) returns
+
+
+class Evolution(nn.Module):
+    """A population of controllers; one generation every few updates.
+
+    The controller that acts is the mean of the population's distribution, which noise in the
+    returns of single candidates does not move.
+
+    Args:
+        action: what the controller chooses.
+        config: of the whole agent.
+
+    Attributes:
+        judge: where candidates are judged in the environment: set by whoever has one.
+
+    Deviates: the paper lets the best candidate act, re-evaluated every 25 generations.
+    """
+
+    def __init__(self, action: ActionSpec, config: Config) -> None:
+        super().__init__()
+        self.config, self._settings = config.behavior, config.behavior.evolution
+        self.actor = LinearController(config.world.width_of(self.config.reads), action)
+        self.judge: Judge | None = None
+        self._updates = 0
+        self._search = cmaes.CMA(
+            mean=np.zeros(self.actor.parameters_count),
+            sigma=self._settings.sigma,
+            population_size=self._settings.population,
+            seed=config.seed,
+        )
+
+    def follow(self, updates: int) -> None:
+        """Nothing here follows anything."""
+
+    def loss(
+        self, world: WorldModel, batch: TorchBatch, posterior: Latent, generator: torch.Generator
+    ) -> BehaviorLosses:
+        """No losses: a generation of the search, where one is due."""
+        self._updates += 1
+        if self._updates % self._settings.every:
+            return BehaviorLosses({}, {})
+        candidates = np.stack([self._search.ask() for _ in range(self._settings.population)])
+        if self._settings.where == "dream":
+            returns = self._dreamt(world, posterior.detach(), candidates, generator)
+        elif self.judge is not None:
+            returns = self.judge(candidates)
+        else:
+            raise SettingsError(
+                "behavior.evolution.where is env, but there is no environment here to judge in; "
+                "choose dream, or train with --task"
+            )
+        self._search.tell(list(zip(candidates, (-returns).tolist(), strict=True)))
+        device = next(self.actor.parameters()).device
+        mean = torch.as_tensor(self._search.mean, dtype=torch.float32, device=device)
+        self.actor.take(mean)
+        numbers = {
+            "imag_return": returns.mean(),
+            "best_return": returns.max(),
+            "generation": self._search.generation,
+            "sigma": vars(self._search)["_sigma"],
+        }
+        return BehaviorLosses({}, {k: torch.tensor(float(v)) for k, v in numbers.items()})
+
+    @torch.no_grad()
+    def _dreamt(
+        self,
+        world: WorldModel,
+        posterior: Latent,
+        candidates: np.ndarray,
+        generator: torch.Generator,
+    ) -> np.ndarray:
+        """(P,) mean returns of candidates (P, n), each over the same starts and draws."""
+        device, horizon = posterior.deter.device, self.config.imag_horizon
+        P, R = len(candidates), self._settings.rollouts
+        start = self._starts(world, posterior, generator)
+        latent = _repeated(start, P)
+        population = torch.as_tensor(candidates, dtype=torch.float32, device=device)
+        alive, total = torch.ones(P * R, device=device), torch.zeros(P * R, device=device)
+        for _ in range(horizon):
+            part = latent.read(self.config.reads).unflatten(0, (P, R))
+            action = self.actor.act(part, population).flatten(0, 1)
+            uniform = torch.rand(
+                (R, *world.dynamics.prior.noise_shape), generator=generator, device=device
+            )
+            uniform = uniform.repeat(P, *[1] * (uniform.ndim - 1))
+            heat = self._settings.temperature
+            latent = world.imagine_step(latent, action, uniform, temperature=heat)
+            reward, cont = world.predict(latent)
+            total = total + alive * reward
+            alive = alive * cont
+        return total.unflatten(0, (P, R)).mean(1).double().cpu().numpy()
+
+    def _starts(self, world: WorldModel, posterior: Latent, generator: torch.Generator) -> Latent:
+        """(R,) states of the batch to dream from."""
+        (B, T), device, wanted = posterior.deter.shape[:2], posterior.deter.device, None
+        wanted = self._settings.rollouts
+        times = torch.randperm(T, generator=generator, device=device)[: -(-wanted // B)]
+        starts = world.dynamics.starts(posterior, times)
+        rows = torch.randperm(B * len(times), generator=generator, device=device)
+        chosen = rows.repeat(-(-wanted // len(rows)))[:wanted]
+        memory = tuple(m[chosen] for m in starts.memory)
+        return Latent(starts.deter[chosen], starts.stoch[chosen], None, memory)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The search as tensors and plain numbers."""
+        plain: dict[str, Any] = {"updates": self._updates}
+        for name, value in vars(self._search).items():
+            if isinstance(value, np.ndarray):
+                plain[name] = torch.from_numpy(np.array(value))
+            elif isinstance(value, int | float | np.number):
+                plain[name] = value.item() if isinstance(value, np.number) else value
+        name, keys, position, has_gauss, gauss = self._search._rng.get_state()
+        plain["rng"] = [
+            name,
+            torch.from_numpy(np.array(keys, np.int64)),
+            position,
+            has_gauss,
+            gauss,
+        ]
+        return plain
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on exactly where ``get_extra_state`` was taken."""
+        state = dict(state)
+        self._updates = state.pop("updates")
+        name, keys, *rest = state.pop("rng")
+        self._search._rng.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+        for key, value in state.items():
+            held = value.cpu().numpy() if isinstance(value, Tensor) else value
+            setattr(self._search, key, held)
+        for cached in ("_B", "_D"):  # made anew from the covariance
+            setattr(self._search, cached, None)
+
+
+def _repeated(latent: Latent, times: int) -> Latent:
+    """(P R,) latents: those of (R,) ``latent``, ``times`` over."""
+
+    def over(x: Tensor) -> Tensor:
+        return x.repeat(times, *[1] * (x.ndim - 1))
+
+    memory = tuple(over(m) for m in latent.memory)
+    return Latent(over(latent.deter), over(latent.stoch), None, memory)
