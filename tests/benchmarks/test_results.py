@@ -16,13 +16,13 @@ from benchmarks.results import PICTURE_BYTES, Settings, cpu_s_per_update, curve,
 
 ROOT = Path(__file__).parents[2]
 TASK = "own_task:Corridor-v0"
-#: a network of a few thousand weights and 800 agent steps, which is some 400 updates
+#: a network of a few thousand weights and 384 agent steps, which is some 100 updates
 OPTIONS = (
     "--world.encoder k4s2 --world.depth 2 --world.deter 16 --world.hidden 8 --world.groups 4 "
     "--world.classes 4 --world.blocks 2 --world.units 16 --world.bins 41 "
     "--behavior.imag-starts 8 --behavior.imag-horizon 4 --replay.batch 4 --replay.length 8 "
-    "--replay.latents 5000 --train.prefill 64 --train.replay-ratio 16 --train.log-every 10 "
-    "--train.checkpoint-every-s 1 --train.steps 800"
+    "--replay.latents 5000 --train.prefill 64 --train.replay-ratio 8 --train.log-every 10 "
+    "--train.checkpoint-every-s 1 --train.steps 384"
 )
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_was_stopped_goes_on_and_a_row_that_exists_is_skipped(corrido
     assert process.returncode == 1, said
     assert not row.exists()
     before = json.loads((run / "status.json").read_text())
-    assert 0 < before["agent_steps"] < 800
+    assert 0 < before["agent_steps"] < 384
 
     with start() as process:
         said = process.communicate(timeout=240)[1]
