@@ -93,10 +93,9 @@ def _facts(name: str, config: Config) -> dict[str, Any]:
 def _table(configs: Mapping[str, Config], size: str) -> Table:
     heads = ("preset", "latent", "backbone", "posterior", "behavior", "training")
     table = Table(*heads, title=f"size {size}", title_justify="left", box=SIMPLE_HEAD)
-    table.pad_edge = False
     for column in table.columns:
         column.overflow = "fold"
-    for i, width in enumerate((12, 11, 12, 8)):
+    for i, width in enumerate((12, 11, 11, 8, 10, 7)):
         table.columns[i].min_width = width
     for name, config in configs.items():
         row = presets.row_of(config)
