@@ -338,7 +338,7 @@ def s4wm(size: str) -> Config:
 
 
 def r2dreamer(size: str) -> Config:
-    """R2-Dreamer (ICLR 2026): DreamerV3 without a decoder, latents by redundancy reduction.
+    """R2-Dreamer (ICLR 2026, arXiv:2603.18202): DreamerV3 without a decoder.
 
     Numbers: the authors' code, their 12m.  A decoder that only watches: ``--world.decoder
     detached``.

@@ -48,7 +48,7 @@ class AgentActor:
     """The training network itself, without export; for collection inside the trainer.
 
     Args:
-        agent: what ``wm_core.agents.registry`` makes.
+        agent: an ``agents.agent.Agent``.
         generator: of the latents' and the actions' noise, on the agent's device.
         mean: the action's mean instead of a sample (evaluation).
         version: recorded with every step.
