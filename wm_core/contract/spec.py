@@ -42,13 +42,24 @@ class VectorSpec(Frozen):
 
 
 class ActionSpec(Frozen):
-    """A continuous action: (size,) float32 in [-1, 1] to the network, low..high to the robot."""
+    """An action, (size,) float32 to the network, and the command (command_size,) of the robot.
+
+    Continuous: in [-1, 1], mapped to ``low`` .. ``high``.  Discrete: one-hot over ``size``
+    choices, which ``names`` may name; the command is the index of the choice.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     names: tuple[str, ...] = ()
     units: tuple[str, ...] = ()  #: such as m/s, rad/s, N m
     max_change: float = Field(2.0, gt=0, le=2.0)  #: slew: largest change per tick in [-1, 1] units
+    discrete: bool = False  #: exactly one of ``size`` choices; ``max_change`` has no effect
+    noop: int = Field(0, ge=0)  #: discrete: the choice that stops the robot, or does nothing
+
+    @classmethod
+    def choices(cls, n: int, names: tuple[str, ...] = (), noop: int = 0) -> ActionSpec:
+        """One of ``n`` choices."""
+        return cls(low=(0.0,) * n, high=(1.0,) * n, names=names, discrete=True, noop=noop)
 
     @model_validator(mode="after")
     def _consistent(self) -> ActionSpec:
@@ -58,28 +69,72 @@ class ActionSpec(Frozen):
             raise ValueError(f"action bounds must be finite, got {self.low} .. {self.high}")
         if any(lo >= hi for lo, hi in zip(self.low, self.high, strict=True)):
             raise ValueError(f"every low must be below its high, got {self.low} .. {self.high}")
+        if self.noop >= (self.size if self.discrete else 1):
+            raise ValueError(f"noop must be one of the choices, got {self.noop}")
+        if self.discrete:
+            self._check_choices()
         return self
+
+    def _check_choices(self) -> None:
+        if self.size < 2 or {*self.low} != {0.0} or {*self.high} != {1.0}:
+            raise ValueError(
+                f"expected at least 2 choices, each 0 .. 1, got {self.low} .. {self.high}"
+            )
+        if len(self.names) not in (0, self.size):
+            raise ValueError(f"expected {self.size} names, one per choice, got {self.names}")
 
     @property
     def size(self) -> int:
         return len(self.low)
 
+    @property
+    def command_size(self) -> int:
+        return 1 if self.discrete else self.size
+
+    @property
+    def zero_command(self) -> np.ndarray:
+        """(command_size,) float32 that stops the robot: zeros, or the index of ``noop``."""
+        return np.full(self.command_size, self.noop, np.float32)
+
     def limit(self, action: np.ndarray, prev_action: np.ndarray) -> np.ndarray:
-        """(A,) action within [-1, 1] and within ``max_change`` of ``prev_action`` (A,)."""
+        """(A,) action within [-1, 1] and within ``max_change`` of ``prev_action`` (A,).
+
+        Discrete: the one-hot (A,) of its largest entry.
+        """
+        if self.discrete:
+            return self._one_hot(int(np.argmax(action)))
         near = np.clip(action, prev_action - self.max_change, prev_action + self.max_change)
         return np.clip(near, -1.0, 1.0).astype(np.float32)
 
     def to_physical(self, action: np.ndarray) -> np.ndarray:
-        """(A,) command in ``units`` of an action (A,) in [-1, 1]; what lies outside is clipped."""
+        """(command_size,) command in ``units`` of an action (A,) in [-1, 1], clipped to it.
+
+        Discrete: (1,) the index of the largest entry.
+        """
+        if self.discrete:
+            return np.array([np.argmax(action)], np.float32)
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         unit = (np.clip(np.asarray(action, np.float32), -1.0, 1.0) + 1.0) * np.float32(0.5)
         return low + unit * (high - low)
 
     def from_physical(self, command: np.ndarray) -> np.ndarray:
-        """(A,) action in [-1, 1] of a command (A,) in ``units``; what lies outside is clipped."""
+        """(A,) action of a command (command_size,), clipped to what there is."""
+        if self.discrete:
+            return self._one_hot(int(np.clip(np.rint(command[0]), 0, self.size - 1)))
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         unit = (np.asarray(command, np.float32) - low) / (high - low)
         return np.clip(unit * 2.0 - 1.0, -1.0, 1.0).astype(np.float32)
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        """(A,) float32 drawn uniformly from all actions."""
+        if self.discrete:
+            return self._one_hot(int(rng.integers(self.size)))
+        return rng.uniform(-1.0, 1.0, self.size).astype(np.float32)
+
+    def _one_hot(self, index: int) -> np.ndarray:
+        action = np.zeros(self.size, np.float32)
+        action[index] = 1.0
+        return action
 
 
 class Spec(Frozen):
