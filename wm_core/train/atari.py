@@ -49,7 +49,7 @@ class Game(gymnasium.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a game and let it idle for 1 .. ``NOOPS`` frames."""
+        """Begin a game and let it idle for 1 .. ``NOOPS`` frames; (size, size, C) uint8, info."""
         frame, info = self.env.reset(seed=seed, options=options)
         for _ in range(self.env.unwrapped.np_random.integers(NOOPS) + 1):
             frame, _, terminated, truncated, info = self.env.step(0)
@@ -59,7 +59,10 @@ class Game(gymnasium.Wrapper):
         return self._see(frame), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Hold ``action`` for ``SKIP`` frames; shows the brighter of the last two, per pixel."""
+        """Hold ``action`` for ``SKIP`` frames.
+
+        The image (size, size, C) uint8 is the brighter of the last two frames, pixel by pixel.
+        """
         total, frames = 0.0, list[np.ndarray]()
         for _ in range(SKIP):
             frame, reward, terminated, truncated, info = self.env.step(action)
