@@ -53,7 +53,7 @@ class Space(Protocol):
         ...
 
     def unit(self, params: Tensor) -> Tensor:
-        """The distribution of the same shape that knows nothing: uniform, or a unit normal."""
+        """(..., ., .) the distribution that knows nothing: uniform, or a unit normal."""
         ...
 
 
