@@ -8,8 +8,30 @@ import torch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.nn.dists import categorical_kl
+from wm_core.world.latent import Latent
 from wm_core.world.objectives import dynamics_losses
+from wm_core.world.prior import NetPrior
+from wm_core.world.space import make_space
 from wm_core.world.world_model import WorldModel
+
+
+class Told(NetPrior):
+    """A prior that says what it is told to, whatever it reads."""
+
+    def __init__(self, space, guess):
+        torch.nn.Module.__init__(self)
+        self.space, self.guess = space, guess
+
+    def forward(self, deter):
+        return self.guess
+
+
+def losses_of(posterior, prior, config):
+    """dyn_loss, rep_loss and the plain nats of ``posterior`` params against ``prior``'s."""
+    space = make_space(config)
+    lead = posterior.shape[:-2]
+    latent = Latent(torch.zeros(*lead, 1), torch.zeros(*lead, *space.shape), posterior)
+    return dynamics_losses(space, Told(space, prior), latent, None, config)
 
 
 @pytest.fixture
@@ -21,40 +43,45 @@ def pair(generator):
     ]
 
 
-def test_each_half_of_the_kl_trains_its_own_side(pair):
+def test_each_half_of_the_kl_trains_its_own_side(pair, config):
     posterior, prior = pair
-    dyn, rep, plain = dynamics_losses(posterior, prior, free_nats=0.0)
-    torch.testing.assert_close(dyn, categorical_kl(posterior, prior))
+    config = config.model_copy(update={"free_nats": 0.0})
+    dyn, rep, plain = losses_of(posterior, prior, config)
+    torch.testing.assert_close(dyn, categorical_kl(posterior, prior).mean())
     torch.testing.assert_close(rep, dyn)
     torch.testing.assert_close(plain, dyn)
-    by_posterior, by_prior = torch.autograd.grad(
-        dyn.sum(), pair, allow_unused=True, retain_graph=True
-    )
+    assert not plain.requires_grad
+    by_posterior, by_prior = torch.autograd.grad(dyn, pair, allow_unused=True, retain_graph=True)
     assert by_posterior is None
     assert by_prior.abs().max() > 0
-    by_posterior, by_prior = torch.autograd.grad(rep.sum(), pair, allow_unused=True)
+    by_posterior, by_prior = torch.autograd.grad(rep, pair, allow_unused=True)
     assert by_posterior.abs().max() > 0
     assert by_prior is None
 
 
-def test_free_nats_stop_the_gradient_of_each_step_alone(pair):
+def test_free_nats_stop_the_gradient_of_each_step_alone(pair, config):
     posterior, prior = pair
     with torch.no_grad():
         prior[:2] = posterior[:2]  # two steps are predicted perfectly
-    dyn, rep, plain = dynamics_losses(posterior, prior, free_nats=1.0)
-    assert dyn[:2].tolist() == rep[:2].tolist() == [1.0, 1.0]
-    assert plain[:2].abs().max() < 1e-5
-    (gradient,) = torch.autograd.grad(dyn.mean(), prior)
-    assert gradient[:2].abs().max() == 0
-    assert (plain[2:] > 1).all()
-    assert (gradient[2:].abs().amax((-2, -1)) > 0).all()
+    each = categorical_kl(posterior, prior).detach()
+    assert each[:2].abs().max() < 1e-5
+    assert (each[2:] > 1).all()
+    dyn, rep, plain = losses_of(posterior, prior, config)
+    floored = (each[2:].sum() + 2.0) / 5
+    torch.testing.assert_close(dyn, floored)
+    torch.testing.assert_close(rep, floored)
+    torch.testing.assert_close(plain, each.mean())
+    for loss, side in ((dyn, prior), (rep, posterior)):
+        (gradient,) = torch.autograd.grad(loss, side)
+        assert gradient[:2].abs().max() == 0
+        assert (gradient[2:].abs().amax((-2, -1)) > 0).all()
 
 
 def test_every_parameter_of_the_world_model_is_trained(world, batch, generator):
     # Zero-initialised outputs hide what is behind them until their first update.
     world.reward.out.weight.data.normal_(generator=generator)
-    losses = world.loss(batch, world.dynamics.initial(3), generator).losses
-    sum(losses.values()).backward()
+    made = world.loss(batch, world.dynamics.initial(3), generator)
+    sum((made.representation | made.dynamics).values()).backward()
     idle = [n for n, p in world.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert idle == []
 
@@ -62,11 +89,11 @@ def test_every_parameter_of_the_world_model_is_trained(world, batch, generator):
 def test_reconstructing_a_part_of_the_frames_is_right_on_average(world, batch, generator):
     start = world.dynamics.initial(3)
     generator.manual_seed(1)
-    full = world.loss(batch, start, generator).losses["recon_loss/image"].item()
+    full = world.loss(batch, start, generator).representation["recon_loss/image"].item()
     world.config = world.config.model_copy(update={"recon_share": 0.5})
     parts = [
         world.loss(batch, start, torch.Generator().manual_seed(1))
-        .losses["recon_loss/image"]
+        .representation["recon_loss/image"]
         .item()
         for _ in range(2)
     ]

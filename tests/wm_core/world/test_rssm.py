@@ -16,7 +16,7 @@ def somewhere(n: int) -> Latent:
 
 def test_sequence_equals_step_by_step(world, batch, uniform):
     with torch.no_grad():
-        whole = world.observe(batch, somewhere(3), uniform)
+        whole, _ = world.observe(batch, somewhere(3), uniform)
         latent = somewhere(3)
         for t in range(7):
             obs = {key: value[:, t] for key, value in batch.obs.items()}
@@ -25,13 +25,13 @@ def test_sequence_equals_step_by_step(world, batch, uniform):
             )
             torch.testing.assert_close(latent.deter, whole.deter[:, t])
             assert torch.equal(latent.stoch, whole.stoch[:, t])
-            torch.testing.assert_close(latent.log_probs, whole.log_probs[:, t])
+            torch.testing.assert_close(latent.params, whole.params[:, t])
 
 
 def test_gradients_do_not_change_what_is_observed(world, batch, uniform):
     with torch.no_grad():
-        plain = world.observe(batch, somewhere(3), uniform)
-    traced = world.observe(batch, somewhere(3), uniform)
+        plain, _ = world.observe(batch, somewhere(3), uniform)
+    traced, _ = world.observe(batch, somewhere(3), uniform)
     torch.testing.assert_close(traced.deter.detach(), plain.deter)
     torch.testing.assert_close(traced.stoch.detach(), plain.stoch, atol=1e-6, rtol=0)
 
@@ -43,7 +43,7 @@ def test_nothing_before_is_first_has_a_gradient_after_it(world, batch, uniform):
     start.deter.requires_grad_()
     start.stoch.requires_grad_()
     seen = world.dynamics.observe(start, action, embed, batch.is_first, uniform)
-    after = seen.feat[:, 4:].square().sum() + seen.log_probs[:, 4:].square().sum()
+    after = seen.feat[:, 4:].square().sum() + seen.params[:, 4:].square().sum()
     inputs = (action, embed, start.deter, start.stoch)
     by_action, by_embed, by_deter, by_stoch = torch.autograd.grad(after, inputs)
     # The second window starts anew at step 4; the action that "led there" does not count.
@@ -89,7 +89,7 @@ def test_imagining_is_observing_without_eyes(world, uniform):
             uniform[:, 0],
         )
     torch.testing.assert_close(dreamt.deter, seen.deter)
-    torch.testing.assert_close(world.dynamics.prior(dreamt.deter), dreamt.log_probs)
+    torch.testing.assert_close(world.dynamics.prior(dreamt.deter), dreamt.params)
 
 
 def test_an_action_beyond_its_range_counts_as_clipped(world, uniform):
@@ -103,7 +103,7 @@ def test_an_action_beyond_its_range_counts_as_clipped(world, uniform):
 
 def test_environments_side_by_side_do_not_touch(world, batch, uniform):
     with torch.no_grad():
-        together = world.observe(batch, somewhere(3), uniform)
+        together, _ = world.observe(batch, somewhere(3), uniform)
         obs = {key: value[2:] for key, value in batch.obs.items()}
         alone = world.dynamics.observe(
             Latent(somewhere(3).deter[2:], somewhere(3).stoch[2:]),
