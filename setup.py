@@ -26,6 +26,7 @@ TRAIN = [
     "matplotlib>=3.8",
     "starlette>=1.0",
     "uvicorn>=0.34",
+    "cmaes>=0.11",
 ]
 
 #: pixel tasks

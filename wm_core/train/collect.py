@@ -38,9 +38,7 @@ class RandomActor:
 
     version = -1
 
-    def __init__(self, action: ActionSpec | int, rng: np.random.Generator) -> None:
-        if isinstance(action, int):  # so many continuous ones
-            action = ActionSpec(low=(-1.0,) * action, high=(1.0,) * action)
+    def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
         self._action, self._rng = action, rng
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
