@@ -44,7 +44,7 @@ def micro(config: Config, **changes: dict[str, Any]) -> Config:
     batch, length = (16, 16) if recurrent else (8, 32)
     replay = {"batch": batch, "length": length, "cache_bytes": 500_000_000, "online_queue": True}
     train = {"prefill": 300, "replay_ratio": 256.0}
-    defaults = {
+    defaults: dict[str, dict[str, Any]] = {
         "world": world, "behavior": behavior, "optim": optim, "replay": replay, "train": train,
     }  # fmt: skip
     merged = {part: fields | changes.get(part, {}) for part, fields in defaults.items()}

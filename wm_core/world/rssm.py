@@ -105,7 +105,8 @@ class RSSM(nn.Module):
         return latent.deter, latent.stoch
 
     def latent_of(self, carry: Carry) -> Latent:
-        return Latent(*carry)
+        deter, stoch = carry
+        return Latent(deter, stoch)
 
     def observe(
         self,
