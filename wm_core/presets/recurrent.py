@@ -114,12 +114,12 @@ def daydreamer(size: str) -> Config:
             vector_layers=4, pixels="linear", groups=32, classes=32, cell="layer_norm",
             deter=512, hidden=512, prior_layers=3, head_layers=4, reward_head="symlog",
             discount_horizon=200.0, fold_discount=False, dyn_scale=0.8, rep_scale=0.2,
-            free_nats=0.0, kl_target=3.5,
+            free_nats=0.0, kl_target=3.5, reward_scale=2.0,
         ),
         behavior=BehaviorConfig(
             gradient="auto", actor_layers=4, critic_layers=4, unimix=0.1, entropy=1e-3,
             entropy_rule="adaptive", entropy_target=0.4, advantage="std", critic="symlog",
-            slow="target", slow_rate=1.0, slow_every=100, replay_value_scale=0.0,
+            slow="target", slow_rate=1.0, slow_every=100, value_scale=2.0, replay_value_scale=0.0,
         ),
         optim=OptimConfig(
             kind="adam", lr=1e-4, actor_lr=1e-4, critic_lr=1e-4, warmup=0, eps=1e-6, decay=1e-2,

@@ -43,7 +43,7 @@ def world_models(size: str) -> Config:
             stages=(20_000, 4_000),
         ),
         replay=ReplayConfig(batch=100, length=32, online_queue=False),
-        train=TrainConfig(prefill=10_000, replay_ratio=1000.0),
+        train=TrainConfig(steps=10_000_000, prefill=10_000_000, replay_ratio=1000.0),
     )  # fmt: skip
     if size == "paper":
         return config
@@ -62,7 +62,7 @@ def transdreamer(size: str) -> Config:
 
     Numbers: the authors' code.  Deviates: a learned bias by age instead of absolute sinusoids,
     which go on counting past anything seen in training; the actor learns by gradients through
-    the differentiable reward, as the paper describes it (the code has REINFORCE:
+    the differentiable reward, as this project set out to (the code has REINFORCE:
     ``--behavior.gradient reinforce``); ten imagined steps from one random time of each window.
     """
     config = Config(
@@ -127,8 +127,8 @@ def twm(size: str) -> Config:
             critic="normal", slow="none", replay_value_scale=0.0,
         ),
         optim=OptimConfig(
-            kind="adam", lr=1e-4, actor_lr=1e-4, critic_lr=1e-5, warmup=0, behavior_clip=1.0,
-            eps=1e-5, decay=1e-6,
+            kind="adam", lr=1e-4, dynamics_lr=1e-4, actor_lr=1e-4, critic_lr=1e-5, warmup=0,
+            behavior_clip=1.0, eps=1e-5, decay=1e-6,
         ),
         replay=ReplayConfig(batch=100, length=16, online_queue=False),
         train=TrainConfig(prefill=5000, replay_ratio=256.0),
@@ -185,14 +185,16 @@ def s4wm(size: str) -> Config:
         size="paper",
         world=WorldConfig(
             norm="layer", units=512, encoder="k4s2", depth=32, groups=32, classes=32,
-            backbone="ssm", deter=512, hidden=128, head_layers=2, dyn_scale=0.5, rep_scale=0.1,
-            ssm=SSMConfig(state=512, layers=4, blocks=8),
+            backbone="ssm", deter=512, hidden=128, head_layers=2, fold_discount=False,
+            dyn_scale=0.5, rep_scale=0.1, ssm=SSMConfig(state=512, layers=4, blocks=8),
         ),
-        behavior=BehaviorConfig(imag_starts=1024),
+        behavior=BehaviorConfig(
+            imag_starts=1024, actor_layers=2, critic_layers=2, replay_value_scale=0.0,
+        ),
         optim=OptimConfig(
             kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, clip=1000.0, eps=1e-8,
         ),
-        replay=ReplayConfig(batch=4, length=1024),
+        replay=ReplayConfig(batch=4, length=1024, latents=100_000, online_queue=False),
     )  # fmt: skip
     if size == "paper":
         return config
