@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   the interpreter to build with (default: the first of 3.10 .. 3.13 that runs)
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
+#   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +12,7 @@ SHELL := /bin/bash
 
 TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
+RESULTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,7 +52,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
+.PHONY: help demo test check lint format bench results docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +82,10 @@ bench: setup ## measure simulator, replay and learner
 	$(RUN) $(BIN)/wm bench sim
 	$(RUN) $(BIN)/wm bench replay
 	$(RUN) $(BIN)/wm bench learner
+
+results: setup ## train every preset for the same CPU time, and write down what it comes to (hours; goes on when called again)
+	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.results $(RESULTS)
+	$(BIN)/python -m benchmarks.results --page
 
 docs: setup ## check every link, and list where we deviate from the papers
 	$(TEST) -q tests/house/test_docs.py
