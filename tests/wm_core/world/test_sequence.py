@@ -41,7 +41,7 @@ def config_of(kind, latent, *, window=64, **changes):
         changes["transformer"] = TransformerConfig(**settings | KINDS[kind], window=window)
     else:
         changes["backbone"] = "ssm" if kind == "ssm" else "lstm"
-        changes["prior"] = "mdn" if kind == "mdn" else "net"
+        changes |= {"prior": "mdn", "rep": "unit"} if kind == "mdn" else {}
     return WorldConfig(
         latent=latent, groups=2, classes=3, gaussians=4, deter=8, hidden=10,
         ssm={"state": 8, "layers": 2, "blocks": 2}, **changes,
