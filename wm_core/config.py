@@ -122,6 +122,8 @@ class WorldConfig(Frozen):
             raise ValueError(f"expected an odd number of bins, got {self.bins}")
         if self.prior == "mdn" and self.latent != "gaussian":
             raise ValueError("prior mdn wants latent gaussian")
+        if self.prior == "mdn" and self.rep == "prior":
+            raise ValueError("prior mdn wants rep unit: there is no KL from a mixture")
         if self.gradients == "staged" and self.backbone == "gru":
             raise ValueError("gradients staged wants a posterior without memory: not a gru's")
         if self.objective == "barlow" and self.decoder == "joint":
@@ -130,6 +132,8 @@ class WorldConfig(Frozen):
             raise ValueError("objective recon wants decoder joint")
         if self.rep == "consistency" and self.latent != "categorical":
             raise ValueError("rep consistency wants latent categorical")
+        if self.entropy_scale and self.latent != "categorical":
+            raise ValueError("entropy_scale wants latent categorical")
         return self
 
     @property
@@ -209,6 +213,14 @@ class BehaviorConfig(Frozen):
     replay_value_scale: float = 0.3
 
     evolution: EvolutionConfig = EvolutionConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> BehaviorConfig:
+        if self.entropy_rule != "fixed" and self.action != "normal":
+            raise ValueError(
+                f"entropy_rule {self.entropy_rule} wants action normal, whose spread has a range"
+            )
+        return self
 
 
 class OptimConfig(Frozen):

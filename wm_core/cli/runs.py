@@ -56,7 +56,7 @@ class TrainSettings(Config):
     """
 
     run: Path  #: the run folder: settings, metrics, checkpoints, policies
-    task: str = ""  #: a name from `wm tasks`, or a Gymnasium id of your own as module:Id
+    task: str = ""  #: a name from `wm tasks`, any Gymnasium id, or one of your own as module:Id
     store: Path | None = None  #: learn from this store instead of collecting in sim
     follow: bool = False  #: robots still write to the store (without --store: RUN/store)
     spec: Path | None = None  #: JSON of what the robot sees and does, where no task says it
@@ -254,7 +254,7 @@ def _source(
     return OwnEnvironments(
         Collector(stages, recorders, spec),
         store,
-        explorer=RandomActor(spec.action.size, streams.explore),
+        explorer=RandomActor(spec.action, streams.explore),
         actor=AgentActor(agent, streams.actor),
         prefill=train.prefill,
         steps=train.steps,

@@ -28,6 +28,8 @@ def symexp(x: Tensor) -> Tensor:
 
 def unimix_log_probs(logits: Tensor, unimix: float) -> Tensor:
     """(..., K) log-probabilities of a categorical mixed with a share ``unimix`` of uniform."""
+    if unimix == 0.0:  # the logarithm of a share that underflows has no gradient
+        return torch.log_softmax(logits.float(), -1)
     probs = torch.softmax(logits.float(), -1)
     return torch.log(probs * (1.0 - unimix) + unimix / logits.shape[-1])
 

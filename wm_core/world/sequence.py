@@ -46,7 +46,7 @@ class JointTokens(nn.Module):
 class SplitTokens(nn.Module):
     """The reward, z and a of the step before as a token each.
 
-    Source: TWM, arXiv:2303.07109, section 2.2; their order z, a, r is turned here, because our
+    Source: TWM, arXiv:2303.07109, dynamics model; their order z, a, r is turned here, because our
     reward arrives with the observation.
     """
 

@@ -9,8 +9,11 @@ from wm_core.behavior.actor import Actor
 from wm_core.behavior.critic import Critic
 from wm_core.behavior.imagine import imagine
 from wm_core.config import BehaviorConfig, WorldConfig
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
-from wm_core.world.rssm import RSSM
+from wm_core.world.world_model import WorldModel
+
+ACTION = ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2)
 
 
 @pytest.fixture
@@ -20,17 +23,17 @@ def generator():
 
 @pytest.fixture
 def parts(generator):
-    """A dynamics and an actor that fit together."""
-    config = WorldConfig(deter=16, hidden=8, groups=3, classes=4, blocks=4, units=8)
-    dynamics = RSSM(5, 2, config)
-    actor = Actor(28, 2, 8, BehaviorConfig())
-    initialize(dynamics, generator)
+    """A world model and an actor that fit together."""
+    config = WorldConfig(deter=16, hidden=8, groups=3, classes=4, blocks=4, units=8, bins=31)
+    world = WorldModel(Spec(images={}, vectors={"v": VectorSpec(size=5)}, action=ACTION), config)
+    actor = Actor(28, ACTION, 8, BehaviorConfig())
+    initialize(world, generator)
     initialize(actor, generator)
-    return dynamics, actor
+    return world, actor
 
 
 def test_actions_have_bounded_mean_and_spread(generator):
-    actor = Actor(6, 2, 8, BehaviorConfig(min_std=0.1, max_std=0.8))
+    actor = Actor(6, ACTION, 8, BehaviorConfig(min_std=0.1, max_std=0.8))
     initialize(actor, generator)
     actor.mean.weight.data.mul_(1e4)
     actor.std.weight.data.mul_(1e4)
@@ -41,21 +44,22 @@ def test_actions_have_bounded_mean_and_spread(generator):
 
 
 def test_a_roll_out_is_its_single_steps(parts, generator):
-    dynamics, actor = parts
-    start = dynamics.initial(4)
-    dream = imagine(dynamics, actor, start, 3, generator)
-    assert dream.feat.shape == (4, 4, 28)
+    world, actor = parts
+    start = world.dynamics.initial(4)
+    dream = imagine(world, actor, start, 3, generator)
+    feat = dream.latent.feat
+    assert feat.shape == (4, 4, 28)
     assert dream.action.shape == (4, 3, 2)
-    assert not dream.feat.requires_grad
-    torch.testing.assert_close(dream.feat[:, 0], start.feat)
+    assert not feat.requires_grad
+    torch.testing.assert_close(feat[:, 0], start.feat)
     # deter follows from the state before and the action, whatever was drawn.
     latent = start
     with torch.no_grad():
         for t in range(3):
             uniform = torch.rand(4, 3, 4, generator=generator)
-            expected = dynamics.imagine_step(latent, dream.action[:, t], uniform).deter
-            torch.testing.assert_close(dream.feat[:, t + 1, :16], expected)
-            stoch = dream.feat[:, t + 1, 16:].unflatten(-1, (3, 4))
+            expected = world.imagine_step(latent, dream.action[:, t], uniform).deter
+            torch.testing.assert_close(feat[:, t + 1, :16], expected)
+            stoch = feat[:, t + 1, 16:].unflatten(-1, (3, 4))
             assert torch.equal(stoch.sum(-1), torch.ones(4, 3))
             latent = type(start)(expected, stoch)
 

@@ -37,7 +37,7 @@ def test_the_golden_rollout_draws_varied_latents_and_reaches_the_limits(export, 
 
 
 def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, spec):
-    """The same uniforms through ``Dreamer``'s own parts and through ``PolicyStep``."""
+    """The same uniforms through ``Agent``'s own parts and through ``PolicyStep``."""
     step, generator = PolicyStep(agent, spec), torch.Generator().manual_seed(3)
     latent = agent.initial(1)
     prev_action = torch.zeros(1, spec.action.size)
@@ -47,7 +47,7 @@ def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, s
             for k, i in spec.images.items()
         }
         obs |= {k: torch.randn(1, v.size, generator=generator) for k, v in spec.vectors.items()}
-        uniform = torch.rand((1, *agent.world.dynamics.noise_shape()), generator=generator)
+        uniform = torch.rand((1, *agent.world.dynamics.space.shape), generator=generator)
         first = torch.tensor([t == 0])
         with torch.no_grad():
             after = agent.world.observe_step(latent, prev_action, obs, first, uniform)
@@ -57,7 +57,7 @@ def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, s
             action, _, deter, stoch, value, _ = step(*given)
         np.testing.assert_array_equal(deter, after.deter)
         np.testing.assert_array_equal(stoch, after.stoch)
-        want = agent.critic.fast.mean(after.feat).detach()
+        want = agent.critic.fast.value(agent.critic.fast(after.feat)).detach()
         np.testing.assert_allclose(value, want, rtol=1e-4)
         want = spec.action.limit(mean[0].numpy(), prev_action[0].numpy())
         np.testing.assert_allclose(action[0], want, atol=1e-6)

@@ -42,6 +42,16 @@ def test_unimix_leaves_every_class_its_share():
     torch.testing.assert_close(log_probs.exp(), expected)
 
 
+def test_certain_choices_keep_finite_numbers_and_gradients_without_a_share_for_all():
+    logits = torch.tensor([[200.0, 0.0, -200.0]]).requires_grad_()
+    log_probs = unimix_log_probs(logits, 0.0).unsqueeze(0)
+    torch.testing.assert_close(log_probs[0], torch.tensor([[0.0, -200.0, -400.0]]))
+    loss = categorical_kl(log_probs, log_probs.detach().flip(-1)).sum()
+    assert loss.item() == pytest.approx(400.0)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(gradient).all()
+
+
 def test_draws_have_the_frequencies_of_the_categorical(generator):
     probs = torch.tensor([0.1, 0.6, 0.3]).expand(20_000, 3)
     drawn = sample_onehot(probs, race_weights(torch.rand(20_000, 3, generator=generator)))

@@ -6,8 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wm_core.nn.blocks import MLP, BlockLinear, Linear, NormSilu, initialize
-from wm_core.nn.conv import ConvDown, ConvUp
+from wm_core.nn.blocks import (
+    ACTIVATIONS,
+    MLP,
+    BlockLinear,
+    Linear,
+    NormSilu,
+    Style,
+    initialize,
+    norm_act,
+)
+from wm_core.nn.conv import ConvDown, ConvUp, shape_down, shape_up
 from wm_core.nn.gru import BlockGRU
 
 
@@ -89,7 +98,53 @@ def test_convolutions_go_down_and_up_again(kind, generator):
     image = torch.rand(2, 3, 32, 48, generator=generator)
     small = down(image)
     assert small.shape[2:] == (2, 3)
+    assert small.shape[1:] == shape_down(kind, 4, 32, 48) == shape_up(kind, 4, 32, 48)
     assert up(small).shape == image.shape
+
+
+def test_dreamer_v1_s_convolutions_end_at_two_by_two_and_begin_at_one_pixel(generator):
+    down, up = ConvDown("v1", 3, 4), ConvUp("v1", 3, 4)
+    initialize(down, generator)
+    initialize(up, generator)
+    small = down(torch.rand(2, 3, 64, 64, generator=generator))
+    assert small.shape[1:] == shape_down("v1", 4, 64, 64) == (32, 2, 2)
+    seed = torch.randn(2, *shape_up("v1", 4, 64, 64), generator=generator)
+    assert seed.shape[1:] == (128, 1, 1)
+    image = up(seed)
+    assert image.shape == (2, 3, 64, 64)
+    assert image.min() < 0  # nothing bounds the pixels
+    assert [layer.weight.shape[-1] for layer in up if hasattr(layer, "weight")] == [5, 5, 6, 6]
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "silu"])
+def test_dreamer_v1_s_convolutions_have_a_choice_of_activation(activation, generator):
+    down = ConvDown("v1", 3, 2, activation)
+    initialize(down, generator)
+    image = torch.rand(2, 3, 64, 64, generator=generator)
+    x = image
+    for layer in down:
+        if hasattr(layer, "weight"):
+            x = ACTIVATIONS[activation](F.conv2d(x, layer.weight, layer.bias, stride=2))
+    torch.testing.assert_close(down(image), x)
+
+
+@pytest.mark.parametrize("activation", ["silu", "elu", "relu", "tanh"])
+@pytest.mark.parametrize("norm", ["rms", "layer", "none"])
+def test_a_style_is_its_norm_and_then_its_activation(norm, activation, generator):
+    layer = norm_act(6, Style(norm, activation))
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(0.5 * torch.randn(p.shape, generator=generator))
+    x = torch.randn(4, 3, 6, generator=generator)
+    expected = x
+    if norm == "rms":
+        expected = F.rms_norm(x, (6,), layer.weight, eps=1e-4)
+    elif norm == "layer":
+        expected = F.layer_norm(x, (6,), layer.norm.weight, layer.norm.bias, eps=1e-3)
+    assert len(list(layer.parameters())) == {"rms": 1, "layer": 2, "none": 0}[norm]
+    plain = {"silu": F.silu, "elu": F.elu, "relu": F.relu, "tanh": torch.tanh}[activation]
+    torch.testing.assert_close(layer(x), plain(expected))
+    assert layer(x.to(torch.bfloat16)).dtype == torch.float32
 
 
 def test_images_are_independent_of_their_neighbours_in_the_batch(generator):

@@ -95,7 +95,7 @@ def test_cached_steps_equal_windowed_full_attention(positions, order, readout, g
         for t in range(x.shape[1]):
             out, cache = net.step(x[:, t], is_first[:, t], cache)
             outs.append(out)
-    torch.testing.assert_close(torch.stack(outs, 1), full)
+    torch.testing.assert_close(torch.stack(outs, 1), full, rtol=1e-4, atol=5e-5)
     assert full.shape[-1] == net.outputs
     for kept, stepped in zip(history.last(), cache, strict=True):
         torch.testing.assert_close(kept, stepped)

@@ -12,21 +12,21 @@ D, S, K = 5, 3, 4
 
 def latents(keys):
     keys = np.asarray(keys)
-    deter = np.stack([keys + i / 8 for i in range(D)], 1).astype(np.float32)
+    floats = np.stack([keys + i / 8 for i in range(D)], 1).astype(np.float32)
     classes = (keys[:, None] + np.arange(S)) % K
-    return keys.astype(np.int64), deter, np.eye(K, dtype=np.float32)[classes]
+    return keys.astype(np.int64), floats, np.eye(K, dtype=np.float32)[classes]
 
 
 def make(capacity=10):
-    return LatentCache(capacity, deter=D, groups=S, classes=K)
+    return LatentCache(capacity, floats=D, groups=S, classes=K)
 
 
 def assert_held(cache, keys):
-    keys, deter, stoch = latents(keys)
-    got_deter, got_stoch, found = cache.get(keys)
+    keys, floats, stoch = latents(keys)
+    got_floats, got_stoch, found = cache.get(keys)
     assert found.all()
-    assert got_deter.dtype == got_stoch.dtype == np.float32
-    np.testing.assert_array_equal(got_deter, deter)
+    assert got_floats.dtype == got_stoch.dtype == np.float32
+    np.testing.assert_array_equal(got_floats, floats)
     np.testing.assert_array_equal(got_stoch, stoch)
 
 
@@ -39,17 +39,17 @@ def test_what_was_put_comes_back():
 
 def test_steps_of_other_sessions_are_other_steps():
     cache = make()
-    keys, deter, stoch = latents([1, 2])
-    cache.put(keys + (np.array([0, 5]) << 32), deter, stoch)
+    keys, floats, stoch = latents([1, 2])
+    cache.put(keys + (np.array([0, 5]) << 32), floats, stoch)
     assert cache.get(np.array([1, 2, (5 << 32) + 2]))[2].tolist() == [True, False, True]
 
 
 def test_what_is_unknown_is_zero_and_said_so():
     cache = make()
     cache.put(*latents([3]))
-    deter, stoch, found = cache.get(np.array([-1, 3, 4]))
+    floats, stoch, found = cache.get(np.array([-1, 3, 4]))
     assert found.tolist() == [False, True, False]
-    assert not deter[[0, 2]].any()
+    assert not floats[[0, 2]].any()
     assert not stoch[[0, 2]].any()
 
 
@@ -65,9 +65,9 @@ def test_the_oldest_leave_first():
 def test_a_key_that_comes_again_is_renewed_in_its_place():
     cache = make(4)
     cache.put(*latents([1, 2, 3, 4]))
-    keys, deter, stoch = latents([2, 2])
-    deter[0] = 9
-    cache.put(keys, deter, stoch)
+    keys, floats, stoch = latents([2, 2])
+    floats[0] = 9
+    cache.put(keys, floats, stoch)
     assert len(cache) == 4
     assert_held(cache, [1, 2, 3, 4])
 
@@ -94,8 +94,8 @@ def test_more_than_fits_keeps_the_last():
 
 def test_values_beyond_half_precision_stay_finite():
     cache = make()
-    keys, deter, stoch = latents([1])
-    cache.put(keys, deter + 1e9, stoch)
+    keys, floats, stoch = latents([1])
+    cache.put(keys, floats + 1e9, stoch)
     assert np.isfinite(cache.get(keys)[0]).all()
 
 

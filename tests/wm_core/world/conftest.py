@@ -13,6 +13,30 @@ from wm_core.world.world_model import WorldModel
 
 B, T, A = 3, 7, 2
 
+SMALL = {"width": 12, "layers": 2, "heads": 2, "head": 4, "hidden": 16, "window": 8}
+BACKBONES = {
+    "gru": {},
+    "gaussian gru": {"latent": "gaussian", "gaussians": 6, "cell": "plain"},
+    "joint": {"backbone": "transformer", "transformer": SMALL},
+    "split": {
+        "backbone": "transformer",
+        "transformer": SMALL | {"tokens": "split", "positions": "xl"},
+    },
+    "actions": {
+        "backbone": "transformer",
+        "transformer": SMALL | {"tokens": "actions", "positions": "sinusoid"},
+    },
+    "ssm": {"backbone": "ssm", "ssm": {"state": 8, "layers": 2, "blocks": 2}},
+    "lstm": {"backbone": "lstm"},
+    "mdn": {
+        "backbone": "lstm",
+        "latent": "gaussian",
+        "gaussians": 6,
+        "prior": "mdn",
+        "rep": "unit",
+    },
+}
+
 
 @pytest.fixture
 def generator():
@@ -35,16 +59,31 @@ def config():
 
 
 @pytest.fixture
-def world(config, generator):
-    """A camera of 16x16 and a vector of three."""
+def build(config):
+    """A function that makes a world model that sees 16x16 pixels and three joints."""
     spec = Spec(
         images={"image": ImageSpec(height=16, width=16)},
         vectors={"joints": VectorSpec(size=3)},
         action=ActionSpec(low=(-1.0,) * A, high=(1.0,) * A),
     )
-    model = WorldModel(spec, config)
-    initialize(model, generator)
-    return model
+
+    def make(**changes):
+        model = WorldModel(spec, WorldConfig(**config.model_dump() | changes))
+        initialize(model, torch.Generator().manual_seed(0))
+        return model
+
+    return make
+
+
+@pytest.fixture
+def world(build):
+    return build()
+
+
+@pytest.fixture(params=list(BACKBONES))
+def any_world(request, build):
+    """A world model of each backbone, and of each kind of tokens."""
+    return build(**BACKBONES[request.param])
 
 
 @pytest.fixture

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.nn.dists import categorical_kl
-from wm_core.world.objectives import dynamics_losses
+from wm_core.nn.mdn import Mixture
+from wm_core.world.latent import Latent
+from wm_core.world.objectives import barlow_loss, dynamics_losses
+from wm_core.world.prior import MixturePrior, NetPrior
+from wm_core.world.space import make_space
 from wm_core.world.world_model import WorldModel
+
+
+class Told(NetPrior):
+    """A prior that says what it is told to, whatever it reads."""
+
+    def __init__(self, space, guess):
+        torch.nn.Module.__init__(self)
+        self.space, self.guess = space, guess
+
+    def forward(self, deter):
+        return self.guess
+
+
+def losses_of(posterior, prior, config):
+    """dyn_loss, rep_loss and the plain nats of ``posterior`` params against ``prior``'s."""
+    space = make_space(config)
+    lead = posterior.shape[:-2]
+    latent = Latent(torch.zeros(*lead, 1), torch.zeros(*lead, *space.shape), posterior)
+    return dynamics_losses(space, Told(space, prior), latent, None, config)
 
 
 @pytest.fixture
@@ -21,40 +47,45 @@ def pair(generator):
     ]
 
 
-def test_each_half_of_the_kl_trains_its_own_side(pair):
+def test_each_half_of_the_kl_trains_its_own_side(pair, config):
     posterior, prior = pair
-    dyn, rep, plain = dynamics_losses(posterior, prior, free_nats=0.0)
-    torch.testing.assert_close(dyn, categorical_kl(posterior, prior))
+    config = config.model_copy(update={"free_nats": 0.0})
+    dyn, rep, plain = losses_of(posterior, prior, config)
+    torch.testing.assert_close(dyn, categorical_kl(posterior, prior).mean())
     torch.testing.assert_close(rep, dyn)
     torch.testing.assert_close(plain, dyn)
-    by_posterior, by_prior = torch.autograd.grad(
-        dyn.sum(), pair, allow_unused=True, retain_graph=True
-    )
+    assert not plain.requires_grad
+    by_posterior, by_prior = torch.autograd.grad(dyn, pair, allow_unused=True, retain_graph=True)
     assert by_posterior is None
     assert by_prior.abs().max() > 0
-    by_posterior, by_prior = torch.autograd.grad(rep.sum(), pair, allow_unused=True)
+    by_posterior, by_prior = torch.autograd.grad(rep, pair, allow_unused=True)
     assert by_posterior.abs().max() > 0
     assert by_prior is None
 
 
-def test_free_nats_stop_the_gradient_of_each_step_alone(pair):
+def test_free_nats_stop_the_gradient_of_each_step_alone(pair, config):
     posterior, prior = pair
     with torch.no_grad():
         prior[:2] = posterior[:2]  # two steps are predicted perfectly
-    dyn, rep, plain = dynamics_losses(posterior, prior, free_nats=1.0)
-    assert dyn[:2].tolist() == rep[:2].tolist() == [1.0, 1.0]
-    assert plain[:2].abs().max() < 1e-5
-    (gradient,) = torch.autograd.grad(dyn.mean(), prior)
-    assert gradient[:2].abs().max() == 0
-    assert (plain[2:] > 1).all()
-    assert (gradient[2:].abs().amax((-2, -1)) > 0).all()
+    each = categorical_kl(posterior, prior).detach()
+    assert each[:2].abs().max() < 1e-5
+    assert (each[2:] > 1).all()
+    dyn, rep, plain = losses_of(posterior, prior, config)
+    floored = (each[2:].sum() + 2.0) / 5
+    torch.testing.assert_close(dyn, floored)
+    torch.testing.assert_close(rep, floored)
+    torch.testing.assert_close(plain, each.mean())
+    for loss, side in ((dyn, prior), (rep, posterior)):
+        (gradient,) = torch.autograd.grad(loss, side)
+        assert gradient[:2].abs().max() == 0
+        assert (gradient[2:].abs().amax((-2, -1)) > 0).all()
 
 
 def test_every_parameter_of_the_world_model_is_trained(world, batch, generator):
     # Zero-initialised outputs hide what is behind them until their first update.
     world.reward.out.weight.data.normal_(generator=generator)
-    losses = world.loss(batch, world.dynamics.initial(3), generator).losses
-    sum(losses.values()).backward()
+    made = world.loss(batch, world.dynamics.initial(3), generator)
+    sum((made.representation | made.dynamics).values()).backward()
     idle = [n for n, p in world.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert idle == []
 
@@ -62,11 +93,11 @@ def test_every_parameter_of_the_world_model_is_trained(world, batch, generator):
 def test_reconstructing_a_part_of_the_frames_is_right_on_average(world, batch, generator):
     start = world.dynamics.initial(3)
     generator.manual_seed(1)
-    full = world.loss(batch, start, generator).losses["recon_loss/image"].item()
+    full = world.loss(batch, start, generator).representation["recon_loss/image"].item()
     world.config = world.config.model_copy(update={"recon_share": 0.5})
     parts = [
         world.loss(batch, start, torch.Generator().manual_seed(1))
-        .losses["recon_loss/image"]
+        .representation["recon_loss/image"]
         .item()
         for _ in range(2)
     ]
@@ -94,3 +125,198 @@ def test_odd_image_sizes_are_refused_with_advice(config):
     )
     with pytest.raises(SettingsError, match="multiples of 16, got 64x60"):
         WorldModel(spec, config)
+
+
+def test_scales_weigh_the_two_halves_and_balance_one_kl(build, batch, generator):
+    """0.8 and 0.2 of both halves add up to the KL, of whose gradient the prior gets 0.8."""
+    start = build().dynamics.initial(3)
+
+    def halves(**scales):
+        world = build(free_nats=0.0, **scales)
+        made = world.loss(batch, start, torch.Generator().manual_seed(1))
+        return world, made.dynamics["dyn_loss"], made.representation["rep_loss"], made.metrics
+
+    _, dyn, rep, metrics = halves(dyn_scale=1.0, rep_scale=1.0)
+    torch.testing.assert_close(dyn, rep)
+    torch.testing.assert_close(metrics["kl"], dyn.detach())
+    balanced, dyn_share, rep_share, _ = halves(dyn_scale=0.8, rep_scale=0.2)
+    torch.testing.assert_close(dyn_share + rep_share, dyn)
+    torch.testing.assert_close(dyn_share, 0.8 * dyn)
+    (whole,) = torch.autograd.grad(dyn_share + rep_share, balanced.dynamics.prior.out.weight)
+    plain, dyn, _, _ = halves(dyn_scale=1.0, rep_scale=1.0)
+    (full,) = torch.autograd.grad(dyn, plain.dynamics.prior.out.weight)
+    torch.testing.assert_close(whole, 0.8 * full)
+
+
+def test_free_nats_of_the_mean_stop_all_or_nothing(pair, config):
+    """Three steps of many nats carry two that are predicted perfectly over the floor."""
+    posterior, prior = pair
+    with torch.no_grad():
+        prior[:2] = posterior[:2]
+    mean = categorical_kl(posterior, prior).detach().mean()
+    for floor, moves in ((0.5 * mean.item(), True), (2.0 * mean.item(), False)):
+        settings = config.model_copy(update={"free_nats": floor, "free_over": "mean"})
+        dyn, rep, plain = losses_of(posterior, prior, settings)
+        assert dyn.item() == rep.item() == pytest.approx(max(floor, mean.item()))
+        assert plain.item() == pytest.approx(mean.item())
+        (gradient,) = torch.autograd.grad(dyn, prior)
+        assert bool(gradient.any()) == moves
+
+
+def test_a_posterior_drawn_to_a_unit_normal_forgets_the_prior(config, generator):
+    config = config.model_copy(
+        update={"latent": "gaussian", "gaussians": 2, "rep": "unit", "free_nats": 0.0}
+    )
+    posterior = torch.tensor([[[1.0, 0.0], [1.0, 2.0]]]).requires_grad_()
+    prior = torch.tensor([[[0.0, 0.0], [0.5, 0.5]]]).requires_grad_()
+    dyn, rep, _ = losses_of(posterior, prior, config)
+    # KL(N(1, 1) || N(0, 1)) = 1/2, KL(N(0, 2) || N(0, 1)) = (4 - 1) / 2 - log 2
+    assert rep.item() == pytest.approx(0.5 + 1.5 - math.log(2))
+    assert torch.autograd.grad(rep, prior, allow_unused=True, retain_graph=True) == (None,)
+    # KL(N(1, 1) || N(0, 1/2)) = log(1/2) + (1 + 1) / (2 / 4) - 1/2, KL(N(0, 2) || N(0, 1/2)) ...
+    one = math.log(0.5) + 2 / 0.5 - 0.5
+    other = math.log(0.25) + 4 / 0.5 - 0.5
+    assert dyn.item() == pytest.approx(one + other, rel=1e-4)
+
+
+def test_consistency_is_the_cross_entropy_under_what_the_prior_had_expected(pair, config):
+    posterior, prior = pair
+    settings = config.model_copy(update={"rep": "consistency", "free_nats": 0.0})
+    dyn, rep, _ = losses_of(posterior, prior, settings)
+    by_hand = -(prior.exp() * posterior).sum((-2, -1)).mean()
+    torch.testing.assert_close(rep, by_hand.detach())
+    by_posterior, by_prior = torch.autograd.grad(rep, pair, allow_unused=True)
+    assert by_prior is None
+    # towards p the gradient on log q is -p
+    torch.testing.assert_close(by_posterior, -prior.detach().exp() / 5)
+    torch.testing.assert_close(dyn, categorical_kl(posterior, prior).mean())
+
+
+def test_a_mixture_pays_minus_the_log_of_its_density_per_dimension(config):
+    """No floor, for a density has none; the gradient reaches the mixture alone."""
+    config = config.model_copy(
+        update={"latent": "gaussian", "gaussians": 2, "prior": "mdn", "mixtures": 2,
+                "free_nats": 50.0, "rep": "unit"}
+    )  # fmt: skip
+    space = make_space(config)
+    prior = MixturePrior(space, config)
+    parts = (
+        torch.tensor([[[0.0, 0.0], [math.log(3.0), 0.0]]]),
+        torch.tensor([[[0.0, 2.0], [1.0, -1.0]]]),
+        torch.tensor([[[0.0, 0.0], [math.log(0.5), 0.0]]]),
+    )
+    mixture = Mixture(*(p.requires_grad_() for p in parts))
+    prior.forward = lambda deter: mixture
+    stoch = torch.tensor([[1.0, 1.0]]).requires_grad_()
+    params = torch.tensor([[[1.0, 1.0], [0.3, 0.3]]])
+    latent = Latent(torch.zeros(1, 1), stoch, params)
+    dyn, rep, _ = dynamics_losses(space, prior, latent, None, config)
+    root = math.sqrt(2 * math.pi)
+    first = math.exp(-0.5) / root  # a unit normal one away, whichever of the two
+    second = 0.75 * 2.0 / root + 0.25 * math.exp(-2.0) / root
+    assert dyn.item() == pytest.approx(-(math.log(first) + math.log(second)) / 2, rel=1e-5)
+    assert rep.item() == 50.0
+    slopes = torch.autograd.grad(dyn, (*mixture, stoch), allow_unused=True)
+    assert all(slope.any() for slope in slopes[:2])
+    assert slopes[3] is None
+
+
+def test_steps_that_could_not_be_foreseen_do_not_count(pair, config):
+    posterior, prior = pair
+    space, settings = make_space(config), config.model_copy(update={"free_nats": 0.0})
+    latent = Latent(torch.zeros(5, 1), torch.zeros(5, 3, 4), posterior)
+    seen = torch.tensor([True, False, False, True, False])
+    dyn, rep, plain = dynamics_losses(space, Told(space, prior), latent, seen, settings)
+    expected = categorical_kl(posterior, prior)[seen].mean()
+    for value in (dyn, rep, plain):
+        torch.testing.assert_close(value, expected)
+    (gradient,) = torch.autograd.grad(dyn, prior)
+    assert (gradient.abs().amax((-2, -1)) > 0).tolist() == seen.tolist()
+    for value in dynamics_losses(space, Told(space, prior), latent, ~seen & seen, settings):
+        assert value == 0
+
+
+def test_barlow_is_its_closed_form_on_small_numbers():
+    made = torch.tensor([[1.0, 0.0], [-1.0, 2.0], [1.0, 4.0], [-1.0, 2.0]])
+    embed = torch.tensor([[2.0, 1.0], [0.0, 1.0], [2.0, -1.0], [0.0, -1.0]])
+    # with deviations over N - 1 = 3: columns (+-1) / sqrt(4/3), (0, 2, 4, 2) - 2 over sqrt(8/3)
+    first = [x / math.sqrt(4 / 3) for x in (1, -1, 1, -1)]
+    second = [x / math.sqrt(8 / 3) for x in (-2, 0, 2, 0)]
+    other = [[x / math.sqrt(4 / 3) for x in column] for column in ((1, -1, 1, -1), (1, 1, -1, -1))]
+    c = [[sum(a * b for a, b in zip(x, y, strict=True)) / 4 for y in other]
+         for x in (first, second)]  # fmt: skip
+    expected = (c[0][0] - 1) ** 2 + (c[1][1] - 1) ** 2 + 0.1 * (c[0][1] ** 2 + c[1][0] ** 2)
+    got = barlow_loss(made, embed, redundancy=0.1).item()
+    assert got == pytest.approx(expected, rel=1e-3)
+
+
+def test_barlow_is_least_where_both_views_are_one_and_its_parts_independent():
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).repeat(250, 1)
+    best = barlow_loss(signs, signs, redundancy=0.1)
+    assert best < 1e-4
+    assert barlow_loss(7.0 * signs + 3.0, signs, redundancy=0.1) < 1e-4  # scale and place are free
+    assert barlow_loss(signs.flip(1), signs, redundancy=0.1) > 2.0
+    assert barlow_loss(-signs, signs, redundancy=0.1) > 7.9
+    doubled = signs[:, :1].expand(-1, 2)
+    assert barlow_loss(doubled, doubled, redundancy=0.1) > 0.19
+
+
+def test_barlow_trains_the_projection_and_through_feat_but_never_its_aim(
+    build, batch, monkeypatch
+):
+    world = build(objective="barlow", decoder="none", barlow_scale=0.5)
+    start, observe = world.dynamics.initial(3), world.observe
+
+    def losses():
+        return world.loss(batch, start, torch.Generator().manual_seed(1)).representation
+
+    losses()["barlow_loss"].backward()
+    assert world.projection.weight.grad.any()
+    assert any(p.grad is not None and p.grad.any() for p in world.encoder.parameters())
+    world.zero_grad(set_to_none=True)
+
+    def blind(*args, **kwargs):  # what is left of the gradient is the embedding's own
+        posterior, embed = observe(*args, **kwargs)
+        return replace(posterior.detach(), params=posterior.params), embed
+
+    monkeypatch.setattr(world, "observe", blind)
+    losses()["barlow_loss"].backward()
+    assert world.projection.weight.grad.any()
+    assert [n for n, p in world.encoder.named_parameters() if p.grad is not None] == []
+
+
+def test_barlow_is_scaled(build, batch):
+    start = build().dynamics.initial(3)
+    one, two = (
+        build(objective="barlow", decoder="none", barlow_scale=scale)
+        .loss(batch, start, torch.Generator().manual_seed(1))
+        .representation["barlow_loss"]
+        for scale in (1.0, 0.05)
+    )
+    torch.testing.assert_close(two, 0.05 * one)
+
+
+def test_posteriors_that_are_surer_than_the_floor_pay_and_no_others(build):
+    world = build(entropy_scale=5.0, entropy_floor=0.5, unimix=0.0)
+    logits = torch.tensor([[[0.0] * 4] * 3, [[50.0, 0, 0, 0]] * 3, [[3.0, 0, 0, 0]] * 3])
+    params = logits.log_softmax(-1).requires_grad_()
+    latent = Latent(torch.zeros(3, 1), torch.zeros(3, 3, 4), params)
+    share = world.dynamics.space.entropy(params).detach()
+    assert share[0].item() == pytest.approx(1.0)
+    assert share[2] < 0.5
+    hinge = world._entropy_hinge(latent)
+    assert hinge.item() == pytest.approx((0.5 - share[2].item() + 0.5) / 3, abs=1e-4)
+    (gradient,) = torch.autograd.grad(hinge, params)
+    assert not gradient[0].any()
+    assert gradient[2].any()
+
+
+def test_the_hinge_is_a_scaled_part_of_the_representation_s_losses(build, batch):
+    start = build().dynamics.initial(3)
+    world = build(entropy_scale=5.0, entropy_floor=1.0)
+    made = world.loss(batch, start, torch.Generator().manual_seed(1))
+    hinge = world._entropy_hinge(made.posterior)
+    assert hinge > 0
+    torch.testing.assert_close(made.representation["entropy_loss"], 5.0 * hinge)
+    plain = build().loss(batch, start, torch.Generator().manual_seed(1))
+    assert "entropy_loss" not in plain.representation
