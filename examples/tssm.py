@@ -12,7 +12,7 @@ On the robot and in imagination it goes step by step all the same: keys and valu
 ``window`` tokens are kept in a ring, and travel through the exported file as its carry.
 
     python examples/tssm.py                             # some minutes on one core
-    python examples/tssm.py --updates 300 --world.transformer.window 33   # any option of wm train
+    python examples/tssm.py --updates 300 --world.transformer.window 8    # any option of wm train
 
 It is `wm train --preset transdreamer` with two layers instead of three.
 """
