@@ -18,12 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.config import WorldConfig
-from wm_core.nn.blocks import MLP, Linear, Style, norm_act
+from wm_core.nn.blocks import MLP, Filled, Linear, Style, norm_act
 from wm_core.world.backbones import BACKBONES
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
 from wm_core.world.prior import make_prior
 from wm_core.world.space import make_space
+
+#: deviation of what tokens hold beside their contents: where an episode begins there are none, and
+#: a norm of zeros would make gradients 300 times larger, each norm again
+_OWN = 0.1
 
 
 class JointTokens(nn.Module):
@@ -34,13 +38,15 @@ class JointTokens(nn.Module):
 
     def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
         super().__init__()
-        self.from_stoch = Linear(stoch, width, fan_in=stoch + action)
+        self.from_stoch = Linear(stoch, width, bias=False, fan_in=stoch + action)
         self.from_action = Linear(action, width, bias=False, fan_in=stoch + action)
+        self.own = Filled((width,), fan_in=1, bias=0, scale=_OWN)
         self.norm = norm_act(width, style)
 
     def forward(self, stoch: Tensor, action: Tensor, reward: Tensor | None) -> Tensor:
         """(..., 1, width) of flat stoch (..., .), action (..., A); the reward is not read."""
-        return self.norm(self.from_stoch(stoch) + self.from_action(action)).unsqueeze(-2)
+        told = self.from_stoch(stoch) + self.from_action(action)
+        return self.norm(told + self.own.weight).unsqueeze(-2)
 
 
 class SplitTokens(nn.Module):
@@ -52,8 +58,10 @@ class SplitTokens(nn.Module):
 
     def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
         super().__init__()
-        self.from_stoch, self.from_action = Linear(stoch, width), Linear(action, width)
-        self.from_reward = Linear(1, width)
+        self.from_stoch = Linear(stoch, width, bias=False)
+        self.from_action = Linear(action, width, bias=False)
+        self.from_reward = Linear(1, width, bias=False)
+        self.own = Filled((3, width), fan_in=1, bias=0, scale=_OWN)
 
     def forward(self, stoch: Tensor, action: Tensor, reward: Tensor | None) -> Tensor:
         """(..., 3, width) of flat stoch (..., .), action (..., A) and reward (...)."""
@@ -63,7 +71,7 @@ class SplitTokens(nn.Module):
             self.from_stoch(stoch),
             self.from_action(action),
         )
-        return torch.stack(tokens, -2)
+        return torch.stack(tokens, -2) + self.own.weight
 
 
 class SequenceModel(nn.Module):
