@@ -210,13 +210,13 @@ def test_the_gradient_through_dynamics_is_that_of_finite_differences(kind, objec
     other = torch.randn(gradient.shape, generator=generator)
     other = steepest + other / other.norm()
     for direction in (steepest, other / other.norm()):
-        moved(actor, direction, 0.01)
+        moved(actor, direction, 0.002)
         above = loss()
-        moved(actor, direction, -0.02)
+        moved(actor, direction, -0.004)
         below = loss()
-        moved(actor, direction, 0.01)
+        moved(actor, direction, 0.002)
         slope = (gradient @ direction).item()
-        assert (above - below) / 0.02 == pytest.approx(slope, rel=0.02, abs=2e-5)
+        assert (above - below) / 0.004 == pytest.approx(slope, rel=0.02, abs=2e-5)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
