@@ -91,12 +91,10 @@ def _facts(name: str, config: Config) -> dict[str, Any]:
 
 
 def _table(configs: Mapping[str, Config], size: str) -> Table:
-    heads = ("preset", "latent", "backbone", "posterior", "behavior", "training")
+    heads = ("preset", "latent", "backbone", "posterior", "actor", "training")
     table = Table(*heads, title=f"size {size}", title_justify="left", box=SIMPLE_HEAD)
-    for column in table.columns:
-        column.overflow = "fold"
-    for i, width in enumerate((12, 11, 11, 8, 10, 7)):
-        table.columns[i].min_width = width
+    table.show_edge = table.pad_edge = False
+    table.columns[0].no_wrap = table.columns[3].no_wrap = True
     for name, config in configs.items():
         row = presets.row_of(config)
         acts, learns = f"{row.behavior}, {row.reads}", f"{row.representation}, {row.training}"
