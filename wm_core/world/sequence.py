@@ -26,6 +26,20 @@ from wm_core.world.prior import make_prior
 from wm_core.world.space import make_space
 
 
+class FirstLinear(Linear):
+    """A linear layer whose bias is drawn too, for it is all that an episode's first token is.
+
+    A token near zero would be blown up by the layer norms behind it, rounding errors included:
+    then no two runtimes agree on what an episode begins with.
+    """
+
+    def fill(self, generator: torch.Generator) -> None:
+        super().fill(generator)
+        assert self.bias is not None
+        bound = self.fan_in**-0.5  # torch's own, which the papers' code has
+        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
+
+
 class JointTokens(nn.Module):
     """z and a of the step before in one token.
 
@@ -34,7 +48,7 @@ class JointTokens(nn.Module):
 
     def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
         super().__init__()
-        self.from_stoch = Linear(stoch, width, fan_in=stoch + action)
+        self.from_stoch = FirstLinear(stoch, width, fan_in=stoch + action)
         self.from_action = Linear(action, width, bias=False, fan_in=stoch + action)
         self.norm = norm_act(width, style)
 
