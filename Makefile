@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   the interpreter to build with (default: the first of 3.10 .. 3.13 that runs)
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
+#   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +12,7 @@ SHELL := /bin/bash
 
 TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
+RESULTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ SOURCED := $(shell [ -n "$${AMENT_PREFIX_PATH:-}$${ROS_DISTRO:-}" ] && python3 -
 ifeq ($(SOURCED),yes)
 PYTHON ?= python3
 VENV_FLAGS := --system-site-packages
-EXTRAS := robot,train,sim,dev
+EXTRAS := robot,train,sim,atari,dev
 CONSTRAINTS := $(VENV)/constraints.txt
 STRICT := --strict-skips
 else
@@ -36,7 +38,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.10; 
     "$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
     && { command -v "$$p"; break; }; done)
 VENV_FLAGS :=
-EXTRAS := robot,train,sim,ros,dev
+EXTRAS := robot,train,sim,atari,ros,dev
 CONSTRAINTS := constraints.txt
 STRICT := $(if $(filter x86_64,$(shell uname -m)),--strict-skips) # no ROS wheels elsewhere
 endif
@@ -50,7 +52,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
+.PHONY: help demo test check lint format bench results docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +82,10 @@ bench: setup ## measure simulator, replay and learner
 	$(RUN) $(BIN)/wm bench sim
 	$(RUN) $(BIN)/wm bench replay
 	$(RUN) $(BIN)/wm bench learner
+
+results: setup ## train every preset for the same CPU time, and write down what it comes to (hours; goes on when called again)
+	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.results $(RESULTS)
+	$(BIN)/python -m benchmarks.results --page
 
 docs: setup ## check every link, and list where we deviate from the papers
 	$(TEST) -q tests/house/test_docs.py

@@ -26,10 +26,19 @@ TRAIN = [
     "matplotlib>=3.8",
     "starlette>=1.0",
     "uvicorn>=0.34",
+    "cmaes>=0.11",
 ]
 
 #: pixel tasks
-SIM = ["mujoco>=3.17,<4", "dm_control>=1.0.50", "gymnasium>=1.1", "PyOpenGL>=3.1.7"]
+SIM = [
+    "mujoco>=3.17,<4",
+    "dm_control>=1.0.50",
+    "gymnasium[classic-control]>=1.1",  # which draws CartPole and its like
+    "PyOpenGL>=3.1.7",
+]
+
+#: Atari games, which come along
+ATARI = ["ale-py>=0.11"]
 
 #: real ROS 2 from wheels, for machines without a ROS installation; x86_64 only
 ROS = [
@@ -51,6 +60,9 @@ DEV = [
     "httpx>=0.27",
     "rosbags>=0.10.9",  # a second opinion on our CDR
     "pyyaml>=6",
+    "nbclient>=0.10",  # runs the notebooks of examples/
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
     "ruff>=0.9",
     "mypy>=1.13",
     "import-linter>=2.3",
@@ -78,7 +90,14 @@ setup(
         (f"share/{NAME}/config", sorted(glob("launch/*.yaml") + glob("launch/*.xml"))),
     ],
     install_requires=["numpy>=1.26", "pydantic>=2.7"],
-    extras_require={"robot": ROBOT, "train": TRAIN, "sim": SIM, "ros": ROS, "dev": DEV},
+    extras_require={
+        "robot": ROBOT,
+        "train": TRAIN,
+        "sim": SIM,
+        "atari": ATARI,
+        "ros": ROS,
+        "dev": DEV,
+    },
     entry_points={
         "console_scripts": [
             "wm = wm_core.cli.main:main",

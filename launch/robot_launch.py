@@ -25,7 +25,7 @@ ARGUMENTS = (
     ("autostart", "true", "configure and activate without a lifecycle manager"),
     ("use_respawn", "false", "start a node anew when it has ended"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("command_type", "", "twist_stamped, twist or joint"),
+    ("command_type", "", "twist_stamped, twist, joint or index"),
     ("trainer_url", "", "address of `wm serve`; empty: no trainer"),
     ("token_file", "", "file with this robot's token for the trainer"),
     ("policy_dir", "", "folder of a policy or of numbered versions; empty: the trainer's"),

@@ -1,6 +1,7 @@
 """A simulated robot and, through robot_launch.py, the very policy launch of a real one.
 
 Arguments of robot_launch.py may be given here too: ``trainer_url:=http://127.0.0.1:8765``.
+A task with choices: ``task:=seek_discrete command_type:=index``.
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -14,7 +15,7 @@ SHARE = FindPackageShare("wm_ros")
 
 #: name, default, what it is
 ARGUMENTS = (
-    ("task", "seek", "task of `wm tasks`, or your own as module:Id"),
+    ("task", "seek", "task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels"),
     ("image_size", "64", "height and width of the camera's image in pixels"),
     ("rate_factor", "1.0", "simulated seconds per second"),
     (
@@ -26,7 +27,7 @@ ARGUMENTS = (
     ("params_file", PathJoinSubstitution([SHARE, "config", "wm_ros.yaml"]), "YAML of parameters"),
     ("use_respawn", "false", "start a node anew when it has ended"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("command_type", "", "twist_stamped, twist or joint"),
+    ("command_type", "", "twist_stamped, twist, joint or index"),
 )
 
 

@@ -45,7 +45,7 @@ SUITE_TASKS = (
     "walker_walk",
 )
 #: every task of this package, by the name that follows ``sim:``
-TASKS = (*SUITE_TASKS, "seek")
+TASKS = (*SUITE_TASKS, "seek", "seek_discrete")
 
 Expert = Callable[[gymnasium.Env[Any, Any]], np.ndarray]
 
@@ -53,9 +53,10 @@ Expert = Callable[[gymnasium.Env[Any, Any]], np.ndarray]
 def expert(name: str) -> Expert | None:
     """A scripted policy that may look at the ground truth, or None where the task has none.
 
-    It maps the environment to an action (A,) float32 in the units of its action space.
+    It maps the environment to an action: (A,) float32 in the units of its action space, or () the
+    index of a choice.
     """
-    if name != "seek":
+    if not name.startswith("seek"):
         return None
     from sim.seek import expert_action
 
@@ -63,10 +64,11 @@ def expert(name: str) -> Expert | None:
 
 
 def _register() -> None:
+    seeks = {"seek": "sim.seek:Seek", "seek_discrete": "sim.seek:SeekDiscrete"}
     for name in TASKS:
         gymnasium.register(
             name,
-            "sim.seek:Seek" if name == "seek" else "sim.suite:SuiteTask",
+            seeks.get(name, "sim.suite:SuiteTask"),
             kwargs={"name": name} if name in SUITE_TASKS else {},
             # The tasks end their episodes themselves and check the order of calls, so none of
             # Gymnasium's wrappers is needed, and none costs time.

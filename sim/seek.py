@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from sim.pixel_task import PixelTask
+from sim.pixel_task import Obs, PixelTask
 
 FORWARD_M_S = (-0.2, 0.8)
 TURN_RAD_S = (-4.0, 4.0)
@@ -27,6 +27,7 @@ START_M = 1.1  #: robot and pillar start within this distance of the middle, on 
 APART_M = 1.0  #: a new pillar is at least this far from the robot
 REACHED_M = 0.5  #: between the middle of the robot's axle and that of the pillar
 REACHED_REWARD = 2.0
+AHEAD_RAD = 0.3  #: the expert that chooses drives where the pillar is that near to straight ahead
 
 # Planar joints carry the chassis. Velocity servos act in its own frame: one drives it forward, one
 # keeps it from slipping sideways as wheels do, one turns it. Only chassis and walls collide. The
@@ -79,6 +80,15 @@ _MODEL = f"""
   </actuator>
 </mujoco>
 """
+
+
+#: what ``SeekDiscrete`` may choose: forward speed in m/s and turn rate in rad/s
+CHOICES = {
+    "stop": (0.0, 0.0),
+    "forward": (FORWARD_M_S[1], 0.0),
+    "left": (0.0, TURN_RAD_S[1]),
+    "right": (0.0, TURN_RAD_S[0]),
+}
 
 
 class Seek(PixelTask):
@@ -181,14 +191,40 @@ class Seek(PixelTask):
                 return
 
 
+class SeekDiscrete(Seek):
+    """``Seek`` for policies that choose: the action is the index of one of ``CHOICES``.
+
+    Args:
+        kwargs: as for ``Seek``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = spaces.Discrete(len(CHOICES))  # type: ignore[assignment]
+        self.metadata = {**self.metadata, "action_names": tuple(CHOICES), "action_units": ()}
+        self._commands = np.array([*CHOICES.values()])
+
+    def step(self, action: Any) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """What follows from one of ``CHOICES``, by its index."""
+        if not self.action_space.contains(action):
+            raise ValueError(f"expected an index below {len(CHOICES)}, got {action}")
+        return super().step(self._commands[action])
+
+
 def expert_action(env: gymnasium.Env[Any, Any]) -> np.ndarray:
-    """(2,) float32 action that turns to the pillar and drives there, from the ground truth."""
+    """Turns to the pillar and drives there, from the ground truth.
+
+    (2,) float32 for ``Seek``, () int64 for ``SeekDiscrete``.
+    """
     seek = env.unwrapped
     if not isinstance(seek, Seek):
         raise TypeError(f"this expert drives 'sim:seek', got {type(seek).__name__}")
     x, y, heading = seek.pose
     dx, dy = seek.target - (x, y)
     error = math.remainder(math.atan2(dy, dx) - heading, 2 * math.pi)
+    if isinstance(seek, SeekDiscrete):
+        aside = "left" if error > 0 else "right"
+        return np.array([*CHOICES].index("forward" if abs(error) < AHEAD_RAD else aside))
     turn = np.clip(6.0 * error, *TURN_RAD_S)
     forward = FORWARD_M_S[1] * max(0.0, math.cos(error))
     return np.array([forward, turn], np.float32)

@@ -260,6 +260,9 @@ class TrainConfig(Frozen):
 
     steps: int = Field(500_000, gt=0)  #: agent steps to collect in sim
     updates: int | None = Field(None, gt=0)  #: stop at so many; None: what data and ratio allow
+    #: stop after so many minutes of this process's CPU time, all that it does included; with one
+    #: thread, other work on the machine changes the wall time but not what a run gets
+    minutes: float | None = Field(None, gt=0)
     envs: int = Field(1, gt=0)  #: environments that act side by side
     prefill: int = Field(1000, ge=0)  #: agent steps before the first update, random ones in sim
     replay_ratio: float = Field(512.0, gt=0)  #: replayed agent steps per collected one, at most

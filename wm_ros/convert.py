@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image, JointState
 from wm_core.contract.errors import SpecMismatch
 from wm_ros.experience import Signal
 
-CommandType = Literal["twist_stamped", "twist", "joint"]
+CommandType = Literal["twist_stamped", "twist", "joint", "index"]
 
 _RGB, _BGR = slice(0, 3), slice(2, None, -1)
 #: encoding -> bytes of a pixel, colours that the network sees, which of the bytes they are
@@ -171,15 +171,22 @@ def to_command(
 
     Args:
         kind: which message.
-        command: (A,) physical units; empty stops a robot that listens to joints.
+        command: (command_size,) physical units; empty stops a robot that listens to joints or
+            to choices.
         fields: of a twist, one per element.
-        names: of the joints, one per element.
+        names: of the joints, one per element, or of the choices.
         stamp_ns: of the image; 0 for none.
         frame_id: such as base_link.
     """
-    if kind == "joint":
-        joints = JointState(effort=[float(v) for v in command])
-        joints.name = [names[i] if i < len(names) else f"joint_{i}" for i in range(len(command))]
+    if kind in ("joint", "index"):
+        values = [float(v) for v in command]
+        if kind == "joint":
+            what, wanted = "joint", range(len(command))
+            joints = JointState(effort=values)
+        else:
+            what, wanted = "choice", [int(v) for v in command]
+            joints = JointState(position=values)
+        joints.name = [names[i] if i < len(names) else f"{what}_{i}" for i in wanted]
         joints.header.stamp, joints.header.frame_id = to_time(stamp_ns), frame_id
         return joints
     twist = to_twist(command, fields[: len(command)])
@@ -191,17 +198,21 @@ def to_command(
 
 
 def from_command(
-    msg: Twist | TwistStamped | JointState, size: int, *, fields: Sequence[str]
+    kind: CommandType,
+    msg: Twist | TwistStamped | JointState,
+    size: int,
+    *,
+    fields: Sequence[str],
 ) -> tuple[np.ndarray | None, int]:
-    """What a command asks for: ((A,) float32 in physical units, stamp in ns; 0 for none).
+    """What a command asks for: ((command_size,) float32 in physical units, stamp in ns or 0).
 
-    None stands for an empty joint command: stop.
+    None stands for an empty joint command or choice: stop.
 
     Raises:
         SpecMismatch: for another number of elements, or one that is not finite.
     """
     if isinstance(msg, JointState):
-        values, stamp = list(msg.effort), msg.header.stamp
+        values, stamp = list(msg.effort if kind == "joint" else msg.position), msg.header.stamp
         if not values:
             return None, to_ns(stamp)
     else:
@@ -216,6 +227,17 @@ def from_command(
     return np.array(values, np.float32), to_ns(stamp)
 
 
-def command_class(kind: CommandType) -> type[Twist] | type[TwistStamped] | type[JointState]:
-    """The message class of a command type."""
-    return {"twist_stamped": TwistStamped, "twist": Twist, "joint": JointState}[kind]
+def command_topic(
+    kind: CommandType,
+) -> tuple[type[Twist] | type[TwistStamped] | type[JointState], str]:
+    """The message class and the topic of a command type.
+
+    Choices have a topic of their own, so that no joint takes an index for an effort.
+    """
+    topics = {
+        "twist_stamped": (TwistStamped, "cmd_vel"),
+        "twist": (Twist, "cmd_vel"),
+        "joint": (JointState, "joint_command"),
+        "index": (JointState, "choice"),
+    }
+    return topics[kind]

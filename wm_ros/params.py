@@ -34,7 +34,7 @@ COMMON = (
         "command_type",
         "twist_stamped",
         "message of the command",
-        choices=("twist_stamped", "twist", "joint"),
+        choices=("twist_stamped", "twist", "joint", "index"),
     ),
     Param(
         "twist_fields",
@@ -75,7 +75,11 @@ POLICY = (
     Param("latch_safe", False, "after a safe action stay safe until ~/rearm is called"),
     Param("exploration", "sample", "the action's mean or a draw", choices=("mean", "sample")),
     Param(
-        "exploration_noise", 0.0, "deviation of normal noise on the action in [-1, 1]", 0.0, 2.0
+        "exploration_noise",
+        0.0,
+        "deviation of normal noise on the action in [-1, 1]; of choices: how often a random one",
+        0.0,
+        2.0,
     ),
     Param(
         "random_prefill", 0, "agent steps of uniform random actions before the policy", 0, 2**40
@@ -88,7 +92,7 @@ POLICY = (
 
 SIM = (
     *COMMON,
-    Param("task", "seek", "task of `wm tasks`, or your own as module:Id"),
+    Param("task", "seek", "task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels"),
     Param("task_kwargs", "{}", "JSON object of further arguments of the task"),
     Param("image_size", 64, "height and width of the camera's image in pixels", 8, 4096),
     Param("proprio", False, "publish joint_states"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from wm_core.contract.errors import WmError
 from wm_core.contract.runner import PolicyRunner
-from wm_core.contract.spec import Obs, Spec
+from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_ros.experience import Recorder, Signal, Signals
 from wm_ros.policy_slot import PolicySlot
 from wm_ros.safety import Guard, SafeKind, limited, safe_command
@@ -22,7 +22,7 @@ from wm_ros.safety import Guard, SafeKind, limited, safe_command
 class PilotSettings:
     """How the pilot explores."""
 
-    exploration_noise: float = 0.0  #: deviation of normal noise, in [-1, 1] units
+    exploration_noise: float = 0.0  #: deviation of normal noise in [-1, 1]; of choices: how often
     random_prefill: int = 0  #: ticks of uniform random actions, less what the first policy saw
     random_hold: int = 4  #: ticks that one random action is held
     seed: int = 0
@@ -44,10 +44,10 @@ class Senses:
 class Decision:
     """What one tick sends."""
 
-    command: np.ndarray | None  #: (A,) physical units; None: send nothing
+    command: np.ndarray | None  #: (command_size,) physical units; None: send nothing
     stamp_ns: int
     safe: str | None  #: the reason of the safe action; None where the policy acts
-    action: np.ndarray | None = None  #: (A,) in [-1, 1] after every limit
+    action: np.ndarray | None = None  #: (A,) in [-1, 1] or one-hot, after every limit
     wish: np.ndarray | None = None  #: (A,) what the policy asked for
     policy_version: int = -1  #: -1 where no policy chose
     obs: Obs = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Pilot:
     def begin(self, runner: PolicyRunner) -> None:
         """Take action and limits from the first policy, and what was collected before it."""
         self._spec = spec = runner.spec
-        self._sent = spec.action.from_physical(np.zeros(spec.action.size, np.float32))
+        self._sent = spec.action.from_physical(spec.action.zero_command)
         self._prefill = self._settings.random_prefill - runner.card.agent_steps
 
     def decide(self, senses: Senses) -> Decision:
@@ -123,12 +123,9 @@ class Pilot:
         version, wish = runner.card.version, out.action
         if self._prefill > 0:
             self._prefill -= 1
-            version, wanted = -1, self._random_action(spec.action.size)
-        elif self._settings.exploration_noise > 0:
-            noise = self._rng.standard_normal(spec.action.size).astype(np.float32)
-            wanted = wish + noise * np.float32(self._settings.exploration_noise)
+            version, wanted = -1, self._random_action(spec.action)
         else:
-            wanted = wish
+            wanted = self._explore(wish, spec.action)
         action = limited(wanted, self._sent, spec.action)
         if action is None:
             return self._safe(self._guard.trip("nan_action"), senses, signal)
@@ -144,11 +141,20 @@ class Pilot:
             begins=begins,
         )
 
-    def _random_action(self, size: int) -> np.ndarray:
-        """(A,) uniform in [-1, 1], the same for a few ticks."""
+    def _explore(self, wish: np.ndarray, spec: ActionSpec) -> np.ndarray:
+        """(A,) ``wish`` (A,) with noise; of choices now and then a random one."""
+        noise = self._settings.exploration_noise
+        if noise <= 0:
+            return wish
+        if spec.discrete:
+            return spec.random(self._rng) if self._rng.random() < noise else wish
+        return wish + self._rng.standard_normal(spec.size).astype(np.float32) * np.float32(noise)
+
+    def _random_action(self, spec: ActionSpec) -> np.ndarray:
+        """(A,) drawn uniformly, the same for a few ticks."""
         if self._hold == 0:
             self._hold = self._settings.random_hold
-            self._random = self._rng.uniform(-1.0, 1.0, size).astype(np.float32)
+            self._random = spec.random(self._rng)
         self._hold -= 1
         return self._random
 
@@ -174,9 +180,9 @@ class Pilot:
         self._slot.between_ticks()
 
     def _remember(self, command: np.ndarray | None, action: np.ndarray | None = None) -> None:
-        """Keep what the actuators have now: ``command`` (A,), which ``action`` (A,) led to."""
+        """Keep what the actuators have: ``command`` (command_size,) of ``action`` (A,)."""
         spec = self._spec
-        if spec is not None and command is not None and command.size == spec.action.size:
+        if spec is not None and command is not None and command.size == spec.action.command_size:
             self._command = command
             self._sent = spec.action.from_physical(command) if action is None else action
 
@@ -198,12 +204,13 @@ class Pilot:
         )
 
     def stop(self) -> np.ndarray | None:
-        """(A,) the safe command, to be sent now that the node stops; None: send nothing."""
+        """(command_size,) the safe command, now that the node stops; None: send nothing."""
         self._recorder.break_off("stopped")
         command = self._safe_command()
         self._remember(command)
         return command
 
     def _safe_command(self) -> np.ndarray | None:
-        size = 0 if self._spec is None else self._spec.action.size
-        return safe_command(self._safe_action, size, self._command)
+        spec = self._spec
+        zero = np.zeros(0, np.float32) if spec is None else spec.action.zero_command
+        return safe_command(self._safe_action, zero, self._command)

@@ -47,8 +47,8 @@ class PolicyNode(LifecycleNode):
     """Runs a policy on a robot.
 
     Subscribes ``image_raw``, ``joint_states`` (where the policy wants a vector) and ``reward``;
-    publishes ``cmd_vel`` or ``joint_command``, ``~/status`` and ``/diagnostics``; offers
-    ``~/rearm``.  Parameters: ``wm_ros.params.POLICY``.
+    publishes ``cmd_vel``, ``joint_command`` or ``choice``, ``~/status`` and ``/diagnostics``;
+    offers ``~/rearm``.  Parameters: ``wm_ros.params.POLICY``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -165,10 +165,8 @@ class PolicyNode(LifecycleNode):
         ):
             subscription = self.create_subscription(kind, topic, callback, profile)
             self._closers.callback(self.destroy_subscription, subscription)
-        topic = "joint_command" if p["command_type"] == "joint" else "cmd_vel"
-        self._command = self.create_publisher(
-            convert.command_class(p["command_type"]), topic, qos.command()
-        )
+        kind, topic = convert.command_topic(p["command_type"])
+        self._command = self.create_publisher(kind, topic, qos.command())
         self._status = self.create_publisher(String, "~/status", qos.latched())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         for publisher in (self._command, self._status, self._diagnostics):
@@ -202,7 +200,13 @@ class PolicyNode(LifecycleNode):
         spec, p = runner.spec, self._params
         if len(spec.images) != 1:
             raise SpecMismatch(f"expected a policy with one camera, got {sorted(spec.images)}")
-        if p["command_type"] != "joint" and spec.action.size != len(p["twist_fields"]):
+        if spec.action.discrete != (p["command_type"] == "index"):
+            raise SpecMismatch(
+                f"command_type is {p['command_type']}, the policy's action is "
+                f"{'one of several choices' if spec.action.discrete else 'continuous'}; "
+                "'index' is for policies that choose, and only for them"
+            )
+        if "twist" in p["command_type"] and spec.action.size != len(p["twist_fields"]):
             raise SpecMismatch(
                 f"twist_fields names {len(p['twist_fields'])} elements, the policy's action has "
                 f"{spec.action.size}; set twist_fields or command_type"

@@ -26,26 +26,26 @@ class SafetySettings:
     latch: bool = False  #: once tripped, stay safe until ``rearm``
 
 
-def safe_command(kind: SafeKind, size: int, last: np.ndarray | None) -> np.ndarray | None:
-    """The command (A,) in physical units that stops the robot; None: send nothing.
+def safe_command(kind: SafeKind, zero: np.ndarray, last: np.ndarray | None) -> np.ndarray | None:
+    """The command (command_size,) that stops the robot; None: send nothing.
 
     Args:
         kind: ``zero``, ``hold`` (the last command, zero where there is none) or ``none``.
-        size: A, 0 where no policy has said yet.
-        last: (A,) the command sent last, physical units.
+        zero: (command_size,) what stops it, of the policy's spec; empty where there is none yet.
+        last: (command_size,) the command sent last.
     """
     if kind == "none":
         return None
     if kind == "hold" and last is not None:
         return last
-    return np.zeros(size, np.float32)
+    return zero
 
 
 def limited(action: np.ndarray, prev_action: np.ndarray, spec: ActionSpec) -> np.ndarray | None:
     """(A,) action within the spec's range and slew; None where it is not (A,) finite numbers.
 
     Args:
-        action: (A,) what is wished for, in [-1, 1].
+        action: (A,) what is wished for, in [-1, 1] or one score per choice.
         prev_action: (A,) what was sent last, in [-1, 1].
         spec: range and largest change per tick.
     """

@@ -14,11 +14,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.wrappers import AddRenderObservation
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock as ClockMsg
 from sensor_msgs.msg import Image, JointState
 
+import sim
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_ros import convert, params, qos
 from wm_ros.experience import Signal
@@ -30,27 +33,37 @@ _SIM_START_NS = 1_000_000_000
 
 
 def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasium.Env[Any, Any]:
-    """The task ``name`` of ``sim``, or a user's own ``module:Id``.
+    """The task ``name`` of ``sim``, or of whatever else Gymnasium knows.
 
     Args:
-        name: such as ``seek`` or ``my_tasks:Door-v0``.
+        name: such as ``seek``, ``my_tasks:Door-v0`` or, as it is rendered, ``CartPole-v1@pixels``
+            (``@both``: its vector becomes the joint states).
         image_size: height and width in pixels, told to tasks of ``sim``.
         proprio: told to tasks of ``sim``.
         kwargs: JSON object of further arguments.
 
     Raises:
-        SettingsError: for an unknown task or one without image, continuous action or frame rate.
+        SettingsError: for an unknown task or one without image, fitting action or frame rate.
     """
-    own: dict[str, Any] = {} if ":" in name else {"image_size": image_size, "proprio": proprio}
+    bare, _, view = name.partition("@")
+    if view not in ("", "pixels", "both"):
+        raise SettingsError(f"task {name!r}: expected @pixels or @both, got @{view}")
+    own: dict[str, Any] = {"render_mode": "rgb_array"} if view else {}
+    if bare in sim.TASKS:
+        own |= {"image_size": image_size, "proprio": proprio}
     try:
-        env = gymnasium.make(name if ":" in name else f"sim:{name}", **own, **json.loads(kwargs))
+        env = gymnasium.make(bare, **own, **json.loads(kwargs))
+        if view:
+            only = view == "pixels"
+            env = AddRenderObservation(env, only, render_key="image", obs_key="proprio")
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
         raise SettingsError(f"task {name!r} cannot be made: {error}") from error
-    spaces = env.observation_space
-    if not isinstance(spaces, gymnasium.spaces.Dict) or "image" not in spaces.spaces:
-        raise SettingsError(f"task {name!r}: expected observations with 'image', got {spaces}")
-    if not isinstance(env.action_space, gymnasium.spaces.Box):
-        raise SettingsError(f"task {name!r}: expected a Box of actions, got {env.action_space}")
+    space = env.observation_space
+    image = space.spaces.get("image") if isinstance(space, Dict) else space
+    if not isinstance(image, Box) or len(image.shape) != 3:
+        raise SettingsError(f"task {name!r}: expected observations with 'image', got {space}")
+    if not isinstance(env.action_space, Box | Discrete):
+        raise SettingsError(f"task {name!r}: expected a Box or choices, got {env.action_space}")
     if not env.metadata.get("render_fps"):
         raise SettingsError(f"task {name!r}: metadata['render_fps'] must say its agent steps/s")
     return env
@@ -67,13 +80,23 @@ class SimNode(Node):
         p = self._params = params.declare(self, params.SIM)
         self._env = make_task(p["task"], p["image_size"], p["proprio"], p["task_kwargs"])
         space: Any = self._env.action_space
-        self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
-        if p["command_type"] != "joint" and len(p["twist_fields"]) != self._low.size:
+        discrete = isinstance(space, Discrete)
+        if discrete != (p["command_type"] == "index"):
+            raise SettingsError(
+                f"command_type is {p['command_type']}, task {p['task']!r} takes {space}; "
+                "'index' is for tasks with choices, and only for them"
+            )
+        if discrete:
+            self._low, self._high = np.array([[0], [space.n - 1]], np.float32)
+        else:
+            self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
+        if "twist" in p["command_type"] and len(p["twist_fields"]) != self._low.size:
             raise SettingsError(
                 f"twist_fields names {len(p['twist_fields'])} elements, task {p['task']!r} has "
                 f"{self._low.size}; set twist_fields or command_type"
             )
-        self._stopped = np.clip(np.zeros(self._low.shape, np.float32), self._low, self._high)
+        stop = self._env.metadata.get("action_noop", 0) if discrete else 0.0
+        self._stopped = np.clip(np.full_like(self._low, stop), self._low, self._high)
         self._period_ns = round(1e9 / float(self._env.metadata["render_fps"]))
         self._wall_ns = max(1, round(self._period_ns / p["rate_factor"]))
         follows = bool(self.get_parameter("use_sim_time").value)
@@ -100,13 +123,8 @@ class SimNode(Node):
         self._clock_out = (
             self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
         )
-        kind = self._params["command_type"]
-        self.create_subscription(
-            convert.command_class(kind),
-            "joint_command" if kind == "joint" else "cmd_vel",
-            self._on_command,
-            qos.command(),
-        )
+        kind, topic = convert.command_topic(self._params["command_type"])
+        self.create_subscription(kind, topic, self._on_command, qos.command())
         self._due_ns = time.monotonic_ns()
         # Steady: this node makes the simulated time, so it cannot wait for it.
         self._timer = self.create_timer(
@@ -129,9 +147,9 @@ class SimNode(Node):
 
     def _on_command(self, msg: Any) -> None:
         """Remember a command; one that answers the present frame is what its period runs under."""
-        fields = self._params["twist_fields"]
+        kind, fields = self._params["command_type"], self._params["twist_fields"]
         try:
-            value, stamp_ns = convert.from_command(msg, self._low.size, fields=fields)
+            value, stamp_ns = convert.from_command(kind, msg, self._low.size, fields=fields)
         except SpecMismatch as error:
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
             return
@@ -139,7 +157,7 @@ class SimNode(Node):
         self._last_ns = time.monotonic_ns()
         # A plain Twist has no stamp, so whatever comes counts as the answer.  A stamp of 0 where
         # there could be one is a safe action that has seen no frame: obeyed, but no answer.
-        answers = stamp_ns == self._stamp_ns or self._params["command_type"] == "twist"
+        answers = stamp_ns == self._stamp_ns or kind == "twist"
         if answers and value is not None:
             self._answer, self._answered_ns = value, self._last_ns
             if self._last_ns >= self._due_ns:
@@ -181,23 +199,30 @@ class SimNode(Node):
         self._answer, self._stamp_ns = None, stamp_ns
         self._publish(obs, signal)
 
-    def _action(self, now_ns: int) -> np.ndarray:
-        """(A,) what the robot does in the coming period, in the task's units."""
+    def _action(self, now_ns: int) -> Any:
+        """(A,) what the robot does in the coming period, in the task's units; or its choice."""
+        command = self._stopped
         if self._answer is not None:
-            return np.clip(self._answer, self._low, self._high)
-        if self._last is not None and now_ns - self._last_ns <= self._silence_ns:
-            return np.clip(self._last, self._low, self._high)
-        return self._stopped
+            command = self._answer
+        elif self._last is not None and now_ns - self._last_ns <= self._silence_ns:
+            command = self._last
+        command = np.clip(command, self._low, self._high)
+        if isinstance(self._env.action_space, Discrete):
+            return int(self._env.action_space.start) + round(float(command[0]))
+        return command
 
-    def _publish(self, obs: dict[str, np.ndarray], signal: Signal) -> None:
+    def _publish(self, seen: Any, signal: Signal) -> None:
         """The frame comes last, so that its partners are on their way before it."""
+        obs = seen if isinstance(seen, dict) else {"image": seen}
         if self._clock_out is not None:
             self._clock_out.publish(ClockMsg(clock=convert.to_time(signal.stamp_ns)))
         if "proprio" in obs:
+            felt = np.ravel(obs["proprio"])
             names = self._env.metadata.get("proprio_names", ())
-            size = len(obs["proprio"])
-            names = names if len(names) == size else [f"proprio_{i}" for i in range(size)]
-            self._joints.publish(convert.from_vector(obs["proprio"], signal.stamp_ns, names))
+            names = (
+                names if len(names) == felt.size else [f"proprio_{i}" for i in range(felt.size)]
+            )
+            self._joints.publish(convert.from_vector(felt, signal.stamp_ns, names))
         self._reward.publish(convert.from_signal(signal))
         frame_id = self._params["frame_id"]
         self._image.publish(convert.to_image(obs["image"], signal.stamp_ns, frame_id))

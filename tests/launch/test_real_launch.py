@@ -33,7 +33,8 @@ def test_the_description_declares_its_arguments(name):
     assert all(a.description for a in declared.values())
 
 
-def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(tmp_path):
+@pytest.mark.parametrize("robot", [(), ("task:=seek_discrete", "command_type:=index")])
+def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(tmp_path, robot):
     """Needs an installed package: `colcon build` and a sourced install/setup."""
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
@@ -49,6 +50,7 @@ def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(tmp_
         "ROS_LOG_DIR": str(tmp_path / "log"),
     }
     argv = ["ros2", "launch", "wm_ros", "sim_launch.py", f"state_dir:={state}", "namespace:=r1"]
+    argv += robot
     process = subprocess.Popen(argv, env=env, start_new_session=True)
     try:
         deadline = time.monotonic() + 60

@@ -8,6 +8,7 @@ import sim
 from sim.seek import (
     APART_M,
     ARENA_M,
+    CHOICES,
     CONTROL_S,
     EPISODE_STEPS,
     FORWARD_M_S,
@@ -123,6 +124,38 @@ def test_the_view_from_above_shows_the_same_scene():
     assert obs["image"].shape == (128, 128, 3)
     assert obs["image"].std() > 10
     env.close()
+
+
+@pytest.fixture
+def choosing():
+    env = gymnasium.make("sim:seek_discrete", proprio=True, image_size=16)
+    yield env
+    env.close()
+
+
+def test_each_choice_moves_the_robot_as_it_says(choosing, env):
+    assert choosing.metadata["action_names"] == ("stop", "forward", "left", "right")
+    choosing.reset(seed=2), env.reset(seed=2)
+    for index, command in enumerate(CHOICES.values()):
+        for _ in range(4):
+            felt = choosing.step(index)[0]["proprio"]
+            same = env.step(np.array(command, np.float32))[0]["proprio"]
+            np.testing.assert_allclose(felt, same, atol=1e-6)
+    assert next(iter(CHOICES.values())) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("bad", [4, -1, 1.5, np.array([1.0, 0.0])])
+def test_what_is_no_choice_is_refused(choosing, bad):
+    choosing.reset(seed=0)
+    with pytest.raises(ValueError, match="expected an index below 4"):
+        choosing.step(bad)
+
+
+def test_the_expert_that_chooses_earns_much_in_every_episode(choosing):
+    expert = sim.expert("seek_discrete")
+    best = [run(choosing, expert, seed) for seed in range(6)]
+    assert min(total for total, _ in best) > 0.5 * EPISODE_STEPS
+    assert min(reached for _, reached in best) >= 3
 
 
 def test_experts_are_for_the_tasks_that_have_one():

@@ -47,8 +47,39 @@ def tiny_spec(size: int = 32, period_s: float = PERIOD_S, vectors: int = 0) -> S
     )
 
 
-def _graph(spec: Spec, bias: float, spread: float):
-    """Its carry counts steps since ``is_first``; its action is ``bias`` plus noise; no weights."""
+def choosing_spec(size: int = 32, period_s: float = PERIOD_S) -> Spec:
+    """That of the counting task with choices and of ``sim:seek_discrete``: 0 stops."""
+    return Spec(
+        images={"image": ImageSpec(height=size, width=size)},
+        action=ActionSpec.choices(4, ("stop", "forward", "left", "right")),
+        period_s=period_s,
+    )
+
+
+def _steering(h):
+    return [
+        h.make_node("Clip", ["wanted", "least", "one"], ["action"]),
+        h.make_node("Add", ["action", "one"], ["up"]),
+        h.make_node("Mul", ["up", "half"], ["share"]),
+        h.make_node("Mul", ["share", "span"], ["reach"]),
+        h.make_node("Add", ["reach", "low"], ["command"]),
+    ]
+
+
+def _choosing(h):
+    return [
+        h.make_node("ArgMax", ["wanted"], ["best"], axis=1, keepdims=0),
+        h.make_node("OneHot", ["best", "choices", "hot"], ["action"]),
+        h.make_node("Cast", ["best"], ["index"], to=1),
+        h.make_node("Reshape", ["index", "column"], ["command"]),
+    ]
+
+
+def _graph(spec: Spec, bias, spread: float):
+    """Its carry counts steps since ``is_first``; its action is ``bias`` plus noise; no weights.
+
+    Of choices it takes the largest.
+    """
     onnx = pytest.importorskip("onnx")
     h, f32, size = onnx.helper, onnx.TensorProto.FLOAT, spec.action.size
 
@@ -81,11 +112,11 @@ def _graph(spec: Spec, bias: float, spread: float):
         h.make_node("Mul", ["prev_action", "zero"], ["nothing"]),
         h.make_node("Add", ["bias", "wiggle"], ["some"]),
         h.make_node("Add", ["some", "nothing"], ["wanted"]),
-        h.make_node("Clip", ["wanted", "least", "one"], ["action"]),
-        h.make_node("Add", ["action", "one"], ["up"]),
-        h.make_node("Mul", ["up", "half"], ["share"]),
-        h.make_node("Mul", ["share", "span"], ["reach"]),
-        h.make_node("Add", ["reach", "low"], ["command"]),
+    ]
+    nodes += _choosing(h) if spec.action.discrete else _steering(h)
+    constants += [
+        onnx.numpy_helper.from_array(np.array(size, np.int64), "choices"),
+        constant("hot", [0.0, 1.0]),
     ]
     constants.append(constant("zero", 0.0))
     inputs = [
@@ -101,7 +132,7 @@ def _graph(spec: Spec, bias: float, spread: float):
         nodes.insert(5, h.make_node("Identity", ["proprio"], ["felt"]))
     outputs = [
         TensorInfo(name="action", dtype="float32", shape=(1, size)),
-        TensorInfo(name="command", dtype="float32", shape=(1, size)),
+        TensorInfo(name="command", dtype="float32", shape=(1, spec.action.command_size)),
         TensorInfo(name="memory_next", dtype="float32", shape=(1, 1)),
     ]
     types = {"uint8": onnx.TensorProto.UINT8, "float32": f32, "bool": onnx.TensorProto.BOOL}
@@ -147,7 +178,7 @@ def write_policy(
     folder: Path,
     *,
     version: int = 0,
-    bias: float = 0.0,
+    bias: float | list[float] = 0.0,
     spread: float = 0.0,
     learner_updates: int = 0,
     spec: Spec | None = None,
@@ -205,6 +236,12 @@ def policy_at():
 def spec_of():
     """Builds the tiny policy's spec: ``spec_of(size, period_s, vectors)``."""
     return tiny_spec
+
+
+@pytest.fixture
+def choosing():
+    """Builds the spec of a tiny policy that chooses: ``choosing(size, period_s)``."""
+    return choosing_spec
 
 
 @pytest.fixture

@@ -40,4 +40,37 @@ class CountingTask(gymnasium.Env):
         return {"image": image}
 
 
-gymnasium.register("Counting-v0", CountingTask, order_enforce=False, disable_env_checker=True)
+class ChoosingTask(CountingTask):
+    """The same with four choices that the environment numbers from 10; the reward is the index."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.action_space = spaces.Discrete(4, start=10)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step([action - 10])
+
+
+class PlainTask(gymnasium.Env):
+    """A vector alone, until it is drawn."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+    observation_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, render_mode=None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        return np.full(2, 0.5), {}
+
+    def step(self, action):
+        return np.full(2, 0.25), 1.0, False, False, {}
+
+    def render(self):
+        return np.full((48, 40, 3), 9, np.uint8)
+
+
+for name, made in (("Counting", CountingTask), ("Choosing", ChoosingTask), ("Plain", PlainTask)):
+    gymnasium.register(f"{name}-v0", made, order_enforce=False, disable_env_checker=True)

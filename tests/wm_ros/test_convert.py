@@ -95,17 +95,31 @@ def test_a_command_survives_the_round_trip_in_every_message(kind):
     msg = convert.to_command(
         kind, value, fields=fields, names=("left",), stamp_ns=77, frame_id="base_link"
     )
-    assert isinstance(msg, convert.command_class(kind))
-    got, stamp = convert.from_command(msg, 2, fields=fields)
+    assert isinstance(msg, convert.command_topic(kind)[0])
+    got, stamp = convert.from_command(kind, msg, 2, fields=fields)
     np.testing.assert_array_equal(got, value)
     assert stamp == (0 if kind == "twist" else 77)
+
+
+def test_a_choice_is_an_index_by_its_name_on_a_topic_that_no_joint_listens_to():
+    choice = np.array([2.0], np.float32)
+    for names, name in ((("stop", "go", "left"), "left"), ((), "choice_2")):
+        msg = convert.to_command(
+            "index", choice, fields=[], names=names, stamp_ns=77, frame_id="base_link"
+        )
+        assert (list(msg.name), list(msg.position), list(msg.effort)) == ([name], [2.0], [])
+        assert convert.from_command("index", msg, 1, fields=[]) == (choice, 77)
+    assert convert.command_topic("index")[1] not in (
+        convert.command_topic("joint")[1],
+        convert.command_topic("twist")[1],
+    )
 
 
 def test_a_command_that_is_no_number_is_refused():
     msg = TwistStamped()
     msg.twist.linear.x = float("nan")
     with pytest.raises(SpecMismatch, match="expected 1 finite"):
-        convert.from_command(msg, 1, fields=["linear.x"])
+        convert.from_command("twist_stamped", msg, 1, fields=["linear.x"])
 
 
 def test_no_policy_means_a_twist_of_zeros_and_an_empty_joint_command():
@@ -114,8 +128,9 @@ def test_no_policy_means_a_twist_of_zeros_and_an_empty_joint_command():
         "twist", nothing, fields=["linear.x"], names=(), stamp_ns=0, frame_id=""
     )
     assert twist.linear.x == twist.angular.z == 0.0
-    joint = convert.to_command("joint", nothing, fields=[], names=(), stamp_ns=0, frame_id="")
-    assert convert.from_command(joint, 3, fields=[]) == (None, 0)
+    for kind in ("joint", "index"):
+        joint = convert.to_command(kind, nothing, fields=[], names=(), stamp_ns=0, frame_id="")
+        assert convert.from_command(kind, joint, 3, fields=[]) == (None, 0)
 
 
 def test_joint_states_become_a_vector_of_positions_and_velocities():

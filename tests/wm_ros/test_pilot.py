@@ -164,6 +164,47 @@ def test_every_tick_is_recorded_or_counted(folder):
     assert len(robot.steps) + sum(robot.recorder.skipped.values()) == 31
 
 
+@pytest.fixture
+def chooser(tmp_path, policy_at, choosing):
+    """A folder with a policy that always chooses 3; 2 stops the robot."""
+    stops = choosing().action.model_copy(update={"noop": 2})
+    spec = choosing().model_copy(update={"action": stops})
+    return policy_at(tmp_path / "chooser", bias=[0, 0, 0, 1], spec=spec)
+
+
+@pytest.mark.parametrize(("kind", "want"), [("zero", [2.0]), ("hold", [3.0]), ("none", None)])
+def test_a_robot_that_is_told_choices_stops_by_one(chooser, kind, want):
+    robot = Robot(chooser, safe_action=kind).adopt()
+    first = robot.tick(0)
+    assert (first.command.tolist(), first.action.tolist()) == ([3.0], [0, 0, 0, 1])
+    stopped = robot.tick(1, fresh=False, age_s=1.0)
+    assert stopped.safe == "no_frame"
+    assert (None if stopped.command is None else stopped.command.tolist()) == want
+
+
+def test_noise_on_choices_is_how_often_a_random_one_is_taken(chooser):
+    robot = Robot(chooser, PilotSettings(exploration_noise=0.5)).adopt()
+    sent = np.stack([robot.tick(k).action for k in range(400)])
+    robot.recorder.close()
+    np.testing.assert_array_equal([s.action for s in robot.steps], sent)
+    assert all(s.wish.tolist() == [0, 0, 0, 1] for s in robot.steps)
+    counts = sent.sum(0)  # expected: 50 each, and 250 of the policy's own
+    assert counts.sum() == 400
+    assert (counts[:3] > 25).all()
+    assert 200 < counts[3] < 300
+
+
+def test_random_choices_are_held_and_recorded_as_nobodys(chooser):
+    robot = Robot(chooser, PilotSettings(random_prefill=40, random_hold=4)).adopt()
+    decisions = [robot.tick(k) for k in range(50)]
+    assert [d.policy_version for d in decisions] == [-1] * 40 + [0] * 10
+    sent = np.stack([d.action for d in decisions])
+    np.testing.assert_array_equal(sent.sum(1), 1.0)
+    held = sent[:40].reshape(10, 4, 4)
+    assert (held == held[:, :1]).all()
+    assert (held[:, 0].sum(0) > 0).sum() >= 3
+
+
 def test_hold_keeps_the_last_command_when_stopping(folder):
     robot = Robot(folder, safe_action="hold").adopt()
     robot.tick(0)

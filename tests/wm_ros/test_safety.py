@@ -61,8 +61,17 @@ def test_an_action_is_limited_in_range_and_slew_and_refused_when_it_is_no_number
     assert limited(np.zeros(2, np.float32), sent, SPEC) is None
 
 
+def test_a_choice_is_one_hot_and_refused_when_it_is_no_number():
+    choices, sent = ActionSpec.choices(3), np.array([1, 0, 0], np.float32)
+    scores = np.array([0.2, 0.3, 0.1], np.float32)
+    assert limited(scores, sent, choices).tolist() == [0, 1, 0]
+    assert limited(scores * np.float32(np.nan), sent, choices) is None
+    assert limited(np.ones(1, np.float32), sent, choices) is None
+
+
 @pytest.mark.parametrize(("kind", "want"), [("zero", [0.0]), ("hold", [0.7]), ("none", None)])
 def test_each_channel_has_its_own_safe_action(kind, want):
-    got = safe_command(kind, 1, np.array([0.7]))
+    zero = np.zeros(1, np.float32)
+    got = safe_command(kind, zero, np.array([0.7]))
     assert got is None if want is None else got.tolist() == want
-    assert kind != "hold" or safe_command("hold", 1, None).tolist() == [0.0]
+    assert kind != "hold" or safe_command("hold", zero, None).tolist() == [0.0]

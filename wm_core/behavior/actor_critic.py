@@ -32,8 +32,9 @@ class BehaviorLosses:
 class ActorCritic(nn.Module):
     """The actor, the critic, and the running scales of what they are paid.
 
-    Source: DreamerV3, arXiv:2301.04104, equations 6-11; replay-value loss as in the Nature code;
-    gradients through the dynamics: Dreamer, arXiv:1912.01603, equations 7-8.
+    Source: DreamerV3, arXiv:2301.04104, "Critic learning" and "Actor learning"; replay-value loss
+    as in the Nature code; gradients through the dynamics: Dreamer, arXiv:1912.01603, equations 7
+    and 8.
     """
 
     def __init__(self, action: ActionSpec, config: Config) -> None:
@@ -175,7 +176,7 @@ class ActorCritic(nn.Module):
         """(N, T_imag) bonus for ``dist``.
 
         Source: fixed: DreamerV2, arXiv:2010.02193, equation 6; hinge: TWM, arXiv:2303.07109,
-        section 2.3; adaptive: DayDreamer (code), arXiv:2206.14176.
+        policy; adaptive: DayDreamer (code), arXiv:2206.14176.
         """
         entropy = dist.entropy()
         metrics = {"entropy": entropy.mean()}

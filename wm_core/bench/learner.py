@@ -20,6 +20,7 @@ from pydantic import Field
 
 from wm_core import presets
 from wm_core.agents.agent import Agent
+from wm_core.bench.contestants import DEFAULT, contestants
 from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
@@ -34,8 +35,9 @@ class LearnerBenchSettings(Frozen):
     """Measure seconds per update and peak memory of the learner."""
 
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    sizes: tuple[str, ...] = ("micro", "1m", "12m")  #: of the network
-    preset: str = "dreamer_v3"
+    #: whose networks; figures of another preset than the first begin with its name
+    presets: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--preset"])] = (DEFAULT,)
+    sizes: tuple[str, ...] = ()  #: of the network; none: micro, 1m and 12m where it has them
     device: Device = "cpu"
     threads: int = Field(1, gt=0)
     updates: int = Field(5, gt=0)  #: counted updates of each size; the median counts
@@ -53,25 +55,24 @@ class Cost(NamedTuple):
 def run(argv: Sequence[str]) -> int:
     """Measure and report; returns the exit status."""
     settings = tyro.cli(LearnerBenchSettings, args=list(argv), prog="wm bench learner")
-    for size in settings.sizes:
-        presets.make(settings.preset, size)  # a typo is said before anything is measured
+    chosen = contestants(settings.presets, settings.sizes)
     spawn = multiprocessing.get_context("spawn")
     with Report("wm bench learner", as_json=settings.json_) as report:
-        for size in settings.sizes:
-            report.progress(f"{size}: {WARM} + {settings.updates} updates")
+        for one in chosen:
+            report.progress(f"{one.name}: {WARM} + {settings.updates} updates")
             with ProcessPoolExecutor(1, mp_context=spawn) as process:
-                cost = process.submit(measure, size, settings).result()
-            report.add(f"learner/{size}/seconds_per_step", cost.seconds_per_step, "s")
-            report.add(f"learner/{size}/cpu_seconds_per_step", cost.cpu_seconds_per_step, "s")
-            report.add(f"learner/{size}/peak_mb", cost.peak_mb, "MB")
-            report.add(f"learner/{size}/parameters", cost.parameters, "")
+                cost = process.submit(measure, one.size, settings, one.preset).result()
+            report.add(f"learner/{one.name}/seconds_per_step", cost.seconds_per_step, "s")
+            report.add(f"learner/{one.name}/cpu_seconds_per_step", cost.cpu_seconds_per_step, "s")
+            report.add(f"learner/{one.name}/peak_mb", cost.peak_mb, "MB")
+            report.add(f"learner/{one.name}/parameters", cost.parameters, "")
     return 0
 
 
-def measure(size: str, settings: LearnerBenchSettings) -> Cost:
-    """What updates of ``size`` cost in this process."""
+def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) -> Cost:
+    """What updates of ``preset`` in ``size`` cost in this process."""
     torch.set_num_threads(settings.threads)
-    config, device = presets.make(settings.preset, size), choose(settings.device)
+    config, device = presets.make(preset, size), choose(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     agent = Agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)

@@ -8,8 +8,9 @@ meets all of them alike.  One thread each.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from wm_core import presets
 from wm_core.agents.agent import Agent
+from wm_core.bench.contestants import DEFAULT, contestants
 from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
@@ -32,15 +34,19 @@ QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 
 Variant = Literal["torch", "fp32"]
 Tick = Callable[[Obs, np.ndarray], np.ndarray]  #: obs, (A,) previous action -> (A,) action
+#: what made-up policies see and do: one 64x64 RGB camera, two actions
+SPEC = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
 
 
 class PolicyBenchSettings(Frozen):
     """Measure the latency of a policy step, paced at a control rate, on one thread."""
 
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    sizes: tuple[str, ...] = ("micro", "1m", "12m")  #: of the network
+    #: whose networks; figures of another preset than the first begin with its name
+    presets: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--preset"])] = (DEFAULT,)
+    sizes: tuple[str, ...] = ()  #: of the network; none: micro, 1m and 12m where it has them
     variants: tuple[Variant, ...] = ("fp32", "torch")  #: fp32 is the exported file
-    preset: str = "dreamer_v3"
+    policy: Path | None = None  #: measure this exported policy instead
     rate_hz: float = Field(50.0, gt=0)
     ticks: int = Field(1000, gt=0)  #: counted ticks of each variant
 
@@ -48,47 +54,59 @@ class PolicyBenchSettings(Frozen):
 def run(argv: Sequence[str]) -> int:
     """Measure and report; returns the exit status."""
     settings = tyro.cli(PolicyBenchSettings, args=list(argv), prog="wm bench policy")
-    for size in settings.sizes:
-        presets.make(settings.preset, size)  # a typo is said before anything is measured
+    chosen = contestants(settings.presets, settings.sizes)
     with Report("policy", as_json=settings.json_) as report, _one_thread():
-        for size in settings.sizes:
-            report.progress(f"{size}: exporting")
-            ticks = make_variants(settings.preset, size, settings.variants)
-            report.progress(f"{size}: {settings.ticks} ticks at {settings.rate_hz:g} Hz each")
-            for name, took_s in measure(ticks, settings.ticks, settings.rate_hz).items():
-                for quantile, share in QUANTILES.items():
-                    value = float(np.quantile(took_s, share)) * 1e3
-                    report.add(f"policy/{size}/{name}/{quantile}", value, "ms")
+        if settings.policy is not None:
+            runner = PolicyRunner.load(settings.policy)
+            _measure(report, "file", {"fp32": _engine(runner)}, runner.spec, settings)
+            return 0
+        for contestant in chosen:
+            report.progress(f"{contestant.name}: exporting")
+            ticks = make_variants(*contestant, settings.variants)
+            _measure(report, contestant.name, ticks, SPEC, settings)
     return 0
+
+
+def _measure(
+    report: Report, name: str, ticks: Mapping[Variant, Tick], spec: Spec, how: PolicyBenchSettings
+) -> None:
+    report.progress(f"{name}: {how.ticks} ticks at {how.rate_hz:g} Hz each")
+    for variant, took_s in measure(ticks, spec, how.ticks, how.rate_hz).items():
+        for quantile, share in QUANTILES.items():
+            value = float(np.quantile(took_s, share)) * 1e3
+            report.add(f"policy/{name}/{variant}/{quantile}", value, "ms")
 
 
 def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Variant, Tick]:
     """One agent of ``size`` as each of the variants: one 64x64 RGB camera, two actions."""
-    spec = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
     config = presets.make(preset, size)
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = Agent(SPEC, config, generator=torch.Generator().manual_seed(0))
     makers: dict[Variant, Callable[[], Tick]] = {
-        "fp32": lambda: _exported(PolicyExporter(agent, spec, config)),
-        "torch": lambda: _eager(PolicyStep(agent, spec)),
+        "fp32": lambda: _exported(PolicyExporter(agent, SPEC, config)),
+        "torch": lambda: _eager(PolicyStep(agent, SPEC)),
     }
     return {name: makers[name]() for name in names}
 
 
-def measure(ticks: dict[Variant, Tick], count: int, rate_hz: float) -> dict[Variant, np.ndarray]:
+def measure(
+    ticks: Mapping[Variant, Tick], spec: Spec, count: int, rate_hz: float
+) -> dict[Variant, np.ndarray]:
     """(count,) seconds that each tick of each variant took, at ``rate_hz``."""
-    spec = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
     rng = np.random.default_rng(0)
     scenes = [random_obs(spec, rng) for _ in range(TURN)]
+    still = np.zeros(spec.action.size, np.float32)
     took: dict[Variant, list[float]] = {name: [] for name in ticks}
     for start in range(0, count, TURN):
         for name, tick in ticks.items():
-            taken = _turn(tick, scenes, min(TURN, count - start) + WARM, 1.0 / rate_hz)
+            taken = _turn(tick, scenes, still, min(TURN, count - start) + WARM, 1.0 / rate_hz)
             took[name] += taken[WARM:]
     return {name: np.array(seconds) for name, seconds in took.items()}
 
 
-def _turn(tick: Tick, scenes: Sequence[Obs], count: int, period_s: float) -> list[float]:
-    action, due, took = np.zeros(2, np.float32), time.perf_counter(), []
+def _turn(
+    tick: Tick, scenes: Sequence[Obs], action: np.ndarray, count: int, period_s: float
+) -> list[float]:
+    due, took = time.perf_counter(), []
     for i in range(count):
         due += period_s
         time.sleep(max(0.0, due - time.perf_counter()))
@@ -99,7 +117,10 @@ def _turn(tick: Tick, scenes: Sequence[Obs], count: int, period_s: float) -> lis
 
 
 def _exported(exporter: PolicyExporter) -> Tick:
-    runner = PolicyRunner.from_bytes(exporter.export(0, 0, 0, golden_steps=1).onnx)
+    return _engine(PolicyRunner.from_bytes(exporter.export(0, 0, 0, golden_steps=1).onnx))
+
+
+def _engine(runner: PolicyRunner) -> Tick:
     engine = PolicyEngine(runner, seed=0)
     return lambda obs, sent: engine.act(obs, sent).action
 

@@ -34,7 +34,7 @@ class EvaluateSettings(Frozen):
     run: Path | None = None  #: run folder: its newest policy, or else its newest checkpoint
     random: bool = False  #: uniform actions
     expert: bool = False  #: the task's scripted expert
-    task: str = ""  #: where the policy does not say; a name from `wm tasks` or module:Id
+    task: str = ""  #: where the policy does not say; see `wm tasks`
     episodes: int = Field(10, gt=0)
     seed: int = Field(0, ge=0)  #: of the episodes and of the policy's draws
     sample: bool = False  #: draw actions as in training, instead of taking their mean
@@ -73,7 +73,7 @@ def _contest(settings: EvaluateSettings) -> tuple[str, str, Stage, Actor, Spec]:
         stage, spec = open_stage(_task(settings, ""), seed=seed)
         if settings.expert:
             return "the expert", settings.task, stage, ExpertActor(stage, spec), spec
-        explorer = RandomActor(spec.action.size, np.random.default_rng(seed))
+        explorer = RandomActor(spec.action, np.random.default_rng(seed))
         return "random actions", settings.task, stage, explorer, spec
     folder = settings.policy or _newest_policy(settings)
     if folder is not None:

@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("wm_core.cli.evaluate", "returns of a policy over episodes, with a 95 % bound"),
     "show": ("wm_core.cli.show", "what the model imagines beside what happened, as GIF and PNG"),
     "export": ("wm_core.cli.export", "write a run's policy as one ONNX file with its card"),
+    "presets": ("wm_core.cli.presets", "list the systems, their parts and their numbers"),
     "serve": ("wm_core.cli.serve", "take in robots' experience and hand out new policies"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print what one of them sees and does"),
     "info": ("wm_core.cli.info", "what a policy, a chunk of experience or a run says of itself"),
@@ -32,6 +33,7 @@ usage: wm VERB [options]          wm VERB --help says more
 
 a first session:
   wm tasks                                    what can be learnt
+  wm presets                                  and by which systems
   wm train --task seek --size micro --run runs/seek
   wm evaluate --run runs/seek --episodes 10
   wm show --run runs/seek

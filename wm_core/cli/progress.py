@@ -70,19 +70,24 @@ class ProgressView:
 
 
 def _share(status: Status) -> tuple[float, float | None]:
-    """What is done and what there is to do, in the unit that will take longest."""
+    """What is done and what there is to do, in the unit that says when it ends."""
+    if status.cpu_s_goal:
+        return status.cpu_s, status.cpu_s_goal
     if status.updates_goal:
         return status.updates, status.updates_goal
     return status.agent_steps, status.agent_steps_goal
 
 
 def _numbers(status: Status) -> str:
-    goal = f"/{status.updates_goal}" if status.updates_goal else ""
+    timed = bool(status.cpu_s_goal)
+    goal = f"/{status.updates_goal}" if status.updates_goal and not timed else ""
     parts = [
         f"update {status.updates}{goal} {status.updates_per_s:.2f}/s",
         f"step {status.agent_steps} {status.agent_steps_per_s:.0f}/s",
     ]
-    if status.updates_goal and status.updates_per_s > 0:
+    if status.cpu_s_goal:
+        parts.append(f"{_clock(status.cpu_s)}/{_clock(status.cpu_s_goal)} of CPU")
+    elif status.updates_goal and status.updates_per_s > 0:
         left_s = (status.updates_goal - status.updates) / status.updates_per_s
         parts.append(f"{_clock(left_s)} left")
     if status.last_return is not None:

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from wm_core.agents.agent import Agent
+from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.golden import check_golden
@@ -36,6 +37,7 @@ from wm_core.train.device import Device, choose
 from wm_core.train.evaluate import evaluate, open_stage
 from wm_core.train.film import OBSERVED, Film, shoot, windows_of
 from wm_core.train.learner import ContextMemory, Learner
+from wm_core.train.population import Population
 from wm_core.train.provenance import commit
 from wm_core.train.seeding import Streams
 from wm_core.train.sources import FinishedStore, GrowingStore, OwnEnvironments, Source
@@ -56,7 +58,7 @@ class TrainSettings(Config):
     """
 
     run: Path  #: the run folder: settings, metrics, checkpoints, policies
-    task: str = ""  #: a name from `wm tasks`, or a Gymnasium id of your own as module:Id
+    task: str = ""  #: a name from `wm tasks`, any Gymnasium id, or one of your own as module:Id
     store: Path | None = None  #: learn from this store instead of collecting in sim
     follow: bool = False  #: robots still write to the store (without --store: RUN/store)
     spec: Path | None = None  #: JSON of what the robot sees and does, where no task says it
@@ -147,6 +149,8 @@ def make_trainer(
     store.refresh()
     spec = _spec(settings, store, resumed)
     agent = Agent(spec, config, generator=streams.init).to(where)
+    if isinstance(agent.behavior, Evolution) and config.behavior.evolution.where == "env":
+        agent.behavior.judge = Population(agent, settings.task) if settings.task else None
     learner = _learner(config, store, agent, streams)
     trainer = Trainer(
         settings.run,
@@ -254,7 +258,7 @@ def _source(
     return OwnEnvironments(
         Collector(stages, recorders, spec),
         store,
-        explorer=RandomActor(spec.action.size, streams.explore),
+        explorer=RandomActor(spec.action, streams.explore),
         actor=AgentActor(agent, streams.actor),
         prefill=train.prefill,
         steps=train.steps,

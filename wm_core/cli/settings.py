@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,7 +13,14 @@ from pydantic import BaseModel
 T = TypeVar("T", bound=BaseModel)
 
 
-def parse(model: type[T], args: Sequence[str], *, verb: str, default: T | None = None) -> T:
+def parse(
+    model: type[T],
+    args: Sequence[str],
+    *,
+    verb: str,
+    default: T | None = None,
+    more: str = "",
+) -> T:
     """The settings in ``args``; a typo or a bad value ends the process with status 2.
 
     Args:
@@ -20,11 +28,11 @@ def parse(model: type[T], args: Sequence[str], *, verb: str, default: T | None =
         args: the words behind the verb.
         verb: named in the help and in errors.
         default: where every option starts; without it, the defaults of ``model``.
+        more: paragraphs of the help text behind the docstring.
     """
-    name = f"wm {verb}"
-    if default is None:
-        return tyro.cli(model, args=list(args), prog=name)
-    return tyro.cli(model, args=list(args), prog=name, default=default)
+    start = tyro.MISSING_NONPROP if default is None else default
+    text = f"{inspect.getdoc(model)}\n\n{more}" if more else None
+    return tyro.cli(model, args=list(args), prog=f"wm {verb}", default=start, description=text)
 
 
 def peek(args: Sequence[str], *names: str) -> dict[str, str]:

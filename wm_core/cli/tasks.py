@@ -23,7 +23,7 @@ class TasksSettings(Frozen):
     `wm tasks NAME --json` prints a spec that `wm train --spec FILE` reads.
     """
 
-    task: tyro.conf.Positional[str] = ""  #: a name from the list, or module:Id of your own
+    task: tyro.conf.Positional[str] = ""  #: a name from the list, or any Gymnasium id
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON instead of a table
 
 
@@ -52,7 +52,10 @@ def _list(*, as_json: bool) -> int:
         sys.stdout.write(json.dumps(names) + "\n")
     else:
         sys.stdout.write("\n".join(names) + "\n")
-        sys.stderr.write("\nyour own Gymnasium task: --task your_module:YourTask-v0\n")
+        sys.stderr.write(
+            "\nany other Gymnasium id: CartPole-v1, CartPole-v1@pixels (as it is rendered), "
+            "ALE/Pong-v5,\nyour_module:YourTask-v0\n"
+        )
     return 0
 
 
@@ -66,6 +69,7 @@ def _table(task: str, spec: Spec) -> Table:
     for i, (low, high) in enumerate(zip(action.low, action.high, strict=True)):
         name = action.names[i] if i < len(action.names) else str(i)
         unit = action.units[i] if i < len(action.units) else ""
-        table.add_row("action", name, "", f"{low:g} .. {high:g} {unit}")
+        reach = f"choice {i}" if action.discrete else f"{low:g} .. {high:g} {unit}"
+        table.add_row("action", name, "", reach)
     table.add_row("period", "", "", f"{spec.period_s:g} s")
     return table

@@ -15,6 +15,7 @@ import torch
 import tyro
 
 from wm_core import presets
+from wm_core.cli import presets as presets_verb
 from wm_core.cli.progress import ProgressView
 from wm_core.cli.runs import TrainSettings, load_settings, make_trainer
 from wm_core.cli.settings import parse, peek
@@ -25,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
     """Train until the goal or a signal; returns the exit status."""
     # torch's own exporter trips over torch's own deprecation
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-    settings = parse(TrainSettings, argv, verb="train", default=_start(argv))
+    start = _start(argv)
+    settings = parse(TrainSettings, argv, verb="train", default=start, more=_origin(start))
     torch.set_num_threads(settings.threads or _threads())
     if settings.nice:
         os.nice(settings.nice)
@@ -55,6 +57,12 @@ def _start(argv: Sequence[str]) -> TrainSettings:
         return load_settings(run)
     config = presets.make(first.get("preset", "dreamer_v3"), first.get("size", "micro"))
     return TrainSettings.model_construct(**dict(config), run=run or tyro.MISSING)
+
+
+def _origin(start: TrainSettings) -> str:
+    """Whose numbers the defaults in the help text are, and where they come from."""
+    about = presets_verb.about(start.preset)
+    return f"The defaults below are those of {start.preset} in size {start.size}:\n\n{about}"
 
 
 def _threads() -> int:

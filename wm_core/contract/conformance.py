@@ -64,25 +64,30 @@ def _trial(
         out = engine.act(random_obs(runner.spec, rng), sent)
         _check_output(runner.spec, out, sent)
         # now and then a safety rule or a person sends something else
-        noise = rng.uniform(-1, 1, action.size).astype(np.float32)
-        sent = noise if rng.random() < 0.3 else out.action
+        other = action.random(rng)
+        sent = other if rng.random() < 0.3 else out.action
         outputs.append(out)
     return outputs
 
 
 def _check_output(spec: Spec, out: PolicyOutput, sent: np.ndarray) -> None:
     action = spec.action
-    for name, value in (("action", out.action), ("command", out.command)):
+    sizes = {"action": action.size, "command": action.command_size}
+    for (name, size), value in zip(sizes.items(), (out.action, out.command), strict=True):
         _require(
-            value.shape == (action.size,) and value.dtype == np.float32,
-            f"{name}: expected ({action.size},) float32, got {value.shape} {value.dtype}",
+            value.shape == (size,) and value.dtype == np.float32,
+            f"{name}: expected ({size},) float32, got {value.shape} {value.dtype}",
         )
     _require(bool(np.abs(out.action).max() <= 1.0), f"action {out.action} leaves [-1, 1]")
-    moved = float(np.abs(out.action - sent).max())
-    _require(
-        moved <= action.max_change + _TOLERANCE,
-        f"action moved by {moved} from what was sent; at most {action.max_change} is allowed",
-    )
+    if action.discrete:
+        exact = np.array_equal(out.action, action.limit(out.action, sent))
+        _require(exact, f"action {out.action} is not one-hot")
+    else:
+        moved = float(np.abs(out.action - sent).max())
+        _require(
+            moved <= action.max_change + _TOLERANCE,
+            f"action moved by {moved} from what was sent; at most {action.max_change} is allowed",
+        )
     span = np.subtract(action.high, action.low)
     off = np.abs(out.command - action.to_physical(out.action)) / span
     _require(
@@ -116,10 +121,10 @@ def _same(some: list[PolicyOutput], others: list[PolicyOutput]) -> bool:
 def check_env(env: Any, *, steps: int = 20, seed: int = 0) -> None:
     """Hold a Gymnasium environment against what training and ``sim_node`` rely on.
 
-    A dictionary of uint8 images and float32 vectors; a continuous action with finite bounds; a
-    rate; episodes that their seed decides; true ``terminated`` and ``truncated``; images that
-    change; observations that are the caller's to keep.  Gymnasium's own checker covers the rest
-    of its interface.
+    A dictionary of uint8 images and float32 vectors; a continuous action with finite bounds, or
+    one of at least two choices; a rate; episodes that their seed decides; true ``terminated`` and
+    ``truncated``; images that change; observations that are the caller's to keep.  Gymnasium's
+    own checker covers the rest of its interface.
 
     Args:
         env: the environment; it is reset, stepped and left open.
@@ -156,13 +161,7 @@ def _check_spaces(env: Any) -> None:
             image or vector,
             f"{key!r}: expected (H, W, 1 or 3) uint8 or (n,) float32, got {box.shape} {box.dtype}",
         )
-    action = env.action_space
-    low, high = getattr(action, "low", np.empty(0)), getattr(action, "high", np.empty(0))
-    _require(
-        len(low.shape) == 1 and low.size > 0 and bool(np.isfinite([low, high]).all()),
-        f"expected a 1-D Box with finite bounds as action space, got {action}",
-    )
-    _require(bool((low < high).all()), f"every low must be below its high, got {low} .. {high}")
+    _check_action_space(env.action_space)
     rate_hz = env.metadata.get("render_fps")
     _require(
         rate_hz is not None and rate_hz > 0,
@@ -170,16 +169,38 @@ def _check_spaces(env: Any) -> None:
     )
 
 
+def _check_action_space(action: Any) -> None:
+    if _is_discrete(action):
+        _require(action.n >= 2, f"expected at least two choices, got {action}")
+        return
+    low, high = getattr(action, "low", np.empty(0)), getattr(action, "high", np.empty(0))
+    _require(
+        len(low.shape) == 1 and low.size > 0 and bool(np.isfinite([low, high]).all()),
+        f"expected a 1-D Box with finite bounds or a Discrete action space, got {action}",
+    )
+    _require(bool((low < high).all()), f"every low must be below its high, got {low} .. {high}")
+
+
+def _is_discrete(action: Any) -> bool:
+    return hasattr(action, "start") and hasattr(action, "n")  # a robot has no gymnasium to ask
+
+
+def _draw(action: Any, rng: np.random.Generator) -> Any:
+    if _is_discrete(action):
+        return int(rng.integers(action.n)) + int(action.start)
+    return rng.uniform(action.low, action.high).astype(action.low.dtype)
+
+
 def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bool]]:
     """(obs, reward, terminated, truncated) from a seeded reset under seeded random actions."""
-    rng, low, high = np.random.default_rng(seed), env.action_space.low, env.action_space.high
+    rng = np.random.default_rng(seed)
     obs, _ = env.reset(seed=seed)
     kept = {key: value.copy() for key, value in obs.items()}
     lent = obs
     record = [(kept, 0.0, False, False)]
     for _ in range(steps):
         _require(env.observation_space.contains(obs), "observation is not in observation_space")
-        obs, reward, terminated, truncated, _ = env.step(rng.uniform(low, high).astype(low.dtype))
+        obs, reward, terminated, truncated, _ = env.step(_draw(env.action_space, rng))
         _require(
             all(np.array_equal(lent[k], record[-1][0][k]) for k in lent),
             "a step changed an observation that was handed out before: return new arrays",

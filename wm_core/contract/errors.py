@@ -42,5 +42,6 @@ def nearest(name: str, known: Iterable[str], *, what: str) -> str:
     """A sentence saying that ``name`` is no known ``what``, with the nearest known name."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}"
+    listed = ", ".join([*options[:40], *(["..."] if len(options) > 40 else [])])
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {listed}"
     return f"unknown {what} {name!r}; {hint}"

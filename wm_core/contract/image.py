@@ -31,7 +31,7 @@ def _shares(source: int, target: int) -> np.ndarray:
     return shares
 
 
-def _area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """(height, width, C) uint8 mean over each target pixel's area of ``frame`` (H, W, C).
 
     Sums are whole numbers that a float holds exactly, so that no order of summation and no
@@ -84,4 +84,4 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
     if frame.shape == spec.shape:
         return np.array(frame, order="C")
     crop = _center_crop(frame, spec.height, spec.width)
-    return _area_resize(crop, spec.height, spec.width)
+    return area_resize(crop, spec.height, spec.width)

@@ -40,8 +40,8 @@ Carry = dict[str, np.ndarray]
 class PolicyOutput:
     """What a policy answers to one observation."""
 
-    action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit
-    command: np.ndarray  #: (A,) float32, the same action in physical units
+    action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit; discrete: one-hot
+    command: np.ndarray  #: (command_size,) float32, the same in physical units; discrete: index
     carry: Carry  #: the next step's carry by input name, batch axis of 1 included
     value: float | None = None  #: expected discounted return, in units of reward
     surprise: float | None = None  #: nats by which the observation moved the prior
@@ -320,6 +320,7 @@ def _check_roles(card: PolicyCard) -> None:
     spec, inputs = card.spec, {i.name: (i.dtype, i.shape) for i in card.inputs}
     outputs = {o.name: (o.dtype, o.shape) for o in card.outputs}
     floats = ("float32", (1, spec.action.size))
+    answers = {"action": floats, "command": ("float32", (1, spec.action.command_size))}
     want: dict[str, tuple[str, tuple[int, ...]]] = {
         key: ("uint8", (1, *image.shape)) for key, image in spec.images.items()
     }
@@ -330,10 +331,10 @@ def _check_roles(card: PolicyCard) -> None:
             raise PolicyRefused(
                 f"input {name!r}: the spec wants {expected}, got {inputs.get(name, 'nothing')}"
             )
-    for name in ("action", "command"):
-        if outputs.get(name) != floats:
+    for name, expected in answers.items():
+        if outputs.get(name) != expected:
             raise PolicyRefused(
-                f"output {name!r}: the spec wants {floats}, got {outputs.get(name, 'nothing')}"
+                f"output {name!r}: the spec wants {expected}, got {outputs.get(name, 'nothing')}"
             )
     others = [*(pair.input for pair in card.carry), *card.noise]
     if sorted([*want, *others]) != sorted(inputs):

@@ -17,7 +17,7 @@ class Step:
     """
 
     obs: Obs  #: "image": (H, W, C) uint8; vectors: (n,) float32, SI units
-    action: np.ndarray  #: (A,) float32 in [-1, 1], what was sent after every limit
+    action: np.ndarray  #: (A,) float32 in [-1, 1] or one-hot, what was sent after every limit
     reward: float  #: 0.0 on the first step of an episode
     is_first: bool  #: no action led here
     is_last: bool  #: terminated or truncated, or the record breaks off here

@@ -155,7 +155,7 @@ class Demo:
     def _measure_yardsticks(self, crew: Crew) -> None:
         s = self._settings
         self._random = self._judge(
-            lambda _, spec: RandomActor(spec.action.size, np.random.default_rng(s.seed))
+            lambda _, spec: RandomActor(spec.action, np.random.default_rng(s.seed))
         )
         self._best = s.best
         if self._best is None:

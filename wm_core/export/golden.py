@@ -57,7 +57,7 @@ def _inputs(step: PolicyStep, steps: int, rng: np.random.Generator) -> dict[str,
     size, shapes = step.spec.action.size, {info.name: info.shape for info in step.inputs()}
     sent = np.clip(rng.normal(0, 0.2, (steps, size)).cumsum(0), -1, 1).astype(np.float32)
     if step.spec.action.discrete:
-        sent = np.eye(size, dtype=np.float32)[rng.integers(size, size=steps)]
+        sent = np.stack([step.spec.action.random(rng) for _ in range(steps)])
     draws = {name: rng.random((steps, *shapes[name][1:]), np.float32) for name in step.noise}
     return {
         **scenes(step.spec, steps, rng),

@@ -8,7 +8,7 @@ network sees zeros in its place at ``is_first``, the slew limit always sees the 
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,9 +58,9 @@ class PolicyStep(nn.Module):
                 f"inputs {taken} have names that a policy uses itself; rename them"
             )
         self.encoder = copy.deepcopy(agent.world.encoder).cpu()
-        self.dynamics = copy.deepcopy(self._seeing(agent)).cpu()
-        self.actor = copy.deepcopy(agent.actor).cpu()
-        self.critic = None if agent.critic is None else copy.deepcopy(agent.critic.fast).cpu()
+        self.dynamics: Any = copy.deepcopy(self._seeing(agent)).cpu()
+        self.actor: Any = copy.deepcopy(agent.actor).cpu()
+        self.critic: Any = None if agent.critic is None else copy.deepcopy(agent.critic.fast).cpu()
         low, high = torch.tensor(spec.action.low), torch.tensor(spec.action.high)
         self.low: Tensor
         self.span: Tensor
@@ -70,7 +70,8 @@ class PolicyStep(nn.Module):
 
     def _seeing(self, agent: Agent) -> nn.Module:
         """What of the dynamics acting needs: all of it, or the posterior alone."""
-        return agent.world.dynamics if self.has_memory else agent.world.dynamics.posterior
+        dynamics: Any = agent.world.dynamics
+        return dynamics if self.has_memory else dynamics.posterior
 
     def refresh(self, agent: Agent) -> None:
         """Take over the present weights of ``agent``, on whichever device it is."""
@@ -186,6 +187,7 @@ class PolicyStep(nn.Module):
         """(1,) KL of the posterior from the prior, or the mixture's nats per dimension."""
         guess = self.dynamics.prior(latent.deter)
         if issubclass(self._prior_kind, NetPrior):
+            assert latent.params is not None
             return self.space.kl(latent.params, guess)
         return self.dynamics.prior.loss(guess, latent)
 

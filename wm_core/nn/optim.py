@@ -37,7 +37,7 @@ class LaProp(Optimizer):
     """RMS-normalised gradients, then momentum over them, both without start-up bias.
 
     Args:
-        parameters: what is trained.
+        parameters: what is trained, or groups of it with rates of their own.
         lr: learning rate after warm-up.
         warmup: updates over which the rate rises linearly from ``lr`` / ``warmup``.
         agc: ratio of adaptive gradient clipping.
@@ -51,7 +51,7 @@ class LaProp(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         *,
         lr: float = 4e-5,
         warmup: int = 1000,

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 
-from wm_core.contract.spec import Obs, Spec
+from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.contract.step import Step
 from wm_core.replay.recorder import Recorder
 from wm_core.train.tasks import to_obs
@@ -22,7 +23,7 @@ class Actor(Protocol):
     version: int  #: of the published policy that acts; -1 where it is none
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        """(N, A) float32 in [-1, 1] for observations with a leading axis of N.
+        """(N, A) float32 in [-1, 1], or one-hot, for observations with a leading axis of N.
 
         Args:
             obs: images (N, H, W, C) uint8, vectors (N, n) float32.
@@ -37,18 +38,18 @@ class RandomActor:
 
     version = -1
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        self._size, self._rng = size, rng
+    def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
+        self._action, self._rng = action, rng
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        return self._rng.uniform(-1.0, 1.0, (len(is_first), self._size)).astype(np.float32)
+        return np.stack([self._action.random(self._rng) for _ in is_first])
 
 
 class AgentActor:
     """The training network itself, without export; for collection inside the trainer.
 
     Args:
-        agent: what ``wm_core.agents.registry`` makes.
+        agent: an ``agents.agent.Agent``.
         generator: of the latents' and the actions' noise, on the agent's device.
         mean: the action's mean instead of a sample (evaluation).
         version: recorded with every step.
@@ -107,16 +108,18 @@ class Stage:
         """Begin an episode."""
         raw, info = self.env.reset(seed=int(self._rng.integers(2**31)))
         self.prev_action = np.zeros(self._spec.action.size, np.float32)
-        self.now = Moment(to_obs(raw, self._spec), info=info)
+        self.now = Moment(self._see(raw), info=info)
         return self.now
 
     def step(self, action: np.ndarray) -> Moment:
         """Send ``action`` (A,) in [-1, 1], which must be within the limits already."""
-        command = self._spec.action.to_physical(action)
+        command: Any = self._spec.action.to_physical(action)
+        if isinstance(self.env.action_space, spaces.Discrete):
+            command = int(command[0]) + int(self.env.action_space.start)
         raw, reward, terminated, truncated, info = self.env.step(command)
         self.prev_action = action
         self.now = Moment(
-            to_obs(raw, self._spec),
+            self._see(raw),
             reward=float(reward),
             is_first=False,
             is_last=bool(terminated or truncated),
@@ -124,6 +127,9 @@ class Stage:
             info=info,
         )
         return self.now
+
+    def _see(self, raw: Any) -> Obs:
+        return to_obs(raw, self._spec, self.env.observation_space)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine
 from wm_core.contract.spec import Obs, Spec
 from wm_core.train.collect import Actor, Stage, choose
-from wm_core.train.tasks import make_env, spec_of
+from wm_core.train.tasks import make_env, spec_of, task_names
 
 #: 97.5 % points of Student's t for 1, 2, ... 30 degrees of freedom; beyond, see ``_t``
 _T = (
@@ -123,7 +123,7 @@ class ExpertActor:
     """The scripted expert that an environment brings along.
 
     It is the method ``expert_action()`` of the environment or the function ``expert_action(env)``
-    of the module that its class is in, and answers (A,) in the units of the action space.
+    of the module that its class is in, and answers an element of the action space.
 
     Args:
         stage: asked before every step.
@@ -145,10 +145,11 @@ class ExpertActor:
             self._command = partial(beside, env)
         else:
             raise SettingsError("this task has no expert: its module lacks expert_action()")
-        self._spec = spec
+        self._spec, self._first = spec, getattr(stage.env.action_space, "start", 0)
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        return self._spec.action.from_physical(np.asarray(self._command(), np.float32))[None]
+        command = np.atleast_1d(np.asarray(self._command(), np.float32)) - self._first
+        return self._spec.action.from_physical(command)[None]
 
 
 def open_stage(task: str, *, seed: int, spec: Spec | None = None) -> tuple[Stage, Spec]:
@@ -163,14 +164,17 @@ def open_stage(task: str, *, seed: int, spec: Spec | None = None) -> tuple[Stage
         SettingsError: where the environment cannot give what the policy wants.
     """
     wants_vectors = bool(spec and spec.vectors)
-    env = make_env(task, **({"proprio": True} if wants_vectors and ":" not in task else {}))
+    env = make_env(task, **({"proprio": True} if wants_vectors and task in task_names() else {}))
     given = spec_of(env)
     wanted = spec or given
     missing = {*wanted.images, *wanted.vectors} - {*given.images, *given.vectors}
-    if missing or wanted.action.size != given.action.size:
+    kinds = [
+        f"{a.size} {'choices' if a.discrete else 'actions'}" for a in (given.action, wanted.action)
+    ]
+    if missing or kinds[0] != kinds[1]:
         raise SettingsError(
             f"task {task!r} does not fit the policy: it gives {[*given.images, *given.vectors]} "
-            f"and takes {given.action.size} actions, the policy sees "
-            f"{[*wanted.images, *wanted.vectors]} and makes {wanted.action.size}"
+            f"and takes {kinds[0]}, the policy sees "
+            f"{[*wanted.images, *wanted.vectors]} and makes {kinds[1]}"
         )
     return Stage(env, wanted, np.random.default_rng(seed)), wanted

@@ -27,6 +27,8 @@ class Status:
     last_return: float | None
     time: float  #: seconds since the epoch
     metrics: dict[str, float] = field(default_factory=dict)  #: of the last line in the log
+    cpu_s: float = 0.0  #: CPU time of the whole run
+    cpu_s_goal: float | None = None  #: None where no ``train.minutes`` says when to stop
 
     def write(self, run: Path) -> None:
         """Replace ``run``'s status file at once: a reader sees the old one or this one."""

@@ -112,6 +112,7 @@ class Trainer:
         self._update_rate, self._step_rate = Rate(), Rate()
         self._checkpointed_s, self._checkpoint_cost_s = time.monotonic(), 0.0
         self._checkpointed_updates = -1
+        self._cpu_begun_s = time.process_time()  # less what earlier processes of this run used
         self._status_s = 0.0
         self._log: MetricLog | None = None
 
@@ -131,6 +132,7 @@ class Trainer:
             "published_updates": self._published_updates,
             "evaluated_steps": self._evaluated_steps,
             "episodes": self._episodes,
+            "cpu_s": self._cpu_s(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -142,6 +144,7 @@ class Trainer:
         self._published_updates = int(state["published_updates"])
         self._evaluated_steps = int(state["evaluated_steps"])
         self._episodes = int(state["episodes"])
+        self._cpu_begun_s -= float(state.get("cpu_s", 0.0))
         self._checkpointed_updates = self.learner.updates
 
     def continue_from(self, version: int, updates: int) -> None:
@@ -200,8 +203,18 @@ class Trainer:
             self._now_and_then()
 
     def _reached(self) -> bool:
-        goal = self._config.train.updates
+        goal, goal_s = self._config.train.updates, self._cpu_goal_s()
+        if goal_s is not None and self._cpu_s() >= goal_s:
+            return True
         return goal is not None and self.learner.updates >= goal
+
+    def _cpu_s(self) -> float:
+        """CPU time of this run: learning, collecting, evaluating, before a resume too."""
+        return time.process_time() - self._cpu_begun_s
+
+    def _cpu_goal_s(self) -> float | None:
+        minutes = self._config.train.minutes
+        return None if minutes is None else 60.0 * minutes
 
     def _may_update(self) -> bool:
         # Offline, updates that were asked for are done, whatever ratio that comes to.
@@ -275,6 +288,7 @@ class Trainer:
             "agent_steps": self._store.steps,
             "episodes": self._episodes,
             "published_version": self.published_version,
+            "cpu_s": round(self._cpu_s(), 2),
         }
 
     def _write_metrics(self, extra: Mapping[str, float] | None = None) -> None:
@@ -361,6 +375,8 @@ class Trainer:
             last_return=self._last_return,
             time=round(time.time(), 3),
             metrics=self._last_metrics,
+            cpu_s=round(self._cpu_s(), 2),
+            cpu_s_goal=self._cpu_goal_s(),
         )
         status.write(self.run_folder)
         if self._on_status is not None:

@@ -30,7 +30,7 @@ class ImageDecoder(nn.Module):
         super().__init__()
         check_size(image, config)
         self.shape = shape_up(config.encoder, config.depth, image.height, image.width)
-        self.sigmoid, style = config.pixels == "sigmoid", Style(config.norm, config.activation)
+        style = Style(config.norm, config.activation)
         seed, reads = math.prod(self.shape), config.decoder_reads
         self.from_deter = _from_deter(seed, config) if reads in ("feat", "deter") else None
         self.from_stoch = _from_stoch(seed, config) if reads in ("feat", "stoch") else None
@@ -46,19 +46,6 @@ class ImageDecoder(nn.Module):
         seed = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         grid = self.norm(seed.reshape(-1, rows, columns, channels))
         return self.up(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-    def error(self, deter: Tensor, stoch: Tensor, target: Tensor) -> Tensor:
-        """(N,) squared error to ``target`` (N, H, W, C) in [0, 1], summed over pixels."""
-        raw = self(deter, stoch)
-        if self.sigmoid:
-            return sigmoid_error(raw, target)
-        return (raw.float() - (target - 0.5)).square().flatten(1).sum(-1)
-
-    def pixels(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """(N, H, W, C) uint8."""
-        raw = self(deter, stoch).float()
-        shade = torch.sigmoid(raw) if self.sigmoid else (raw + 0.5).clamp(0.0, 1.0)
-        return (shade * 255.0).round().to(torch.uint8)
 
 
 def _from_deter(seed: int, config: WorldConfig) -> nn.Module:
@@ -109,6 +96,7 @@ class Decoder(nn.Module):
     def __init__(self, spec: Spec, config: WorldConfig) -> None:
         super().__init__()
         self.reads = config.decoder_reads
+        self.sigmoid = config.pixels == "sigmoid"
         self.images = nn.ModuleDict({k: ImageDecoder(s, config) for k, s in spec.images.items()})
         self.vectors = nn.ModuleDict(
             {k: VectorDecoder(s.size, config) for k, s in spec.vectors.items()}
@@ -117,10 +105,11 @@ class Decoder(nn.Module):
     def forward(self, latent: Latent) -> dict[str, Tensor]:
         """Images (..., H, W, C) uint8 and vectors (..., n), as ``latent`` (...) has them."""
         lead, flat = latent.deter.shape[:-1], latent.flat()
-        made = {
-            key: image.pixels(flat.deter, flat.flat_stoch).unflatten(0, lead)
-            for key, image in self.images.items()
-        }
+        made = {}
+        for key, image in self.images.items():
+            raw = image(flat.deter, flat.flat_stoch).float()
+            shade = torch.sigmoid(raw) if self.sigmoid else (raw + 0.5).clamp(0.0, 1.0)
+            made[key] = (shade * 255.0).round().to(torch.uint8).unflatten(0, lead)
         part = latent.read(self.reads)
         return made | {key: symexp(vector(part)) for key, vector in self.vectors.items()}
 
@@ -129,8 +118,14 @@ class Decoder(nn.Module):
         lead, flat = latent.deter.shape[:-1], latent.flat()
         losses = {}
         for key, image in self.images.items():
+            raw = image(flat.deter, flat.flat_stoch)
             target = to_float(obs[key].flatten(0, len(lead) - 1))
-            losses[key] = image.error(flat.deter, flat.flat_stoch, target).unflatten(0, lead)
+            error = (
+                sigmoid_error(raw, target)
+                if self.sigmoid
+                else (raw.float() + 0.5 - target).square().flatten(1).sum(-1)
+            )
+            losses[key] = error.unflatten(0, lead)
         part = latent.read(self.reads) if self.vectors else None
         for key, vector in self.vectors.items():
             losses[key] = (vector(part) - symlog(obs[key])).square().sum(-1)

@@ -27,9 +27,10 @@ def dynamics_losses(
         () dyn_loss with the posterior stopped, () rep_loss with its aim stopped, both floored at
         the free nats and not yet scaled, and () the plain rep_loss in nats without gradient.
 
-    Source: DreamerV2, arXiv:2010.02193, equation 2 (balancing); DreamerV3, arXiv:2301.04104,
-    equation 5 (free nats of each half, per step); Dreamer (code): free nats of the mean; World
-    Models, arXiv:1803.10122: a unit normal; TWM, arXiv:2303.07109, equation 4: consistency.
+    Source: DreamerV2, arXiv:2010.02193, "KL balancing"; DreamerV3, arXiv:2301.04104, "World model
+    learning" (free nats of each half, per step); Dreamer (code): free nats of the mean; World
+    Models, arXiv:1803.10122: a unit normal; TWM, arXiv:2303.07109, loss of the observation model:
+    consistency.
     """
     assert latent.params is not None
     guess = prior(latent.deter)
@@ -73,7 +74,7 @@ def barlow_loss(made: Tensor, embed: Tensor, *, redundancy: float) -> Tensor:
         embed: (N, E) the encoder's output, without gradient.
         redundancy: weight of what lies off the diagonal.
 
-    Source: R2-Dreamer (code); Barlow Twins, arXiv:2103.03230, equation 1.
+    Source: R2-Dreamer, arXiv:2603.18202 (code); Barlow Twins, arXiv:2103.03230, equation 1.
     """
     one, other = _standardized(made), _standardized(embed)
     correlation = one.T @ other / len(one)

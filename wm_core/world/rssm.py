@@ -21,7 +21,7 @@ from wm_core.world.space import make_space
 class BlockRecurrence(nn.Module):
     """deter, stoch and action, each projected, into a block-diagonal GRU.
 
-    Source: DreamerV3, arXiv:2301.04104, equation 3; block-GRU as in the Nature code.
+    Source: DreamerV3, arXiv:2301.04104, "World model learning"; block-GRU as in the Nature code.
     """
 
     def __init__(self, stoch: int, action: int, config: WorldConfig, style: Style) -> None:
@@ -105,7 +105,8 @@ class RSSM(nn.Module):
         return latent.deter, latent.stoch
 
     def latent_of(self, carry: Carry) -> Latent:
-        return Latent(*carry)
+        deter, stoch = carry
+        return Latent(deter, stoch)
 
     def observe(
         self,

@@ -18,16 +18,27 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.config import WorldConfig
-from wm_core.nn.blocks import MLP, Filled, Linear, Style, norm_act
+from wm_core.nn.blocks import MLP, Linear, Style, norm_act
 from wm_core.world.backbones import BACKBONES
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
 from wm_core.world.prior import make_prior
 from wm_core.world.space import make_space
 
-#: deviation of what tokens hold beside their contents: where an episode begins there are none, and
-#: a norm of zeros would make gradients 300 times larger, each norm again
-_OWN = 0.1
+
+class FirstLinear(Linear):
+    """A linear layer whose bias is drawn too, for it is all that an episode's first token is.
+
+    A token near zero would be blown up by the layer norms behind it, rounding errors included:
+    then no two runtimes agree on what an episode begins with.  So would be its gradient, by up to
+    316 in each of them, and a deep model have lost all weights to NaN after one update.
+    """
+
+    def fill(self, generator: torch.Generator) -> None:
+        super().fill(generator)
+        assert self.bias is not None
+        bound = self.fan_in**-0.5  # torch's own, which the papers' code has
+        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
 
 
 class JointTokens(nn.Module):
@@ -38,30 +49,27 @@ class JointTokens(nn.Module):
 
     def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
         super().__init__()
-        self.from_stoch = Linear(stoch, width, bias=False, fan_in=stoch + action)
+        self.from_stoch = FirstLinear(stoch, width, fan_in=stoch + action)
         self.from_action = Linear(action, width, bias=False, fan_in=stoch + action)
-        self.own = Filled((width,), fan_in=1, bias=0, scale=_OWN)
         self.norm = norm_act(width, style)
 
     def forward(self, stoch: Tensor, action: Tensor, reward: Tensor | None) -> Tensor:
         """(..., 1, width) of flat stoch (..., .), action (..., A); the reward is not read."""
-        told = self.from_stoch(stoch) + self.from_action(action)
-        return self.norm(told + self.own.weight).unsqueeze(-2)
+        return self.norm(self.from_stoch(stoch) + self.from_action(action)).unsqueeze(-2)
 
 
 class SplitTokens(nn.Module):
     """The reward, z and a of the step before as a token each.
 
-    Source: TWM, arXiv:2303.07109, section 2.2; their order z, a, r is turned here, because our
+    Source: TWM, arXiv:2303.07109, dynamics model; their order z, a, r is turned here, because our
     reward arrives with the observation.
     """
 
     def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
         super().__init__()
-        self.from_stoch = Linear(stoch, width, bias=False)
-        self.from_action = Linear(action, width, bias=False)
-        self.from_reward = Linear(1, width, bias=False)
-        self.own = Filled((3, width), fan_in=1, bias=0, scale=_OWN)
+        self.from_stoch = FirstLinear(stoch, width)
+        self.from_action = FirstLinear(action, width)
+        self.from_reward = FirstLinear(1, width)
 
     def forward(self, stoch: Tensor, action: Tensor, reward: Tensor | None) -> Tensor:
         """(..., 3, width) of flat stoch (..., .), action (..., A) and reward (...)."""
@@ -71,7 +79,7 @@ class SplitTokens(nn.Module):
             self.from_stoch(stoch),
             self.from_action(action),
         )
-        return torch.stack(tokens, -2) + self.own.weight
+        return torch.stack(tokens, -2)
 
 
 class SequenceModel(nn.Module):

@@ -64,7 +64,8 @@ class Categorical:
     """
 
     def __init__(self, groups: int, classes: int, unimix: float) -> None:
-        self.shape, self.unimix = (groups, classes), unimix
+        self.shape: tuple[int, ...] = (groups, classes)
+        self.unimix = unimix
         self.size = self.width = groups * classes
 
     def params(self, raw: Tensor) -> Tensor:
@@ -97,7 +98,8 @@ class Gaussian:
     """
 
     def __init__(self, size: int, min_std: float) -> None:
-        self.shape, self.size, self.width, self.min_std = (size,), size, 2 * size, min_std
+        self.shape: tuple[int, ...] = (size,)
+        self.size, self.width, self.min_std = size, 2 * size, min_std
 
     def params(self, raw: Tensor) -> Tensor:
         mean, spread = raw.float().chunk(2, -1)

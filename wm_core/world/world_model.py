@@ -223,7 +223,7 @@ class WorldModel(nn.Module):
     def _entropy_hinge(self, posterior: Latent) -> Tensor:
         """() what posteriors pay that are surer than the floor allows.
 
-        Source: TWM, arXiv:2303.07109, equation 4.
+        Source: TWM, arXiv:2303.07109, loss of the observation model; as a hinge: its code.
         """
         assert isinstance(self.dynamics.space, Categorical)
         assert posterior.params is not None

@@ -33,6 +33,14 @@ def test_without_a_terminal_a_line_says_rates_and_time_left(capsys):
         assert part in said
 
 
+def test_a_run_by_the_clock_says_what_it_has_used_of_its_minutes(capsys):
+    with ProgressView() as view:
+        view.show(status(cpu_s=90.0, cpu_s_goal=1800.0))
+    said = capsys.readouterr().err
+    assert "update 50 2.00/s" in said
+    assert "1:30/30:00 of CPU" in said
+
+
 def test_quiet_says_nothing(capsys):
     with ProgressView(quiet=True) as view:
         view.show(status())

@@ -113,8 +113,20 @@ class Boundless(Spot):
     action_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 
 
-class Discrete(Spot):
-    action_space = spaces.Discrete(3)
+class Choosing(Spot):
+    action_space = spaces.Discrete(3, start=5)
+
+    def step(self, action):
+        assert action in (5, 6, 7)
+        return super().step([0.5 * (action - 6)])
+
+
+class Certain(Spot):
+    action_space = spaces.Discrete(1)
+
+
+class Several(Spot):
+    action_space = spaces.MultiDiscrete([3, 2])
 
 
 class Rateless(Spot):
@@ -131,6 +143,7 @@ class Doubles(Spot):
 
 def test_a_good_environment_passes():
     check_env(Spot())
+    check_env(Choosing())
 
 
 @pytest.mark.parametrize(
@@ -143,7 +156,8 @@ def test_a_good_environment_passes():
         (Priceless, "reward nan is not finite"),
         (Undecided, "must be bools"),
         (Boundless, "finite bounds"),
-        (Discrete, "1-D Box"),
+        (Certain, "at least two choices"),
+        (Several, "1-D Box"),
         (Rateless, "render_fps"),
         (Bare, "Dict observation space"),
         (Doubles, "float64"),

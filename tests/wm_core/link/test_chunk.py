@@ -103,6 +103,20 @@ def test_what_goes_in_comes_out(count):
         assert_same_step(a, b)
 
 
+def test_choices_go_through_unchanged():
+    choices = ActionSpec.choices(4, ("stop", "forward", "left", "right"))
+    spec = SPEC.model_copy(update={"action": choices})
+    rng = np.random.default_rng(0)
+    steps = [
+        dataclasses.replace(s, action=choices.random(rng), wish=choices.random(rng))
+        for s in make_steps(9, rng, spec)
+    ]
+    meta, got = decode_chunk(encode_chunk(steps, make_meta(9, spec)))
+    assert meta.spec == spec
+    for step, back in zip(steps, got, strict=True):
+        assert_same_step(back, step)
+
+
 def test_nan_and_infinity_survive_so_that_a_bad_step_can_be_looked_at():
     [step] = make_steps(1, np.random.default_rng(0))
     step.obs["proprio"][:] = (np.nan, np.inf, -np.inf)

@@ -11,7 +11,9 @@ from wm_core.contract.errors import StoreError
 from wm_core.link.chunk import decode_chunk
 from wm_core.link.ledger import LEDGER_NAME, Ledger
 from wm_core.replay import recorder
-from wm_core.train.collect import Collector, Stage
+from wm_core.replay.sampler import Sampler
+from wm_core.replay.store import Store
+from wm_core.train.collect import Collector, RandomActor, Stage
 from wm_core.train.tasks import spec_of
 
 LENGTH = 5  #: agent steps until an episode ends
@@ -101,6 +103,39 @@ def test_the_environment_gets_physical_units_and_the_actor_what_was_sent(tmp_pat
     assert [first for _, first in actor.told] == [True, *[False] * 5, True]
     assert actor.told[-1][0] == 0.0  # nothing led to the first step of the next episode
     assert [a for a, _ in actor.told[:5]] == pytest.approx([0.0, 0.0, 0.1, 0.2, 0.3])
+
+
+class Choosing(Counter):
+    """The same with two choices that count from 1."""
+
+    action_space = spaces.Discrete(2, start=1)
+
+    def step(self, action):
+        return super().step([action])
+
+
+def test_choices_are_recorded_one_hot_and_sent_as_the_environments_integers(tmp_path):
+    spec = spec_of(Choosing())
+    ledger = Ledger(tmp_path / LEDGER_NAME)
+    kept = recorder.Recorder(tmp_path, ledger, robot="sim-0", task="choose", spec=spec)
+    env = Choosing()
+    collector = Collector([Stage(env, spec, np.random.default_rng(0))], [kept], spec)
+    collector.collect(RandomActor(spec.action, np.random.default_rng(0)), 8 * (LENGTH + 1))
+    collector.close()
+    [chunk] = tmp_path.glob("sim-0/*/*.mcap")
+    _, steps = decode_chunk(chunk.read_bytes())
+    sent = np.stack([s.action for s in steps if not s.is_last])
+    assert set(map(tuple, sent.tolist())) == {(1.0, 0.0), (0.0, 1.0)}
+    assert env.commands == [1 + a.argmax() for a in sent]
+    assert all((s.action == 0).all() for s in steps if s.is_last)  # nothing was sent there
+    store = Store(tmp_path, cache_bytes=10**6)
+    store.refresh()
+    rng = np.random.default_rng(0)
+    batch = Sampler(store, batch=8, length=4, rng=rng, online_queue=False).sample()
+    assert set(np.unique(batch.prev_action)) == {0.0, 1.0}
+    np.testing.assert_array_equal(batch.prev_action.sum(-1), ~batch.is_first)
+    store.close()
+    ledger.close()
 
 
 def test_stamps_run_in_the_environments_own_time(tmp_path):

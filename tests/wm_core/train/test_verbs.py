@@ -113,6 +113,13 @@ def test_a_tasks_json_is_a_spec_file(toy, tmp_path, capsys):
     assert "camera" in capsys.readouterr().out
 
 
+def test_a_task_with_choices_is_described_by_their_numbers(capsys):
+    assert main(["tasks", "CartPole-v1"]) == 0
+    shown = capsys.readouterr().out
+    assert "choice 0" in shown
+    assert "choice 1" in shown
+
+
 @pytest.mark.mujoco
 def test_tasks_lists_the_projects_own(capsys):
     assert main(["tasks", "--json"]) == 0

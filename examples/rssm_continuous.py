@@ -1,0 +1,86 @@
+"""An RSSM with Gaussian latents: the world model of PlaNet and the first Dreamer.
+
+Two things are carried from step to step. ``deter``, h_t, is what a GRU remembers of the past:
+h_t = GRU(h_{t-1}, z_{t-1}, a_{t-1}). ``stoch``, z_t, is what of the present could not be foreseen,
+here 30 numbers, each with a mean and a deviation. There are two opinions on them:
+
+    prior      p(z_t | h_t)         before the camera is looked at
+    posterior  q(z_t | h_t, e_t)    after it; e_t is the encoder's view of the frame
+
+Their distance (KL) is what a frame has told the model; the first nat of it is free. A draw is
+mean + deviation x noise, so gradients pass through it as through any sum. What a Gaussian cannot
+say is "either left or right": it puts its mean between them. Dice can (rssm_discrete.py).
+
+    python examples/rssm_continuous.py                  # some minutes on one core
+    python examples/rssm_continuous.py --updates 300 --world.gaussians 8   # any option of wm train
+
+Actor, critic and losses are DreamerV3's, so that the two scripts differ in ``CHANGES`` alone;
+``wm train --preset dreamer_v1`` is the whole of the first Dreamer.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from wm_core import presets
+from wm_core.cli.main import main as verb
+from wm_core.cli.runs import TrainSettings, make_trainer
+from wm_core.cli.settings import parse
+from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.train.evaluate import open_stage
+
+PRESET = "dreamer_v3"
+CHANGES = "--world.latent gaussian --world.gaussians 30"
+RUN = Path("runs/examples/rssm_continuous")
+
+
+def settings_from(words: list[str]) -> TrainSettings:
+    """The preset in its size for two cores, with ``CHANGES``, and then with ``words``."""
+    config = presets.make(PRESET, "micro")
+    start = TrainSettings.model_construct(
+        **dict(config), run=RUN, task="seek", publish=False, resume=True
+    )
+    goal = ["--train.updates", "1500", "--train.eval-every", "0", "--train.video-every", "0"]
+    return parse(TrainSettings, [*CHANGES.split(), *goal, *words], verb="train", default=start)
+
+
+def wm(*words: object) -> None:
+    """``wm`` with these words, as in a shell."""
+    if verb([str(word) for word in words]):
+        sys.exit(f"wm {words[0]} failed")
+
+
+def act(policy: Path, task: str, steps: int) -> None:
+    """Let the exported file drive the task: what a robot does, without torch."""
+    engine = PolicyEngine(PolicyRunner.load(policy), seed=0, mean=True)
+    stage, spec = open_stage(task, seed=0, spec=engine.runner.spec)
+    for _ in range(steps):
+        out = engine.act(stage.now.obs, stage.prev_action, stage.now.is_first)
+        now = stage.step(spec.action.limit(out.action, stage.prev_action))
+        print(f"command {out.command.round(2)}, reward {now.reward:+.2f}")
+    stage.env.close()
+
+
+def main() -> None:
+    """Train, look, export, judge, act."""
+    words = ["--train.updates" if word == "--updates" else word for word in sys.argv[1:]]
+    settings = settings_from(words)
+    torch.set_num_threads(1)
+    print(f"{PRESET} {CHANGES}\n{presets.row_of(settings.config)}")
+    end = make_trainer(settings, threading.Event()).train()  # the loop of wm train
+    print(f"{end.updates} updates from {end.agent_steps} steps; run folder {settings.run}")
+
+    policy = settings.run / "policy"
+    wm("show", "--run", settings.run)  # imagined beside real: imagined.gif and imagined.png
+    wm("export", "--run", settings.run, "--to", policy)
+    wm("evaluate", "--policy", policy, "--episodes", 5)
+    wm("evaluate", "--random", "--task", settings.task, "--episodes", 5)
+    act(policy, settings.task, steps=5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Presets and sizes: each is a value of ``Config``, never a class.
+
+``paper`` is the size of the paper or of the authors' code, ``micro`` one for two CPU cores.
+``docs/algorithms`` has a page for each with the source of every number and what deviates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from wm_core.config import Config
+from wm_core.contract.errors import SettingsError, nearest
+from wm_core.presets.recurrent import (
+    V3_SIZES,
+    daydreamer,
+    dreamer_v1,
+    dreamer_v2,
+    dreamer_v3,
+    r2dreamer,
+)
+from wm_core.presets.sequence import awm, s4wm, transdreamer, twm, world_models
+
+PRESETS: dict[str, Callable[[str], Config]] = {
+    "world_models": world_models,
+    "dreamer_v1": dreamer_v1,
+    "dreamer_v2": dreamer_v2,
+    "dreamer_v3": dreamer_v3,
+    "transdreamer": transdreamer,
+    "twm": twm,
+    "awm": awm,
+    "daydreamer": daydreamer,
+    "s4wm": s4wm,
+    "r2dreamer": r2dreamer,
+}
+_FAMILY = ("dreamer_v3", "r2dreamer")  #: presets that have V3's sizes too
+SIZES = ("micro", "paper", *V3_SIZES)
+
+
+def sizes_of(preset: str) -> tuple[str, ...]:
+    """The sizes that ``preset`` comes in."""
+    return SIZES if preset in _FAMILY else ("micro", "paper")
+
+
+def make(preset: str, size: str) -> Config:
+    """The settings of ``preset`` at ``size``; raises ``SettingsError`` naming the nearest."""
+    if preset not in PRESETS:
+        raise SettingsError(nearest(preset, PRESETS, what="preset"))
+    if size not in sizes_of(preset):
+        raise SettingsError(nearest(size, sizes_of(preset), what=f"size of {preset}"))
+    return PRESETS[preset](size)
+
+
+class Row(NamedTuple):
+    """The six choices that make up a system, and how it is trained."""
+
+    representation: str
+    latent: str
+    backbone: str
+    posterior: str
+    behavior: str
+    reads: str  #: what of the latent the actor reads
+    training: str
+
+
+def row_of(config: Config) -> Row:
+    """The parts of ``config`` in a few words each."""
+    world, behavior = config.world, config.behavior
+    latent = (
+        f"gaussian {world.gaussians}"
+        if world.latent == "gaussian"
+        else f"categorical {world.groups}x{world.classes}"
+    )
+    backbone = world.backbone
+    if backbone == "transformer":
+        part = world.transformer
+        backbone += f" {part.layers}x{part.width}, {part.tokens} tokens"
+    elif backbone == "ssm":
+        backbone += f" {world.ssm.layers}x{world.deter}"
+    else:
+        backbone += f" {world.deter}" + (f", {world.cell}" if backbone == "gru" else "")
+    learner = "CMA-ES" if behavior.learner == "evolution" else behavior.gradient
+    training = f"{world.gradients}, {config.optim.kind}"
+    return Row(
+        representation=world.objective,
+        latent=latent + (", mdn prior" if world.prior == "mdn" else ""),
+        backbone=backbone,
+        posterior="q(z|h,e)" if world.backbone == "gru" else "q(z|e)",
+        behavior=learner,
+        reads=behavior.reads,
+        training=training + (", stages" if config.optim.stages else ""),
+    )

@@ -1,0 +1,143 @@
+"""Systems with a GRU whose posterior is part of the recurrence: Dreamer and its successors."""
+
+from __future__ import annotations
+
+from wm_core.config import (
+    BehaviorConfig,
+    Config,
+    OptimConfig,
+    ReplayConfig,
+    TrainConfig,
+    WorldConfig,
+)
+from wm_core.presets.micro import changed, micro
+
+#: size -> (deter, hidden, classes, depth, units); groups are always 32.
+V3_SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    "1m": (512, 64, 4, 4, 64),
+    "12m": (2048, 256, 16, 16, 256),
+    "25m": (3072, 384, 24, 24, 384),
+    "50m": (4096, 512, 32, 32, 512),
+    "100m": (6144, 768, 48, 48, 768),
+    "200m": (8192, 1024, 64, 64, 1024),
+    "400m": (12288, 1536, 96, 96, 1536),
+}
+
+
+def dreamer_v1(size: str) -> Config:
+    """Dreamer (Hafner et al. 2020, arXiv:1912.01603): Gaussian RSSM, gradients through dynamics.
+
+    Numbers: the authors' code, DeepMind Control.  Deviates: ELU in the convolutions too, which
+    have ReLU there; the cell is DreamerV2's without its norm.
+    """
+    config = Config(
+        preset="dreamer_v1",
+        size="paper",
+        world=WorldConfig(
+            norm="none", activation="elu", units=400, encoder="v1", depth=32, pixels="linear",
+            recon_scale=0.5, latent="gaussian", gaussians=30, latent_min_std=0.1,
+            cell="plain", deter=200, hidden=200, prior_layers=1, head_layers=2,
+            reward_head="normal", cont=False, discount_horizon=100.0, fold_discount=False,
+            rep_scale=1.0, free_nats=3.0, free_over="mean",
+        ),
+        behavior=BehaviorConfig(
+            gradient="dynamics", action="tanh_normal", init_std=5.0, actor_layers=4,
+            critic_layers=3, entropy=0.0, advantage="none", critic="normal", slow="none",
+            replay_value_scale=0.0, explore_noise=0.3,
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=6e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-7,
+        ),
+        replay=ReplayConfig(batch=50, length=50, online_queue=False),
+        train=TrainConfig(prefill=5000, replay_ratio=500.0),
+    )  # fmt: skip
+    return config if size == "paper" else micro(config, world={"gaussians": 30})
+
+
+def dreamer_v2(size: str) -> Config:
+    """DreamerV2 (Hafner et al. 2021, arXiv:2010.02193): categorical latents, KL balancing.
+
+    Numbers: the authors' code, DeepMind Control from pixels.
+    """
+    config = Config(
+        preset="dreamer_v2",
+        size="paper",
+        world=WorldConfig(
+            norm="none", activation="elu", units=400, encoder="v1", depth=48, pixels="linear",
+            recon_scale=0.5, groups=32, classes=32, unimix=0.0, cell="layer_norm", deter=200,
+            hidden=200, prior_layers=1, head_layers=4, reward_head="normal", cont=False,
+            discount_horizon=100.0, fold_discount=False, dyn_scale=0.8, rep_scale=0.2,
+            free_over="mean",
+        ),
+        behavior=BehaviorConfig(
+            gradient="auto", action="truncated_normal", actor_layers=4, critic_layers=4,
+            unimix=0.0, entropy=1e-4, advantage="none", critic="normal", slow="target",
+            slow_rate=1.0, slow_every=100, replay_value_scale=0.0,
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=3e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-5, decay=1e-6,
+        ),
+        replay=ReplayConfig(batch=16, length=50, online_queue=False),
+        train=TrainConfig(prefill=1000, replay_ratio=160.0),
+    )  # fmt: skip
+    return config if size == "paper" else micro(config)
+
+
+def dreamer_v3(size: str) -> Config:
+    """DreamerV3 (Hafner et al. 2025, Nature, arXiv:2301.04104): one set of numbers for all tasks.
+
+    Numbers: the authors' code of the Nature paper; ``paper`` is their 12m.  ``micro`` deviates in
+    learning rate, warm-up, batch, imagined starts and discount horizon, so that a few thousand
+    updates on a laptop suffice; ten times the entropy, for at this learning rate the actor is sure
+    of itself before the world model is right; strided convolutions, which cost a fifth; every
+    other frame is reconstructed.
+    """
+    if size == "micro":
+        return micro(Config(preset="dreamer_v3", size="micro"), behavior={"entropy": 3e-3})
+    deter, hidden, classes, depth, units = V3_SIZES["12m" if size == "paper" else size]
+    world = WorldConfig(deter=deter, hidden=hidden, classes=classes, depth=depth, units=units)
+    return Config(preset="dreamer_v3", size=size, world=world)
+
+
+def daydreamer(size: str) -> Config:
+    """DayDreamer (Wu et al. 2022, arXiv:2206.14176): DreamerV2 on robots, scales that adapt.
+
+    Numbers: the authors' code, arm and Sphero; beside a robot the learner runs by itself
+    (``wm train --follow``).  Deviates: weights and biases decay alike; the replay ratio has a cap,
+    which the code lacks.
+    """
+    config = Config(
+        preset="daydreamer",
+        size="paper",
+        world=WorldConfig(
+            norm="layer", activation="elu", units=512, encoder="k4s2", depth=64,
+            vector_layers=4, pixels="linear", groups=32, classes=32, cell="layer_norm",
+            deter=512, hidden=512, prior_layers=3, head_layers=4, reward_head="symlog",
+            discount_horizon=200.0, fold_discount=False, dyn_scale=0.8, rep_scale=0.2,
+            free_nats=0.0, kl_target=3.5, reward_scale=2.0,
+        ),
+        behavior=BehaviorConfig(
+            gradient="auto", actor_layers=4, critic_layers=4, unimix=0.1, entropy=1e-3,
+            entropy_rule="adaptive", entropy_target=0.4, advantage="std", critic="symlog",
+            slow="target", slow_rate=1.0, slow_every=100, value_scale=2.0, replay_value_scale=0.0,
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=1e-4, actor_lr=1e-4, critic_lr=1e-4, warmup=0, eps=1e-6, decay=1e-2,
+        ),
+        replay=ReplayConfig(batch=32, length=32),
+        train=TrainConfig(prefill=1000, replay_ratio=512.0),
+    )  # fmt: skip
+    return config if size == "paper" else micro(config)
+
+
+def r2dreamer(size: str) -> Config:
+    """R2-Dreamer (ICLR 2026, arXiv:2603.18202): DreamerV3 without a decoder.
+
+    Numbers: the authors' code, their 12m.  A decoder that only watches: ``--world.decoder
+    detached``.
+    """
+    base = dreamer_v3("micro" if size == "micro" else "paper" if size == "paper" else size)
+    return changed(
+        base.model_copy(update={"preset": "r2dreamer"}),
+        world={"objective": "barlow", "decoder": "none"},
+    )

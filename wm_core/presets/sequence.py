@@ -1,0 +1,208 @@
+"""Systems whose posterior has no memory: transformers, state-space layers, an LSTM."""
+
+from __future__ import annotations
+
+from wm_core.config import (
+    BehaviorConfig,
+    Config,
+    EvolutionConfig,
+    OptimConfig,
+    ReplayConfig,
+    SSMConfig,
+    TrainConfig,
+    TransformerConfig,
+    WorldConfig,
+)
+from wm_core.presets.micro import MICRO_TRANSFORMER, micro
+
+
+def world_models(size: str) -> Config:
+    """World Models (Ha and Schmidhuber 2018, arXiv:1803.10122): VAE, MDN-RNN, linear controller.
+
+    Numbers: the paper's car racing, appendix A, and the authors' code; dream and temperature: its
+    Doom.  Deviates: one window serves VAE and RNN, so it is shorter than 999 steps; the gradient
+    is clipped by norm, not by value; a reward is predicted, so that dreams can be scored.
+    """
+    config = Config(
+        preset="world_models",
+        size="paper",
+        world=WorldConfig(
+            norm="none", activation="relu", units=256, encoder="v1", depth=32,
+            decoder_reads="stoch", latent="gaussian", gaussians=32, latent_min_std=1e-3,
+            backbone="lstm", deter=256, hidden=256, posterior_layers=0, prior="mdn", mixtures=5,
+            head_layers=1, reward_head="normal", fold_discount=False, cont_scale=10.0,
+            gradients="staged", rep="unit", rep_scale=1.0, free_nats=16.0,
+            discount_horizon=1000.0,
+        ),
+        behavior=BehaviorConfig(
+            learner="evolution", imag_horizon=500,
+            evolution=EvolutionConfig(population=64, sigma=0.1, rollouts=16, temperature=1.15),
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=1e-4, dynamics_lr=1e-3, warmup=0, clip=1.0, eps=1e-8,
+            stages=(20_000, 4_000),
+        ),
+        replay=ReplayConfig(batch=100, length=32, online_queue=False),
+        train=TrainConfig(steps=10_000_000, prefill=10_000_000, replay_ratio=1000.0),
+    )  # fmt: skip
+    if size == "paper":
+        return config
+    return micro(
+        config,
+        world={"gaussians": 24, "free_nats": 12.0, "deter": 128, "head_layers": 2},
+        behavior={"imag_horizon": 40, "explore_noise": 0.3,
+                  "evolution": {"population": 32, "rollouts": 8, "every": 4, "sigma": 0.3}},
+        optim={"lr": 1e-3, "dynamics_lr": 1e-3, "stages": (400, 400)},
+        train={"prefill": 1000},
+    )  # fmt: skip
+
+
+def transdreamer(size: str) -> Config:
+    """TransDreamer (Chen et al. 2022, arXiv:2202.09481): the TSSM, actor through the dynamics.
+
+    Numbers: the authors' code.  Deviates: a learned bias by age instead of absolute sinusoids,
+    which go on counting past anything seen in training; the actor learns by gradients through
+    the differentiable reward, as this project set out to (the code has REINFORCE:
+    ``--behavior.gradient reinforce``); ten imagined steps from one random time of each window.
+    """
+    config = Config(
+        preset="transdreamer",
+        size="paper",
+        world=WorldConfig(
+            norm="none", activation="elu", units=400, encoder="v1", depth=48, pixels="linear",
+            recon_scale=0.5, groups=32, classes=32, unimix=0.0, backbone="transformer",
+            hidden=600, posterior_layers=1, prior_layers=1, head_layers=4,
+            transformer=TransformerConfig(
+                width=600, layers=6, heads=8, head=64, hidden=1024, window=50,
+                activation="relu", readout="all", dropout=0.1,
+            ),
+            reward_head="normal", reward_squash="tanh", discount_horizon=1000.0,
+            fold_discount=False, cont_scale=5.0, dyn_scale=0.08, rep_scale=0.02, free_nats=0.0,
+        ),
+        behavior=BehaviorConfig(
+            gradient="dynamics", action="truncated_normal", imag_horizon=10, imag_starts=50,
+            actor_layers=4, critic_layers=4, unimix=0.0, entropy=1e-3, advantage="none",
+            critic="normal", slow="target", slow_rate=1.0, slow_every=100,
+            replay_value_scale=0.0,
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=2e-4, actor_lr=4e-5, critic_lr=1e-4, warmup=0, eps=1e-5, decay=1e-6,
+        ),
+        replay=ReplayConfig(batch=50, length=50, online_queue=False),
+        train=TrainConfig(prefill=50_000, replay_ratio=156.0),
+    )  # fmt: skip
+    if size == "paper":
+        return config
+    transformer = MICRO_TRANSFORMER | {"readout": "all"}
+    return micro(config, world={"transformer": transformer, "dyn_scale": 0.8, "rep_scale": 0.2,
+                                 "free_nats": 1.0})  # fmt: skip
+
+
+def twm(size: str) -> Config:
+    """TWM (Robine et al. 2023, arXiv:2303.07109): z, action and reward as tokens; actor on z.
+
+    Numbers: the authors' code, Atari 100k.  Deviates: no frames are stacked; windows are drawn
+    uniformly, not by how rarely they were drawn; one loop trains all parts, so the code's sample
+    budget is a replay ratio here.
+    """
+    config = Config(
+        preset="twm",
+        size="paper",
+        world=WorldConfig(
+            norm="none", activation="silu", units=512, encoder="v1", depth=48, pixels="linear",
+            decoder_reads="stoch", groups=32, classes=32, unimix=0.0, backbone="transformer",
+            hidden=512, posterior_layers=2, prior_layers=4,
+            transformer=TransformerConfig(
+                width=256, layers=10, heads=4, head=64, hidden=1024, window=51, order="post",
+                positions="xl", dropout=0.1, tokens="split",
+            ),
+            heads_read="deter", head_layers=4, reward_head="normal", reward_squash="tanh",
+            reward_scale=10.0, discount_horizon=100.0, fold_discount=False, cont_scale=50.0,
+            gradients="staged", recon_scale=0.5, rep="consistency", rep_scale=0.01,
+            free_nats=0.0, entropy_scale=5.0, entropy_floor=0.1,
+        ),
+        behavior=BehaviorConfig(
+            reads="stoch", imag_starts=400, actor_layers=4, critic_layers=4, unimix=0.0,
+            entropy=0.01, entropy_rule="hinge", entropy_target=0.1, advantage="none",
+            critic="normal", slow="none", replay_value_scale=0.0,
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=1e-4, dynamics_lr=1e-4, actor_lr=1e-4, critic_lr=1e-5, warmup=0,
+            behavior_clip=1.0, eps=1e-5, decay=1e-6,
+        ),
+        replay=ReplayConfig(batch=100, length=16, online_queue=False),
+        train=TrainConfig(prefill=5000, replay_ratio=256.0),
+    )  # fmt: skip
+    if size == "paper":
+        return config
+    transformer = MICRO_TRANSFORMER | {"window": 48}
+    return micro(
+        config,
+        world={"transformer": transformer, "prior_layers": 2, "head_layers": 2},
+        replay={"batch": 16, "length": 16},
+    )
+
+
+def awm(size: str) -> Config:
+    """Actions World Models (Ma et al. 2024, arXiv:2402.05290): start and actions say it all.
+
+    The authors' numbers are not public: sizes, rates and losses are TWM's and DreamerV3's, chosen
+    here.  Deviates: the paper's states are vectors that are known; here they are latents of a
+    camera, and the actor reads the newest one alone.
+    """
+    config = Config(
+        preset="awm",
+        size="paper",
+        world=WorldConfig(
+            units=512, encoder="k4s2", depth=32, decoder_reads="stoch", groups=32, classes=32,
+            backbone="transformer", hidden=512,
+            transformer=TransformerConfig(
+                width=256, layers=4, heads=4, head=64, hidden=1024, window=64,
+                positions="sinusoid", tokens="actions",
+            ),
+            heads_read="deter", head_layers=2, discount_horizon=100.0, fold_discount=False,
+        ),
+        behavior=BehaviorConfig(
+            reads="stoch", gradient="dynamics", imag_starts=256, replay_value_scale=0.0,
+        ),
+        optim=OptimConfig(kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, eps=1e-8),
+        replay=ReplayConfig(batch=32, length=32, online_queue=False),
+    )  # fmt: skip
+    if size == "paper":
+        return config
+    transformer = MICRO_TRANSFORMER | {"positions": "sinusoid"}
+    return micro(config, world={"transformer": transformer})
+
+
+def s4wm(size: str) -> Config:
+    """S4WM (Deng et al. 2023, arXiv:2307.02064): a state-space backbone, scan and recurrence.
+
+    Numbers: R2I's code (Samsami et al. 2024, arXiv:2403.04253), which is DreamerV3's with the
+    state-space model of S5.  Deviates: real arithmetic throughout, so that it exports.  ``micro``
+    has DreamerV3's norm, dynamics scale and LaProp: with a LayerNorm and Adam its latents stayed
+    empty for the first 500 updates of a toy task, on every backbone.
+    """
+    config = Config(
+        preset="s4wm",
+        size="paper",
+        world=WorldConfig(
+            norm="layer", units=512, encoder="k4s2", depth=32, groups=32, classes=32,
+            backbone="ssm", deter=512, hidden=128, head_layers=2, fold_discount=False,
+            dyn_scale=0.5, rep_scale=0.1, ssm=SSMConfig(state=512, layers=4, blocks=8),
+        ),
+        behavior=BehaviorConfig(
+            imag_starts=1024, actor_layers=2, critic_layers=2, replay_value_scale=0.0,
+        ),
+        optim=OptimConfig(
+            kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, clip=1000.0, eps=1e-8,
+        ),
+        replay=ReplayConfig(batch=4, length=1024, latents=100_000, online_queue=False),
+    )  # fmt: skip
+    if size == "paper":
+        return config
+    return micro(
+        config,
+        world={"ssm": {"state": 128, "layers": 2, "blocks": 4}, "norm": "rms", "dyn_scale": 1.0},
+        behavior={"entropy": 3e-3},
+        optim={"kind": "laprop", "lr": 4e-4, "actor_lr": None, "critic_lr": None, "eps": 1e-20},
+    )
