@@ -34,10 +34,12 @@ ROWS = {
     "dreamer_v1": [(MODEL, 6e-4), ({"actor"}, 8e-5), ({"critic"}, 8e-5)],
     "dreamer_v2": [(MODEL, 3e-4), ({"actor"}, 8e-5), ({"critic"}, 8e-5)],
     "transdreamer": [(MODEL, 2e-4), ({"actor"}, 4e-5), ({"critic"}, 1e-4)],
-    "twm": [(MODEL, 1e-4), ({"actor"}, 1e-4), ({"critic"}, 1e-5)],
+    "twm": [
+        ({"representation"}, 1e-4), ({"dynamics"}, 1e-4), ({"actor"}, 1e-4), ({"critic"}, 1e-5),
+    ],
     "s4wm": [(MODEL, 1e-4), ({"actor"}, 3e-5), ({"critic"}, 3e-5)],
     "world_models": [({"representation"}, 1e-4), ({"dynamics"}, 1e-3)],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("preset", ROWS)
