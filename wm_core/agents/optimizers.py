@@ -23,7 +23,7 @@ def parts_of(world: nn.Module, actor: nn.Module, critic: nn.Module | None) -> Pa
     for name, weight in world.named_parameters():
         kind = "representation" if name.startswith(_REPRESENTATION) else "dynamics"
         parts[kind].append(weight)
-    parts["actor"] = list(actor.parameters())
+    parts["actor"] = [p for p in actor.parameters() if p.requires_grad]
     parts["critic"] = [] if critic is None else [p for p in critic.parameters() if p.requires_grad]
     return {name: weights for name, weights in parts.items() if weights}
 

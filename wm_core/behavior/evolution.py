@@ -44,6 +44,7 @@ class Evolution(nn.Module):
         super().__init__()
         self.config, self._settings = config.behavior, config.behavior.evolution
         self.actor = LinearController(config.world.width_of(self.config.reads), action)
+        self.actor.requires_grad_(False)  # no gradient moves it
         self.judge: Judge | None = None
         self._updates = 0
         self._search = cmaes.CMA(

@@ -72,12 +72,16 @@ class LaProp(Optimizer):
         """Apply the gradients that ``backward`` left; parameters without one are skipped."""
         if closure is not None:
             raise ValueError("LaProp takes no closure: call backward first")
+        norms = []
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
-                self._step_group(group, parameters)
+                norms.append(self._step_group(group, parameters))
+        if norms:
+            self.norm = torch.stack(norms).square().sum().sqrt()
 
-    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> Tensor:
+        """() norm of the gradients of ``parameters``, each (...), before clipping."""
         for p in parameters:
             if not self.state[p]:
                 self.state[p] = {"square": torch.zeros_like(p), "momentum": torch.zeros_like(p)}
@@ -86,9 +90,7 @@ class LaProp(Optimizer):
         gradients = [p.grad for p in parameters if p.grad is not None]
         group["updates"] += 1
         n, beta1, beta2 = group["updates"], group["beta1"], group["beta2"]
-        self.norm = clip_adaptively(
-            gradients, parameters, ratio=group["agc"], floor=group["agc_floor"]
-        )
+        norm = clip_adaptively(gradients, parameters, ratio=group["agc"], floor=group["agc_floor"])
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
         scale = torch._foreach_div(squares, 1.0 - beta2**n)
@@ -98,3 +100,4 @@ class LaProp(Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta1)
         rate = group["lr"] * min(1.0, n / max(1, group["warmup"]))
         torch._foreach_add_(parameters, momenta, alpha=-rate / (1.0 - beta1**n))
+        return norm

@@ -40,6 +40,7 @@ def micro(config: Config, **changes: dict[str, Any]) -> Config:
     optim: dict[str, Any] = {"lr": 4e-4, "warmup": 100}
     if config.optim.kind == "adam" and config.behavior.learner == "actor_critic":
         # an actor as fast as its model saturates before that is right, and stays there
+        optim["dynamics_lr"] = 6e-4 if config.optim.dynamics_lr else None
         optim |= {"lr": 6e-4, "actor_lr": 2e-4, "critic_lr": 4e-4, "decay": 0.0}
     recurrent = config.world.backbone == "gru"
     batch, length = (16, 16) if recurrent else (8, 32)

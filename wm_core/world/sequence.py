@@ -30,7 +30,8 @@ class FirstLinear(Linear):
     """A linear layer whose bias is drawn too, for it is all that an episode's first token is.
 
     A token near zero would be blown up by the layer norms behind it, rounding errors included:
-    then no two runtimes agree on what an episode begins with.
+    then no two runtimes agree on what an episode begins with.  So would be its gradient, by up to
+    316 in each of them, and a deep model have lost all weights to NaN after one update.
     """
 
     def fill(self, generator: torch.Generator) -> None:
@@ -66,8 +67,9 @@ class SplitTokens(nn.Module):
 
     def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
         super().__init__()
-        self.from_stoch, self.from_action = Linear(stoch, width), Linear(action, width)
-        self.from_reward = Linear(1, width)
+        self.from_stoch = FirstLinear(stoch, width)
+        self.from_action = FirstLinear(action, width)
+        self.from_reward = FirstLinear(1, width)
 
     def forward(self, stoch: Tensor, action: Tensor, reward: Tensor | None) -> Tensor:
         """(..., 3, width) of flat stoch (..., .), action (..., A) and reward (...)."""

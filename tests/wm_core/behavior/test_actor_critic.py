@@ -86,3 +86,341 @@ def test_following_moves_the_slow_copy_alone(generator):
     torch.testing.assert_close(
         critic.slow.layers[0].linear.weight, 0.25 * critic.fast.layers[0].linear.weight
     )
+
+
+# ------------------------------------------------------------------ the slow copy
+
+
+def test_a_target_copy_moves_every_k_updates_and_makes_targets_in_the_critic_s_stead(play):
+    game = play(slow="target", slow_rate=1.0, slow_every=3)
+    critic = game.behavior.critic
+    part = torch.randn(4, critic.fast.layers[0].linear.weight.shape[1])
+    before = critic.value(part).detach()
+    shaken_again(critic.fast)
+    moved = critic.fast.value(critic.fast(part)).detach()
+    assert not torch.allclose(before, moved)
+    for updates, expected in ((1, before), (2, before), (3, moved)):
+        game.behavior.follow(updates)
+        torch.testing.assert_close(critic.value(part), expected)
+    shaken_again(critic.fast)
+    for updates in (4, 5):
+        game.behavior.follow(updates)
+        torch.testing.assert_close(critic.value(part), moved)
+
+
+def shaken_again(module):
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.randn(p.shape, generator=generator))
+
+
+@pytest.mark.parametrize("slow", ["pull", "none"])
+def test_without_a_target_copy_the_critic_makes_its_own_targets(slow, play):
+    critic = play(slow=slow).behavior.critic
+    shaken_again(critic.slow)
+    part = torch.randn(4, critic.fast.layers[0].linear.weight.shape[1])
+    torch.testing.assert_close(critic.value(part), critic.fast.value(critic.fast(part)))
+    target = torch.randn(4)
+    error = critic.fast.error(critic.fast(part), target)
+    assert torch.equal(critic.loss(critic.fast(part), part, target), error) == (slow == "none")
+
+
+# ------------------------------------------------------------------ what the actor pays
+# A dream is repeated by hand: the same draws, the returns by their definition, torch's densities.
+
+HORIZON, DISCOUNT, LAM = 4, 0.9, 0.95
+
+
+class ByHand:
+    """The dream of ``game``, with what the actor reads held where it was."""
+
+    def __init__(self, game, seed=0):
+        self.game, self.actor = game, game.behavior.actor
+        start = self.start = game.starts()
+        n = len(start.deter)
+        generator = torch.Generator().manual_seed(seed)
+        shape, size = game.world.dynamics.prior.noise_shape, self.actor.action_size
+        self.uniform = torch.rand(HORIZON, n, *shape, generator=generator)
+        self.noise = self.actor.noise(torch.rand(HORIZON, n, size, generator=generator))
+        with torch.no_grad():
+            self.reads, self.drawn = [], []
+            latent = start
+            for t in range(HORIZON):
+                self.reads.append(latent.feat)
+                self.drawn.append(self.actor.dist(latent.feat).sample(self.noise[t]))
+                latent = game.world.imagine_step(latent, self.drawn[t], self.uniform[t])
+            self.target, self.value, self.weight = self.returns(self.drawn)
+
+    def actions(self):
+        """What the actor draws now in the states that it was in, with gradients."""
+        return [self.actor.dist(r).sample(e) for r, e in zip(self.reads, self.noise, strict=True)]
+
+    def returns(self, actions, *, beyond=True):
+        """(N, T_imag) lambda-returns, (N, T_imag) values and weights, backwards in time."""
+        world, critic, latents = self.game.world, self.game.behavior.critic, [self.start]
+        for t in range(HORIZON):
+            latents.append(world.imagine_step(latents[-1], actions[t], self.uniform[t]))
+        told = [world.predict(latent) for latent in latents]
+        values = [critic.value(latent.feat) for latent in latents]
+        lam, ahead = LAM, values[-1]
+        if not beyond:  # rewards to the horizon, and nothing else
+            lam, ahead, values = 1.0, torch.zeros_like(ahead), [torch.zeros_like(ahead)] * 5
+        targets = []
+        for t in range(HORIZON, 0, -1):
+            reward, cont = told[t]
+            ahead = reward + DISCOUNT * cont * ((1 - lam) * values[t] + lam * ahead)
+            targets.append(ahead)
+        alive = torch.stack([told[t][1] * DISCOUNT for t in range(HORIZON)], 1).detach()
+        weight = alive.cumprod(1) / DISCOUNT
+        return torch.stack(targets[::-1], 1), torch.stack(values[:-1], 1), weight
+
+
+def gradient_of(game, loss):
+    game.behavior.zero_grad(set_to_none=True)
+    weights = [p for p in game.behavior.actor.parameters()]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
+
+
+def moved(actor, direction, by):
+    """Shift all weights of ``actor`` along ``direction`` (n,)."""
+    at = 0
+    with torch.no_grad():
+        for p in actor.parameters():
+            p.add_(by * direction[at : at + p.numel()].view_as(p))
+            at += p.numel()
+
+
+@pytest.mark.parametrize("objective", ["value", "rewards"])
+@pytest.mark.parametrize("kind", ["gru", "joint", "split", "actions", "ssm", "lstm", "mdn"])
+def test_the_gradient_through_dynamics_is_that_of_finite_differences(kind, objective, play):
+    """Of the imagined return under fixed noise; what the actor reads is held, as it has none.
+
+    Squashed actions, because a clipped one has a kink.
+    """
+    smooth = {"action": "tanh_normal", "init_std": 0.5}
+    game = play(kind, gradient="dynamics", objective=objective, **smooth)
+    by_hand, actor = ByHand(game), game.behavior.actor
+    gradient = gradient_of(game, game.made().losses["policy_loss"])
+
+    def loss():
+        with torch.no_grad():
+            target, _, _ = by_hand.returns(by_hand.actions(), beyond=objective == "value")
+            return -(by_hand.weight * target).double().mean().item()
+
+    generator = torch.Generator().manual_seed(5)
+    assert gradient.norm() > 2e-3
+    steepest = gradient / gradient.norm()
+    other = torch.randn(gradient.shape, generator=generator)
+    other = steepest + other / other.norm()
+    for direction in (steepest, other / other.norm()):
+        moved(actor, direction, 0.002)
+        above = loss()
+        moved(actor, direction, -0.004)
+        below = loss()
+        moved(actor, direction, 0.002)
+        slope = (gradient @ direction).item()
+        assert (above - below) / 0.004 == pytest.approx(slope, rel=0.02, abs=2e-5)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_reinforce_is_the_score_function(kind, discrete, play):
+    game = play(kind, gradient="reinforce", discrete=discrete, unimix=0.0)
+    by_hand, actor = ByHand(game), game.behavior.actor
+    gradient = gradient_of(game, game.made().losses["policy_loss"])
+    advantage = by_hand.target - by_hand.value
+    loss = 0.0
+    for t in range(HORIZON):
+        dist = actor.dist(by_hand.reads[t])
+        if discrete:
+            chosen = by_hand.drawn[t].argmax(-1)
+            score = torch.distributions.Categorical(logits=dist.log_probs).log_prob(chosen)
+        else:
+            score = torch.distributions.Normal(*dist).log_prob(by_hand.drawn[t]).sum(-1)
+        loss = loss - (by_hand.weight[:, t] * advantage[:, t] * score).mean() / HORIZON
+    torch.testing.assert_close(gradient, gradient_of(game, loss), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_mix_is_the_convex_combination_of_both_gradients(discrete, play):
+    parts = {}
+    for gradient in ("reinforce", "dynamics", "mix"):
+        game = play(gradient=gradient, mix=0.3, discrete=discrete, entropy=0.01)
+        parts[gradient] = gradient_of(game, game.made().losses["policy_loss"])
+    expected = 0.3 * parts["reinforce"] + 0.7 * parts["dynamics"]
+    torch.testing.assert_close(parts["mix"], expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(parts["reinforce"], parts["dynamics"], rtol=0.1)
+
+
+@pytest.mark.parametrize(("discrete", "chosen"), [(False, "dynamics"), (True, "reinforce")])
+def test_auto_takes_the_gradient_that_suits_the_actions(discrete, chosen, play):
+    auto = play(gradient="auto", discrete=discrete)
+    named = play(gradient=chosen, discrete=discrete)
+    losses = [game.made().losses["policy_loss"] for game in (auto, named)]
+    assert torch.equal(*(gradient_of(g, x) for g, x in zip((auto, named), losses, strict=True)))
+
+
+@pytest.mark.parametrize("gradient", ["reinforce", "dynamics", "mix"])
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("kind", ["gru", "joint", "split", "actions", "ssm", "lstm", "mdn"])
+def test_each_loss_of_a_behaviour_reaches_its_own_part(kind, discrete, gradient, play):
+    game = play(kind, gradient=gradient, discrete=discrete, entropy=0.01)
+    losses = game.made().losses
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    parts = {
+        "world": game.world, "actor": game.behavior.actor, "critic": game.behavior.critic,
+    }  # fmt: skip
+    for name, own in (("policy_loss", "actor"), ("value_loss", "critic")):
+        for part in parts.values():
+            part.zero_grad(set_to_none=True)
+        losses[name].backward(retain_graph=True)
+        reached = {k for k, m in parts.items() if any(p.grad is not None for p in m.parameters())}
+        assert reached == {own}
+        own_weights = [p for p in parts[own].parameters() if p.requires_grad]
+        assert all(p.grad is not None and p.grad.any() for p in own_weights)
+
+
+@pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
+def test_an_actor_of_rewards_alone_knows_no_critic(gradient, play):
+    game = play(gradient=gradient, objective="rewards")
+    policy = game.made().losses["policy_loss"]
+    before = gradient_of(game, policy)
+    shaken_again(game.behavior.critic.fast)
+    again = game.made().losses["policy_loss"]
+    torch.testing.assert_close(again, policy)
+    torch.testing.assert_close(gradient_of(game, again), before)
+
+
+def test_rewards_alone_are_held_against_the_mean_of_the_other_dreams(play):
+    game = play(gradient="reinforce", objective="rewards")
+    by_hand, actor = ByHand(game), game.behavior.actor
+    with torch.no_grad():
+        target, _, _ = by_hand.returns(by_hand.drawn, beyond=False)
+    advantage = target - target.mean(0)
+    loss = 0.0
+    for t in range(HORIZON):
+        score = actor.dist(by_hand.reads[t]).log_prob(by_hand.drawn[t])
+        loss = loss - (by_hand.weight[:, t] * advantage[:, t] * score).mean() / HORIZON
+    torch.testing.assert_close(game.made().losses["policy_loss"], loss, rtol=1e-4, atol=1e-6)
+
+
+# ------------------------------------------------------------------ scales and bonuses
+
+
+def bonus(play, **behavior):
+    """What the entropy rule adds to the loss, and the dream by hand."""
+    with_rule = play(**behavior)
+    without = play(**behavior | {"entropy_rule": "fixed", "entropy": 0.0})
+    by_hand = ByHand(without)
+    added = with_rule.made().losses["policy_loss"] - without.made().losses["policy_loss"]
+    dists = [without.behavior.actor.dist(r) for r in by_hand.reads]
+    return added.item(), by_hand.weight, dists, with_rule
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_fixed_bonus_is_a_share_of_the_entropy(discrete, play):
+    added, weight, dists, _ = bonus(play, entropy=0.5, discrete=discrete)
+    entropy = torch.stack([dist.entropy() for dist in dists], 1)
+    assert added == pytest.approx(-0.5 * (weight * entropy).mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_hinge_pays_for_what_the_entropy_lacks_to_its_target(discrete, play):
+    settings = {"entropy": 0.5, "entropy_rule": "hinge", "discrete": discrete}
+    _, _, dists, game = bonus(play, **settings)
+    share = torch.stack([game.behavior.actor.entropy_share(dist) for dist in dists], 1)
+    target = share.median().item()
+    added, weight, _, _ = bonus(play, **settings, entropy_target=target)
+    short = (target - share).clamp_min(0)
+    assert 0 < (short > 0).float().mean() < 1
+    assert added == pytest.approx(0.5 * (weight * short).mean().item(), rel=1e-3)
+    nothing, *_ = bonus(play, **settings, entropy_target=share.min().item() - 0.01)
+    assert nothing == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_an_adaptive_bonus_grows_while_the_entropy_is_below_its_target(discrete, play):
+    settings = {"entropy": 0.5, "entropy_rule": "adaptive", "discrete": discrete}
+    for target, factor in ((0.01, 1 / 1.1), (5.0, 1.1)):
+        added, weight, dists, game = bonus(play, **settings, entropy_target=target)
+        share = torch.stack([game.behavior.actor.entropy_share(dist) for dist in dists], 1)
+        assert added == pytest.approx(-0.5 * (weight * share).mean().item(), rel=1e-3)
+        assert game.behavior.entropy_scale.scale.item() == pytest.approx(0.5 * factor)
+        metrics = game.made().metrics
+        assert metrics["entropy_scale"].item() == pytest.approx(0.5 * factor)
+
+
+def test_advantages_are_divided_by_the_range_of_returns_or_normalised(play):
+    """In the first update, so that running averages are known."""
+    plain = play(gradient="reinforce")
+    by_hand = ByHand(plain)
+    advantage = by_hand.target - by_hand.value
+    score = torch.stack(
+        [
+            plain.behavior.actor.dist(r).log_prob(a)
+            for r, a in zip(by_hand.reads, by_hand.drawn, strict=True)
+        ],
+        1,
+    )
+    low, high = torch.quantile(by_hand.target.flatten(), torch.tensor([0.05, 0.95]))
+    scaled = {
+        "range": advantage / (1.0 * (high - low)).clamp_min(0.01),
+        "std": (advantage - advantage.mean()) / advantage.std(correction=0),
+        "none": advantage,
+    }
+    for kind, expected in scaled.items():
+        game = play(gradient="reinforce", advantage=kind, return_rate=1.0, return_limit=0.01)
+        loss = -(by_hand.weight * expected * score).mean()
+        torch.testing.assert_close(
+            game.made().losses["policy_loss"], loss, rtol=2e-3, atol=1e-5, msg=kind
+        )
+
+
+def test_the_critic_learns_the_lambda_return_of_every_dreamt_state(play):
+    game = play(gradient="reinforce")
+    by_hand = ByHand(game)
+    error = 0.5 * (by_hand.value - by_hand.target).square()
+    expected = (by_hand.weight * error).mean()
+    torch.testing.assert_close(game.made().losses["value_loss"], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_recorded_return_goes_on_with_what_was_imagined_and_stops_at_its_end(play):
+    game = play(gradient="reinforce", replay_value_scale=0.5)
+    game.batch.is_last[0, 2] = True
+    game.batch.is_first[0, 3] = True
+    game.batch.is_terminal[1, 3] = game.batch.is_last[1, 3] = True
+    game.batch.is_first[1, 4] = True
+    by_hand, critic = ByHand(game), game.behavior.critic
+    boot = by_hand.target[:, 0].unflatten(0, (2, 5))
+    with torch.no_grad():
+        value = critic.fast(game.posterior().feat)
+    batch, target = game.batch, torch.zeros(2, 4)
+    for b in range(2):
+        ahead = boot[b, 4]
+        for t in range(4, 0, -1):
+            lam = 0.0 if batch.is_last[b, t] else LAM
+            alive = 0.0 if batch.is_terminal[b, t] else DISCOUNT
+            ahead = batch.reward[b, t] + alive * ((1 - lam) * boot[b, t] + lam * ahead)
+            target[b, t - 1] = ahead
+    counts = (~batch.is_last[:, :-1]).float()
+    expected = 0.5 * (counts * 0.5 * (value[:, :-1] - target).square()).mean()
+    got = game.made().losses["replay_value_loss"]
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_some_starts_are_the_same_random_times_of_every_window(play):
+    game = play(gradient="reinforce", imag_starts=4)
+    times = {tuple(game.behavior._times((2, 5), torch.Generator().manual_seed(s), "cpu").tolist())
+             for s in range(30)}  # fmt: skip
+    assert all(len(set(t)) == 2 for t in times)
+    assert {t for pair in times for t in pair} == set(range(5))
+    every = play(imag_starts=None).behavior._times((2, 5), torch.Generator(), "cpu")
+    assert every.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_actor_that_reads_stoch_does_not_see_deter(play):
+    game = play("lstm", reads="stoch", gradient="reinforce")
+    assert game.behavior.actor.layers[0].linear.weight.shape[1] == 3
+    assert game.behavior.critic.fast.layers[0].linear.weight.shape[1] == 3
+    assert all(torch.isfinite(x) for x in game.made().losses.values())

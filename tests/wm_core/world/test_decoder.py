@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.spec import ImageSpec
+from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.nn.blocks import initialize
-from wm_core.world.decoder import ImageDecoder
+from wm_core.world.decoder import Decoder, ImageDecoder
+from wm_core.world.latent import Latent
 
 
 def test_a_seed_that_its_blocks_cannot_share_is_refused_with_advice(config):
@@ -34,29 +35,36 @@ def made(image, config):
     return decoder
 
 
+def whole(image, config):
+    """A decoder of one image, and (3,) latents that it draws."""
+    decoder = Decoder(
+        Spec(images={"image": image}, action=ActionSpec(low=(-1,), high=(1,))), config
+    )
+    initialize(decoder, torch.Generator().manual_seed(2))
+    deter, stoch = parts(config)
+    return decoder, Latent(deter, stoch.unflatten(1, (config.groups, config.classes)))
+
+
 @pytest.mark.parametrize("pixels", ["sigmoid", "linear"])
 def test_pixels_are_in_range_and_their_error_is_squared_and_summed(pixels, config, image):
-    config = config.model_copy(update={"pixels": pixels})
-    decoder, given = made(image, config), parts(config)
-    target = torch.rand(3, 16, 16, 3)
+    decoder, latent = whole(image, config.model_copy(update={"pixels": pixels}))
+    target = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
     with torch.no_grad():
-        raw = decoder(*given)
+        raw = decoder.images["image"](latent.deter, latent.flat_stoch)
         shade = raw.sigmoid() if pixels == "sigmoid" else raw + 0.5
-        expected = (shade - target).square().sum((1, 2, 3))
-        torch.testing.assert_close(decoder.error(*given, target), expected)
-        shown = decoder.pixels(*given)
+        expected = (shade - target / 255).square().sum((1, 2, 3))
+        torch.testing.assert_close(decoder.loss(latent, {"image": target})["image"], expected)
+        shown = decoder(latent)["image"]
     assert shown.dtype == torch.uint8
     off = (shown.float() - shade.clamp(0, 1) * 255).abs().max()
     assert off <= 0.5 + 1e-3
 
 
 def test_linear_pixels_beyond_the_range_are_shown_at_its_end(config, image):
-    config = config.model_copy(update={"pixels": "linear"})
-    decoder = made(image, config)
-    decoder.up[-1].bias.data.fill_(9.0)
-    assert decoder.pixels(*parts(config)).min() == 255
-    decoder.up[-1].bias.data.fill_(-9.0)
-    assert decoder.pixels(*parts(config)).max() == 0
+    decoder, latent = whole(image, config.model_copy(update={"pixels": "linear"}))
+    for bias, shade in ((9.0, 255), (-9.0, 0)):
+        decoder.images["image"].up[-1].bias.data.fill_(bias)
+        assert (decoder(latent)["image"] == shade).all()
 
 
 @pytest.mark.parametrize("reads", ["feat", "deter", "stoch"])

@@ -439,3 +439,28 @@ def test_what_begins_a_dream_of_actions_was_not_foreseen(kind):
         assert foreseen.tolist() == [[False, True, False, True], [False, True, True, True]]
     else:
         assert foreseen is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_past_gives_no_untrained_model_enormous_gradients(kind, generator):
+    """A norm of zeros multiplies gradients by hundreds, in each of a deep model's layers."""
+    config = config_of(kind, "gaussian")
+    deep = {
+        "transformer": config.transformer.model_copy(update={"layers": 10}),
+        "ssm": config.ssm.model_copy(update={"layers": 10}),
+    }
+    model = SequenceModel(E, A, config.model_copy(update=deep))
+    initialize(model, torch.Generator().manual_seed(1))
+
+    def size(resets):
+        data = Data(model, generator, resets=resets)
+        data.action = data.action * 0
+        data.reward = data.reward * 0
+        deter = data.observed(model).deter
+        slope = torch.randn(deter.shape, generator=generator)
+        weights = list(model.backbone.parameters()) + list(model.reader.parameters())
+        slopes = torch.autograd.grad((deter * slope).sum(), weights, allow_unused=True)
+        return torch.stack([s.norm() for s in slopes if s is not None]).norm().item()
+
+    everywhere = [(b, t) for b in range(B) for t in range(T)]
+    assert 0 < size(everywhere) < 30 * size([])

@@ -1,0 +1,49 @@
+"""One policy node runs every system's policy: with a memory of any kind, or with none."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.wm_ros.conftest import tiny_spec
+from wm_core import presets
+
+pytestmark = [pytest.mark.ros, pytest.mark.long]
+
+STEPS = 30  # over two episodes of the counting task
+
+
+@pytest.fixture
+def policy_of(tmp_path):
+    """Writes the untrained policy of a preset into a folder."""
+    torch = pytest.importorskip("torch", reason="needs the trainer's half")
+    from wm_core.agents.agent import Agent
+    from wm_core.export.exporter import PolicyExporter, policy_files
+
+    def write(preset: str):
+        spec, config = tiny_spec(), presets.make(preset, "micro")
+        agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+        export = PolicyExporter(agent, spec, config).export(0, 0, 0)
+        folder = tmp_path / "policies" / "00000000"
+        folder.mkdir(parents=True)
+        for name, data in policy_files(export, version=0).items():
+            (folder / name).write_bytes(data)
+        return folder.parent
+
+    return write
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_the_node_acts_by_it(preset, policy_of, processes, watcher, report_of, tmp_path):
+    state = tmp_path / "state"
+    params = {"policy_dir": str(policy_of(preset)), "state_dir": str(state)}
+    processes.start("sim_node", {"task": "counting_task:Counting-v0"})
+    processes.start("policy_node", params)
+    report = state / "status.json"
+    watcher.until(
+        lambda: report_of(report).get("steps_recorded", 0) >= STEPS, 60, f"{STEPS} steps"
+    )
+    assert processes.stop("policy_node") == 0
+    assert processes.stop("sim_node") == 0
+    status = report_of(report)
+    assert status["policy_version"] == 0
+    assert status["ticks"] >= STEPS
