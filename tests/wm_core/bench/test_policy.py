@@ -1,9 +1,14 @@
 import json
 
 import pytest
+import torch
 
+from wm_core import presets
+from wm_core.agents.agent import Agent
 from wm_core.bench.policy import run
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
+from wm_core.export.exporter import PolicyExporter, policy_files
 
 pytestmark = pytest.mark.long
 
@@ -22,3 +27,15 @@ def test_every_variant_gets_its_three_quantiles_in_order(capsys):
 def test_an_unknown_size_is_refused_naming_the_nearest():
     with pytest.raises(SettingsError, match="micro"):
         run(["--sizes", "mirco"])
+
+
+def test_an_exported_file_is_measured_as_what_it_sees_and_does(tmp_path, capsys):
+    spec = Spec(vectors={"speed": VectorSpec(size=3)}, action=ActionSpec(low=(-1.0,), high=(1.0,)))
+    config = presets.make("dreamer_v3", "micro")
+    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=2)
+    for name, data in policy_files(export, version=0, learner_updates=0).items():
+        (tmp_path / name).write_bytes(data)
+    assert run(["--json", "--policy", str(tmp_path), "--ticks", "5", "--rate-hz", "500"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[1]["name"] == "policy/file/fp32/p50_ms"
