@@ -185,3 +185,11 @@ def test_without_stages_all_is_learnt_from_the_first_update(small):
     parts = small("world_models")
     metrics, _ = parts.agent().update(parts.batch(), None, seeded())
     assert {"rep_loss", "dyn_loss", "generation"} <= set(metrics)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_what_learns_to_see_and_to_show_is_the_representation(preset, small):
+    agent = small(preset).agent()
+    own, sees = owners(agent), ("encoder.", "decoder.", "projection.", "dynamics.posterior.")
+    for name, weight in agent.world.named_parameters():
+        assert own[id(weight)] == ("representation" if name.startswith(sees) else "dynamics"), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 
 import pytest
@@ -44,6 +45,20 @@ def learn(agent, batch, updates, first=0):
     return [agent.update(batch, None, seeded(first + i))[0] for i in range(updates)]
 
 
+@pytest.fixture(scope="module")
+def learnt(small):
+    """A function that gives an agent after two updates, with its batch; to look at only."""
+
+    @functools.cache
+    def make(preset, discrete=False):
+        parts = small(preset, discrete=discrete, world=FELT)
+        agent, batch = parts.agent(), parts.batch()
+        learn(agent, batch, 2)
+        return agent, batch
+
+    return make
+
+
 @EVERY
 @ACTIONS
 def test_a_few_updates_move_every_weight_and_stay_finite(preset, discrete, small):
@@ -64,10 +79,8 @@ def test_a_few_updates_move_every_weight_and_stay_finite(preset, discrete, small
 
 @EVERY
 @ACTIONS
-def test_each_loss_reaches_its_own_part_and_no_other(preset, discrete, small):
-    parts = small(preset, discrete=discrete, world=FELT)
-    agent, batch = parts.agent(), parts.batch()
-    learn(agent, batch, 2)
+def test_each_loss_reaches_its_own_part_and_no_other(preset, discrete, learnt):
+    agent, batch = learnt(preset, discrete)
     losses, _, _ = agent.losses(batch, None, seeded())
     config = agent.config.world
     expected = {"policy_loss": {"actor"}, "value_loss": {"critic"}}
@@ -104,8 +117,10 @@ def test_equal_seeds_give_equal_agents_and_leave_torchs_own_randomness_alone(pre
     assert torch.equal(before, torch.get_rng_state())
 
 
-@EVERY
-@ACTIONS
+@pytest.mark.parametrize(
+    ("preset", "discrete"),
+    [*((p, False) for p in presets.PRESETS), ("world_models", True), ("dreamer_v3", True)],
+)
 def test_a_saved_agent_goes_on_bit_for_bit(preset, discrete, small):
     parts = small(preset, discrete=discrete)
     agent, resumed, batch = parts.agent(), parts.agent(seed=1), parts.batch()
@@ -124,11 +139,9 @@ def test_a_saved_agent_goes_on_bit_for_bit(preset, discrete, small):
 
 
 @EVERY
-def test_nothing_before_is_first_changes_what_is_seen_after(preset, small):
+def test_nothing_before_is_first_changes_what_is_seen_after(preset, learnt):
     """Window 0 starts anew at step 3, window 2 never does."""
-    parts = small(preset)
-    agent, batch = parts.agent(), parts.batch()
-    learn(agent, batch, 3)
+    agent, batch = learnt(preset)
     changed = {}
     for row in (0, 2):
         image, action, reward = (
@@ -147,11 +160,9 @@ def test_nothing_before_is_first_changes_what_is_seen_after(preset, small):
 
 @EVERY
 @ACTIONS
-def test_acting_draws_from_its_generator_alone_and_carries_what_it_needs(preset, discrete, small):
-    parts = small(preset, discrete=discrete)
-    agent, batch = parts.agent(), parts.batch()
-    learn(agent, batch, 2)
-    size = parts.spec.action.size
+def test_acting_draws_from_its_generator_alone_and_carries_what_it_needs(preset, discrete, learnt):
+    agent, batch = learnt(preset, discrete)
+    size = agent.spec.action.size
 
     def act(seed, *, mean=False, steps=3):
         generator, carry, actions = seeded(seed), agent.initial(4), []
@@ -174,10 +185,8 @@ def test_acting_draws_from_its_generator_alone_and_carries_what_it_needs(preset,
 
 
 @EVERY
-def test_environments_side_by_side_do_not_touch(preset, small):
-    parts = small(preset)
-    agent, batch = parts.agent(), parts.batch()
-    learn(agent, batch, 2)
+def test_environments_side_by_side_do_not_touch(preset, learnt):
+    agent, batch = learnt(preset)
 
     def act(rows):
         carry, action = agent.initial(rows), torch.zeros(rows, 2)
