@@ -126,6 +126,8 @@ class WorldConfig(Frozen):
             raise ValueError("prior mdn wants rep unit: there is no KL from a mixture")
         if self.gradients == "staged" and self.backbone == "gru":
             raise ValueError("gradients staged wants a posterior without memory: not a gru's")
+        if self.gradients == "staged" and self.decoder_reads != "stoch":
+            raise ValueError("gradients staged wants decoder_reads stoch: recon stops at latents")
         if self.objective == "barlow" and self.decoder == "joint":
             raise ValueError("objective barlow wants decoder none or detached")
         if self.objective == "recon" and self.decoder != "joint":

@@ -27,6 +27,7 @@ def test_blocks_matter_only_where_there_are_some():
         ({"prior": "mdn", "rep": "unit"}, "prior mdn wants latent gaussian"),
         ({"prior": "mdn", "latent": "gaussian"}, "prior mdn wants rep unit"),
         ({"gradients": "staged"}, "gradients staged wants a posterior without memory"),
+        ({"gradients": "staged", "backbone": "ssm"}, "gradients staged wants decoder_reads"),
         ({"objective": "barlow"}, "objective barlow wants decoder none or detached"),
         ({"decoder": "none"}, "objective recon wants decoder joint"),
         ({"decoder": "detached"}, "objective recon wants decoder joint"),

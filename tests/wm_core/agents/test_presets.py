@@ -11,6 +11,8 @@ import torch
 from wm_core import presets
 from wm_core.world.latent import TorchBatch
 
+pytestmark = pytest.mark.long
+
 EVERY = pytest.mark.parametrize("preset", presets.PRESETS)
 ACTIONS = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "choices"])
 #: no floor below which a loss has no gradient

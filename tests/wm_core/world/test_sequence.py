@@ -210,7 +210,7 @@ def test_a_window_s_memory_reaches_back_to_its_last_first_step_alone(kind, laten
 
 @every
 def test_staged_gradients_do_not_pass_from_deter_to_the_posterior(kind, latent, generator):
-    model = make(kind, latent, gradients="staged")
+    model = make(kind, latent, gradients="staged", decoder_reads="stoch")
     data = Data(model, generator)
     data.embed.requires_grad_()
     seen = data.observed(model)
