@@ -49,7 +49,7 @@ JUDGED_SEED = 90_000  #: of the episodes that judge: the same for all, and none 
 RATE_HZ = 20.0  #: of a robot, at which a policy's step is timed
 SMOOTHED = 10  #: episodes that a point of a curve is the mean of
 POINTS = 60  #: of a curve, at most
-PICTURE_BYTES = 60_000
+PICTURE_BYTES = 120_000
 #: A decoder that only watches lets a preset without one be looked at.
 MORE_OPTIONS = {"r2dreamer": ("--world.decoder", "detached")}
 
