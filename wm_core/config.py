@@ -144,6 +144,11 @@ class WorldConfig(Frozen):
         return self.transformer.outputs if self.backbone == "transformer" else self.deter
 
     @property
+    def tokens(self) -> Literal["joint", "split", "actions"]:
+        """What the backbone reads of a step; only a transformer has a choice."""
+        return self.transformer.tokens if self.backbone == "transformer" else "joint"
+
+    @property
     def stoch_size(self) -> int:
         """Length of the flat stoch."""
         return self.gaussians if self.latent == "gaussian" else self.groups * self.classes
@@ -293,8 +298,7 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        world, transformer = self.world, self.world.transformer
-        tokens = transformer.tokens if world.backbone == "transformer" else "joint"
+        world, transformer, tokens = self.world, self.world.transformer, self.world.tokens
         if self.behavior.reads == "stoch" and world.backbone == "gru":
             raise ValueError("behavior.reads stoch wants q(z | e): not a gru's posterior")
         if self.behavior.reads == "feat" and tokens != "joint":

@@ -69,7 +69,7 @@ def imagine(
         with torch.no_grad():
             return _roll_out(world, actor, start, uniform, noise, reads)
     with frozen(world):
-        if world.config.backbone == "transformer" and world.config.transformer.tokens == "actions":
+        if world.config.tokens == "actions":
             return _at_once(world, actor, start, uniform, noise, reads)
         return _roll_out(world, actor, start, uniform, noise, reads)
 

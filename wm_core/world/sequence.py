@@ -96,8 +96,7 @@ class SequenceModel(nn.Module):
         style = Style(config.norm, config.activation)
         self.deter_size, self.space = config.deter_size, make_space(config)
         self.staged = config.gradients == "staged"
-        is_transformer = config.backbone == "transformer"
-        self.tokens = config.transformer.tokens if is_transformer else "joint"
+        self.tokens = config.tokens
         self.posterior = nn.Sequential(
             MLP(embed, config.hidden, config.posterior_layers, style),
             Linear(config.hidden if config.posterior_layers else embed, self.space.width),

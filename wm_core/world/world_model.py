@@ -142,8 +142,7 @@ class WorldModel(nn.Module):
         self, latent: Latent, action: Tensor, uniform: Tensor, *, temperature: float = 1.0
     ) -> Latent:
         """(N,) draw from the prior after ``action`` (N, A), as ``Dynamics.imagine_step``."""
-        split = self.config.backbone == "transformer" and self.config.transformer.tokens == "split"
-        reward = self.predict(latent)[0] if split else None
+        reward = self.predict(latent)[0] if self.config.tokens == "split" else None
         return self.dynamics.imagine_step(
             latent, action, uniform, reward=reward, temperature=temperature
         )
