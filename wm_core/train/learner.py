@@ -36,7 +36,7 @@ class ContextMemory:
         floats = self._shapes[:-1] if self._one_hot else self._shapes
         groups, classes = self._shapes[-1] if self._one_hot else (0, 1)
         self.cache = LatentCache(
-            capacity if dynamics.remembers and agent.has_memory else 0,
+            capacity if dynamics.remembers else 0,
             floats=sum(math.prod(shape) for shape in floats),
             groups=groups,
             classes=classes,
