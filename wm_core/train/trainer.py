@@ -111,7 +111,7 @@ class Trainer:
         self._last_metrics: dict[str, float] = {}
         self._update_rate, self._step_rate = Rate(), Rate()
         self._checkpointed_s, self._checkpoint_cost_s = time.monotonic(), 0.0
-        self._checkpointed_updates = -1
+        self._checkpointed_updates, self._checkpointed_steps = -1, 0
         self._cpu_begun_s = time.process_time()  # less what earlier processes of this run used
         self._status_s = 0.0
         self._log: MetricLog | None = None
@@ -146,6 +146,7 @@ class Trainer:
         self._episodes = int(state["episodes"])
         self._cpu_begun_s -= float(state.get("cpu_s", 0.0))
         self._checkpointed_updates = self.learner.updates
+        self._checkpointed_steps = int(state["agent_steps"])
 
     def continue_from(self, version: int, updates: int) -> None:
         """Publish above ``version``, which an earlier process made after ``updates``.
@@ -272,7 +273,9 @@ class Trainer:
 
     def _finish(self, begun: int) -> None:
         """Leave everything as it stands now; ``begun``: updates when this process began."""
-        if self.learner.updates > self._checkpointed_updates:
+        learned = self.learner.updates > self._checkpointed_updates
+        # A run that was stopped before its first update has collected: episodes, CPU time.
+        if learned or self._store.steps > self._checkpointed_steps:
             self._save()
         if self.learner.updates - self._published_updates >= FIRST_PUBLISH:
             self._publish()
@@ -331,6 +334,7 @@ class Trainer:
         self._checkpointed_s = time.monotonic()
         self._checkpoint_cost_s = self._checkpointed_s - begin_s
         self._checkpointed_updates = self.learner.updates
+        self._checkpointed_steps = self._store.steps
         return path
 
     def _publish(self) -> None:

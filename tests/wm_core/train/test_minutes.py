@@ -57,3 +57,14 @@ def test_a_run_without_time_left_does_nothing(run):
     before = checkpoint.listed(run)
     assert main(["train", "--run", str(run), "--resume", "--train.minutes", "0.001"]) == 0
     assert checkpoint.listed(run) == before
+
+
+def test_what_is_used_before_the_first_update_counts_too(toy, tiny, tmp_path):
+    words = ["--task", toy, "--no-publish", *tiny, "--train.prefill", "100000"]
+    assert main(["train", "--run", str(tmp_path), "--train.minutes", str(MINUTES), *words]) == 0
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["updates"] == 0
+    assert status["agent_steps"] > 0
+    kept = checkpoint.newest(tmp_path)[1]
+    assert kept["cpu_s"] >= 60 * MINUTES
+    assert (kept["agent_steps"], kept["episodes"]) == (status["agent_steps"], status["episodes"])
