@@ -1,4 +1,4 @@
-"""The section of docs/results.md that the rows of ``results.py`` make, with its plot."""
+"""The section of docs/results.md that the rows make, with its plot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wm_core.link.files import write_durably
 
 Row = Mapping[str, Any]
 
-BEGIN, END = "<!-- results: begin, made by benchmarks/results.py -->", "<!-- results: end -->"
+BEGIN, END = "<!-- results: begin, made by `make results` -->", "<!-- results: end -->"
 YARDSTICKS = "yardsticks.json"
 HEAD = (
     "| preset | backbone | latent | return, 95 % bounds | of the way to the expert | beats random "

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from benchmarks.results_page import BEGIN, END, write_page
+from benchmarks.results.page import BEGIN, END, write_page
 
 RANDOM = {"mean": 10.0, "sd": 2.0, "low": 8.0, "high": 12.0, "episodes": 20, "returns": []}
 EXPERT = RANDOM | {"mean": 90.0, "low": 88.0, "high": 92.0}

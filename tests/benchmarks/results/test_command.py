@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.results import PICTURE_BYTES, Settings, cpu_s_per_update, curve, main, shrink
+from benchmarks.results.command import main
+from benchmarks.results.contest import Settings
+from benchmarks.results.row import PICTURE_BYTES, cpu_s_per_update, curve, shrink
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TASK = "own_task:Corridor-v0"
 #: a network of a few thousand weights and 384 agent steps, which is some 100 updates
 OPTIONS = (

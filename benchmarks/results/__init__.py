@@ -1,0 +1,1 @@
+"""What every preset comes to on a task, given the same CPU time."""
