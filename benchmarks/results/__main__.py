@@ -9,6 +9,6 @@ from benchmarks.results.contest import Settings
 from wm_core.contract.errors import SettingsError
 
 try:
-    sys.exit(main(tyro.cli(Settings)))
+    sys.exit(main(tyro.cli(Settings, prog="python -m benchmarks.results")))
 except SettingsError as error:
     sys.exit(f"results: {error}")

@@ -161,7 +161,7 @@ def _line(row: Row, rows: Sequence[Row], sticks: Row, beside: Path) -> str:
 
 def commands(rows: Sequence[Row], task: str) -> str:
     """How the rows were made, as a block of commands."""
-    made = {}
+    made: dict[str, list[str]] = {}
     for row in rows:
         words = row["command"].replace(f"{row['preset']}-{row['seed']}", "PRESET-SEED")
         words = words.replace(f"--preset {row['preset']} ", "--preset PRESET ")
