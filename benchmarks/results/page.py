@@ -169,7 +169,7 @@ def commands(rows: Sequence[Row], task: str) -> str:
         made.setdefault(words, []).append(row["preset"])
     usual = max(made, key=lambda words: len(made[words]), default="")
     lines = ["make results" + ("" if task == "seek" else f" RESULTS='--task {task}'")]
-    for words, names in made.items():
+    for words, names in sorted(made.items(), key=lambda pair: pair[0] != usual):
         lines += [words + ("" if words == usual else f"    # {', '.join(names)}")]
     return "```\n" + "\n".join(lines) + "\n```"
 
