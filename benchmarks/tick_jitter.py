@@ -24,8 +24,8 @@ from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
 from wm_core.contract.step import Step
-from wm_core.link.spool import Spool, SpoolSettings
-from wm_core.link.uploader import Uploader
+from wm_core.link.robot.spool import Spool, SpoolSettings
+from wm_core.link.robot.uploader import Uploader
 
 TURN_S = 5.0
 QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}

@@ -28,10 +28,10 @@ import torch
 
 from wm_core import presets
 from wm_core.cli.main import main as verb
-from wm_core.cli.runs import TrainSettings, make_trainer
 from wm_core.cli.settings import parse
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
-from wm_core.train.evaluate import open_stage
+from wm_core.library.runs import TrainSettings, make_trainer
+from wm_core.training.evaluate import open_stage
 
 PRESET = "dreamer_v3"
 CHANGES = "--world.latent categorical --world.groups 16 --world.classes 16"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from wm_core.link.spool import SpoolSettings
+from wm_core.link.robot.spool import SpoolSettings
 from wm_ros.pilot import PilotSettings
 from wm_ros.policy_slot import SlotSettings
 from wm_ros.safety import SafetySettings

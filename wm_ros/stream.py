@@ -8,10 +8,10 @@ from pathlib import Path
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
-from wm_core.link.chunk import ChunkKey
-from wm_core.link.policy_client import PolicyClient
-from wm_core.link.spool import Spool, SpoolSettings
-from wm_core.link.uploader import Uploader
+from wm_core.format.chunk import ChunkKey
+from wm_core.link.robot.policy_client import PolicyClient
+from wm_core.link.robot.spool import Spool, SpoolSettings
+from wm_core.link.robot.uploader import Uploader
 
 
 @dataclass(frozen=True, slots=True)

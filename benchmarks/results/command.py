@@ -27,7 +27,7 @@ from benchmarks.results.page import write_page
 from benchmarks.results.row import make_row
 from benchmarks.results.verbs import ROOT, Cut, Row, VerbFailed, Verbs
 from wm_core import presets
-from wm_core.link.files import write_durably
+from wm_core.contract.files import write_durably
 
 
 def work(contest: Contest, stop: threading.Event, committing: threading.Lock) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wm_core.link.files import write_durably
+from wm_core.contract.files import write_durably
 
 Row = Mapping[str, Any]
 

@@ -18,10 +18,10 @@ from benchmarks.results.contest import Contest
 from benchmarks.results.verbs import Cut, Row, VerbFailed, Verbs, rounded
 from wm_core import presets
 from wm_core.bench.report import run_line
-from wm_core.cli.runs import load_settings
 from wm_core.contract.errors import SettingsError
-from wm_core.link.files import write_durably
-from wm_core.link.shelf import PolicyShelf
+from wm_core.contract.files import write_durably
+from wm_core.library.runs import load_settings
+from wm_core.link.trainer.shelf import PolicyShelf
 
 RATE_HZ = 20.0  #: of a robot, at which a policy's step is timed
 SMOOTHED = 10  #: episodes that a point of a curve is the mean of

@@ -6,21 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).parents[2]
 
-#: modules beside these that are for the trainer's machine only
-TRAINER_HALF_OF_LINK = {"service", "ledger", "shelf", "ingest", "audit", "serve"}
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+#: the one list of what runs on a robot
+ROBOT = next(c["source_modules"] for c in CONTRACTS if c.get("id") == "robot")
 
 
 def robot_side(*, with_ros):
     """Names of every module that a robot imports; wm_ros's own where rclpy is there."""
-    folders = ["wm_core/contract", "wm_core/link", "wm_ros"]
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            if folder.endswith("link") and path.stem in TRAINER_HALF_OF_LINK:
-                continue
-            if folder == "wm_ros" and (path.stem == "sim_node" or not with_ros):
+    for package in ROBOT:
+        for path in sorted((ROOT / package.replace(".", "/")).rglob("*.py")):
+            if package == "wm_ros" and (path.stem == "sim_node" or not with_ros):
                 continue  # sim_node is a robot's stand-in: it has the simulator instead
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             yield name.removesuffix(".__init__")
@@ -76,3 +77,14 @@ def test_the_robot_side_comes_on_the_pythons_that_robots_have(version):
         pytest.skip(f"no Python {version} here (make robot-setup)")
     done = import_all(str(python), list(robot_side(with_ros=True)), blocked=["torch"])
     assert done.returncode == 0, done.stderr
+
+
+def test_the_robot_may_import_no_room_of_wm_core_but_those_on_the_list():
+    rooms = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts)
+        for p in (ROOT / "wm_core").glob("[a-z]*")
+        if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
+    rooms |= {"wm_core.link.robot", "wm_core.link.trainer", "wm_core.link.audit"}
+    forbidden = next(c["forbidden_modules"] for c in CONTRACTS if c.get("id") == "robot-rooms")
+    assert set(forbidden) == rooms - set(ROBOT) - {"wm_core.link"}

@@ -1,9 +1,14 @@
-"""An agent of any preset, small enough to update in milliseconds, and a batch for it."""
+"""What tests of several rooms share: a small agent, steps, chunks, a store of tagged steps."""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from dataclasses import dataclass
+from types import SimpleNamespace
+from uuid import uuid4
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +16,11 @@ from wm_core import presets
 from wm_core.agents.agent import Agent
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
+from wm_core.contract.step import Step
+from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
+from wm_core.store.ingest import ingest
+from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.store.reader import Store
 from wm_core.world.latent import TorchBatch
 
 B, T = 4, 6  #: windows of a batch, and their length
@@ -93,3 +103,143 @@ def small():
         return Small(shrink(presets.make(preset, "micro"), **changes), spec)
 
     return make
+
+
+# ------------------------------------------------------------------ steps and chunks
+
+
+@pytest.fixture
+def spec():
+    images = {"image": ImageSpec(height=8, width=8)}
+    return Spec(images=images, action=ActionSpec(low=(-1.0,), high=(1.0,)))
+
+
+@pytest.fixture
+def make_step(spec):
+    """A step whose reward is its own number."""
+
+    def make(number, **changes):
+        rng = np.random.default_rng(number)
+        fields = {
+            "obs": {"image": rng.integers(0, 256, (8, 8, 3), np.uint8)},
+            "action": np.zeros(1, np.float32),
+            "reward": float(number),
+            "is_first": number == 0,
+            "is_last": False,
+            "is_terminal": False,
+            "stamp_ns": 10**9 + number,
+        }
+        return Step(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_chunk(spec, make_step):
+    """(key, data, sha256) of a chunk; ``salt`` makes other bytes under the same key."""
+
+    def make(seq=0, *, robot="rover", session=None, steps=3, salt=0):
+        key = ChunkKey(robot, session or uuid4().hex, seq)
+        meta = ChunkMeta(
+            robot=key.robot,
+            session=key.session,
+            seq=seq,
+            spec=spec,
+            first_step=seq * steps,
+            steps=steps,
+            dropped={"salt": salt},
+        )
+        data = encode_chunk([make_step(seq * steps + i) for i in range(steps)], meta)
+        return key, data, hashlib.sha256(data).hexdigest()
+
+    return make
+
+
+@pytest.fixture
+def wait_until():
+    """Waits for a condition with a deadline."""
+
+    def wait(condition, timeout_s=30.0):
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s, "the condition did not come true in time"
+            time.sleep(0.01)
+
+    return wait
+
+
+# ------------------------------------------------------------------ a store
+
+TAGGED_SPEC = Spec(
+    images={
+        "image": ImageSpec(height=4, width=6),
+        "wrist": ImageSpec(height=3, width=3, channels=1),
+    },
+    vectors={"proprio": VectorSpec(size=2)},
+    action=ActionSpec(low=(-1.0, -2.0), high=(1.0, 2.0)),
+)
+
+
+def tagged_step(number, *, episode, invalid):
+    """A step that says ``number`` wherever it can; episodes begin at multiples of ``episode``."""
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:] = (number % 256, number // 256, 7)
+    return Step(
+        obs={
+            "image": image,
+            "wrist": np.full((3, 3, 1), number % 251, np.uint8),
+            "proprio": np.array([number, -number], np.float32),
+        },
+        action=np.array([number, -number], np.float32) / 65536,
+        reward=float(number),
+        is_first=number % episode == 0,
+        is_last=number % episode == episode - 1,
+        is_terminal=number % (2 * episode) == episode - 1,
+        is_valid=number not in invalid,
+        wish=np.zeros(2, np.float32) if number % 5 == 0 else None,  # frames of two sizes
+        policy_version=number,
+        stamp_ns=1_000_000_000 + number * 50_000_000,
+    )
+
+
+@pytest.fixture
+def tagged(tmp_path):
+    """Write chunks of tagged steps: ``tagged.write(seq, first_step, steps)``, then ``.open()``."""
+    root = tmp_path / "store"
+    ledger = Ledger(root / LEDGER_NAME)
+    stores = []
+
+    def write(
+        seq, first, count=20, *, session=0, invalid=(), episode=1000, spec=TAGGED_SPEC, edit=None
+    ):
+        steps = [
+            tagged_step(n, episode=episode, invalid=invalid) for n in range(first, first + count)
+        ]
+        steps = [edit(step) for step in steps] if edit else steps
+        key = ChunkKey("robot", f"{session:032x}", seq)
+        meta = ChunkMeta(
+            robot=key.robot,
+            session=key.session,
+            seq=seq,
+            spec=spec,
+            first_step=first,
+            steps=count,
+        )
+        data = encode_chunk(steps, meta)
+        verdict = ingest(root, ledger, key, data, hashlib.sha256(data).hexdigest())
+        assert verdict.kind == "stored", verdict
+        return chunk_path(root, key)
+
+    def fill(chunks, *, count=20, **kwargs):
+        return [write(seq, seq * count, count, **kwargs) for seq in range(chunks)]
+
+    def open_store(cache_bytes=10**7):
+        store = Store(root, cache_bytes=cache_bytes)
+        stores.append(store)
+        store.refresh()
+        return store
+
+    yield SimpleNamespace(root=root, ledger=ledger, write=write, fill=fill, open=open_store)
+    for store in stores:
+        store.close()
+    ledger.close()

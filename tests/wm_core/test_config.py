@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from wm_core.config import BehaviorConfig, Config, TransformerConfig, WorldConfig
+from wm_core.behavior.settings import BehaviorConfig
+from wm_core.config import Config
+from wm_core.world.settings import TransformerConfig, WorldConfig
 
 TRANSFORMER = {"backbone": "transformer"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wm_core.contract.spec import ActionSpec, VectorSpec
-from wm_core.link.chunk import decode_chunk
+from wm_core.format.chunk import decode_chunk
 
 pytestmark = pytest.mark.ros
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wm_core.link.chunk import decode_chunk
+from wm_core.format.chunk import decode_chunk
 
 pytestmark = pytest.mark.ros
 

@@ -17,7 +17,7 @@ def policy_of(tmp_path):
     """Writes the untrained policy of a preset into a folder."""
     torch = pytest.importorskip("torch", reason="needs the trainer's half")
     from wm_core.agents.agent import Agent
-    from wm_core.export.exporter import PolicyExporter, policy_files
+    from wm_core.exporting.exporter import PolicyExporter, policy_files
 
     def write(preset: str):
         spec, config = tiny_spec(), presets.make(preset, "micro")

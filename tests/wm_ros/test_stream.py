@@ -9,7 +9,7 @@ import pytest
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.step import Step
-from wm_core.link.spool import SpoolSettings
+from wm_core.link.robot.spool import SpoolSettings
 from wm_ros.stream import Stream, StreamSettings
 
 

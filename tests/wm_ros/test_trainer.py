@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from wm_core.link.audit import audit
-from wm_core.link.shelf import PolicyShelf
+from wm_core.link.trainer.shelf import PolicyShelf
 
 pytestmark = pytest.mark.ros
 

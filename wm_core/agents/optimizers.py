@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import OptimConfig
+from wm_core.agents.settings import OptimConfig
 from wm_core.nn.optim import LaProp
 from wm_core.nn.ssm import recurrence_parameters
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wm_core.config import BehaviorConfig
+from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import MLP, STYLE, Linear, Style
 from wm_core.nn.dists import (

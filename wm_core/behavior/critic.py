@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import BehaviorConfig
+from wm_core.behavior.settings import BehaviorConfig
 from wm_core.nn.blocks import STYLE, Style
 from wm_core.world.heads import number_head
 

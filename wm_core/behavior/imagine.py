@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.behavior.actor import Actor
-from wm_core.config import Part
 from wm_core.world.latent import Latent
 from wm_core.world.sequence import SequenceModel
+from wm_core.world.settings import Part
 from wm_core.world.world_model import WorldModel
 
 

@@ -24,7 +24,7 @@ from wm_core.bench.contestants import DEFAULT, contestants
 from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
-from wm_core.train.device import Device, choose
+from wm_core.training.device import Device, choose
 from wm_core.world.latent import TorchBatch
 
 ACTION_SIZE = 6

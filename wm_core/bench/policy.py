@@ -25,8 +25,8 @@ from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, Frozen, Obs, Spec
-from wm_core.export.exporter import PolicyExporter
-from wm_core.export.policy_module import PolicyStep
+from wm_core.exporting.exporter import PolicyExporter
+from wm_core.exporting.policy_module import PolicyStep
 
 TURN = 50  #: ticks that a variant runs before the next one's turn
 WARM = 10  #: ticks of each variant that are not counted

@@ -24,11 +24,11 @@ from pydantic import Field
 from wm_core.bench.report import Report
 from wm_core.contract.spec import ActionSpec, Frozen, ImageSpec, Spec
 from wm_core.contract.step import Step
-from wm_core.link.chunk import ChunkKey, ChunkMeta, encode_chunk, read_columns
-from wm_core.link.ingest import ingest
-from wm_core.link.ledger import LEDGER_NAME, Ledger
+from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk, read_columns
 from wm_core.replay.sampler import Sampler
-from wm_core.replay.store import Store
+from wm_core.store.ingest import ingest
+from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.store.reader import Store
 
 CHUNK_STEPS = 64
 EPISODE = 500

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from wm_core.train.provenance import commit
+from wm_core.training.provenance import commit
 
 #: packages whose version changes what is measured
 PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco", "dm_control", "gymnasium")

@@ -17,11 +17,11 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import Frozen, Spec
-from wm_core.link.shelf import PolicyShelf
-from wm_core.train import checkpoint
-from wm_core.train.collect import Actor, AgentActor, RandomActor, Stage
-from wm_core.train.device import Device, choose
-from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.training import checkpoint
+from wm_core.training.collect import Actor, AgentActor, RandomActor, Stage
+from wm_core.training.device import Device, choose
+from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
 
 
 class EvaluateSettings(Frozen):

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import StoreError
+from wm_core.contract.files import write_durably
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Frozen
-from wm_core.export.exporter import PolicyExporter, policy_files
-from wm_core.link.files import write_durably
-from wm_core.link.shelf import PolicyShelf
-from wm_core.train.checkpoint import Trained, load_agent
-from wm_core.train.provenance import commit
+from wm_core.exporting.exporter import PolicyExporter, policy_files
+from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.training.checkpoint import Trained, load_agent
+from wm_core.training.provenance import commit
 
 
 class ExportSettings(Frozen):

@@ -18,9 +18,9 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Frozen
-from wm_core.link.chunk import decode_chunk
-from wm_core.link.ledger import LEDGER_NAME, Ledger
-from wm_core.link.shelf import PolicyShelf
+from wm_core.format.chunk import decode_chunk
+from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 Facts = dict[str, Any]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from wm_core.train.status import Status
+from wm_core.training.status import Status
 
 LINE_EVERY_S = 10.0  #: between two lines where standard error is no terminal
 

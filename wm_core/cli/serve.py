@@ -11,8 +11,8 @@ from rich.logging import RichHandler
 
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
-from wm_core.link.service import POLICIES, STORE, ServeSettings, Service
-from wm_core.link.tokens import add_token
+from wm_core.link.trainer.service import POLICIES, STORE, ServeSettings, Service
+from wm_core.link.trainer.tokens import add_token
 
 
 class Serve(ServeSettings):

@@ -14,10 +14,10 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Frozen
 from wm_core.replay.sampler import Sampler
-from wm_core.replay.store import Store
-from wm_core.train import checkpoint
-from wm_core.train.film import OBSERVED, shoot, windows_of
-from wm_core.train.metrics import gif
+from wm_core.store.reader import Store
+from wm_core.training import checkpoint
+from wm_core.training.film import OBSERVED, shoot, windows_of
+from wm_core.training.metrics import gif
 
 CACHE_BYTES = 64_000_000
 
@@ -72,6 +72,6 @@ def main(argv: Sequence[str]) -> int:
 
 def _store_of(run: Path) -> Path:
     """The store that ``run`` learnt from, as its settings say."""
-    from wm_core.cli.runs import load_settings
+    from wm_core.library.runs import load_settings
 
     return load_settings(run).store_root

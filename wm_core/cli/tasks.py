@@ -14,7 +14,7 @@ from rich.table import Table
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Frozen, Spec
-from wm_core.train.tasks import make_env, spec_of, task_names
+from wm_core.training.tasks import make_env, spec_of, task_names
 
 
 class TasksSettings(Frozen):

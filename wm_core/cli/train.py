@@ -17,9 +17,9 @@ import tyro
 from wm_core import presets
 from wm_core.cli import presets as presets_verb
 from wm_core.cli.progress import ProgressView
-from wm_core.cli.runs import TrainSettings, load_settings, make_trainer
 from wm_core.cli.settings import parse, peek
-from wm_core.train import checkpoint
+from wm_core.library.runs import TrainSettings, load_settings, make_trainer
+from wm_core.training import checkpoint
 
 
 def main(argv: Sequence[str]) -> int:

@@ -28,10 +28,10 @@ from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.demo import page, report, screen
 from wm_core.demo.processes import Crew, ProcessFailed
-from wm_core.link.shelf import PolicyShelf
-from wm_core.train.collect import Actor, RandomActor, Stage
-from wm_core.train.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
-from wm_core.train.provenance import commit
+from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.training.collect import Actor, RandomActor, Stage
+from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.training.provenance import commit
 
 if TYPE_CHECKING:
     from wm_core.cli.demo import DemoSettings

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from wm_core.demo.page import Episode, Story
+from wm_core.format.chunk import chunk_path, decode_chunk
 from wm_core.link.audit import Audit, audit
-from wm_core.link.chunk import chunk_path, decode_chunk
-from wm_core.link.ledger import LEDGER_NAME, Ledger
-from wm_core.train.evaluate import Evaluation
+from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.training.evaluate import Evaluation
 
 SWAP_UPDATES = 50  #: learner updates between two swaps that count
 

@@ -1,1 +1,1 @@
-"""What carries experience to the trainer and policies back; never torch, never rclpy."""
+"""The two ends of the wire between robots and a trainer."""

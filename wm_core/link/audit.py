@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.link.chunk import check_chunk, chunk_path
-from wm_core.link.journal import Session, sessions_in
-from wm_core.link.ledger import LEDGER_NAME, Ledger, Row
+from wm_core.format.chunk import check_chunk, chunk_path
+from wm_core.link.robot.journal import Session, sessions_in
+from wm_core.store.ledger import LEDGER_NAME, Ledger, Row
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from wm_core.config import (
-    BehaviorConfig,
-    Config,
-    OptimConfig,
-    ReplayConfig,
-    TrainConfig,
-    WorldConfig,
-)
+from wm_core.agents.settings import OptimConfig
+from wm_core.behavior.settings import BehaviorConfig
+from wm_core.config import Config
 from wm_core.presets.micro import changed, micro
+from wm_core.replay.settings import ReplayConfig
+from wm_core.training.settings import TrainConfig
+from wm_core.world.settings import WorldConfig
 
 #: size -> (deter, hidden, classes, depth, units); groups are always 32.
 V3_SIZES: dict[str, tuple[int, int, int, int, int]] = {

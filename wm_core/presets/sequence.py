@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from wm_core.config import (
-    BehaviorConfig,
-    Config,
-    EvolutionConfig,
-    OptimConfig,
-    ReplayConfig,
-    SSMConfig,
-    TrainConfig,
-    TransformerConfig,
-    WorldConfig,
-)
+from wm_core.agents.settings import OptimConfig
+from wm_core.behavior.settings import BehaviorConfig, EvolutionConfig
+from wm_core.config import Config
 from wm_core.presets.micro import MICRO_TRANSFORMER, micro
+from wm_core.replay.settings import ReplayConfig
+from wm_core.training.settings import TrainConfig
+from wm_core.world.settings import SSMConfig, TransformerConfig, WorldConfig
 
 
 def world_models(size: str) -> Config:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_core.contract.spec import Obs
-from wm_core.replay.index import IS_FIRST, IS_LAST, IS_TERMINAL
+from wm_core.store.index import IS_FIRST, IS_LAST, IS_TERMINAL
 
 NO_CONTEXT = -1
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from wm_core.replay.segments import Segment
-from wm_core.replay.store import Store
+from wm_core.store.reader import Store
+from wm_core.store.segments import Segment
 
 MAX_WINDOWS = 4096  #: that wait; the oldest leave, as they are in the uniform draw anyway
 MAX_OPEN = 4096  #: runs that are too short for a window so far

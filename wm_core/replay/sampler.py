@@ -8,10 +8,10 @@ import numpy as np
 
 from wm_core.contract.errors import StoreError
 from wm_core.replay.batch import Batch, make_batch
-from wm_core.replay.frames import BlockLost
 from wm_core.replay.online import OnlineQueue
-from wm_core.replay.segments import Segment
-from wm_core.replay.store import Store
+from wm_core.store.frames import BlockLost
+from wm_core.store.reader import Store
+from wm_core.store.segments import Segment
 
 
 class Sampler:

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.nn.gru import LSTM
 from wm_core.nn.ssm import StateSpace
 from wm_core.nn.transformer import Cache, Transformer
+from wm_core.world.settings import WorldConfig
 
 Memory = tuple[Tensor, ...]
 

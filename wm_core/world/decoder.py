@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, Style, norm_act
@@ -15,6 +14,7 @@ from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error, symexp, symlog
 from wm_core.world.encoder import check_size, to_float
 from wm_core.world.latent import Latent
+from wm_core.world.settings import WorldConfig
 
 
 class ImageDecoder(nn.Module):

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, Style
 from wm_core.nn.conv import LEVELS, V1_SIDE, ConvDown, shape_down
 from wm_core.nn.dists import symlog
+from wm_core.world.settings import WorldConfig
 
 
 def check_size(image: ImageSpec, config: WorldConfig) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_core.config import Part
+from wm_core.world.settings import Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wm_core.config import WorldConfig
 from wm_core.world.latent import Latent
 from wm_core.world.prior import Prior
+from wm_core.world.settings import WorldConfig
 from wm_core.world.space import Space
 
 

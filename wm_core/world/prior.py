@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.nn.blocks import MLP, Linear, Style
 from wm_core.nn.mdn import Mixture, MixtureHead
 from wm_core.world.latent import Latent
+from wm_core.world.settings import WorldConfig
 from wm_core.world.space import Space
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.nn.blocks import Dense, Linear, Style, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
 from wm_core.world.prior import make_prior
+from wm_core.world.settings import WorldConfig
 from wm_core.world.space import make_space
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.nn.blocks import MLP, Linear, Style, norm_act
 from wm_core.world.backbones import BACKBONES
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
 from wm_core.world.prior import make_prior
+from wm_core.world.settings import WorldConfig
 from wm_core.world.space import make_space
 
 

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wm_core.config import WorldConfig
 from wm_core.nn.dists import (
     Normal,
     categorical_kl,
@@ -23,6 +22,7 @@ from wm_core.nn.dists import (
     sample_onehot,
     unimix_log_probs,
 )
+from wm_core.world.settings import WorldConfig
 
 
 class Space(Protocol):

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm_core.config import WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import Linear, Style
@@ -22,6 +21,7 @@ from wm_core.world.latent import Latent, TorchBatch
 from wm_core.world.objectives import barlow_loss, dynamics_losses
 from wm_core.world.rssm import RSSM
 from wm_core.world.sequence import SequenceModel
+from wm_core.world.settings import WorldConfig
 from wm_core.world.space import Categorical
 
 

@@ -7,7 +7,7 @@ import torch
 
 from wm_core import presets
 from wm_core.agents.optimizers import Optimizers, parts_of
-from wm_core.config import OptimConfig
+from wm_core.agents.settings import OptimConfig
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from wm_core.behavior.actor_critic import ActorCritic
-from wm_core.config import BehaviorConfig, Config, WorldConfig
+from wm_core.behavior.settings import BehaviorConfig
+from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
 from wm_core.world.latent import TorchBatch
+from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
 B, T, A = 2, 5, 2

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wm_core.behavior.actor import Actor, LinearController
-from wm_core.config import BehaviorConfig
+from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import initialize
 from wm_core.nn.dists import Normal, OneHot, TanhNormal, TruncatedNormal

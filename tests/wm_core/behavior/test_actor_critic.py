@@ -8,9 +8,10 @@ import torch
 from wm_core.behavior.actor import Actor
 from wm_core.behavior.critic import Critic
 from wm_core.behavior.imagine import imagine
-from wm_core.config import BehaviorConfig, WorldConfig
+from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
+from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
 ACTION = ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2)

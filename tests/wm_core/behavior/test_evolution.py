@@ -10,10 +10,12 @@ import torch
 
 from wm_core.behavior.actor import LinearController
 from wm_core.behavior.evolution import Evolution
-from wm_core.config import BehaviorConfig, Config, EvolutionConfig, WorldConfig
+from wm_core.behavior.settings import BehaviorConfig, EvolutionConfig
+from wm_core.config import Config
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
 from wm_core.world.latent import Latent
+from wm_core.world.settings import WorldConfig
 
 CONTINUOUS = ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2)
 

@@ -8,7 +8,7 @@ from wm_core.agents.agent import Agent
 from wm_core.bench.policy import run
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
-from wm_core.export.exporter import PolicyExporter, policy_files
+from wm_core.exporting.exporter import PolicyExporter, policy_files
 
 pytestmark = pytest.mark.long
 

@@ -7,7 +7,7 @@ from wm_core.cli.main import main
 from wm_core.contract.conformance import check_policy
 from wm_core.contract.golden import read_golden
 from wm_core.contract.spec import ActionSpec, Spec
-from wm_core.train import checkpoint
+from wm_core.training import checkpoint
 
 pytestmark = pytest.mark.long
 

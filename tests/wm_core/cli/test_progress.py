@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from wm_core.cli.progress import ProgressView
-from wm_core.train.status import Rate, Status
+from wm_core.training.status import Rate, Status
 
 
 def status(**changes) -> Status:

@@ -16,8 +16,8 @@ from wm_core.contract.step import Step
 from wm_core.demo import page, report
 from wm_core.demo.loop import Demo
 from wm_core.link.audit import Audit, SessionAudit
-from wm_core.link.ledger import LEDGER_NAME, Ledger
-from wm_core.replay.recorder import Recorder
+from wm_core.store.env_recorder import EnvRecorder
+from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 SPEC = Spec(
     images={"image": ImageSpec(height=8, width=8)}, action=ActionSpec(low=(-1,), high=(1,))
@@ -47,7 +47,7 @@ def test_a_swap_counts_for_new_weights_and_fifty_updates() -> None:
 
 def record(root: Path, episodes: list[list[float]]) -> None:
     ledger = Ledger(root / LEDGER_NAME)
-    recorder = Recorder(root, ledger, robot="r", task="t", spec=SPEC, seal_steps=3)
+    recorder = EnvRecorder(root, ledger, robot="r", task="t", spec=SPEC, seal_steps=3)
     for rewards in episodes:
         for i, reward in enumerate(rewards):
             recorder.add(

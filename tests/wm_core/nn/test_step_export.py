@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wm_core.contract.card import TensorInfo
-from wm_core.export.to_onnx import trace
+from wm_core.exporting.to_onnx import trace
 from wm_core.nn.blocks import initialize
 from wm_core.nn.mdn import MixtureHead
 from wm_core.nn.ssm import StateSpace

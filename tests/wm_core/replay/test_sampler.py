@@ -11,8 +11,8 @@ import pytest
 from wm_core.contract.errors import StoreError
 from wm_core.replay.batch import NO_CONTEXT, prev_action
 from wm_core.replay.online import OnlineQueue
-from wm_core.replay.retention import prune
 from wm_core.replay.sampler import Sampler
+from wm_core.store.retention import prune
 
 
 def make(store, *, batch=8, length=10, seed=0, online_queue=False):
@@ -51,9 +51,9 @@ def assert_tagged(batch, *, episode=1000, breaks=()):
     np.testing.assert_array_equal(batch.context_key, expected)
 
 
-def test_windows_cross_files_and_hold_what_they_should(world):
-    world.fill(10)
-    batches = windows(make(world.open(), length=50), 20)
+def test_windows_cross_files_and_hold_what_they_should(tagged):
+    tagged.fill(10)
+    batches = windows(make(tagged.open(), length=50), 20)
     assert batches[0].obs["image"].shape == (8, 50, 4, 6, 3)
     assert batches[0].reward.dtype == batches[0].prev_action.dtype == np.float32
     assert batches[0].key.dtype == batches[0].context_key.dtype == np.int64
@@ -61,17 +61,17 @@ def test_windows_cross_files_and_hold_what_they_should(world):
         assert_tagged(batch)
 
 
-def test_windows_cross_episode_borders_and_no_action_crosses_them(world):
-    world.fill(10, episode=7)
-    seen = windows(make(world.open(), length=30), 10)
+def test_windows_cross_episode_borders_and_no_action_crosses_them(tagged):
+    tagged.fill(10, episode=7)
+    seen = windows(make(tagged.open(), length=30), 10)
     for batch in seen:
         assert_tagged(batch, episode=7)
     assert any(batch.is_first[:, 1:].any() for batch in seen)
 
 
-def test_a_window_at_the_start_of_a_segment_has_no_context(world):
-    world.fill(3, invalid=(30,))
-    store = world.open()
+def test_a_window_at_the_start_of_a_segment_has_no_context(tagged):
+    tagged.fill(3, invalid=(30,))
+    store = tagged.open()
     seen = windows(make(store, length=29), 20)
     for batch in seen:
         assert_tagged(batch, breaks=(31,))
@@ -79,52 +79,52 @@ def test_a_window_at_the_start_of_a_segment_has_no_context(world):
     assert at == {0, 1, 31}
 
 
-def test_gaps_and_late_chunks(world):
-    store = world.open()
+def test_gaps_and_late_chunks(tagged):
+    store = tagged.open()
     sampler = make(store, length=25)
-    world.write(0, 0)
+    tagged.write(0, 0)
     store.refresh()
     assert not sampler.can_sample()
-    world.write(2, 40)
-    world.write(3, 60)
+    tagged.write(2, 40)
+    tagged.write(3, 60)
     store.refresh()
     assert set(starts(sampler, 20)) == set(range(40, 56))
     for batch in windows(sampler, 10):
         assert_tagged(batch, breaks=(40,))
-    world.write(1, 20)
+    tagged.write(1, 20)
     store.refresh()
     assert set(starts(sampler, 80)) == set(range(56))
     for batch in windows(sampler, 10):
         assert_tagged(batch)
 
 
-def test_every_window_is_as_likely_as_any_other(world):
-    world.fill(2, invalid=(12,))  # 12 steps, then 27
-    world.write(0, 0, session=1)
-    counts = Counter(starts(make(world.open()), 1000))
+def test_every_window_is_as_likely_as_any_other(tagged):
+    tagged.fill(2, invalid=(12,))  # 12 steps, then 27
+    tagged.write(0, 0, session=1)
+    counts = Counter(starts(make(tagged.open()), 1000))
     assert set(counts) == {*range(3), *range(13, 31), *(2**32 + n for n in range(11))}
     mean = 8000 / len(counts)
     assert all(abs(n - mean) < 5 * mean**0.5 for n in counts.values())
 
 
-def test_a_store_without_a_window_says_so(world):
-    world.fill(1)
-    sampler = make(world.open(), length=21)
+def test_a_store_without_a_window_says_so(tagged):
+    tagged.fill(1)
+    sampler = make(tagged.open(), length=21)
     assert not sampler.can_sample()
     with pytest.raises(StoreError, match="20 steps, but no run of 21"):
         sampler.sample()
 
 
-def test_keys_are_unique_over_sessions(world):
-    world.fill(2, session=1)
-    world.fill(2, session=2)
-    keys = {int(k) for b in windows(make(world.open()), 60) for k in b.key.reshape(-1)}
+def test_keys_are_unique_over_sessions(tagged):
+    tagged.fill(2, session=1)
+    tagged.fill(2, session=2)
+    keys = {int(k) for b in windows(make(tagged.open()), 60) for k in b.key.reshape(-1)}
     assert keys == {*range(40), *(2**32 + n for n in range(40))}
 
 
-def test_a_vanished_file_costs_its_windows_only(world):
-    paths = world.fill(6)
-    store = world.open(cache_bytes=0)
+def test_a_vanished_file_costs_its_windows_only(tagged):
+    paths = tagged.fill(6)
+    store = tagged.open(cache_bytes=0)
     sampler = make(store)
     paths[2].unlink()
     for batch in windows(sampler, 30):
@@ -132,13 +132,13 @@ def test_a_vanished_file_costs_its_windows_only(world):
     assert set(starts(sampler, 60)) == {*range(31), *range(60, 111)}
 
 
-def test_sampling_goes_on_while_the_oldest_are_pruned(world):
-    paths = world.fill(6)
-    store = world.open()
+def test_sampling_goes_on_while_the_oldest_are_pruned(tagged):
+    paths = tagged.fill(6)
+    store = tagged.open()
     sampler = make(store, online_queue=True)
-    world.write(6, 120)
+    tagged.write(6, 120)
     store.refresh()
-    prune(world.root, world.ledger, 3 * paths[0].stat().st_size)
+    prune(tagged.root, tagged.ledger, 3 * paths[0].stat().st_size)
     store.refresh()
     first = store.segments[0].first_index
     assert first >= 60
@@ -154,59 +154,59 @@ def test_the_action_is_shifted_by_one_and_cut_at_the_start():
 # ---- what is new -----------------------------------------------------------------------------
 
 
-def test_what_was_there_before_is_not_new(world):
-    world.fill(5)
-    fresh = make(world.open(), online_queue=True)
-    plain = make(world.open())
+def test_what_was_there_before_is_not_new(tagged):
+    tagged.fill(5)
+    fresh = make(tagged.open(), online_queue=True)
+    plain = make(tagged.open())
     assert starts(fresh, 3) == starts(plain, 3)
 
 
-def test_each_new_window_is_given_once_and_the_freshest_first(world):
-    world.fill(2)
-    store = world.open()
+def test_each_new_window_is_given_once_and_the_freshest_first(tagged):
+    tagged.fill(2)
+    store = tagged.open()
     sampler = make(store, batch=2, online_queue=True)
     for seq in (2, 3, 4):
-        world.write(seq, 20 * seq)
+        tagged.write(seq, 20 * seq)
         store.refresh()
     assert starts(sampler, 3) == [90, 80, 70, 60, 50, 40]
-    world.write(5, 100)
+    tagged.write(5, 100)
     store.refresh()
     assert starts(sampler) == [110, 100]
     for batch in windows(sampler, 5):
         assert_tagged(batch)
 
 
-def test_steps_that_are_too_few_wait_for_more(world):
-    store = world.open()
+def test_steps_that_are_too_few_wait_for_more(tagged):
+    store = tagged.open()
     sampler = make(store, batch=1, length=30, online_queue=True)
-    world.write(0, 0)
+    tagged.write(0, 0)
     store.refresh()
     assert not sampler.can_sample()
-    world.write(1, 20)
+    tagged.write(1, 20)
     store.refresh()
     assert sampler.can_sample()
-    world.write(2, 40)
+    tagged.write(2, 40)
     store.refresh()
     assert sorted(starts(sampler, 2)) == [0, 30]
 
 
-def test_a_gap_that_a_late_chunk_fills_is_covered_too(world):
-    world.write(0, 0)
-    world.write(2, 40)
-    store = world.open()
+def test_a_gap_that_a_late_chunk_fills_is_covered_too(tagged):
+    tagged.write(0, 0)
+    tagged.write(2, 40)
+    store = tagged.open()
     sampler = make(store, batch=1, length=25, online_queue=True)
-    world.write(1, 20)
+    tagged.write(1, 20)
     store.refresh()
     [batch] = windows(sampler, 1)
     assert set(range(20, 40)) <= set(batch.key[0].tolist())
 
 
-def test_every_new_step_is_in_a_window_though_chunks_come_in_any_order(world):
-    store = world.open()
+def test_every_new_step_is_in_a_window_though_chunks_come_in_any_order(tagged):
+    store = tagged.open()
     queue = OnlineQueue(store, 30)
     seen = set()
     for seq in np.random.default_rng(3).permutation(12).tolist():
-        world.write(seq, 20 * seq)
+        tagged.write(seq, 20 * seq)
         store.refresh()
         queue.update()
         while (found := queue.pop()) is not None:
@@ -224,26 +224,26 @@ def same(a, b):
     np.testing.assert_array_equal(a.obs["image"], b.obs["image"])
 
 
-def test_a_resumed_sampler_goes_on_bitwise(world):
-    world.fill(3)
-    store = world.open()
+def test_a_resumed_sampler_goes_on_bitwise(tagged):
+    tagged.fill(3)
+    store = tagged.open()
     sampler = make(store, batch=2, online_queue=True)
     for seq in (3, 4):
-        world.write(seq, 20 * seq, 17 if seq == 4 else 20)
+        tagged.write(seq, 20 * seq, 17 if seq == 4 else 20)
         store.refresh()
     sampler.sample()
     state = json.loads(json.dumps(sampler.state()))
-    resumed = make(world.open(cache_bytes=0), batch=2, seed=99, online_queue=True)
+    resumed = make(tagged.open(cache_bytes=0), batch=2, seed=99, online_queue=True)
     resumed.load_state(state)
     for _ in range(10):
         same(sampler.sample(), resumed.sample())
 
 
-def test_what_arrived_since_the_checkpoint_is_new_to_a_resumed_sampler(world):
-    world.fill(3)
-    store = world.open()
+def test_what_arrived_since_the_checkpoint_is_new_to_a_resumed_sampler(tagged):
+    tagged.fill(3)
+    store = tagged.open()
     state = make(store, online_queue=True).state()
-    world.write(3, 60)
-    resumed = make(world.open(), batch=2, online_queue=True)
+    tagged.write(3, 60)
+    resumed = make(tagged.open(), batch=2, online_queue=True)
     resumed.load_state(state)
     assert starts(resumed) == [70, 60]

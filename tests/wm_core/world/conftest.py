@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wm_core.config import WorldConfig
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
 from wm_core.world.latent import TorchBatch
+from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
 B, T, A = 3, 7, 2

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wm_core.config import TransformerConfig, WorldConfig
 from wm_core.nn.blocks import initialize
 from wm_core.world.latent import Latent
 from wm_core.world.sequence import SequenceModel
+from wm_core.world.settings import TransformerConfig, WorldConfig
 
 B, T, E, A = 3, 9, 6, 2
 RESETS = ((1, 0), (1, 5), (2, 3), (2, 4))

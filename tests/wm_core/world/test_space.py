@@ -12,7 +12,7 @@ from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Normal as TorchNormal
 from torch.distributions import kl_divergence
 
-from wm_core.config import WorldConfig
+from wm_core.world.settings import WorldConfig
 from wm_core.world.space import Categorical, Gaussian, make_space
 
 S, K, Z = 3, 4, 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wm_core.config import WorldConfig
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
+from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
 SMALL = {"width": 12, "layers": 2, "heads": 2, "head": 4, "hidden": 16, "window": 8}

@@ -1,0 +1,95 @@
+"""What version 0.1.0 wrote still opens: settings, stores, policies and checkpoints of its runs."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from wm_core import presets
+from wm_core.config import Config
+from wm_core.contract.card import CARD_KEY
+from wm_core.contract.runner import PolicyRunner
+from wm_core.exporting.exporter import PolicyExporter
+from wm_core.library.runs import load_settings
+from wm_core.replay.sampler import Sampler
+from wm_core.store.reader import Store
+from wm_core.training.checkpoint import load_agent
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+RUNS = ("dreamer_v3", "dreamer_v1", "twm", "s4wm", "world_models")
+OLD = json.loads((FIXTURES / "presets_of_0.1.0.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folders of five runs that version 0.1.0 made, by preset."""
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(FIXTURES / "runs_of_0.1.0.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.parametrize("size", ["micro", "paper"])
+@pytest.mark.parametrize("preset", list(OLD))
+def test_every_preset_is_still_what_it_was(preset, size):
+    assert Config.model_validate(OLD[preset][size]) == presets.make(preset, size)
+
+
+@pytest.mark.parametrize("preset", RUNS)
+def test_the_settings_of_an_old_run_are_read(runs, preset):
+    settings = load_settings(runs / preset)
+    assert (settings.preset, settings.size) == (preset, "micro")
+    assert settings.train.updates == 60
+    assert settings.config == load_agent(runs / preset).config
+
+
+@pytest.mark.parametrize("preset", RUNS)
+def test_an_old_checkpoint_exports_the_same_bits(runs, preset):
+    """The graph with its weights is equal byte for byte, the card but for when and by what."""
+    before = onnx.load(runs / preset / "exported" / "policy.onnx")
+    card = PolicyRunner.from_bytes(before.SerializeToString()).card
+    trained = load_agent(runs / preset)
+    exporter = PolicyExporter(
+        trained.agent,
+        trained.spec,
+        trained.config,
+        run_id=card.run_id,
+        commit=card.commit,
+        task=trained.task,
+    )
+    got = exporter.export(card.version, trained.updates, trained.agent_steps, golden_steps=20)
+    after = onnx.load_from_string(got.onnx)
+    cards = [_without_card(model) for model in (before, after)]
+    if card.exporter == PolicyRunner.from_bytes(got.onnx).card.exporter:
+        assert before.SerializeToString() == after.SerializeToString()
+    else:  # another torch may write the same function as another graph
+        assert got.weights_sha256 == card.weights_sha256
+    assert cards[0] == cards[1]
+
+
+def _without_card(model):
+    """Take the card out of ``model``; returns it without what changes from export to export."""
+    (entry,) = [p for p in model.metadata_props if p.key == CARD_KEY]
+    card = json.loads(entry.value)
+    model.metadata_props.remove(entry)
+    changing = ("created", "exporter", "golden_sha256")
+    return {key: value for key, value in card.items() if key not in changing}
+
+
+def test_an_old_policy_proves_itself(runs):
+    runner = PolicyRunner.load(runs / "dreamer_v3" / "exported")
+    assert runner.card.learner_updates == 60
+
+
+def test_an_old_store_opens_and_its_windows_are_drawn(runs):
+    store = Store(runs / "dreamer_v3" / "store", cache_bytes=10**7)
+    store.refresh()
+    assert store.steps == 128
+    rng = np.random.default_rng(0)
+    batch = Sampler(store, batch=4, length=8, rng=rng, online_queue=False).sample()
+    assert batch.obs["image"].shape == (4, 8, 64, 64, 3)
+    assert batch.obs["image"].any()
+    store.close()

@@ -1,0 +1,320 @@
+"""What is sealed reaches the trainer once, through every kind of outage."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import json
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from wm_core.contract.files import write_durably
+from wm_core.format.chunk import chunk_path
+from wm_core.link.audit import audit
+from wm_core.link.robot.client import Backoff, TrainerClient
+from wm_core.link.robot.journal import REFUSED, SENT, Session
+from wm_core.link.robot.spool import Spool, SpoolSettings
+from wm_core.link.robot.uploader import Uploader, UploaderSettings
+from wm_core.link.trainer.tokens import add_token
+from wm_core.store.ingest import ingest
+from wm_core.store.ledger import LEDGER_NAME, Ledger
+
+QUICK = {"backoff_first_s": 0.02, "backoff_most_s": 0.1, "denied_s": 0.2, "read_s": 5.0}
+
+
+@pytest.fixture
+def spool_folder(tmp_path):
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def upload(spool_folder):
+    uploaders = []
+
+    def start(url, *, token=None, **settings):
+        settings = UploaderSettings(**QUICK | settings)
+        uploader = Uploader(spool_folder, url=url, token=token, settings=settings)
+        uploaders.append(uploader)
+        return uploader
+
+    yield start
+    for uploader in uploaders:
+        uploader.close()
+
+
+@pytest.fixture
+def lay(spool_folder, make_chunk):
+    """Lays a sealed chunk into the spool folder."""
+
+    def make(*args, **kwargs):
+        key, data, sha256 = make_chunk(*args, **kwargs)
+        write_durably(chunk_path(spool_folder, key), data)
+        return key, data, sha256
+
+    return make
+
+
+@pytest.fixture
+def closed_url():
+    """The address of nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def test_sealed_chunks_arrive_and_leave_the_spool(serve, upload, lay, spool_folder):
+    service = serve()
+    session = lay()[0].session
+    for seq in range(1, 5):
+        lay(seq, session=session)
+    uploader = upload(service.url)
+    assert uploader.drain(10.0)
+    rows = service.application.ledger.since(0)
+    assert [row.seq for row in rows] == [0, 1, 2, 3, 4]  # oldest first
+    assert uploader.counters()["acked"] == 5
+    assert not list(spool_folder.rglob("*.mcap"))
+
+
+def test_a_spool_fills_the_store_without_a_loss(
+    serve, upload, spool_folder, spec, make_step, tmp_path
+):
+    service = serve()
+    settings = SpoolSettings(seal_steps=4)
+    spool = Spool(spool_folder, robot="rover", task="", spec=spec, settings=settings)
+    uploader = upload(service.url)
+    for number in range(100):
+        spool.put(make_step(number))
+        time.sleep(0.001)
+    spool.close()
+    assert uploader.drain(10.0)
+    book = audit(service.application.store, [spool_folder])
+    assert (book.chunks_sent, book.chunks_acked, book.chunks_lost) == (25, 25, 0)
+    assert book.steps_stored == 100
+    (session,) = book.sessions
+    assert session.ended
+
+
+def test_without_a_trainer_the_spool_grows_to_its_bound_and_counts(
+    upload, spool_folder, spec, make_step, closed_url, tmp_path
+):
+    bound = 20_000
+    settings = SpoolSettings(seal_steps=4, max_bytes=bound)
+    spool = Spool(spool_folder, robot="rover", task="", spec=spec, settings=settings)
+    uploader = upload(closed_url)
+    for number in range(200):
+        spool.put(make_step(number))
+    assert spool.flush()
+    size = sum(p.stat().st_size for p in spool_folder.rglob("*.mcap"))
+    assert bound / 2 < size <= bound
+    counts = spool.counters()
+    assert counts["dropped_spool_full"] + 4 * len(list(spool_folder.rglob("*.mcap"))) == 200
+    assert uploader.counters()["acked"] == 0
+    deadline = time.monotonic() + 10.0
+    while not uploader.counters()["last_error"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "refused" in str(uploader.counters()["last_error"])
+    spool.close()
+    book = audit(tmp_path / "store", [spool_folder])
+    (session,) = book.sessions
+    assert session.sent == 50 == len(session.pending) + len(session.lost)
+    assert session.lost == tuple(session.dropped)
+    assert session.steps_dropped == {"spool_full": counts["dropped_spool_full"]}
+
+
+def test_uploads_go_on_after_the_trainer_comes_back(serve, upload, lay, closed_url, wait_until):
+    lay()
+    uploader = upload(closed_url)
+    wait_until(lambda: uploader.counters()["retries"] > 2)
+    assert uploader.counters()["pending_chunks"] == 1
+    assert float(uploader.counters()["oldest_age_s"]) > 0
+    service = serve(port=urlsplit(closed_url).port)
+    assert uploader.drain(10.0)
+    wait_until(lambda: uploader.counters()["acked"] == 1)
+    assert uploader.counters()["last_error"] == ""
+    service.close()  # a restart between two chunks
+    lay()
+    wait_until(lambda: uploader.counters()["last_error"])
+    service = serve(port=urlsplit(closed_url).port)
+    assert uploader.drain(10.0)
+    assert service.application.ledger.counts()["chunks"] == 2
+
+
+def test_what_the_trainer_has_already_is_acknowledged_again(serve, upload, lay, wait_until):
+    service = serve()
+    chunk = lay()
+    ingest(service.application.store, service.application.ledger, *chunk)
+    uploader = upload(service.url)
+    assert uploader.drain(10.0)
+    wait_until(lambda: uploader.counters()["acked_before"] == 1)
+
+
+def test_a_refused_chunk_is_set_aside_and_the_next_one_goes(
+    serve, upload, lay, make_chunk, spool_folder, wait_until
+):
+    service = serve(max_chunk_bytes=20_000)
+    session = lay()[0].session
+    rival = make_chunk(1, session=session, salt=1)
+    ingest(service.application.store, service.application.ledger, *rival)
+    conflict = lay(1, session=session)[0]
+    large = lay(2, session=session, steps=200)[0]
+    damaged = conflict._replace(seq=3)
+    write_durably(chunk_path(spool_folder, damaged), b"no chunk")
+    last = lay(4, session=session)[0]
+    uploader = upload(service.url)
+    assert uploader.drain(10.0)
+    wait_until(lambda: uploader.counters()["acked"] == 2)
+    reasons = Session(chunk_path(spool_folder, last).parent).refused()
+    assert [(seq, why[:3]) for seq, why in sorted(reasons.items())] == [
+        (1, "409"),
+        (2, "413"),
+        (3, "400"),
+    ]
+    assert chunk_path(spool_folder, large).with_name(REFUSED).is_dir()
+    assert uploader.counters()["refused"] == 3
+    (book,) = audit(service.application.store, [spool_folder]).sessions
+    assert (book.sent, book.lost) == (5, (1, 2, 3))  # number 1 is stored, with other bytes
+    assert set(book.refused) == {1, 2, 3}
+
+
+def test_a_wrong_token_keeps_everything(serve, upload, lay, spool_folder, tmp_path, wait_until):
+    tokens = tmp_path / "tokens"
+    token = add_token(tokens, "rover")
+    service = serve(tokens=tokens)
+    lay()
+    uploader = upload(service.url, token="wrong")
+    wait_until(lambda: uploader.counters()["denied"] > 0)
+    assert "401" in str(uploader.counters()["last_error"])
+    assert len(list(spool_folder.rglob("*.mcap"))) == 1
+    uploader.close()
+    assert upload(service.url, token=token).drain(10.0)
+
+
+def test_another_robots_chunk_does_not_hold_up_ones_own(serve, upload, lay, tmp_path, wait_until):
+    tokens = tmp_path / "tokens"
+    token = add_token(tokens, "rover")
+    service = serve(tokens=tokens)
+    foreign = lay(robot="arm")[0]
+    own = lay(robot="rover")[0]
+    uploader = upload(service.url, token=token)
+    wait_until(lambda: uploader.counters()["acked"] == 1)
+    assert service.application.ledger.find(own)
+    assert chunk_path(tmp_path / "spool", foreign).exists()
+    assert uploader.counters()["denied"] >= 1
+
+
+def test_a_stranger_that_answers_yes_is_no_acknowledgement(upload, lay, spool_folder, wait_until):
+    lay()
+
+    class Portal(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>please log in</html>")
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uploader = upload(f"http://127.0.0.1:{server.server_port}")
+        wait_until(lambda: uploader.counters()["retries"] > 0)
+        uploader.close()
+        server.shutdown()
+    assert len(list(spool_folder.rglob("*.mcap"))) == 1
+    assert uploader.counters()["acked"] == 0
+
+
+def test_a_trainer_that_falls_silent_meets_the_deadline(upload, lay, wait_until):
+    lay()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=0.2)
+        wait_until(lambda: uploader.counters()["retries"] > 1)
+        assert "timed out" in str(uploader.counters()["last_error"])
+        began_s = time.monotonic()
+        uploader.close()
+        assert time.monotonic() - began_s < 2.0
+
+
+def test_close_cuts_a_request_short(upload, lay):
+    lay()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=60.0)
+        connection, _ = silent.accept()
+        began_s = time.monotonic()
+        uploader.close()
+        uploader.close()
+        assert time.monotonic() - began_s < 2.0
+        connection.close()
+
+
+def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_folder):
+    service = serve()
+    before, _, _ = lay(steps=9)  # of an earlier session: the first to go
+    key, data, _ = lay()
+    lay(1, session=key.session)
+    _, last_data, _ = lay(2, session=key.session)
+    bound = len(data) + len(last_data) - 1
+    assert upload(service.url, keep_bytes=bound).drain(10.0)
+    sent = chunk_path(spool_folder, key).parent / SENT
+    time.sleep(0.1)
+    assert [p.name for p in sent.iterdir()] == ["00000002.mcap"]
+    assert list((chunk_path(spool_folder, before).parent / SENT).iterdir()) == []
+
+
+def test_the_bandwidth_cap_holds(serve, make_chunk):
+    service = serve(max_chunk_bytes=1_000_000)
+    client = TrainerClient(service.url, bytes_per_s=1_000_000)
+    body = bytes(300_000)
+    began_s = time.monotonic()
+    key = make_chunk()[0]
+    path = f"/v1/chunks/{key.robot}/{key.session}/0"
+    reply = client.request("PUT", path, body=body, headers={"X-Content-SHA256": "0" * 64})
+    assert 0.2 < time.monotonic() - began_s < 2.0
+    assert json.loads(reply.body)["verdict"] == "damaged"
+    client.close()
+
+
+def test_waits_grow_to_their_bound_with_jitter():
+    backoff = Backoff(1.0, 8.0)
+    waits = list(itertools.islice(iter(backoff.next_s, None), 50))
+    for wait_s, full_s in zip(waits, [1, 2, 4, *[8] * 47], strict=True):
+        assert full_s / 2 <= wait_s <= full_s
+    assert len(set(waits)) == 50
+    backoff.reset()
+    assert backoff.next_s() <= 1.0
+    assert backoff.next_s(at_least_s=60.0) == 60.0
+
+
+def test_the_audit_believes_bytes_not_rows(serve, upload, lay, spool_folder):
+    service = serve()
+    store = service.application.store
+    session = lay()[0].session
+    changed, gone = lay(1, session=session)[0], lay(2, session=session)[0]
+    assert upload(service.url).drain(10.0)
+    assert audit(store, [spool_folder]).chunks_lost == 0
+    chunk_path(store, changed).write_bytes(b"bit rot")
+    chunk_path(store, gone).unlink()
+    (book,) = audit(store, [spool_folder], session=session).sessions
+    assert (book.acked, book.lost, book.steps_stored) == ((0,), (1, 2), 3)
+    assert set(book.damaged) == {1, 2}
+    assert audit(store, [spool_folder], session="0" * 32).chunks_sent == 0
+
+
+def test_what_the_store_gave_up_for_room_is_not_lost(tmp_path, make_chunk):
+    store = tmp_path / "store"
+    ledger = Ledger(store / LEDGER_NAME)
+    session = make_chunk()[0].session
+    for seq in range(3):
+        chunk = make_chunk(seq, session=session)
+        ingest(store, ledger, *chunk)
+        if seq == 0:
+            chunk_path(store, chunk[0]).unlink()
+            ledger.mark_pruned(ledger.counts()["arrival"])
+    ledger.close()
+    (book,) = audit(store).sessions
+    assert (book.pruned, book.acked, book.lost) == ((0,), (1, 2), ())
+    assert (book.steps_stored, book.steps_pruned) == (6, 3)

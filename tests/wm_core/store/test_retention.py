@@ -1,0 +1,40 @@
+"""What was given up for room stays given up, and is never taken for lost."""
+
+from __future__ import annotations
+
+import hashlib
+
+from wm_core.format.chunk import check_chunk
+from wm_core.link.audit import audit
+from wm_core.store.ingest import ingest, reconcile
+from wm_core.store.retention import prune
+
+
+def test_a_pruned_chunk_that_is_sent_again_is_known_and_not_stored_again(tagged):
+    [old, _] = tagged.fill(2)
+    data = old.read_bytes()
+    prune(tagged.root, tagged.ledger, 1)
+    key = check_chunk(data, None, max_bytes=len(data)).key
+    verdict = ingest(tagged.root, tagged.ledger, key, data, hashlib.sha256(data).hexdigest())
+    assert verdict.kind == "known"
+    assert not old.exists()
+
+
+def test_files_that_a_killed_pruner_left_are_removed_at_the_next_start(tagged):
+    [old, new] = tagged.fill(2)
+    data = old.read_bytes()
+    prune(tagged.root, tagged.ledger, 1)
+    old.write_bytes(data)
+    found = reconcile(tagged.root, tagged.ledger)
+    assert (found.adopted, found.missing) == (0, 0)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_nothing_that_was_pruned_counts_as_lost(tagged):
+    tagged.fill(4)
+    before = audit(tagged.root)
+    assert (before.chunks_acked, before.steps_stored) == (4, 80)
+    prune(tagged.root, tagged.ledger, 1)
+    after = audit(tagged.root)
+    assert (after.chunks_sent, after.chunks_lost, after.steps_stored) == (4, 0, 20)
+    assert after.sessions[0].pruned == (0, 1, 2)

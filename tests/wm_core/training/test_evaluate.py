@@ -1,0 +1,104 @@
+"""Returns and their bounds, and every kind of actor in one loop."""
+
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
+from wm_core.training.collect import RandomActor, Stage
+from wm_core.training.evaluate import Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.training.tasks import spec_of
+
+
+def test_bounds_are_students_t_of_the_mean():
+    result = Evaluation((1.0, 2.0, 3.0, 4.0), (1, 1, 1, 1))
+    low, high = result.bounds
+    half = 3.182 * np.std([1, 2, 3, 4], ddof=1) / 2  # t for 3 degrees of freedom
+    assert (low, high) == pytest.approx((2.5 - half, 2.5 + half))
+
+
+def test_bounds_cover_the_true_mean_in_about_95_of_100_draws():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        low, high = Evaluation(tuple(rng.normal(5.0, 2.0, 10)), (1,) * 10).bounds
+        inside += low <= 5.0 <= high
+    assert 0.92 < inside / 400 < 0.98
+
+
+def test_one_episode_bounds_nothing_and_json_says_so():
+    result = Evaluation((3.0,), (7,))
+    assert result.bounds == (-math.inf, math.inf)
+    assert result.summary()["low"] is None
+
+
+def test_expert_beats_random_on_the_same_episodes(toy):
+    stage, spec = open_stage(toy, seed=3)
+    expert = evaluate(stage, ExpertActor(stage, spec), spec, episodes=5)
+    stage, spec = open_stage(toy, seed=3)
+    chance = RandomActor(spec.action, np.random.default_rng(0))
+    random = evaluate(stage, chance, spec, episodes=5)
+    assert expert.lengths == random.lengths == (20,) * 5
+    assert expert.bounds[0] > random.bounds[1]
+
+
+def test_same_seed_gives_the_same_episodes(toy):
+    def run() -> tuple[float, ...]:
+        stage, spec = open_stage(toy, seed=5)
+        chance = RandomActor(spec.action, np.random.default_rng(1))
+        return evaluate(stage, chance, spec, episodes=3).returns
+
+    assert run() == run()
+
+
+class Guess(gymnasium.Env):
+    """Seen is the choice that pays; choices count from 4."""
+
+    metadata = {"render_fps": 10}  # noqa: RUF012
+    action_space = spaces.Discrete(3, start=4)
+    observation_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.wanted = 0, int(self.np_random.integers(3))
+        return self.wanted, {}
+
+    def step(self, action):
+        assert isinstance(action, int)
+        assert action in (4, 5, 6)
+        reward, self.t = float(action - 4 == self.wanted), self.t + 1
+        self.wanted = int(self.np_random.integers(3))
+        return self.wanted, reward, False, self.t == 30, {}
+
+    def expert_action(self):
+        return 4 + self.wanted
+
+
+def test_choices_reach_an_environment_as_its_own_integers():
+    env = Guess()
+    spec = spec_of(env)
+    stage = Stage(env, spec, np.random.default_rng(0))
+    assert evaluate(stage, ExpertActor(stage, spec), spec, episodes=2).returns == (30.0, 30.0)
+    chance = RandomActor(spec.action, np.random.default_rng(0))
+    assert 3 < evaluate(stage, chance, spec, episodes=4).mean < 17
+
+
+def test_a_policy_that_steers_is_refused_where_a_choice_is_wanted():
+    wanted = Spec(
+        images={},
+        vectors={"vector": VectorSpec(size=4)},
+        action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)),
+    )
+    with pytest.raises(SettingsError, match=r"takes 2 choices.* makes 2 actions"):
+        open_stage("CartPole-v1", seed=0, spec=wanted)
+
+
+def test_a_policy_that_wants_more_than_the_task_gives_is_refused(toy):
+    _, spec = open_stage(toy, seed=0)
+    more = spec.model_copy(update={"vectors": {"lidar": spec.vectors["place"]}})
+    with pytest.raises(SettingsError, match="lidar"):
+        open_stage(toy, seed=0, spec=more)

@@ -1,0 +1,115 @@
+"""Films of imagined beside real frames."""
+
+import numpy as np
+import pytest
+import torch
+
+from wm_core.agents.agent import Agent
+from wm_core.behavior.settings import BehaviorConfig
+from wm_core.config import Config
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
+from wm_core.replay.batch import Batch
+from wm_core.training.film import Film, shoot, windows_of
+from wm_core.world.settings import WorldConfig
+
+CONFIG = Config(
+    size="test",
+    world=WorldConfig(
+        encoder="k4s2",
+        depth=2,
+        deter=16,
+        hidden=8,
+        groups=4,
+        classes=4,
+        blocks=2,
+        units=8,
+        bins=11,
+    ),
+    behavior=BehaviorConfig(imag_horizon=2),
+)
+SPEC = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
+B, T = 3, 9
+
+
+def batch(spec: Spec, first: np.ndarray | None = None) -> Batch:
+    rng = np.random.default_rng(0)
+    flag = np.zeros((B, T), bool)
+    obs = {k: rng.integers(0, 256, (B, T, *s.shape), np.uint8) for k, s in spec.images.items()}
+    vectors = {k: np.zeros((B, T, s.size), np.float32) for k, s in spec.vectors.items()}
+    return Batch(
+        obs=obs | vectors,
+        prev_action=np.zeros((B, T, 1), np.float32),
+        reward=np.zeros((B, T), np.float32),
+        is_first=flag if first is None else first,
+        is_last=flag,
+        is_terminal=flag,
+        key=np.arange(B * T, dtype=np.int64).reshape(B, T),
+        context_key=np.full(B, -1, np.int64),
+        policy_version=np.zeros((B, T), np.int64),
+    )
+
+
+def agent(spec: Spec = SPEC):
+    return Agent(spec, CONFIG, generator=torch.Generator().manual_seed(0))
+
+
+def test_film_holds_the_real_frames_and_as_many_of_the_model():
+    windows = batch(SPEC)
+    film = shoot(agent(), windows, seed=0, observed=4)
+    np.testing.assert_array_equal(film.real, windows.obs["image"])
+    assert film.model.shape == film.real.shape
+    assert film.model.dtype == np.uint8
+
+
+def test_frames_after_the_eyes_close_are_never_seen():
+    """Other frames from there on change nothing of what the model draws."""
+    windows, seer = batch(SPEC), agent()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # an untrained posterior hardly looks at the image
+        for p in seer.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=generator))
+    one = shoot(seer, windows, seed=0, observed=4)
+    windows.obs["image"][:, 4:] = 0
+    two = shoot(seer, windows, seed=0, observed=4)
+    np.testing.assert_array_equal(one.model, two.model)
+    windows.obs["image"][:, 3] = 0
+    three = shoot(seer, windows, seed=0, observed=4)
+    assert (one.model != three.model).any()
+
+
+def test_bar_says_where_the_model_sees(tmp_path):
+    real = np.zeros((1, 4, 8, 8, 3), np.uint8)
+    film = Film(real, real + 10, observed=2)
+    bars = film.movie()[:, 8, 0]  # the first row below the real frame
+    assert (bars[0] == bars[1]).all()
+    assert (bars[2] == bars[3]).all()
+    assert (bars[1] != bars[2]).any()
+    assert film.error == 10
+
+
+def test_windows_within_one_episode_are_preferred():
+    first = np.zeros((B, T), bool)
+    first[0, 0] = True  # begins with an episode: whole
+    first[1, 4] = True  # two episodes
+
+    class Sampler:
+        def sample(self):
+            return batch(SPEC, first)
+
+    chosen = windows_of(Sampler(), 5)
+    assert len(chosen.key) == 5
+    assert not chosen.is_first[:, 1:].any()
+    first[:, 4] = True  # none is whole: better those than nothing
+    assert len(windows_of(Sampler(), 5, tries=2).key) == 5
+
+
+def test_an_agent_without_a_camera_has_no_film():
+    spec = SPEC.model_copy(update={"images": {}, "vectors": {"v": VectorSpec(size=2)}})
+    with pytest.raises(SettingsError, match="no camera"):
+        shoot(agent(spec), batch(spec), seed=0)
+
+
+def test_windows_must_be_longer_than_what_is_seen():
+    with pytest.raises(SettingsError, match="more than 9"):
+        shoot(agent(), batch(SPEC), seed=0, observed=9)

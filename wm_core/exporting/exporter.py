@@ -1,0 +1,118 @@
+"""A trained agent to the files of a published version: the graph once, then weights and proof."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from wm_core.agents.agent import Agent
+from wm_core.config import Config
+from wm_core.contract.card import Manifest, PolicyCard, blob_of
+from wm_core.contract.spec import Spec
+from wm_core.exporting.golden import make_golden
+from wm_core.exporting.policy_module import PolicyStep
+from wm_core.exporting.to_onnx import OPSET, Template, trace
+
+_TOOLS = ("torch", "onnx", "onnxscript", "numpy")
+_OLD_PERIODS = 2.0  #: an observation older than this many periods calls for the safe action
+
+
+class Export(NamedTuple):
+    """One version of a policy, ready to be published."""
+
+    onnx: bytes
+    golden: bytes
+    weights_sha256: str
+
+
+def policy_files(export: Export, *, version: int, learner_updates: int = 0) -> dict[str, bytes]:
+    """The content of a policy folder by file name; write the manifest, which is last, last."""
+    manifest = Manifest(
+        version=version,
+        policy=blob_of("policy.onnx", export.onnx),
+        golden=blob_of("policy.golden.npz", export.golden),
+        weights_sha256=export.weights_sha256,
+        learner_updates=learner_updates,
+        created=_now(),
+    )
+    return {
+        manifest.policy.name: export.onnx,
+        manifest.golden.name: export.golden,
+        "policy.manifest.json": manifest.model_dump_json(indent=2).encode(),
+    }
+
+
+class PolicyExporter:
+    """Writes versions of one agent's policy.
+
+    The first ``export`` traces the graph, which takes seconds; the others exchange its weights.
+    Call it between updates: it reads the agent's weights as they are.
+
+    Args:
+        agent: on any device; never changed.
+        spec: of the observations and actions it is trained on.
+        config: for the card.
+        run_id: which training run this is.
+        commit: of the code that trains.
+        task: its name.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        spec: Spec,
+        config: Config,
+        *,
+        run_id: str = "",
+        commit: str = "",
+        task: str = "",
+    ) -> None:
+        self._agent, self._spec, self._config = agent, spec, config
+        self._origin = {"run_id": run_id, "commit": commit, "task": task}
+        self._tools = {name: importlib.metadata.version(name) for name in _TOOLS}
+        self._step = PolicyStep(agent, spec)
+        self._template: Template | None = None
+
+    def export(
+        self, version: int, learner_updates: int, agent_steps: int, golden_steps: int = 64
+    ) -> Export:
+        """The agent's present policy.
+
+        Args:
+            version: of the policy within its run; 0 is untrained.
+            learner_updates: behind it.
+            agent_steps: of experience behind it.
+            golden_steps: length of the rollout that proves it.
+        """
+        self._step.refresh(self._agent)
+        if self._template is None:
+            self._template = trace(self._step, self._step.inputs(), self._step.outputs())
+        weights = {n: p.detach().numpy() for n, p in self._step.named_parameters()}
+        weights_hash = self._template.substitute(weights)
+        golden = make_golden(self._step, golden_steps)
+        card = PolicyCard(
+            preset=self._config.preset,
+            size=self._config.size,
+            spec=self._spec,
+            inputs=self._step.inputs(),
+            outputs=self._step.outputs(),
+            carry=self._step.carry,
+            noise=self._step.noise,
+            max_obs_age_s=_OLD_PERIODS * self._spec.period_s,
+            version=version,
+            learner_updates=learner_updates,
+            agent_steps=agent_steps,
+            weights_sha256=weights_hash,
+            golden_sha256=hashlib.sha256(golden).hexdigest(),
+            opset=OPSET,
+            exporter=self._tools,
+            created=_now(),
+            **self._origin,
+        )
+        return Export(self._template.serialize(card.model_dump_json()), golden, weights_hash)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

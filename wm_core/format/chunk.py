@@ -1,0 +1,379 @@
+"""A run of Steps as one MCAP file: what the robot spools, the wire carries and the store keeps.
+
+Topics: ``/<image>`` Image, ``/<vector>`` JointState, ``/action`` (position: the action; effort:
+the wish, or nothing) and ``/step`` (reward, flags, policy version), one message each per step and
+all stamped alike, so that rosbag2 and Foxglove open a chunk as they find it.  The log time is
+the stamp, moved on where stamps do not grow.  ``docs/wire.md`` describes the format.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, SpecMismatch
+from wm_core.contract.spec import Frozen, Spec
+from wm_core.contract.step import Step
+from wm_core.format import cdr
+from wm_core.format.recording import Recording, Topic, read_recording, write_recording
+
+CHUNK_VERSION = 1
+METADATA = "wm_chunk"  #: name of the MCAP metadata record that holds the ChunkMeta
+STEPS_PER_BLOCK = 16  #: steps that are compressed together, the unit of a read from disk
+MAX_STEPS = 4096
+MAX_UNPACKED_BYTES = 2**28
+
+_ROBOT = re.compile(r"[a-z0-9_-]{1,64}")
+_SESSION = re.compile(r"[0-9a-f]{32}")
+_INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FIELDS = (
+    "reward",
+    "is_first",
+    "is_last",
+    "is_terminal",
+    "is_intervention",
+    "is_valid",
+    "policy_version",
+)
+_OVERHEAD_BYTES = 1024  #: per message, a generous bound of its headers and names
+
+
+class ChunkKey(NamedTuple):
+    """What a chunk is known by; the sequence number counts from 0 within a session."""
+
+    robot: str
+    session: str
+    seq: int
+
+    def check(self) -> ChunkKey:
+        """Itself; raises ``ChunkRefused`` unless it can name a file and nothing else."""
+        if not _ROBOT.fullmatch(self.robot):
+            raise ChunkRefused(f"robot {self.robot!r}: expected 1 to 64 of a-z, 0-9, _ and -")
+        if not _SESSION.fullmatch(self.session):
+            raise ChunkRefused(f"session {self.session!r}: expected 32 hexadecimal digits")
+        if not 0 <= self.seq < 10**8:
+            raise ChunkRefused(f"sequence number {self.seq}: expected 0 to 99999999")
+        return self
+
+
+class ChunkMeta(Frozen):
+    """What a chunk says about itself before its steps are read."""
+
+    version: Literal[1] = 1
+    robot: str
+    session: str  #: uuid4, 32 hexadecimal digits
+    seq: int
+    task: str = ""
+    spec: Spec
+    first_step: int = Field(ge=0)  #: index within the session of the chunk's first step
+    steps: int = Field(gt=0, le=MAX_STEPS)
+    dropped: dict[str, int] = Field(default_factory=dict)  #: steps by reason, over the session
+
+    @model_validator(mode="after")
+    def _fits(self) -> ChunkMeta:
+        self.key.check()
+        names = [*self.spec.images, *self.spec.vectors]
+        odd = [k for k in names if not _INPUT.fullmatch(k) or k in ("action", "step")]
+        if odd:
+            raise ChunkRefused(f"inputs {odd} cannot be topics; choose other names")
+        if self.unpacked_bytes > MAX_UNPACKED_BYTES:
+            raise ChunkRefused(
+                f"{self.steps} steps of this spec unpack to {self.unpacked_bytes} bytes, "
+                f"more than {MAX_UNPACKED_BYTES}; make shorter chunks"
+            )
+        return self
+
+    @property
+    def key(self) -> ChunkKey:
+        return ChunkKey(self.robot, self.session, self.seq)
+
+    @property
+    def topics(self) -> list[Topic]:
+        """The topics of a chunk, in the order of their messages within a step."""
+        return [
+            *(Topic(f"/{k}", cdr.IMAGE) for k in self.spec.images),
+            *(Topic(f"/{k}", cdr.JOINT_STATE) for k in self.spec.vectors),
+            Topic("/action", cdr.JOINT_STATE),
+            Topic("/step", cdr.JOINT_STATE),
+        ]
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """The most that the chunk may unpack to."""
+        pixels = sum(s.height * s.width * s.channels for s in self.spec.images.values())
+        numbers = sum(s.size for s in self.spec.vectors.values()) + 2 * self.spec.action.size
+        names = [
+            *self.spec.action.names,
+            *(n for s in self.spec.vectors.values() for n in s.names),
+        ]
+        text = sum(8 + len(n.encode()) for n in names)
+        topics = len(self.spec.images) + len(self.spec.vectors) + 2
+        per_step = pixels + 8 * numbers + text + _OVERHEAD_BYTES * topics
+        return self.steps * per_step + 8 * _OVERHEAD_BYTES * topics
+
+    @classmethod
+    def parse(cls, text: str) -> ChunkMeta:
+        """The meta in ``text`` (JSON).
+
+        Raises:
+            ChunkVersionRefused: where it states another version than 1.
+            ChunkRefused: where it does not fit.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields.get("version") if isinstance(fields, dict) else None
+            if version != CHUNK_VERSION:
+                raise ChunkVersionRefused(
+                    f"expected a chunk of version {CHUNK_VERSION}, got {version!r}"
+                )
+            return cls.model_validate_json(text)
+        except (ValueError, RecursionError) as error:  # pydantic's error is a ValueError
+            raise ChunkRefused(f"chunk's meta does not fit: {error}") from error
+
+
+def chunk_path(root: Path, key: ChunkKey) -> Path:
+    """Where the chunk of ``key`` lies below ``root``."""
+    key.check()
+    return root / key.robot / key.session / f"{key.seq:08d}.mcap"
+
+
+def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
+    """The MCAP file of ``steps``, lossless.
+
+    Raises:
+        ChunkRefused: where the number of steps is not ``meta.steps``.
+        SpecMismatch: where a step does not fit ``meta.spec``.
+    """
+    if len(steps) != meta.steps:
+        raise ChunkRefused(f"meta says {meta.steps} steps, got {len(steps)}")
+    spec, messages, log_time = meta.spec, [], -1
+    for step in steps:
+        check_step(step, spec)
+        log_time = max(step.stamp_ns, log_time + 1)
+        messages.append((log_time, _step_messages(step, spec)))
+    return write_recording(
+        meta.topics,
+        messages,
+        metadata={METADATA: {"meta": meta.model_dump_json()}},
+        steps_per_block=STEPS_PER_BLOCK,
+    )
+
+
+def check_step(step: Step, spec: Spec) -> None:
+    """Raise ``SpecMismatch`` unless a chunk of ``spec`` can hold ``step``."""
+    spec.check_obs(step.obs)
+    for array in (step.action, step.wish):
+        if array is not None and array.shape != (spec.action.size,):
+            raise SpecMismatch(f"action: expected ({spec.action.size},), got {array.shape}")
+
+
+def _step_messages(step: Step, spec: Spec) -> list[bytes]:
+    """One CDR message per topic, in the order of ``ChunkMeta.topics``."""
+    stamp, action = step.stamp_ns, spec.action
+    values = np.array([getattr(step, name) for name in _FIELDS], np.float64)
+    return [
+        *(cdr.encode_image(step.obs[k], stamp, k) for k in spec.images),
+        *(cdr.encode_joint_state(s.names, step.obs[k], stamp) for k, s in spec.vectors.items()),
+        cdr.encode_joint_state(action.names, step.action, stamp, step.wish),
+        cdr.encode_joint_state(_FIELDS, values, stamp),
+    ]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The steps of a chunk field by field, images by their place in the file; n steps.
+
+    ``image_block`` and ``image_offset`` say for each camera in which block of ``blocks``, and
+    where in it once unpacked, the pixels of each step begin.
+    """
+
+    meta: ChunkMeta
+    recording: Recording
+    vectors: dict[str, np.ndarray]  #: (n, size) float32
+    action: np.ndarray  #: (n, A) float32
+    wish: np.ndarray  #: (n, A) float32, NaN where there was none
+    has_wish: np.ndarray  #: (n,) bool
+    reward: np.ndarray  #: (n,) float64
+    is_first: np.ndarray  #: (n,) bool, as are the next four
+    is_last: np.ndarray
+    is_terminal: np.ndarray
+    is_intervention: np.ndarray
+    is_valid: np.ndarray
+    policy_version: np.ndarray  #: (n,) int64
+    stamp_ns: np.ndarray  #: (n,) int64
+    image_block: dict[str, np.ndarray]  #: (n,) int32
+    image_offset: dict[str, np.ndarray]  #: (n,) int64
+
+    def image(self, key: str, index: int) -> np.ndarray:
+        """(H, W, C) uint8 of camera ``key`` at step ``index``; a read-only view."""
+        shape = self.meta.spec.images[key].shape
+        block = self.recording.unpacked[self.image_block[key][index]]
+        flat = np.frombuffer(block, np.uint8, int(np.prod(shape)), self.image_offset[key][index])
+        return flat.reshape(shape)
+
+
+def read_columns(data: bytes) -> Columns:
+    """Everything in a chunk, checked; raises ``ChunkRefused`` on anything odd."""
+    recording = read_recording(data)
+    entry = recording.metadata.get(METADATA, {}).get("meta")
+    if entry is None:
+        raise ChunkRefused(f"no {METADATA!r} metadata: an MCAP file, but not a chunk")
+    meta = ChunkMeta.parse(entry)
+    recording.unpack(max_bytes=meta.unpacked_bytes)
+    if recording.types != {topic.name: topic.type for topic in meta.topics}:
+        raise ChunkRefused(f"expected {meta.topics}, got {recording.types}")
+    stamp_ns = _stamps(recording, meta)
+    spec = meta.spec
+    vectors = {
+        k: _joints(recording, f"/{k}", stamp_ns, s.size)[0] for k, s in spec.vectors.items()
+    }
+    action, wish, has_wish = _joints(recording, "/action", stamp_ns, spec.action.size)
+    fields, _, _ = _joints(recording, "/step", stamp_ns, len(_FIELDS), names=_FIELDS)
+    flags, versions = fields[:, 1:-1], fields[:, -1]
+    if not np.isin(flags, (0.0, 1.0)).all():
+        raise ChunkRefused("a flag that is neither 0 nor 1")
+    if not ((np.abs(versions) < 2**53) & (versions == np.rint(versions))).all():
+        raise ChunkRefused("a policy version that is no integer")
+    images = {k: _images(recording, f"/{k}", stamp_ns, s.shape) for k, s in spec.images.items()}
+    is_first, is_last, is_terminal, is_intervention, is_valid = flags.T == 1.0
+    return Columns(
+        meta=meta,
+        recording=recording,
+        vectors={k: _float32(v) for k, v in vectors.items()},
+        action=_float32(action),
+        wish=_float32(wish),
+        has_wish=has_wish,
+        reward=fields[:, 0],
+        is_first=is_first,
+        is_last=is_last,
+        is_terminal=is_terminal,
+        is_intervention=is_intervention,
+        is_valid=is_valid,
+        policy_version=versions.astype(np.int64),
+        stamp_ns=stamp_ns,
+        image_block={k: places[0].astype(np.int32) for k, places in images.items()},
+        image_offset={k: places[1] for k, places in images.items()},
+    )
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    """(...) float32; what is too large for it becomes infinite, which training leaves out."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _stamps(recording: Recording, meta: ChunkMeta) -> np.ndarray:
+    """(n,) int64 ns, of ``/step``; checks counts, order and that all topics keep the same time."""
+    times = None
+    for topic, messages in recording.messages.items():
+        if len(messages) != meta.steps:
+            raise ChunkRefused(
+                f"meta says {meta.steps} steps, {topic} has {len(messages)} messages"
+            )
+        log_times = [message.log_time for message in messages]
+        if times is not None and log_times != times:
+            raise ChunkRefused(f"{topic} is not logged at the same times as the other topics")
+        times = log_times
+    if times is None or any(b <= a for a, b in pairwise(times)):
+        raise ChunkRefused("log times do not grow from step to step")
+    views = map(recording.view, recording.messages["/step"])
+    return np.array([cdr.decode_stamp(view) for view in views], np.int64)
+
+
+def _joints(
+    recording: Recording,
+    topic: str,
+    stamp_ns: np.ndarray,
+    size: int,
+    names: tuple[str, ...] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (n, size), efforts (n, size) or NaN, and whether there was an effort (n,)."""
+    position = np.empty((len(stamp_ns), size))
+    effort = np.full((len(stamp_ns), size), np.nan)
+    has_effort = np.zeros(len(stamp_ns), bool)
+    for i, message in enumerate(recording.messages[topic]):
+        joint = cdr.decode_joint_state(recording.view(message))
+        if joint.stamp_ns != stamp_ns[i] or len(joint.position) != size:
+            raise ChunkRefused(
+                f"{topic} step {i}: expected {size} values at {stamp_ns[i]} ns, "
+                f"got {len(joint.position)} at {joint.stamp_ns} ns"
+            )
+        if names is not None and joint.names != names:
+            raise ChunkRefused(f"{topic} step {i}: expected the names {names}, got {joint.names}")
+        position[i] = joint.position
+        if len(joint.effort):
+            if len(joint.effort) != size:
+                raise ChunkRefused(f"{topic} step {i}: {len(joint.effort)} efforts, not {size}")
+            effort[i], has_effort[i] = joint.effort, True
+    return position, effort, has_effort
+
+
+def _images(
+    recording: Recording, topic: str, stamp_ns: np.ndarray, shape: tuple[int, int, int]
+) -> np.ndarray:
+    """(2, n) int64: block and offset within it of each step's pixels."""
+    places = np.empty((2, len(stamp_ns)), np.int64)
+    for i, message in enumerate(recording.messages[topic]):
+        image = cdr.decode_image(recording.view(message))
+        if image.stamp_ns != stamp_ns[i] or image.shape != shape:
+            raise ChunkRefused(
+                f"{topic} step {i}: expected {shape} at {stamp_ns[i]} ns, "
+                f"got {image.shape} at {image.stamp_ns} ns"
+            )
+        places[:, i] = message.block, message.offset + image.offset
+    return places
+
+
+def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
+    """The meta and steps of a chunk; the arrays own their memory.
+
+    Raises:
+        ChunkRefused: for anything truncated, of another version, inconsistent or too large.
+    """
+    c = read_columns(data)
+    spec = c.meta.spec
+    steps = [
+        Step(
+            obs={k: c.image(k, i).copy() for k in spec.images}
+            | {k: v[i].copy() for k, v in c.vectors.items()},
+            action=c.action[i].copy(),
+            reward=float(c.reward[i]),
+            is_first=bool(c.is_first[i]),
+            is_last=bool(c.is_last[i]),
+            is_terminal=bool(c.is_terminal[i]),
+            is_intervention=bool(c.is_intervention[i]),
+            is_valid=bool(c.is_valid[i]),
+            wish=c.wish[i].copy() if c.has_wish[i] else None,
+            policy_version=int(c.policy_version[i]),
+            stamp_ns=int(c.stamp_ns[i]),
+        )
+        for i in range(c.meta.steps)
+    ]
+    return c.meta, steps
+
+
+def check_chunk(data: bytes, key: ChunkKey | None, *, max_bytes: int) -> ChunkMeta:
+    """The meta of a chunk whose every message was read and found right.
+
+    Args:
+        data: the file's bytes.
+        key: what the chunk was announced as; ``None`` takes what it says itself.
+        max_bytes: a larger file is refused unread.
+
+    Raises:
+        ChunkRefused: with what was expected and what came.
+    """
+    if len(data) > max_bytes:
+        raise ChunkRefused(f"chunk of {len(data)} bytes; at most {max_bytes} are taken")
+    meta = read_columns(data).meta
+    if key is not None and meta.key != key:
+        raise ChunkRefused(f"announced as {tuple(key)}, but it says {tuple(meta.key)}")
+    return meta

@@ -1,0 +1,171 @@
+"""What lies in a spool folder: sessions, their sealed chunks, and what became of each number.
+
+``<spool>/<robot>/<session>/<seq:08d>.mcap`` waits for its acknowledgement; ``session.json`` says
+durably how many chunks were sealed and which of them were dropped, so that losses are computed
+from sequence numbers and never from counters.  ``refused/`` and ``sent/`` lie beside.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from wm_core.contract.errors import ChunkRefused
+from wm_core.contract.files import write_durably
+from wm_core.contract.spec import Frozen
+from wm_core.format.chunk import ChunkKey
+
+JOURNAL_NAME = "session.json"
+LOCK_NAME = "lock"
+REFUSED = "refused"
+SENT = "sent"
+
+
+class Journal(Frozen):
+    """A session's own account; chunks 0 .. ``next_seq`` - 1 were sealed."""
+
+    version: Literal[1] = 1
+    robot: str
+    session: str
+    task: str = ""
+    created_ns: int = 0
+    next_seq: int = 0
+    next_step: int = 0  #: steps that were put, dropped ones included
+    dropped_chunks: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
+    #: reason -> inclusive ranges of sequence numbers that were sealed and given up
+    dropped_steps: dict[str, int] = Field(default_factory=dict)  #: by reason
+    closed: bool = False  #: ended in order; else the process was killed, or still runs
+
+    def with_dropped(self, reason: str, seq: int) -> Journal:
+        """This journal with chunk ``seq`` given up for ``reason``."""
+        ranges = list(self.dropped_chunks.get(reason, []))
+        if ranges and ranges[-1][1] == seq - 1:
+            ranges[-1] = (ranges[-1][0], seq)
+        else:
+            ranges.append((seq, seq))
+        return self.model_copy(update={"dropped_chunks": self.dropped_chunks | {reason: ranges}})
+
+    def dropped_seqs(self) -> dict[int, str]:
+        """Sequence number -> reason of every chunk that was given up."""
+        return {
+            seq: reason
+            for reason, ranges in self.dropped_chunks.items()
+            for first, last in ranges
+            for seq in range(first, last + 1)
+        }
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Waiting:
+    """One sealed chunk that waits in the spool; sorts oldest first."""
+
+    created_ns: int  #: of its session
+    key: ChunkKey
+    path: Path
+    bytes: int
+    sealed_s: float  #: time.time() of its file
+
+
+class Session:
+    """One session's folder in a spool."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.robot, self.session = path, path.parent.name, path.name
+
+    def journal(self) -> Journal | None:
+        """What the session says of itself, or None where it cannot be read."""
+        try:
+            return Journal.model_validate_json((self.path / JOURNAL_NAME).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def write_journal(self, journal: Journal) -> None:
+        """Replace ``session.json`` durably."""
+        write_durably(self.path / JOURNAL_NAME, journal.model_dump_json().encode())
+
+    def waiting(self, created_ns: int = 0) -> list[Waiting]:
+        """The sealed chunks that wait here, by sequence number."""
+        found = []
+        for seq, entry in _numbered(self.path):
+            try:
+                stat = entry.stat()
+            except FileNotFoundError:  # acknowledged meanwhile
+                continue
+            key = ChunkKey(self.robot, self.session, seq)
+            path = Path(entry.path)
+            found.append(Waiting(created_ns, key, path, stat.st_size, stat.st_mtime))
+        return sorted(found)
+
+    def refused(self) -> dict[int, str]:
+        """Sequence number -> reason of every chunk that the trainer would not have."""
+        folder = self.path / REFUSED
+        reasons = {}
+        for seq, entry in _numbered(folder):
+            note = Path(entry.path).with_suffix(".txt")
+            reasons[seq] = note.read_text().strip() if note.exists() else "unknown"
+        return reasons
+
+    def refused_path(self, seq: int) -> Path:
+        """Where a refused chunk lies, while the bound on them lets it."""
+        return self.path / REFUSED / f"{seq:08d}.mcap"
+
+    def try_lock(self) -> int | None:
+        """A handle that marks the session as running; None where another process holds it.
+
+        None as well where the disk has no room for one.
+        """
+        try:
+            handle = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            return None
+        return handle
+
+
+def sessions_in(spool: Path) -> list[Session]:
+    """Every session below a spool folder; what does not fit the layout is passed over."""
+    found = []
+    for path in sorted(spool.glob("*/*")):
+        try:
+            ChunkKey(path.parent.name, path.name, 0).check()
+        except ChunkRefused:
+            continue
+        if path.is_dir():
+            found.append(Session(path))
+    return found
+
+
+def bound_folders(folders: Iterable[Path], max_bytes: int) -> None:
+    """Remove the oldest chunks of ``folders`` until these hold ``max_bytes`` together."""
+    entries = [entry for folder in folders for _, entry in _numbered(folder)]
+    files = sorted((e.stat().st_mtime_ns, e.path, e.stat().st_size) for e in entries)
+    total = sum(size for _, _, size in files)
+    for _, path, size in files:
+        if total <= max_bytes:
+            return
+        Path(path).unlink(missing_ok=True)
+        Path(path).with_suffix(".txt").unlink(missing_ok=True)
+        total -= size
+
+
+def _numbered(folder: Path) -> list[tuple[int, os.DirEntry[str]]]:
+    """The chunk files of a folder with their sequence numbers."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                (int(e.name[:-5]), e)
+                for e in entries
+                if e.name.endswith(".mcap") and e.name[:-5].isdecimal()
+            ]
+    except FileNotFoundError:
+        return []

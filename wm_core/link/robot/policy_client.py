@@ -1,0 +1,220 @@
+"""The robot's side of policy delivery: wait for a version, fetch it, verify it, place it whole.
+
+Blobs are fetched by their hash and resumed where a connection was cut.  The last versions stay
+on the robot, so that it starts without a trainer and rollback is a matter of choosing a folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import threading
+from pathlib import Path
+
+from pydantic import Field
+
+from wm_core.contract.card import Blob, Manifest, check_bytes
+from wm_core.contract.errors import PolicyRefused, SettingsError
+from wm_core.contract.files import make_folder, write_durably
+from wm_core.contract.policy_folder import (
+    CHANNEL_PATTERN,
+    LATEST_NAME,
+    MANIFEST_NAME,
+    prune_versions,
+    put_version,
+    version_folder,
+    versions_in,
+)
+from wm_core.contract.spec import Frozen
+from wm_core.link.robot.client import FAILURES, Backoff, Tally, TrainerClient
+
+log = logging.getLogger(__name__)
+
+_PIECE_BYTES = 1 << 18
+_COUNTED = ("received", "refused", "retries", "resumed", "bytes_received")
+
+
+class PolicyClientSettings(Frozen):
+    """Deadlines and bounds of policy delivery."""
+
+    keep: int = Field(5, gt=0)  #: versions that stay in the cache
+    max_bytes: int = Field(1 << 30, gt=0)  #: a larger file is refused
+    wait_s: float = Field(30.0, gt=0, le=60)  #: how long one question may stay open
+    connect_s: float = Field(5.0, gt=0)
+    read_s: float = Field(30.0, gt=0)
+    backoff_first_s: float = Field(0.2, gt=0)
+    backoff_most_s: float = Field(30.0, gt=0)
+
+
+class PolicyClient:
+    """A thread that keeps the newest policy of a channel in a local folder.
+
+    Args:
+        url: of the trainer's service.
+        cache: folder of all channels; versions appear as ``cache/<channel>/<version:08d>/``.
+        channel: name of the line of policies.
+        token: the robot's token; None where the service is on the same machine without one.
+        settings: deadlines and bounds.
+        rng: draws the jitter of the back-off.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        cache: Path,
+        channel: str = "main",
+        token: str | None = None,
+        settings: PolicyClientSettings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if not re.fullmatch(CHANNEL_PATTERN, channel):
+            raise SettingsError(f"expected a channel like {CHANNEL_PATTERN}, got {channel!r}")
+        self.settings, self._channel = settings or PolicyClientSettings(), channel
+        s = self.settings
+        self._home = Path(cache) / channel
+        self._client = TrainerClient(url, token=token, connect_s=s.connect_s, read_s=s.read_s)
+        self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._tally = Tally("policy delivery", _COUNTED)
+        self._refused = ""  # hash of the last policy that was refused: not asked for again
+        self._manifest = self._cached()
+        self._thread = threading.Thread(target=self._run, name="policy-client", daemon=True)
+        self._thread.start()
+
+    def latest(self) -> Path | None:
+        """Folder of the newest verified version, or None before the first."""
+        with self._lock:
+            manifest = self._manifest
+        return version_folder(self._home, manifest.version) if manifest else None
+
+    def counters(self) -> dict[str, int | str]:
+        """The version at hand (-1: none), what was received, and the last error."""
+        with self._lock:
+            version = self._manifest.version if self._manifest else -1
+        return {**self._tally.read(), "version": version}
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the thread, cutting a request short; a second call does nothing."""
+        self._stop.set()
+        self._client.abort()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._once()
+                self._backoff.reset()
+                self._tally.say("")
+            except PolicyRefused as error:
+                self._tally.count("refused")
+                self._fail(f"refused: {error}")
+            except FAILURES as error:
+                self._fail(f"{type(error).__name__}: {error}")
+            except Exception as error:  # a fault of ours must not end policy delivery
+                log.exception("the policy client goes on after a fault")
+                self._fail(f"{type(error).__name__}: {error}")
+        self._client.close()
+
+    def _once(self) -> None:
+        """Ask once, and take in what is new."""
+        have = self._refused or (self._manifest.policy.sha256 if self._manifest else "")
+        after = self._manifest.version if self._manifest else -1
+        wait_s = self.settings.wait_s
+        reply = self._client.request(
+            "GET",
+            f"/v1/policies/{self._channel}?after={after}&have={have}&wait={wait_s:g}",
+            read_s=wait_s + self.settings.read_s,
+        )
+        if reply.status == 204:
+            return
+        if reply.status != 200:
+            raise ConnectionError(f"{reply.status}: {reply.body[:200].decode(errors='replace')}")
+        manifest = Manifest.parse(reply.body)
+        try:
+            self._take(manifest)
+        except PolicyRefused:
+            self._refused = manifest.policy.sha256
+            raise
+        self._refused = ""
+
+    def _take(self, manifest: Manifest) -> None:
+        """Fetch, verify and place a version, then call it the latest."""
+        if manifest.channel != self._channel:
+            raise PolicyRefused(f"expected channel {self._channel!r}, got {manifest.channel!r}")
+        for blob in (manifest.policy, manifest.golden):
+            if blob.bytes > self.settings.max_bytes:
+                raise PolicyRefused(
+                    f"{blob.name}: at most {self.settings.max_bytes} bytes, got {blob.bytes}"
+                )
+            if Path(blob.name).name != blob.name or blob.name == MANIFEST_NAME:
+                raise PolicyRefused(f"{blob.name!r} is no plain file name")
+        files = {blob.name: self._fetch(blob) for blob in (manifest.policy, manifest.golden)}
+        put_version(self._home, manifest, files)
+        write_durably(self._home / LATEST_NAME, manifest.model_dump_json().encode())
+        with self._lock:
+            self._manifest = manifest
+        self._tally.count("received")
+        prune_versions(self._home, keep=self.settings.keep, never=manifest.version)
+        for part in (self._home / "partial").glob("*.part"):
+            part.unlink(missing_ok=True)
+        log.info("policy version %d received", manifest.version)
+
+    def _fetch(self, blob: Blob) -> bytes:
+        """The verified content of ``blob``; what an earlier attempt received is kept."""
+        part = self._home / "partial" / f"{blob.sha256}.part"
+        make_folder(part.parent)
+        have = part.stat().st_size if part.exists() else 0
+        if have < blob.bytes:
+            self._download(blob, part, have)
+        data = part.read_bytes()
+        try:
+            check_bytes(data, blob)
+        except PolicyRefused as error:  # damaged on the way or on our disk: fetch it anew
+            part.unlink()
+            raise ConnectionError(str(error)) from error
+        return data
+
+    def _download(self, blob: Blob, part: Path, have: int) -> None:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with self._client.opened("GET", f"/v1/blobs/{blob.sha256}", headers=headers) as response:
+            if response.status not in (200, 206):
+                raise ConnectionError(f"{response.status} for {blob.name}, {blob.sha256}")
+            if response.status == 200:  # from the beginning, asked or not
+                have = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                raise ConnectionError(f"not the range that was asked for, from {have}")
+            self._tally.count("resumed", int(have > 0))
+            with part.open("ab" if have else "wb") as file:
+                while piece := response.read(_PIECE_BYTES):
+                    have += len(piece)
+                    if have > blob.bytes:
+                        raise ConnectionError(f"{blob.name}: more than its {blob.bytes} bytes")
+                    file.write(piece)
+                    self._tally.count("bytes_received", len(piece))
+        if have < blob.bytes:
+            raise ConnectionError(f"{blob.name}: cut after {have} of {blob.bytes} bytes")
+
+    def _cached(self) -> Manifest | None:
+        """What an earlier run left: the latest, or the newest version that is still whole."""
+        newest_first = reversed(versions_in(self._home))
+        folders = [version_folder(self._home, version) for version in newest_first]
+        for path in (self._home / LATEST_NAME, *(f / MANIFEST_NAME for f in folders)):
+            try:
+                manifest = Manifest.parse(path.read_bytes())
+                folder = version_folder(self._home, manifest.version)
+                for blob in (manifest.policy, manifest.golden):
+                    check_bytes((folder / blob.name).read_bytes(), blob)
+            except (OSError, PolicyRefused) as error:
+                if path.exists():
+                    log.warning("cached policy %s is passed over: %s", path, error)
+                continue
+            return manifest
+        return None
+
+    def _fail(self, error: str) -> None:
+        self._tally.count("retries")
+        self._tally.say(error)
+        self._stop.wait(self._backoff.next_s())

@@ -1,0 +1,253 @@
+"""The robot's uploader: sealed chunks go to the trainer, oldest first, until acknowledged.
+
+An acknowledgement repeats the chunk's hash; only then is the file deleted (or kept as a black
+box).  What the trainer refuses for good is set aside with the reason.  Without a trainer it goes
+on trying, ever more slowly, and the spool holds the bound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from pydantic import Field
+
+from wm_core.contract.files import make_folder
+from wm_core.contract.spec import Frozen
+from wm_core.link.robot.client import FAILURES, Backoff, Reply, Tally, TrainerClient
+from wm_core.link.robot.journal import REFUSED, SENT, Session, Waiting, bound_folders, sessions_in
+
+log = logging.getLogger(__name__)
+
+_REFUSED = (409, 413, 415)  #: no later attempt can go better
+_DAMAGED = 400  #: damaged on the way, perhaps: a few attempts before it counts as refused
+_DAMAGED_ATTEMPTS = 3
+_LOOK_S = 0.2  #: how often an empty spool is looked at
+_BATCH = 64  #: chunks between two looks at the spool
+_COUNTED = ("acked", "acked_before", "bytes_sent", "refused", "retries", "denied")
+
+
+class UploaderSettings(Frozen):
+    """Deadlines and bounds of the uploader."""
+
+    connect_s: float = Field(5.0, gt=0)
+    read_s: float = Field(30.0, gt=0)
+    backoff_first_s: float = Field(0.2, gt=0)
+    backoff_most_s: float = Field(30.0, gt=0)
+    denied_s: float = Field(30.0, gt=0)  #: wait after a wrong token
+    bytes_per_s: float | None = Field(None, gt=0)  #: bandwidth cap; None for none
+    keep_bytes: int = Field(0, ge=0)  #: acknowledged chunks of a robot kept as a black box
+    refused_bytes: int = Field(200_000_000, ge=0)  #: refused chunks of a robot kept
+
+
+class Uploader:
+    """A thread that empties a spool folder, of all its sessions and robots.
+
+    Args:
+        spool_folder: what ``Spool`` fills.
+        url: of the trainer's service, such as ``http://trainer:8765``.
+        token: the robot's token; None where the service is on the same machine without one.
+        settings: deadlines and bounds.
+        rng: draws the jitter of the back-off.
+    """
+
+    def __init__(
+        self,
+        spool_folder: Path,
+        *,
+        url: str,
+        token: str | None = None,
+        settings: UploaderSettings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._folder, self.settings = Path(spool_folder), settings or UploaderSettings()
+        s = self.settings
+        self._client = TrainerClient(
+            url,
+            token=token,
+            connect_s=s.connect_s,
+            read_s=s.read_s,
+            bytes_per_s=s.bytes_per_s,
+        )
+        self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._tally = Tally("upload", _COUNTED)
+        self._waiting: list[Waiting] = []
+        self._denied_until: dict[str, float] = {}  # robot -> time.monotonic()
+        self._damaged: Counter[Path] = Counter()
+        self._empty: dict[Path, int] = {}  # session folder without a chunk -> its mtime_ns
+        self._created: dict[Path, int] = {}
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+        self._thread.start()
+
+    def counters(self) -> dict[str, int | float | str]:
+        """What was sent and acknowledged, what waits and for how long, and the last error."""
+        with self._lock:
+            ages = [time.time() - chunk.sealed_s for chunk in self._waiting]
+            return {
+                **self._tally.read(),
+                "pending_chunks": len(self._waiting),
+                "pending_bytes": sum(chunk.bytes for chunk in self._waiting),
+                "oldest_age_s": max(ages, default=0.0),
+            }
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until the spool is empty; whether it became so in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while any(session.waiting() for session in sessions_in(self._folder)):
+            if time.monotonic() > deadline_s or not self._thread.is_alive():
+                return False
+            time.sleep(0.05)
+        return True
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the thread, cutting a request short; a second call does nothing."""
+        self._stop.set()
+        self._client.abort()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                batch = self._look()
+                if not batch:
+                    self._stop.wait(_LOOK_S)
+                for chunk in batch[:_BATCH]:
+                    if self._stop.is_set() or not self._offer(chunk):
+                        break
+            except Exception as error:  # a fault of the disk or of ours must not end the stream
+                log.exception("the uploader goes on after a fault")
+                self._retry_later(f"{type(error).__name__}: {error}")
+        self._client.close()
+
+    def _look(self) -> list[Waiting]:
+        """The chunks that wait and may be sent now, oldest first."""
+        found: list[Waiting] = []
+        for session in sessions_in(self._folder):
+            try:
+                changed_ns = session.path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if self._empty.get(session.path) == changed_ns:
+                continue
+            chunks = session.waiting(self._created_ns(session))
+            if chunks:
+                found.extend(chunks)
+            elif time.time_ns() - changed_ns > 10**9:  # clocks of folders are coarse
+                self._empty[session.path] = changed_ns
+        found.sort()
+        with self._lock:
+            self._waiting = found
+        now_s = time.monotonic()  # first what may be sent: it must not wait behind the rest
+        return [c for c in found if self._denied_until.get(c.key.robot, 0.0) <= now_s]
+
+    def _created_ns(self, session: Session) -> int:
+        if session.path not in self._created:
+            journal = session.journal()
+            if journal is None:  # not written yet, or damaged: asked again next time
+                return 0
+            self._created[session.path] = journal.created_ns
+        return self._created[session.path]
+
+    def _offer(self, chunk: Waiting) -> bool:
+        """Send one chunk and act on the answer; False where the round should end."""
+        if self._denied_until.get(chunk.key.robot, 0.0) > time.monotonic():
+            return True
+        try:
+            data = chunk.path.read_bytes()
+        except FileNotFoundError:  # the spool gave it up at its bound
+            return True
+        sha256 = hashlib.sha256(data).hexdigest()
+        robot, session, seq = chunk.key
+        try:
+            reply = self._client.request(
+                "PUT",
+                f"/v1/chunks/{robot}/{session}/{seq}",
+                body=data,
+                headers={"X-Content-SHA256": sha256, "Content-Type": "application/x-mcap"},
+            )
+        except FAILURES as error:
+            self._retry_later(f"{type(error).__name__}: {error}")
+            return False
+        self._tally.count("bytes_sent", len(data))
+        return self._act_on(reply, chunk, sha256)
+
+    def _act_on(self, reply: Reply, chunk: Waiting, sha256: str) -> bool:
+        said = _json(reply.body)
+        reason = str(said.get("reason", ""))
+        if reply.status in (200, 201) and said.get("sha256") == sha256:
+            self._acknowledged(chunk, before=reply.status == 200)
+            return True
+        if reply.status == _DAMAGED:
+            self._damaged[chunk.path] += 1
+        if reply.status in _REFUSED or self._damaged[chunk.path] >= _DAMAGED_ATTEMPTS:
+            self._refused(chunk, f"{reply.status}: {reason}")
+            return True
+        if reply.status in (401, 403):
+            self._tally.count("denied")
+            self._tally.say(f"{reply.status}: {reason}")
+            if reply.status == 403:  # other robots' chunks may still pass
+                self._denied_until[chunk.key.robot] = time.monotonic() + self.settings.denied_s
+                return True
+            self._stop.wait(self.settings.denied_s)
+            return False
+        self._retry_later(f"{reply.status}: {reason or 'not an answer of this protocol'}", reply)
+        return False
+
+    def _acknowledged(self, chunk: Waiting, *, before: bool) -> None:
+        self._backoff.reset()
+        self._damaged.pop(chunk.path, None)
+        self._tally.count("acked")
+        if before:
+            self._tally.count("acked_before")
+        self._tally.say("")
+        if self.settings.keep_bytes:
+            self._set_aside(chunk, SENT, self.settings.keep_bytes)
+        else:
+            chunk.path.unlink(missing_ok=True)
+        with self._lock:
+            self._waiting = [c for c in self._waiting if c is not chunk]
+
+    def _refused(self, chunk: Waiting, reason: str) -> None:
+        self._backoff.reset()
+        self._damaged.pop(chunk.path, None)
+        note = chunk.path.parent / REFUSED / f"{chunk.path.stem}.txt"
+        self._set_aside(chunk, REFUSED, self.settings.refused_bytes)
+        try:
+            note.write_text(reason + "\n")
+        except OSError as error:
+            log.error("why chunk %s was refused could not be noted: %s", chunk.key, error)
+        self._tally.count("refused")
+        self._tally.say(f"chunk {chunk.key.seq} refused, {reason}")
+
+    def _set_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
+        """Move a chunk beside the waiting ones, within a bound over the robot's sessions."""
+        folder = chunk.path.parent / name
+        make_folder(folder)
+        try:
+            os.replace(chunk.path, folder / chunk.path.name)
+        except FileNotFoundError:  # the spool gave it up at its bound
+            return
+        bound_folders(folder.parents[1].glob(f"*/{name}"), max_bytes)
+
+    def _retry_later(self, error: str, reply: Reply | None = None) -> None:
+        self._tally.count("retries")
+        self._tally.say(error)
+        self._stop.wait(self._backoff.next_s(reply.retry_after_s if reply else 0.0))
+
+
+def _json(body: bytes) -> dict[str, object]:
+    """The object in ``body``; an empty one where there is none."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

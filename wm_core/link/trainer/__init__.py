@@ -1,0 +1,1 @@
+"""The trainer's end of the wire: the HTTP service, its tokens, its policies."""

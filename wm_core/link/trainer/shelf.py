@@ -1,0 +1,108 @@
+"""The trainer's shelf of published policies: a folder per version, a file that names the last.
+
+A version appears whole or not at all, and ``latest.json`` is replaced only after its folder is
+durable: whoever reads the shelf while the trainer is killed sees the version before.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+
+from wm_core.contract.card import Manifest, blob_of
+from wm_core.contract.errors import StoreError
+from wm_core.contract.files import write_durably
+from wm_core.contract.policy_folder import (
+    CHANNEL_PATTERN,
+    GOLDEN_NAME,
+    LATEST_NAME,
+    MANIFEST_NAME,
+    ONNX_NAME,
+    prune_versions,
+    put_version,
+    version_folder,
+    versions_in,
+)
+
+
+class PolicyShelf:
+    """Published versions of one channel, newest kept.
+
+    Args:
+        root: folder of all channels; this one lives in ``root/<channel>``.
+        channel: name of the line of policies, such as ``main``.
+        keep: how many of the newest versions stay; the latest always does.
+    """
+
+    def __init__(self, root: Path, channel: str = "main", *, keep: int = 5) -> None:
+        if not re.fullmatch(CHANNEL_PATTERN, channel):
+            raise StoreError(f"expected a channel like {CHANNEL_PATTERN}, got {channel!r}")
+        self.root, self.channel, self.keep = Path(root), channel, max(1, keep)
+        self._home = self.root / channel
+
+    def publish(
+        self,
+        onnx: bytes,
+        golden: bytes,
+        *,
+        version: int,
+        parent: int = -1,
+        weights_sha256: str = "",
+        learner_updates: int = 0,
+    ) -> Manifest:
+        """Make ``version`` the latest; the same bytes again change nothing.
+
+        Raises:
+            StoreError: where ``version`` is not above the latest one.
+        """
+        manifest = Manifest(
+            channel=self.channel,
+            version=version,
+            parent=parent,
+            policy=blob_of(ONNX_NAME, onnx),
+            golden=blob_of(GOLDEN_NAME, golden),
+            weights_sha256=weights_sha256,
+            learner_updates=learner_updates,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        last = self.latest()
+        if last is not None and version <= last.version:
+            if (last.version, last.policy) == (version, manifest.policy):
+                return last
+            raise StoreError(
+                f"version {version} cannot follow {last.version} on channel {self.channel!r}; "
+                "publish a higher one or begin another run folder"
+            )
+        put_version(self._home, manifest, {ONNX_NAME: onnx, GOLDEN_NAME: golden})
+        write_durably(self._home / LATEST_NAME, manifest.model_dump_json(indent=2).encode())
+        prune_versions(self._home, keep=self.keep, never=version)
+        return manifest
+
+    def latest(self) -> Manifest | None:
+        """The manifest of the newest version, or None before the first."""
+        try:
+            return Manifest.parse((self._home / LATEST_NAME).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def folder(self, version: int) -> Path:
+        """Where ``version`` lies, or would lie."""
+        return version_folder(self._home, version)
+
+    def versions(self) -> list[int]:
+        """The versions on the shelf, oldest first."""
+        return versions_in(self._home)
+
+    def blob(self, sha256: str) -> Path | None:
+        """The file with that content, if a version that is still on the shelf names it."""
+        for version in reversed(self.versions()):
+            folder = self.folder(version)
+            try:
+                manifest = Manifest.parse((folder / MANIFEST_NAME).read_bytes())
+            except OSError:  # pruned meanwhile
+                continue
+            for blob in (manifest.policy, manifest.golden):
+                if blob.sha256 == sha256:
+                    return folder / blob.name
+        return None

@@ -1,0 +1,1 @@
+"""Experience at rest: one writer, one reader."""

@@ -1,0 +1,84 @@
+"""Steps of this process into the store, by the door that robots' experience comes through.
+
+Every step becomes part of a chunk that ``store.ingest`` takes in, so that training in sim, beside
+a robot and from an old store all read one kind of replay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from wm_core.contract.errors import StoreError
+from wm_core.contract.spec import Spec
+from wm_core.contract.step import Step, is_finite
+from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
+from wm_core.store.ingest import ingest
+from wm_core.store.ledger import Ledger
+
+SEAL_STEPS = 64  #: steps per chunk; what is younger is not in the store yet
+
+
+class EnvRecorder:
+    """Steps of one environment into chunks into the store.
+
+    Args:
+        root: the store.
+        ledger: of that store.
+        robot: the name that this environment records under.
+        task: recorded with every chunk.
+        spec: of the steps.
+        seal_steps: steps per chunk.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        ledger: Ledger,
+        *,
+        robot: str,
+        task: str,
+        spec: Spec,
+        seal_steps: int = SEAL_STEPS,
+    ) -> None:
+        self._root, self._ledger, self._robot, self._task = root, ledger, robot, task
+        self._spec, self._seal_steps = spec, seal_steps
+        self._session = uuid.uuid4().hex
+        self._begin_ns = time.time_ns()
+        self._seq = 0
+        self._first_step = 0
+        self._open: list[Step] = []
+
+    def add(self, step: Step) -> None:
+        """Take in one step, stamped in the environment's own time; full chunks are sealed."""
+        index = self._first_step + len(self._open)
+        stamp_ns = self._begin_ns + round(index * self._spec.period_s * 1e9)
+        self._open.append(replace(step, stamp_ns=stamp_ns, is_valid=is_finite(step)))
+        if len(self._open) >= self._seal_steps:
+            self.seal()
+
+    def seal(self) -> None:
+        """Bring what is open into the store, durably."""
+        if not self._open:
+            return
+        key = ChunkKey(self._robot, self._session, self._seq)
+        meta = ChunkMeta(
+            robot=key.robot,
+            session=key.session,
+            seq=key.seq,
+            task=self._task,
+            spec=self._spec,
+            first_step=self._first_step,
+            steps=len(self._open),
+            dropped={},
+        )
+        data = encode_chunk(self._open, meta)
+        verdict = ingest(self._root, self._ledger, key, data, hashlib.sha256(data).hexdigest())
+        if not verdict.ok:
+            raise StoreError(f"own chunk {key} was not stored ({verdict.kind}): {verdict.reason}")
+        self._seq += 1
+        self._first_step += len(self._open)
+        self._open = []

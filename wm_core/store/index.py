@@ -1,0 +1,143 @@
+"""The sidecar of a chunk file: everything small in it, and where its images lie.
+
+``<seq>.idx.npz`` stands beside ``<seq>.mcap`` and saves decoding the file again.  It names the
+hash of the chunk that it was made from; one that is missing, damaged or of other bytes is made
+anew, and a folder that cannot be written to only costs time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import numpy as np
+
+from wm_core.contract.errors import ChunkRefused
+from wm_core.contract.files import TMP_SUFFIX
+from wm_core.contract.spec import Spec
+from wm_core.format.chunk import Columns, chunk_path, read_columns
+from wm_core.store.ledger import Row
+
+INDEX_VERSION = 1
+IS_FIRST, IS_LAST, IS_TERMINAL, IS_INTERVENTION, IS_VALID = 1, 2, 4, 8, 16  #: bits of ``flags``
+BLOCKS = np.dtype([("offset", "<i8"), ("size", "<i8"), ("unpacked", "<i8")])
+
+
+class Index(NamedTuple):
+    """What is known of one chunk file without opening it."""
+
+    spec: Spec
+    steps: np.ndarray  #: (n,) of ``step_dtype(spec)``
+    blocks: np.ndarray  #: (m,) of ``BLOCKS``: compressed runs of the file
+
+
+def step_dtype(spec: Spec) -> np.dtype:
+    """One step without its images: ``vector.<k>``, and ``block.<k>`` and ``offset.<k>`` instead.
+
+    ``block`` counts the blocks of the file; ``offset`` is that of the pixels in the unpacked one.
+    """
+    fields: list[tuple] = [
+        ("action", "<f4", (spec.action.size,)),
+        ("reward", "<f4"),
+        ("flags", "u1"),
+        ("policy_version", "<i8"),
+    ]
+    fields += [(f"vector.{k}", "<f4", (s.size,)) for k, s in spec.vectors.items()]
+    for key in spec.images:
+        fields += [(f"block.{key}", "<i4"), (f"offset.{key}", "<i8")]
+    return np.dtype(fields)
+
+
+def index_path(root: Path, row: Row) -> Path:
+    """Where the sidecar of a chunk lies."""
+    return chunk_path(root, row.key).with_suffix(".idx.npz")
+
+
+def load_index(root: Path, row: Row) -> Index:
+    """The index of one chunk, from its sidecar if that is good, else from the chunk itself.
+
+    Raises:
+        OSError: where the chunk file cannot be read.
+        ChunkRefused: where it is not what the ledger took in.
+    """
+    path = index_path(root, row)
+    try:
+        return _read_sidecar(path, row)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ChunkRefused):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    data = chunk_path(root, row.key).read_bytes()
+    got = hashlib.sha256(data).hexdigest()
+    if got != row.sha256:
+        raise ChunkRefused(f"chunk {tuple(row.key)}: expected sha256 {row.sha256}, got {got}")
+    index = make_index(read_columns(data))
+    with contextlib.suppress(OSError):
+        _write_sidecar(path, index, row.sha256)
+    return index
+
+
+def make_index(columns: Columns) -> Index:
+    """The index of a decoded chunk; a step with a NaN or infinity is never valid."""
+    spec = columns.meta.spec
+    steps = np.zeros(columns.meta.steps, step_dtype(spec))
+    with np.errstate(over="ignore"):
+        steps["reward"] = columns.reward
+    steps["action"], steps["policy_version"] = columns.action, columns.policy_version
+    sound = np.isfinite(steps["reward"]) & np.isfinite(columns.action).all(1)
+    for key, values in columns.vectors.items():
+        steps[f"vector.{key}"] = values
+        sound &= np.isfinite(values).all(1)
+    for key in spec.images:
+        steps[f"block.{key}"] = columns.image_block[key]
+        steps[f"offset.{key}"] = columns.image_offset[key]
+    steps["flags"] = (
+        columns.is_first * IS_FIRST
+        | columns.is_last * IS_LAST
+        | columns.is_terminal * IS_TERMINAL
+        | columns.is_intervention * IS_INTERVENTION
+        | (columns.is_valid & sound) * IS_VALID
+    )
+    blocks = [(b.offset, b.size, b.unpacked_size) for b in columns.recording.blocks]
+    return Index(spec, steps, np.array(blocks, BLOCKS))
+
+
+def _write_sidecar(path: Path, index: Index, sha256: str) -> None:
+    head = {"version": INDEX_VERSION, "sha256": sha256, "spec": index.spec.model_dump_json()}
+    text = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    out = io.BytesIO()
+    np.savez(out, head=text, steps=index.steps, blocks=index.blocks)
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TMP_SUFFIX}")
+    try:
+        unfinished.write_bytes(out.getvalue())
+        os.replace(unfinished, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def _read_sidecar(path: Path, row: Row) -> Index:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        head = json.loads(file["head"].tobytes())
+        steps, blocks = file["steps"], file["blocks"]
+    if head["version"] != INDEX_VERSION or head["sha256"] != row.sha256:
+        raise ChunkRefused("sidecar of another version or of other bytes")
+    spec = _spec(head["spec"])
+    if steps.dtype != step_dtype(spec) or steps.shape != (row.steps,) or blocks.dtype != BLOCKS:
+        raise ChunkRefused("sidecar does not fit its chunk")
+    return Index(spec, steps, blocks)
+
+
+@lru_cache(maxsize=64)
+def _spec(text: str) -> Spec:
+    return Spec.model_validate_json(text)

@@ -1,0 +1,209 @@
+"""The one way into the store: verify, write durably, commit; or set aside with the reason.
+
+The HTTP service and local collection both call :func:`ingest`.  File and row are written inside
+one exclusive transaction, so a file without a row is always the trace of a killed writer:
+:func:`reconcile` enters it at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
+from wm_core.contract.files import NO_ROOM, TMP_SUFFIX, write_durably
+from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
+from wm_core.store.ledger import Ledger, Row
+
+log = logging.getLogger(__name__)
+
+QUARANTINE = "quarantine.d"  # no robot's name can hold a dot
+MAX_CHUNK_BYTES = 16 << 20
+MAX_QUARANTINE_BYTES = 1 << 30
+
+Kind = Literal["stored", "known", "conflict", "damaged", "version", "too_large", "no_room", "busy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a chunk; only ``stored`` and ``known`` are acknowledgements."""
+
+    kind: Kind
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.kind in ("stored", "known")
+
+
+def ingest(
+    root: Path,
+    ledger: Ledger,
+    key: ChunkKey,
+    data: bytes,
+    sha256: str,
+    *,
+    max_bytes: int = MAX_CHUNK_BYTES,
+    min_free_bytes: int = 0,
+) -> Verdict:
+    """Take a chunk into the store once, however often it comes.
+
+    Args:
+        root: the store's folder; the file becomes ``root/robot/session/seq.mcap``.
+        ledger: the store's book.
+        key: whose chunk and which one.
+        data: the chunk's file as it was sent.
+        sha256: what the sender says its hash is, 64 hexadecimal digits.
+        max_bytes: a larger chunk is refused without being looked at.
+        min_free_bytes: leave at least this much room on the disk.
+
+    Returns:
+        ``stored`` or ``known`` once the file and its row are durable; else why not.  Whatever
+        comes, nothing that was stored before is touched.
+    """
+    if len(data) > max_bytes:
+        return Verdict("too_large", f"expected at most {max_bytes} bytes, got {len(data)}")
+    try:
+        return _verify_and_store(root, ledger, key, data, sha256, max_bytes, min_free_bytes)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return _no_room(root, error)
+    except sqlite3.OperationalError as error:
+        if _is_full(error):
+            return _no_room(root, error)
+        return Verdict("busy", f"the ledger could not be written: {error}")
+
+
+def _verify_and_store(
+    root: Path,
+    ledger: Ledger,
+    key: ChunkKey,
+    data: bytes,
+    sha256: str,
+    max_bytes: int,
+    min_free_bytes: int,
+) -> Verdict:
+    got = hashlib.sha256(data).hexdigest()
+    if got != sha256:
+        reason = f"expected sha256 {sha256}, got {got} over {len(data)} bytes"
+        return _set_aside(root, ledger, key, data, got, Verdict("damaged", reason))
+    row = ledger.find(key)
+    if row is not None and row.sha256 == got and _is_settled(root, ledger, row):
+        return Verdict("known")
+    try:
+        meta = check_chunk(data, key, max_bytes=max_bytes)
+    except ChunkVersionRefused as error:
+        return _set_aside(root, ledger, key, data, got, Verdict("version", str(error)))
+    except ChunkRefused as error:
+        return _set_aside(root, ledger, key, data, got, Verdict("damaged", str(error)))
+    free = _free_bytes(root)
+    if free - len(data) < min_free_bytes:
+        return _no_room(root, f"{free} bytes are free and {min_free_bytes} must stay so")
+    path = chunk_path(root, key)
+    with ledger.writing():
+        row = ledger.find(key)  # again, now that nobody else can write
+        if row is None or row.sha256 == got:
+            try:
+                write_durably(path, data)
+                if row is None:
+                    ledger.add(key, got, len(data), meta)
+            except (OSError, sqlite3.Error):
+                if row is None:  # still the only writer: take back what has no row
+                    path.unlink(missing_ok=True)
+                raise
+            return Verdict("stored" if row is None else "known")
+    reason = f"chunk {key.seq} is stored with sha256 {row.sha256}; this one has {got}"
+    return _set_aside(root, ledger, key, data, got, Verdict("conflict", reason))
+
+
+def _is_settled(root: Path, ledger: Ledger, row: Row) -> bool:
+    """Whether the file of an acknowledged chunk is there, or was given up for room."""
+    return row.arrival <= ledger.pruned_through() or chunk_path(root, row.key).exists()
+
+
+def _set_aside(
+    root: Path, ledger: Ledger, key: ChunkKey, data: bytes, sha256: str, verdict: Verdict
+) -> Verdict:
+    """Keep refused bytes for a person to look at, up to a bound; the verdict stands anyway."""
+    log.warning("chunk %s refused: %s", key, verdict.reason)
+    name = f"{key.seq:08d}.{sha256[:16]}.refused"
+    path = root / QUARANTINE / key.robot / key.session / name
+    try:
+        full = ledger.counts()["quarantined_bytes"] + len(data) > MAX_QUARANTINE_BYTES
+        if not full and not path.exists():
+            write_durably(path, data)
+        ledger.add_refused(key, sha256, 0 if full else len(data), verdict.reason)
+    except (OSError, sqlite3.OperationalError) as error:
+        log.warning("refused chunk %s could not be kept: %s", key, error)
+    return verdict
+
+
+class Reconciled(NamedTuple):
+    """What a start-up found between the files and the ledger."""
+
+    adopted: int = 0  #: good files that had no row and have one now
+    quarantined: int = 0  #: files that had no row and are no chunk
+    unfinished: int = 0  #: temporary files of a killed writer, removed
+    missing: int = 0  #: rows whose file is gone: acknowledged, and lost since
+
+
+def reconcile(root: Path, ledger: Ledger) -> Reconciled:
+    """Bring files and ledger together after a kill; keeps all other writers out meanwhile."""
+    adopted = quarantined = 0
+    with ledger.writing():
+        unfinished = list(root.glob(f"*/*/*.mcap.*{TMP_SUFFIX}"))
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+        rows = {row.key for row in ledger.since(0)}
+        kept = {row.key for row in ledger.since(ledger.pruned_through())}
+        pruned = rows - kept
+        files = {key: path for path in root.glob("*/*/*.mcap") if (key := _key_of(path))}
+        for key, path in sorted(files.items()):
+            if key in pruned:  # given up for room by a writer killed in between
+                path.unlink()
+            if key in rows:
+                continue
+            data = path.read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
+            try:
+                ledger.add(key, sha256, len(data), check_chunk(data, key, max_bytes=len(data)))
+                adopted += 1
+            except ChunkRefused as error:
+                reason = f"found without a row and is no chunk: {error}"
+                _set_aside(root, ledger, key, data, sha256, Verdict("damaged", reason))
+                path.unlink()
+                quarantined += 1
+    found = Reconciled(adopted, quarantined, len(unfinished), len(kept - files.keys()))
+    if any(found):
+        log.warning("store %s after an unclean end: %s", root, found)
+    return found
+
+
+def _key_of(path: Path) -> ChunkKey | None:
+    """The key that a file's place in the store stands for."""
+    if not path.stem.isdecimal():
+        return None
+    try:
+        return ChunkKey(path.parent.parent.name, path.parent.name, int(path.stem)).check()
+    except ChunkRefused:
+        return None
+
+
+def _free_bytes(root: Path) -> int:
+    root.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(root).free
+
+
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    return any(words in str(error) for words in ("full", "disk I/O error"))
+
+
+def _no_room(root: Path, why: object) -> Verdict:
+    log.error("no room in %s: %s", root, why)
+    return Verdict("no_room", f"no room on the trainer's disk: {why}")

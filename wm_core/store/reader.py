@@ -1,0 +1,249 @@
+"""The store as the learner sees it: every valid step that has arrived, images left on the disk.
+
+The ledger says what there is.  Each chunk's small arrays (some tens of bytes per step) stand in
+one table in memory, in order of arrival; images are read when they are asked for.  A window may
+span files; it never spans a missing chunk or an invalid step.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from bisect import bisect_right
+from itertools import pairwise, takewhile
+from pathlib import Path
+
+import numpy as np
+
+from wm_core.contract.errors import ChunkRefused, StoreError
+from wm_core.contract.spec import Obs, Spec
+from wm_core.format.chunk import chunk_path
+from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
+from wm_core.store.index import Index, load_index, step_dtype
+from wm_core.store.ledger import LEDGER_NAME, Ledger, Row
+from wm_core.store.segments import Segment, Session, StoredChunk, valid_runs
+
+log = logging.getLogger(__name__)
+
+_SESSION_SHIFT = 32
+_FIRST_ROWS = 4096
+
+
+class Store:
+    """A growing folder of chunks, read for training; one process may hold several.
+
+    ``refresh`` takes notice of what arrived and of what was pruned.  Every method may be called
+    from any thread; ``lock`` keeps the store still over several calls.
+
+    Args:
+        root: the folder that holds the ledger and the chunk files.
+        cache_bytes: bound of the unpacked images that stay in memory.
+    """
+
+    def __init__(self, root: Path, *, cache_bytes: int) -> None:
+        self.root = Path(root)
+        self.lock = threading.RLock()
+        self.cache = BlockCache(cache_bytes)
+        self.steps = 0  #: that ever arrived, whether or not they are still there; never falls
+        self.skipped = 0  #: chunks that are in the ledger and of no use: other spec, or damaged
+        self.version = 0  #: grows with every change of ``segments``
+        self._ledger = Ledger(self.root / LEDGER_NAME)
+        self._spec: Spec | None = None
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._sessions: dict[int, Session] = {}
+        self._chunks: dict[int, StoredChunk] = {}
+        self._arrivals: list[int] = []  # of every chunk number so far
+        self._arrival = self._pruned = 0
+        self._table = np.empty(0, np.uint8)
+        self._first_row = self.end_row = 0  # rows keep their numbers when older ones leave
+        self._segments: list[Segment] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        if self._spec is None:
+            raise StoreError(f"{self.root} is empty: its spec is known when a chunk has arrived")
+        return self._spec
+
+    @property
+    def arrival(self) -> int:
+        """The last arrival in the ledger that was taken notice of."""
+        return self._arrival
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Every run of contiguous valid steps, by session and time."""
+        with self.lock:
+            if self._segments is None:
+                sessions = sorted(self._sessions.items())
+                self._segments = [s for _, session in sessions for s in session.segments]
+            return self._segments
+
+    # ------------------------------------------------------------------ what comes and goes
+
+    def refresh(self) -> int:
+        """Take notice of the ledger; returns how many steps have arrived since the last time."""
+        with self.lock:
+            before = self.steps
+            pruned = self._ledger.pruned_through()
+            if pruned > self._pruned:
+                self._pruned = pruned
+                self._keep({n for n, c in self._chunks.items() if c.arrival > pruned})
+            for row in self._ledger.since(self._arrival):
+                self._take(row)
+                self._arrival = row.arrival
+            return self.steps - before
+
+    def _take(self, row: Row) -> None:
+        number = self._numbers.setdefault((row.robot, row.session), len(self._numbers))
+        self.steps += row.steps
+        if row.arrival <= self._pruned:
+            return
+        try:
+            index = load_index(self.root, row)
+            if self._spec is not None and index.spec != self._spec:
+                raise ChunkRefused("recorded with another spec than the rest of the store")
+        except (OSError, ChunkRefused) as error:
+            log.warning("chunk %s is left out: %s", tuple(row.key), error)
+            self.skipped += 1
+            return
+        if self._spec is None:
+            self._spec = index.spec
+            fields = [("key", "<i8"), ("chunk", "<i4"), *_fields(step_dtype(index.spec))]
+            self._table = np.empty(_FIRST_ROWS, np.dtype(fields))
+        self._add(row, number, index)
+
+    def _add(self, row: Row, number: int, index: Index) -> None:
+        path = chunk_path(self.root, row.key)
+        chunk = StoredChunk(
+            number=len(self._arrivals),
+            arrival=row.arrival,
+            key=row.key,
+            first_step=row.first_step,
+            steps=row.steps,
+            row=self.end_row,
+            blocks=[BlockPlace(path, *map(int, block)) for block in index.blocks],
+            runs=valid_runs(index),
+        )
+        new = self._grow(row.steps)
+        for name in index.steps.dtype.names or ():
+            new[name] = index.steps[name]
+        new["key"] = (number << _SESSION_SHIFT) + row.first_step + np.arange(row.steps)
+        new["chunk"] = chunk.number
+        self._chunks[chunk.number] = chunk
+        self._arrivals.append(row.arrival)
+        self._sessions.setdefault(number, Session(number)).add(chunk)
+        self._changed()
+
+    def _grow(self, count: int) -> np.ndarray:
+        """The table's next ``count`` rows, to be written."""
+        begin = self.end_row - self._first_row
+        if begin + count > len(self._table):
+            table = np.empty(max(2 * begin, begin + count), self._table.dtype)
+            table[:begin] = self._table[:begin]
+            self._table = table
+        self.end_row += count
+        return self._table[begin : begin + count]
+
+    def _keep(self, numbers: set[int]) -> None:
+        """Let go of every chunk whose number is not among ``numbers``."""
+        gone = self._chunks.keys() - numbers
+        touched = {self._numbers[self._chunks[n].key[:2]] for n in gone}
+        self._chunks = {n: c for n, c in self._chunks.items() if n in numbers}
+        for number in touched:
+            self._sessions[number].keep(numbers)
+            if not self._sessions[number].chunks:
+                del self._sessions[number]
+        self.cache.forget(gone)
+        first = min((c.row for c in self._chunks.values()), default=self.end_row)
+        self._table = self._table[first - self._first_row : self.end_row - self._first_row].copy()
+        self._first_row = first
+        self._changed()
+
+    def _changed(self) -> None:
+        self._segments = None
+        self.version += 1
+
+    # ------------------------------------------------------------------ what is read
+
+    def find(self, key: int) -> tuple[Segment, int] | None:
+        """The segment that holds the step ``key`` and its position there, if it is at hand."""
+        with self.lock:
+            session = self._sessions.get(key >> _SESSION_SHIFT)
+            return session.find(key & (2**_SESSION_SHIFT - 1)) if session else None
+
+    def row_after(self, arrival: int) -> int:
+        """The first row of what arrived after ``arrival``."""
+        with self.lock:
+            later = (
+                self._chunks[n].row
+                for n in range(bisect_right(self._arrivals, arrival), len(self._arrivals))
+                if n in self._chunks
+            )
+            return next(later, self.end_row)
+
+    def runs_from(self, row: int) -> list[tuple[int, int]]:
+        """(key of the first, count) of every run of valid steps within one chunk from ``row``."""
+        with self.lock:
+            chunks = takewhile(lambda c: c.row >= row, reversed(self._chunks.values()))
+            return [
+                ((self._numbers[c.key[:2]] << _SESSION_SHIFT) + c.first_step + start, stop - start)
+                for c in chunks
+                for start, stop in c.runs
+            ]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The steps at ``rows`` (...) int64 without their images, a copy."""
+        with self.lock:
+            return self._table[rows - self._first_row]
+
+    def observe(self, steps: np.ndarray) -> Obs:
+        """The observations of ``steps`` (...), as ``read`` gave them.
+
+        Returns:
+            images (..., H, W, C) uint8 and vectors (..., n) float32.
+
+        Raises:
+            BlockLost: where a file has gone; its chunk is then left out of ``segments``.
+        """
+        obs: Obs = {}
+        with self.lock:
+            for key, spec in self.spec.images.items():
+                size = int(np.prod(spec.shape))
+                out = np.empty((steps.size, size), np.uint8)
+                self._read_images(key, steps.reshape(-1), out)
+                obs[key] = out.reshape(*steps.shape, *spec.shape)
+        for key in self.spec.vectors:
+            obs[key] = np.ascontiguousarray(steps[f"vector.{key}"])
+        return obs
+
+    def _read_images(self, key: str, steps: np.ndarray, out: np.ndarray) -> None:
+        """Fill ``out`` (N, bytes) with camera ``key`` of ``steps`` (N,)."""
+        chunks, blocks = steps["chunk"].astype(np.int64), steps[f"block.{key}"]
+        offsets = steps[f"offset.{key}"]
+        place = (chunks << 16) + blocks
+        # A run also ends where the offsets fall back: the next window begins in the same block.
+        edges = np.flatnonzero((place[1:] != place[:-1]) | (offsets[1:] <= offsets[:-1])) + 1
+        bounds = [0, *edges.tolist(), len(steps)]
+        try:
+            for begin, end in pairwise(bounds):
+                name = int(chunks[begin]), int(blocks[begin])
+                block = self.cache.find(name)
+                if block is None:
+                    block = self.cache.read(name, self._chunks[name[0]].blocks[name[1]])
+                copy_frames(block, offsets[begin:end], out[begin:end])
+        except BlockLost:
+            log.warning("chunk %s is gone", tuple(self._chunks[name[0]].key))
+            self.skipped += 1
+            self._keep(self._chunks.keys() - {name[0]})
+            raise
+        finally:
+            self.cache.release()
+
+    def close(self) -> None:
+        """Let go of the ledger; a second call does nothing."""
+        self._ledger.close()
+
+
+def _fields(dtype: np.dtype) -> list[tuple]:
+    """``dtype`` as the list of fields that makes it."""
+    return [(name, dtype[name].base, dtype[name].shape) for name in dtype.names or ()]

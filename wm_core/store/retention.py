@@ -1,0 +1,34 @@
+"""Keeping the store within its size: the chunks that arrived first are given up first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wm_core.format.chunk import chunk_path
+from wm_core.store.index import index_path
+from wm_core.store.ledger import Ledger
+
+
+def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
+    """Delete the oldest chunks until the rest fits ``max_bytes``; the newest always stays.
+
+    Their rows stay in the ledger, marked, so that they count as given up and never as lost.
+    A kill in between leaves files that the service removes when it starts.
+
+    Returns:
+        How many chunks were given up.
+    """
+    rows = ledger.since(ledger.pruned_through())
+    left = sum(row.bytes for row in rows)
+    gone = []
+    for row in rows[:-1]:
+        if left <= max_bytes:
+            break
+        left -= row.bytes
+        gone.append(row)
+    if gone:
+        ledger.mark_pruned(gone[-1].arrival)
+    for row in gone:
+        chunk_path(root, row.key).unlink(missing_ok=True)
+        index_path(root, row).unlink(missing_ok=True)
+    return len(gone)

@@ -1,0 +1,120 @@
+"""Runs of steps without a gap, and how they grow, break and heal as chunks come and go."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wm_core.format.chunk import ChunkKey
+from wm_core.store.frames import BlockPlace
+from wm_core.store.index import IS_VALID, Index
+
+
+@dataclass
+class StoredChunk:
+    """One chunk of the store; its steps are ``steps`` rows of the store's table from ``row``."""
+
+    number: int  #: in order of arrival within this process
+    arrival: int  #: in the ledger
+    key: ChunkKey
+    first_step: int
+    steps: int
+    row: int
+    blocks: list[BlockPlace]
+    runs: list[tuple[int, int]]  #: (start, stop) of the valid steps within the chunk
+
+
+def valid_runs(index: Index) -> list[tuple[int, int]]:
+    """(start, stop) of every run of valid steps."""
+    valid = np.concatenate([[False], (index.steps["flags"] & IS_VALID) != 0, [False]])
+    edges = np.flatnonzero(valid[1:] != valid[:-1]).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+class Segment:
+    """Contiguous valid steps of one session.
+
+    Args:
+        session: number of the session.
+        first_index: index within the session of the first step.
+    """
+
+    def __init__(self, session: int, first_index: int) -> None:
+        self.session, self.first_index, self.length = session, first_index, 0
+        self._starts: list[int] = []  # positions at which a run of consecutive rows begins ...
+        self._rows: list[int] = []  # ... and its first row
+
+    def extend(self, row: int, count: int) -> None:
+        """Append ``count`` steps that lie in the table from ``row`` on."""
+        if not self._rows or self._rows[-1] + self.length - self._starts[-1] != row:
+            self._starts.append(self.length)
+            self._rows.append(row)
+        self.length += count
+
+    def rows(self, start: int, count: int) -> np.ndarray:
+        """(count,) int64 rows of the steps from position ``start`` on."""
+        out = np.empty(count, np.int64)
+        piece, done = bisect_right(self._starts, start) - 1, 0
+        while done < count:
+            here = start + done - self._starts[piece]
+            ends = self._starts[piece + 1] if piece + 1 < len(self._starts) else self.length
+            take = min(count - done, ends - start - done)
+            first = self._rows[piece] + here
+            out[done : done + take] = np.arange(first, first + take)
+            done, piece = done + take, piece + 1
+        return out
+
+
+@dataclass
+class Session:
+    """Chunks of one session by sequence number and the segments that they make."""
+
+    number: int
+    chunks: list[StoredChunk] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+    def add(self, chunk: StoredChunk) -> None:
+        """Take in a chunk; one that comes late may close a gap."""
+        if not self.chunks or chunk.key.seq > self.chunks[-1].key.seq:
+            self._append(chunk, self.chunks[-1] if self.chunks else None)
+            self.chunks.append(chunk)
+        else:
+            insort(self.chunks, chunk, key=lambda c: c.key.seq)
+            self._rebuild()
+
+    def keep(self, numbers: set[int]) -> None:
+        """Let go of every chunk whose number is not among ``numbers``."""
+        self.chunks = [chunk for chunk in self.chunks if chunk.number in numbers]
+        self._rebuild()
+
+    def find(self, index: int) -> tuple[Segment, int] | None:
+        """The segment that holds step ``index`` of the session, and the position in it."""
+        at = bisect_right(self.segments, index, key=lambda s: s.first_index) - 1
+        if at < 0:
+            return None
+        position = index - self.segments[at].first_index
+        return (self.segments[at], position) if position < self.segments[at].length else None
+
+    def _rebuild(self) -> None:
+        self.segments = []
+        for before, chunk in self._pairs():
+            self._append(chunk, before)
+
+    def _pairs(self) -> Iterator[tuple[StoredChunk | None, StoredChunk]]:
+        yield from zip([None, *self.chunks[:-1]], self.chunks, strict=True)
+
+    def _append(self, chunk: StoredChunk, before: StoredChunk | None) -> None:
+        follows = (
+            before is not None
+            and before.key.seq + 1 == chunk.key.seq
+            and before.first_step + before.steps == chunk.first_step
+            and bool(before.runs)
+            and before.runs[-1][1] == before.steps
+        )
+        for start, stop in chunk.runs:
+            if start > 0 or not follows:
+                self.segments.append(Segment(self.number, chunk.first_step + start))
+            self.segments[-1].extend(chunk.row + start, stop - start)

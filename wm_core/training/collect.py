@@ -1,0 +1,219 @@
+"""Acting in environments of this process; what happens goes the way a robot's experience goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from wm_core.contract.spec import ActionSpec, Obs, Spec
+from wm_core.contract.step import Step
+from wm_core.store.env_recorder import EnvRecorder
+from wm_core.training.tasks import to_obs
+
+
+class Actor(Protocol):
+    """Whoever chooses the actions of N environments at once."""
+
+    version: int  #: of the published policy that acts; -1 where it is none
+
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+        """(N, A) float32 in [-1, 1], or one-hot, for observations with a leading axis of N.
+
+        Args:
+            obs: images (N, H, W, C) uint8, vectors (N, n) float32.
+            prev_action: (N, A) what was sent in the tick before; zeros at ``is_first``.
+            is_first: (N,) bool, True where an episode begins.
+        """
+        ...
+
+
+class RandomActor:
+    """Uniform actions: the prefill, and the yardstick of every evaluation."""
+
+    version = -1
+
+    def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
+        self._action, self._rng = action, rng
+
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+        return np.stack([self._action.random(self._rng) for _ in is_first])
+
+
+class AgentActor:
+    """The training network itself, without export; for collection inside the trainer.
+
+    Args:
+        agent: an ``agents.agent.Agent``.
+        generator: of the latents' and the actions' noise, on the agent's device.
+        mean: the action's mean instead of a sample (evaluation).
+        version: recorded with every step.
+    """
+
+    def __init__(
+        self, agent: Any, generator: torch.Generator, *, mean: bool = False, version: int = -1
+    ) -> None:
+        self._agent, self._generator, self._mean = agent, generator, mean
+        self._carry: Any = None
+        self.version = version
+
+    @torch.no_grad()
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+        device = self._generator.device
+        if self._carry is None:
+            self._carry = self._agent.initial(len(is_first))
+        action, self._carry = self._agent.act(
+            {k: torch.as_tensor(v, device=device) for k, v in obs.items()},
+            self._carry,
+            torch.as_tensor(prev_action, device=device),
+            torch.as_tensor(is_first, device=device),
+            mean=self._mean,
+            generator=self._generator,
+        )
+        return action.float().cpu().numpy()
+
+
+@dataclass
+class Moment:
+    """What one environment shows now, before an action is chosen."""
+
+    obs: Obs
+    reward: float = 0.0  #: 0.0 at ``is_first``
+    is_first: bool = True
+    is_last: bool = False
+    is_terminal: bool = False
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Stage:
+    """One environment as a sequence of moments and actions in [-1, 1].
+
+    Args:
+        env: observations and actions in its own units.
+        spec: what ``tasks.spec_of(env)`` says.
+        rng: gives every episode its seed.
+    """
+
+    def __init__(self, env: gymnasium.Env, spec: Spec, rng: np.random.Generator) -> None:
+        self.env, self._spec, self._rng = env, spec, rng
+        self.prev_action = np.zeros(spec.action.size, np.float32)
+        self.now = self.reset()
+
+    def reset(self) -> Moment:
+        """Begin an episode."""
+        raw, info = self.env.reset(seed=int(self._rng.integers(2**31)))
+        self.prev_action = np.zeros(self._spec.action.size, np.float32)
+        self.now = Moment(self._see(raw), info=info)
+        return self.now
+
+    def step(self, action: np.ndarray) -> Moment:
+        """Send ``action`` (A,) in [-1, 1], which must be within the limits already."""
+        command: Any = self._spec.action.to_physical(action)
+        if isinstance(self.env.action_space, spaces.Discrete):
+            command = int(command[0]) + int(self.env.action_space.start)
+        raw, reward, terminated, truncated, info = self.env.step(command)
+        self.prev_action = action
+        self.now = Moment(
+            self._see(raw),
+            reward=float(reward),
+            is_first=False,
+            is_last=bool(terminated or truncated),
+            is_terminal=bool(terminated),
+            info=info,
+        )
+        return self.now
+
+    def _see(self, raw: Any) -> Obs:
+        return to_obs(raw, self._spec, self.env.observation_space)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode."""
+
+    total: float  #: its return, undiscounted
+    length: int  #: agent steps
+
+
+class Collector:
+    """Acts in N environments and records every step.
+
+    Args:
+        stages: the environments.
+        recorders: one per environment.
+        spec: of all of them.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], recorders: Sequence[EnvRecorder], spec: Spec
+    ) -> None:
+        self._stages, self._recorders, self._spec = list(stages), list(recorders), spec
+        self._totals = np.zeros(len(stages))
+        self._lengths = np.zeros(len(stages), int)
+
+    def collect(self, actor: Actor, steps: int) -> list[Episode]:
+        """Take at least ``steps`` agent steps in all; returns the episodes that ended."""
+        ended: list[Episode] = []
+        taken = 0
+        while taken < steps:
+            ended += self._tick(actor)
+            taken += len(self._stages)
+        return ended
+
+    def _tick(self, actor: Actor) -> list[Episode]:
+        actions = choose(actor, self._stages)
+        ended = []
+        for i, (stage, action) in enumerate(zip(self._stages, actions, strict=True)):
+            now = stage.now
+            sent = self._spec.action.limit(action, stage.prev_action)
+            if now.is_last:  # nothing was sent after the end
+                sent = np.zeros_like(sent)
+            self._recorders[i].add(_to_step(now, sent, action, actor.version))
+            self._totals[i] += now.reward
+            if now.is_last:
+                ended.append(Episode(float(self._totals[i]), int(self._lengths[i])))
+                self._totals[i], self._lengths[i] = 0.0, 0
+                stage.reset()
+            else:
+                self._lengths[i] += 1
+                stage.step(sent)
+        return ended
+
+    def seal(self) -> None:
+        """Bring every step so far into the store."""
+        for recorder in self._recorders:
+            recorder.seal()
+
+    def close(self) -> None:
+        """Seal what is open and close the environments; harmless when repeated."""
+        self.seal()
+        for stage in self._stages:
+            stage.env.close()
+
+
+def choose(actor: Actor, stages: Sequence[Stage]) -> np.ndarray:
+    """(N, A) float32 in [-1, 1]: what ``actor`` wants in each of the N stages now."""
+    keys = stages[0].now.obs
+    return actor.act(
+        {k: np.stack([s.now.obs[k] for s in stages]) for k in keys},
+        np.stack([s.prev_action for s in stages]),
+        np.array([s.now.is_first for s in stages]),
+    )
+
+
+def _to_step(now: Moment, sent: np.ndarray, wish: np.ndarray, version: int) -> Step:
+    return Step(
+        obs=now.obs,
+        action=sent,
+        reward=now.reward,
+        is_first=now.is_first,
+        is_last=now.is_last,
+        is_terminal=now.is_terminal,
+        wish=None if now.is_last else np.asarray(wish, np.float32),
+        policy_version=version,
+    )

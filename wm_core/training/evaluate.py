@@ -1,0 +1,180 @@
+"""What a policy is worth: returns over whole episodes, with a bound that tells the truth.
+
+The same loop judges the training network, the exported file, random actions and an expert, so
+that their returns can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.runner import PolicyEngine
+from wm_core.contract.spec import Obs, Spec
+from wm_core.training.collect import Actor, Stage, choose
+from wm_core.training.tasks import make_env, spec_of, task_names
+
+#: 97.5 % points of Student's t for 1, 2, ... 30 degrees of freedom; beyond, see ``_t``
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of a number of episodes."""
+
+    returns: tuple[float, ...]  #: undiscounted, one per episode
+    lengths: tuple[int, ...]  #: agent steps, one per episode
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation between episodes; 0.0 for a single one."""
+        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else 0.0
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Two-sided 95 % interval of the mean, by Student's t; infinite for one episode."""
+        n = len(self.returns)
+        if n < 2:
+            return (-math.inf, math.inf)
+        half = _t(n - 1) * self.sd / math.sqrt(n)
+        return (self.mean - half, self.mean + half)
+
+    def summary(self) -> dict[str, object]:
+        """For JSON: mean, sd, bounds (null where infinite), episodes, returns, lengths."""
+        low, high = (b if math.isfinite(b) else None for b in self.bounds)
+        return {
+            "mean": self.mean,
+            "sd": self.sd,
+            "low": low,
+            "high": high,
+            "episodes": len(self.returns),
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+        }
+
+
+def _t(freedom: int) -> float:
+    """97.5 % point of Student's t; beyond the table, the normal's with its first correction."""
+    return _T[freedom - 1] if freedom <= len(_T) else 1.960 + 2.4 / freedom
+
+
+def evaluate(
+    stage: Stage,
+    actor: Actor,
+    spec: Spec,
+    *,
+    episodes: int,
+    on_episode: Callable[[int, float], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Run whole episodes and add up their rewards.
+
+    Args:
+        stage: the environment; it is reset before every episode.
+        actor: chooses the actions.
+        spec: of both.
+        episodes: how many.
+        on_episode: told the number of episodes so far and the last return.
+        stop: ends the evaluation early, after the episode in progress was given up.
+    """
+    returns: list[float] = []
+    lengths: list[int] = []
+    while len(returns) < episodes and not stop():
+        now, total, length = stage.reset(), 0.0, 0
+        while not now.is_last and not stop():
+            action = spec.action.limit(choose(actor, [stage])[0], stage.prev_action)
+            now = stage.step(action)
+            total, length = total + now.reward, length + 1
+        if now.is_last:
+            returns.append(total)
+            lengths.append(length)
+            if on_episode is not None:
+                on_episode(len(returns), total)
+    return Evaluation(tuple(returns), tuple(lengths))
+
+
+class EngineActor:
+    """An exported policy file as an actor of one environment."""
+
+    def __init__(self, engine: PolicyEngine) -> None:
+        self._engine = engine
+        self.version = engine.runner.card.version
+
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+        one = {k: v[0] for k, v in obs.items()}
+        return self._engine.act(one, prev_action[0], bool(is_first[0])).action[None]
+
+
+class ExpertActor:
+    """The scripted expert that an environment brings along.
+
+    It is the method ``expert_action()`` of the environment or the function ``expert_action(env)``
+    of the module that its class is in, and answers an element of the action space.
+
+    Args:
+        stage: asked before every step.
+        spec: of the environment.
+
+    Raises:
+        SettingsError: where the environment has no expert.
+    """
+
+    version = -1
+
+    def __init__(self, stage: Stage, spec: Spec) -> None:
+        env = stage.env.unwrapped
+        method = getattr(env, "expert_action", None)
+        beside = getattr(sys.modules[type(env).__module__], "expert_action", None)
+        if callable(method):
+            self._command = method
+        elif callable(beside):
+            self._command = partial(beside, env)
+        else:
+            raise SettingsError("this task has no expert: its module lacks expert_action()")
+        self._spec, self._first = spec, getattr(stage.env.action_space, "start", 0)
+
+    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+        command = np.atleast_1d(np.asarray(self._command(), np.float32)) - self._first
+        return self._spec.action.from_physical(command)[None]
+
+
+def open_stage(task: str, *, seed: int, spec: Spec | None = None) -> tuple[Stage, Spec]:
+    """The environment of ``task``, seeded, with the spec that its policies have.
+
+    Args:
+        task: as for ``tasks.make_env``.
+        seed: of the episodes.
+        spec: what the policy wants; the environment must give at least that.
+
+    Raises:
+        SettingsError: where the environment cannot give what the policy wants.
+    """
+    wants_vectors = bool(spec and spec.vectors)
+    env = make_env(task, **({"proprio": True} if wants_vectors and task in task_names() else {}))
+    given = spec_of(env)
+    wanted = spec or given
+    missing = {*wanted.images, *wanted.vectors} - {*given.images, *given.vectors}
+    kinds = [
+        f"{a.size} {'choices' if a.discrete else 'actions'}" for a in (given.action, wanted.action)
+    ]
+    if missing or kinds[0] != kinds[1]:
+        raise SettingsError(
+            f"task {task!r} does not fit the policy: it gives {[*given.images, *given.vectors]} "
+            f"and takes {kinds[0]}, the policy sees "
+            f"{[*wanted.images, *wanted.vectors]} and makes {kinds[1]}"
+        )
+    return Stage(env, wanted, np.random.default_rng(seed)), wanted

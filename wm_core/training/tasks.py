@@ -1,0 +1,169 @@
+"""Tasks by name: a Gymnasium environment and the ``Spec`` that a policy for it has.
+
+``walker_walk`` is a task of this project, ``my_package.my_module:MyTask-v0`` a user's own, and
+``CartPole-v1`` whatever else Gymnasium knows; ``CartPole-v1@pixels`` is seen as it is rendered.
+Observations become dictionaries of what the policy sees: images at the network's size (the same
+crop and area resize as on a robot) and float32 vectors.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import AddRenderObservation
+
+from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.image import to_network
+from wm_core.contract.spec import ActionSpec, ImageSpec, Obs, Spec, VectorSpec
+from wm_core.training.atari import NAMESPACE, make_game
+
+HOME = "sim"  #: the module whose tasks need no prefix
+VIEWS = ("pixels", "both")  #: behind an @: rendered frames instead of, or beside, observations
+
+
+def task_names() -> list[str]:
+    """The names of this project's own tasks, sorted; empty where they are not installed."""
+    try:
+        importlib.import_module(HOME)
+    except ModuleNotFoundError:
+        return []
+    return sorted(
+        spec.id
+        for spec in gymnasium.registry.values()
+        if isinstance(spec.entry_point, str)
+        and spec.entry_point.split(".")[0].split(":")[0] == HOME
+    )
+
+
+def make_env(task: str, **kwargs: Any) -> gymnasium.Env:
+    """The environment of ``task``; keyword arguments go to its constructor.
+
+    Raises:
+        SettingsError: for a task that does not exist (naming the nearest) or does not load.
+    """
+    name, at, view = task.partition("@")
+    if at and view not in VIEWS:
+        raise SettingsError(nearest(view, VIEWS, what=f"view of {name!r}"))
+    task_names()  # importing them registers them
+    if view:
+        kwargs["render_mode"] = "rgb_array"
+    try:
+        if name.startswith(NAMESPACE):
+            env: gymnasium.Env = make_game(name, **kwargs)
+        else:
+            env = gymnasium.make(name, disable_env_checker=True, **kwargs)
+        if view:
+            only = view == "pixels"
+            env = AddRenderObservation(env, only, render_key="image", obs_key="vector")
+    except ModuleNotFoundError as error:
+        missing = error.name or name.split(":")[0]
+        raise SettingsError(f"task {task!r}: module {missing!r} is not installed here") from error
+    except gymnasium.error.UnregisteredEnv as error:
+        if ":" in name or "/" in name:
+            raise SettingsError(f"task {task!r}: there is no such id: {error}") from error
+        raise SettingsError(nearest(name, gymnasium.registry, what="task")) from error
+    except (gymnasium.error.Error, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise SettingsError(f"task {task!r} cannot be made: {said}") from error
+    return env
+
+
+def _inputs(space: spaces.Space) -> dict[str, spaces.Space]:
+    """The parts of an observation by name; a single one is the image or the vector."""
+    if isinstance(space, spaces.Dict):
+        return dict(space.spaces)
+    return {"image" if _is_image(space) else "vector": space}
+
+
+def _is_image(space: spaces.Space) -> bool:
+    """Whether it is (H, W), (H, W, 1) or (H, W, 3) uint8."""
+    shape = space.shape or ()
+    return space.dtype == np.uint8 and (
+        len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    )
+
+
+def _vector_size(key: str, space: spaces.Space) -> int:
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.Box) and len(space.shape) <= 2:
+        return int(np.prod(space.shape))
+    raise SettingsError(
+        f"observation {key!r}: expected an image (H, W, 1 or 3) uint8, a vector or a choice, "
+        f"got {space}"
+    )
+
+
+def _action_of(env: gymnasium.Env) -> ActionSpec:
+    action, about = env.action_space, env.metadata
+    names = tuple(about.get("action_names", ()))
+    if isinstance(action, spaces.Discrete):
+        return ActionSpec.choices(int(action.n), names, noop=about.get("action_noop", 0))
+    if not isinstance(action, spaces.Box) or len(action.shape) != 1:
+        raise SettingsError(f"expected a 1-D Box or a Discrete action space, got {action}")
+    if not np.isfinite([action.low, action.high]).all() or (action.low >= action.high).any():
+        raise SettingsError(
+            f"expected actions with finite bounds, each low below its high, got {action}; "
+            "give the task an action space with bounds"
+        )
+    return ActionSpec(
+        low=tuple(float(x) for x in action.low),
+        high=tuple(float(x) for x in action.high),
+        names=names,
+        units=tuple(about.get("action_units", ())),
+    )
+
+
+def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
+    """What a policy for ``env`` sees and does.
+
+    Args:
+        env: observations are boxes or choices (one, or a dictionary of them), actions a box or a
+            choice.
+        image_size: height and width that larger images are cropped and resized to, pixels.
+
+    Raises:
+        SettingsError: for spaces that a policy cannot have, such as actions without bounds.
+    """
+    images, vectors = {}, {}
+    for key, space in _inputs(env.observation_space).items():
+        if _is_image(space):
+            channels = (*space.shape, 1)[2]  # type: ignore[misc]
+            images[key] = ImageSpec(height=image_size, width=image_size, channels=channels)
+        else:
+            names = tuple(env.metadata.get(f"{key}_names", ()))
+            vectors[key] = VectorSpec(size=_vector_size(key, space), names=names)
+    rate_hz = float(env.metadata.get("render_fps") or 20.0)
+    return Spec(images=images, vectors=vectors, action=_action_of(env), period_s=1.0 / rate_hz)
+
+
+def to_obs(observation: Any, spec: Spec, space: spaces.Space) -> Obs:
+    """What the policy sees of an environment's ``observation``: the inputs of ``spec``.
+
+    Args:
+        observation: an element of ``space``.
+        spec: of the policy, which may see less than there is.
+        space: the environment's observation space.
+
+    Returns:
+        Images (H, W, C) uint8 at the network's size and vectors (n,) float32; one of n choices is
+        a one-hot vector (n,).
+    """
+    parts = _inputs(space)
+    seen = observation if isinstance(space, spaces.Dict) else dict.fromkeys(parts, observation)
+    obs: Obs = {}
+    for key, image in spec.images.items():
+        frame = np.asarray(seen[key])
+        obs[key] = to_network(frame.reshape(*frame.shape[:2], -1), image)
+    for key, vector in spec.vectors.items():
+        part = parts[key]
+        if isinstance(part, spaces.Discrete):
+            obs[key] = np.zeros(vector.size, np.float32)
+            obs[key][int(seen[key]) - int(part.start)] = 1.0
+        else:
+            obs[key] = np.array(seen[key], np.float32).reshape(-1)
+    return obs
