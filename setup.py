@@ -56,6 +56,7 @@ ROS = [
 
 DEV = [
     "pytest>=7.4",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "httpx>=0.27",
     "rosbags>=0.10.9",  # a second opinion on our CDR
@@ -67,6 +68,9 @@ DEV = [
     "mypy>=1.13",
     "import-linter>=2.3",
     "setuptools>=64",
+    "build>=1.2",
+    "mkdocs-material>=9.5",  # the documentation site
+    "mkdocstrings[python]>=0.26",
     "colcon-core",
     "colcon-ros",
     "colcon-common-extensions",
