@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.presets.micro import changed
@@ -148,7 +148,7 @@ def test_an_agent_beats_itself_untrained(preset, seed):
     config, episodes = tiny(preset), 55
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
-    agent = Agent(SPEC, config, generator=generator)
+    agent = AgentCore(SPEC, config, generator=generator)
     games, life = Dots(8, seed), Life(8, episodes * EPISODE)
     untrained = play(agent, Dots(64, 100 + seed), generator, mean=False)
     for episode in range(episodes):

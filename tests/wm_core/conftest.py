@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
@@ -58,9 +58,9 @@ class Small:
     config: Config
     spec: Spec
 
-    def agent(self, seed: int = 0) -> Agent:
+    def agent(self, seed: int = 0) -> AgentCore:
         """The same agent each time."""
-        return Agent(self.spec, self.config, generator=torch.Generator().manual_seed(seed))
+        return AgentCore(self.spec, self.config, generator=torch.Generator().manual_seed(seed))
 
     def batch(self) -> TorchBatch:
         """(4, 6) random steps; the first window starts anew at 3, the second ends for good."""

@@ -16,12 +16,12 @@ STEPS = 30  # over two episodes of the counting task
 def policy_of(tmp_path):
     """Writes the untrained policy of a preset into a folder."""
     torch = pytest.importorskip("torch", reason="needs the trainer's half")
-    from wm_core.agents.agent import Agent
+    from wm_core.agents.agent import AgentCore
     from wm_core.exporting.exporter import PolicyExporter, policy_files
 
     def write(preset: str):
         spec, config = tiny_spec(), presets.make(preset, "micro")
-        agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+        agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
         export = PolicyExporter(agent, spec, config).export(0, 0, 0)
         folder = tmp_path / "policies" / "00000000"
         folder.mkdir(parents=True)

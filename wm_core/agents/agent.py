@@ -26,7 +26,7 @@ from wm_core.world.latent import Latent, TorchBatch
 from wm_core.world.world_model import WorldModel, computing_in
 
 
-class Agent(nn.Module):
+class AgentCore(nn.Module):
     """What acts, what learns, and everything that must be saved between updates.
 
     Args:

@@ -19,7 +19,7 @@ import tyro
 from pydantic import Field
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.bench.contestants import DEFAULT, contestants
 from wm_core.bench.report import Report
 from wm_core.config import Config
@@ -74,7 +74,7 @@ def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) ->
     torch.set_num_threads(settings.threads)
     config, device = presets.make(preset, size), choose(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)
     batch = random_batch(config, generator)
     wall, cpu = [], []

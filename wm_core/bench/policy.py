@@ -19,7 +19,7 @@ import tyro
 from pydantic import Field
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.bench.contestants import DEFAULT, contestants
 from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
@@ -80,7 +80,7 @@ def _measure(
 def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Variant, Tick]:
     """One agent of ``size`` as each of the variants: one 64x64 RGB camera, two actions."""
     config = presets.make(preset, size)
-    agent = Agent(SPEC, config, generator=torch.Generator().manual_seed(0))
+    agent = AgentCore(SPEC, config, generator=torch.Generator().manual_seed(0))
     makers: dict[Variant, Callable[[], Tick]] = {
         "fp32": lambda: _exported(PolicyExporter(agent, SPEC, config)),
         "torch": lambda: _eager(PolicyStep(agent, SPEC)),

@@ -7,7 +7,7 @@ import importlib.metadata
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.card import Manifest, PolicyCard, blob_of
 from wm_core.contract.spec import Spec
@@ -61,7 +61,7 @@ class PolicyExporter:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: AgentCore,
         spec: Spec,
         config: Config,
         *,

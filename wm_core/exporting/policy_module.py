@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.contract.card import CarryPair, TensorInfo
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
@@ -44,7 +44,7 @@ class PolicyStep(nn.Module):
         spec: of the observations and actions it was trained on.
     """
 
-    def __init__(self, agent: Agent, spec: Spec) -> None:
+    def __init__(self, agent: AgentCore, spec: Spec) -> None:
         super().__init__()
         self.spec, self.has_memory = spec, agent.has_memory
         self.reads, self.noise = agent.config.behavior.reads, NOISE
@@ -68,12 +68,12 @@ class PolicyStep(nn.Module):
         self.register_buffer("span", high - low, persistent=False)
         self.requires_grad_(False).eval()
 
-    def _seeing(self, agent: Agent) -> nn.Module:
+    def _seeing(self, agent: AgentCore) -> nn.Module:
         """What of the dynamics acting needs: all of it, or the posterior alone."""
         dynamics: Any = agent.world.dynamics
         return dynamics if self.has_memory else dynamics.posterior
 
-    def refresh(self, agent: Agent) -> None:
+    def refresh(self, agent: AgentCore) -> None:
         """Take over the present weights of ``agent``, on whichever device it is."""
         self.encoder.load_state_dict(agent.world.encoder.state_dict())
         self.dynamics.load_state_dict(self._seeing(agent).state_dict())

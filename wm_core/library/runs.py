@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field, ValidationError
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
@@ -148,7 +148,7 @@ def make_trainer(
     store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes)
     store.refresh()
     spec = _spec(settings, store, resumed)
-    agent = Agent(spec, config, generator=streams.init).to(where)
+    agent = AgentCore(spec, config, generator=streams.init).to(where)
     if isinstance(agent.behavior, Evolution) and config.behavior.evolution.where == "env":
         agent.behavior.judge = Population(agent, settings.task) if settings.task else None
     learner = _learner(config, store, agent, streams)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, nearest
 from wm_core.contract.spec import Spec
@@ -117,7 +117,7 @@ def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict
 class Trained:
     """An agent as a run left it."""
 
-    agent: Agent
+    agent: AgentCore
     config: Config
     spec: Spec
     task: str
@@ -134,7 +134,7 @@ def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
     """
     path, state = newest(run)
     config, spec, task = settings_in(state)
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         agent.load_state_dict(state["learner"]["agent"])
     except (RuntimeError, KeyError) as error:

@@ -49,7 +49,7 @@ class AgentActor:
     """The training network itself, without export; for collection inside the trainer.
 
     Args:
-        agent: an ``agents.agent.Agent``.
+        agent: an ``agents.agent.AgentCore``.
         generator: of the latents' and the actions' noise, on the agent's device.
         mean: the action's mean instead of a sample (evaluation).
         version: recorded with every step.

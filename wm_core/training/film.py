@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.contract.errors import SettingsError
 from wm_core.replay.batch import Batch
 from wm_core.replay.sampler import Sampler
@@ -93,7 +93,7 @@ def _row(batch: Batch, i: int) -> dict[str, Any]:
     return {"obs": {k: v[i] for k, v in batch.obs.items()}} | rest
 
 
-def shoot(agent: Agent, batch: Batch, *, seed: int, observed: int = OBSERVED) -> Film:
+def shoot(agent: AgentCore, batch: Batch, *, seed: int, observed: int = OBSERVED) -> Film:
     """A film of what ``agent`` makes of ``batch``, of its first camera.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.replay.latents import LatentCache
 from wm_core.replay.sampler import Sampler
 from wm_core.training.checkpoint import plain, restored
@@ -28,7 +28,7 @@ class ContextMemory:
         capacity: steps that are remembered.
     """
 
-    def __init__(self, agent: Agent, capacity: int) -> None:
+    def __init__(self, agent: AgentCore, capacity: int) -> None:
         self._dynamics = dynamics = agent.world.dynamics
         self._shapes = [tuple(c.shape[1:]) for c in dynamics.carry_of(agent.initial(1))]
         # one-hot stoch, which is always last, is kept as class numbers
@@ -79,7 +79,7 @@ class Learner:
     """
 
     def __init__(
-        self, agent: Agent, sampler: Sampler, memory: ContextMemory, generator: torch.Generator
+        self, agent: AgentCore, sampler: Sampler, memory: ContextMemory, generator: torch.Generator
     ) -> None:
         self.agent, self.sampler, self.memory = agent, sampler, memory
         self.updates = 0

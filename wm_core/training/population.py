@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.spec import Spec
@@ -33,7 +33,7 @@ class Population:
         processes: how many; None: one for each core.
     """
 
-    def __init__(self, agent: Agent, task: str, *, processes: int | None = None) -> None:
+    def __init__(self, agent: AgentCore, task: str, *, processes: int | None = None) -> None:
         self._agent, self._task = agent, task
         self._processes = processes or os.cpu_count() or 1
         self._generation = 0
@@ -68,13 +68,13 @@ _here: dict[str, Any] = {}  #: this process's own agent and environment
 def _begin(spec: Spec, config: Config, task: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the learner's to obey
     torch.set_num_threads(1)
-    _here["agent"] = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    _here["agent"] = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     _here["task"], _here["spec"] = task, spec
 
 
 def _judge(weights: Weights, candidates: np.ndarray, generation: int) -> np.ndarray:
     """(p,) mean returns of candidates (p, n), all over the same episodes and draws."""
-    agent: Agent = _here["agent"]
+    agent: AgentCore = _here["agent"]
     agent.world.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
     assert isinstance(agent.behavior, Evolution)
     rollouts = agent.config.behavior.evolution.rollouts

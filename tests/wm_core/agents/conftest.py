@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 
 B = 4
 
@@ -25,7 +25,7 @@ def config(v3):
 
 
 @pytest.fixture
-def make(v3) -> Agent:
+def make(v3) -> AgentCore:
     """A function that makes the same agent each time."""
     return v3.agent
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.agents.optimizers import parts_of
 from wm_core.agents.precision import choose_dtypes
 from wm_core.contract.spec import ActionSpec, Spec
@@ -97,7 +97,7 @@ def test_half_precision_keeps_losses_and_weights(spec, config, batch, context, p
     for name in ("float32", precision):
         optim = config.optim.model_copy(update={"precision": name})
         changed = config.model_copy(update={"optim": optim})
-        agents.append(Agent(spec, changed, generator=seeded()))
+        agents.append(AgentCore(spec, changed, generator=seeded()))
     full, half = (a.losses(batch, context, seeded())[0] for a in agents)
     for name in ("dyn_loss", "recon_loss/image", "cont_loss"):
         torch.testing.assert_close(half[name], full[name], rtol=0.1, atol=0.05)
@@ -119,7 +119,7 @@ def test_an_explicit_precision_is_obeyed(config):
 @pytest.fixture
 def full_size():
     spec = Spec(action=ActionSpec(low=(-1.0,) * 6, high=(1.0,) * 6))
-    return Agent(spec, presets.make("dreamer_v3", "12m"), generator=seeded())
+    return AgentCore(spec, presets.make("dreamer_v3", "12m"), generator=seeded())
 
 
 def test_size_12m_has_twelve_million_parameters(full_size):

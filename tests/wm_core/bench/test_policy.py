@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.bench.policy import run
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
@@ -32,7 +32,7 @@ def test_an_unknown_size_is_refused_naming_the_nearest():
 def test_an_exported_file_is_measured_as_what_it_sees_and_does(tmp_path, capsys):
     spec = Spec(vectors={"speed": VectorSpec(size=3)}, action=ActionSpec(low=(-1.0,), high=(1.0,)))
     config = presets.make("dreamer_v3", "micro")
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=2)
     for name, data in policy_files(export, version=0, learner_updates=0).items():
         (tmp_path / name).write_bytes(data)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.cli.main import main
 from wm_core.contract.conformance import check_policy
 from wm_core.contract.golden import read_golden
@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     spec = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
     config = presets.make("dreamer_v3", "micro")
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     state = {
         "config": config.model_dump(),
         "spec": spec.model_dump(mode="json"),

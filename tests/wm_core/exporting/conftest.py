@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.exporting.exporter import PolicyExporter, policy_files
 
@@ -40,7 +40,7 @@ def config():
 
 @pytest.fixture(scope="session")
 def agent(spec, config):
-    made = Agent(spec, config, generator=torch.Generator().manual_seed(1))
+    made = AgentCore(spec, config, generator=torch.Generator().manual_seed(1))
     shake(made, 2)
     return made
 

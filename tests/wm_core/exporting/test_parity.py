@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.contract.conformance import check_policy
 from wm_core.contract.golden import PARITY, check_golden, read_golden
 from wm_core.contract.runner import PolicyRunner
@@ -37,7 +37,7 @@ def test_the_golden_rollout_draws_varied_latents_and_reaches_the_limits(export, 
 
 
 def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, spec):
-    """The same uniforms through ``Agent``'s own parts and through ``PolicyStep``."""
+    """The same uniforms through ``AgentCore``'s own parts and through ``PolicyStep``."""
     step, generator = PolicyStep(agent, spec), torch.Generator().manual_seed(3)
     latent = agent.initial(1)
     prev_action = torch.zeros(1, spec.action.size)
@@ -72,7 +72,7 @@ def test_the_file_passes_the_public_kit(folder):
 def test_a_file_of_twelve_million_parameters_agrees_with_torch_too(shaken):
     spec = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
     config = presets.make("dreamer_v3", "12m")
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     shaken(agent, 1)
     export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=60)
     runner = PolicyRunner.from_bytes(export.onnx)

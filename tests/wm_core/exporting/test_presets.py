@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.contract.golden import PARITY, check_golden, read_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
@@ -71,7 +71,7 @@ def test_the_small_size_of_every_system_agrees_with_torch_fresh_and_shaken(prese
         vectors={"joints": VectorSpec(size=3)}, action=ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2)
     )
     config = presets.make(preset, "micro")
-    agent = Agent(spec, config, generator=torch.Generator().manual_seed(0))
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     exporter = PolicyExporter(agent, spec, config)
     for version in range(2):
         export = exporter.export(version, 0, 0, 200)

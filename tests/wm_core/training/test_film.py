@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError
@@ -51,7 +51,7 @@ def batch(spec: Spec, first: np.ndarray | None = None) -> Batch:
 
 
 def agent(spec: Spec = SPEC):
-    return Agent(spec, CONFIG, generator=torch.Generator().manual_seed(0))
+    return AgentCore(spec, CONFIG, generator=torch.Generator().manual_seed(0))
 
 
 def test_film_holds_the_real_frames_and_as_many_of_the_model():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.agent import Agent
+from wm_core.agents.agent import AgentCore
 from wm_core.cli.main import main
 from wm_core.presets.micro import changed
 from wm_core.training.population import Population
@@ -26,7 +26,7 @@ def agent(toy, monkeypatch, toy_folder):
     monkeypatch.setenv("PYTHONPATH", str(toy_folder))  # of the processes that it begins
     env = make_env(toy)
     config = changed(presets.make("world_models", "micro"), **SMALL)
-    made = Agent(spec_of(env), config, generator=torch.Generator().manual_seed(0))
+    made = AgentCore(spec_of(env), config, generator=torch.Generator().manual_seed(0))
     env.close()
     return made
 

@@ -205,9 +205,9 @@ def test_an_empty_store_is_said_to_be_empty(toy, tiny, tmp_path, capsys):
 def test_a_loss_that_is_no_number_stops_loudly_and_names_the_last_good_state(
     trained, tiny, tmp_path, monkeypatch, capsys
 ):
-    from wm_core.agents.agent import Agent
+    from wm_core.agents.agent import AgentCore
 
-    update = Agent.update
+    update = AgentCore.update
 
     def poisoned(self, *args):
         metrics, posterior = update(self, *args)
@@ -215,7 +215,7 @@ def test_a_loss_that_is_no_number_stops_loudly_and_names_the_last_good_state(
             metrics["loss"] = metrics["loss"] * float("nan")
         return metrics, posterior
 
-    monkeypatch.setattr(Agent, "update", poisoned)
+    monkeypatch.setattr(AgentCore, "update", poisoned)
     args = ["--store", str(trained / "store"), "--run", str(tmp_path / "run"), "--no-publish"]
     assert main(["train", *args, *tiny, "--train.updates", "40"]) == 2
     said = capsys.readouterr().err
