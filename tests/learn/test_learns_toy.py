@@ -9,9 +9,9 @@ import torch
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.presets.micro import changed
-from wm_core.world.latent import TorchBatch
 
 pytestmark = pytest.mark.long
 
@@ -88,13 +88,13 @@ class Life:
         self.is_first = np.zeros((n, steps), bool)
         self.steps = 0
 
-    def batch(self, size: int, length: int, rng: np.random.Generator) -> TorchBatch:
+    def batch(self, size: int, length: int, rng: np.random.Generator) -> Batch[torch.Tensor]:
         """Windows (B, T); they start from a latent of zeros."""
         row = rng.integers(0, len(self.reward), size)[:, None]
         at = rng.integers(0, self.steps - length + 1, size)[:, None] + np.arange(length)
         first = torch.from_numpy(self.is_first[row, at])
         last = np.roll(self.is_first, -1, 1)[row, at]
-        return TorchBatch(
+        return Batch(
             obs={"image": torch.from_numpy(self.image[row, at])},
             prev_action=torch.from_numpy(self.prev_action[row, at]),
             reward=torch.from_numpy(self.reward[row, at]),

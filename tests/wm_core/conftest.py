@@ -15,13 +15,13 @@ import torch
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
-from wm_core.world.latent import TorchBatch
 
 B, T = 4, 6  #: windows of a batch, and their length
 
@@ -62,7 +62,7 @@ class Small:
         """The same agent each time."""
         return AgentCore(self.spec, self.config, generator=torch.Generator().manual_seed(seed))
 
-    def batch(self) -> TorchBatch:
+    def batch(self) -> Batch[torch.Tensor]:
         """(4, 6) random steps; the first window starts anew at 3, the second ends for good."""
         generator, size = torch.Generator().manual_seed(7), self.spec.action.size
         is_first = torch.zeros(B, T, dtype=torch.bool)
@@ -80,7 +80,7 @@ class Small:
         is_last = is_first.roll(-1, 1)
         is_terminal = is_last.clone()
         is_terminal[0] = False
-        return TorchBatch(
+        return Batch(
             obs=obs,
             prev_action=action * ~is_first.unsqueeze(-1),
             reward=torch.rand(B, T, generator=generator) * ~is_first,

@@ -18,11 +18,12 @@ from wm_core.behavior.actor_critic import ActorCritic, BehaviorLosses
 from wm_core.behavior.critic import Critic
 from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import initialize
 from wm_core.nn.dists import normal_noise
 from wm_core.world.base import Carry
-from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel, computing_in
 
 
@@ -77,7 +78,7 @@ class AgentCore(nn.Module):
     # ------------------------------------------------------------------ learning
 
     def update(
-        self, batch: TorchBatch, context: Carry | None, generator: torch.Generator
+        self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Latent]:
         """One gradient step on everything that is learnt now.
 
@@ -97,7 +98,7 @@ class AgentCore(nn.Module):
         return metrics | {"loss": total.detach(), "gradient": self.optimizers.gradient}, posterior
 
     def losses(
-        self, batch: TorchBatch, context: Carry | None, generator: torch.Generator
+        self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Latent]:
         """Scaled losses, name -> (); metrics, name -> (); posteriors (B, T) without gradient."""
         if self.config.world.reward_squash == "tanh":

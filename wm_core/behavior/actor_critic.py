@@ -13,11 +13,12 @@ from wm_core.behavior.critic import Critic
 from wm_core.behavior.imagine import Imagined, frozen, imagine
 from wm_core.behavior.returns import lambda_return, survival
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import Style
 from wm_core.nn.dists import ActionDist
 from wm_core.nn.normalize import AdaptiveScale, PercentileRange, RunningStd
-from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel
 
 
@@ -70,7 +71,11 @@ class ActorCritic(nn.Module):
             self.critic.follow()
 
     def loss(
-        self, world: WorldModel, batch: TorchBatch, posterior: Latent, generator: torch.Generator
+        self,
+        world: WorldModel,
+        batch: Batch[Tensor],
+        posterior: Latent,
+        generator: torch.Generator,
     ) -> BehaviorLosses:
         """The losses of actor and critic, imagining from ``posterior`` (B, T).
 
@@ -193,7 +198,7 @@ class ActorCritic(nn.Module):
 
     def _replay_value_loss(
         self,
-        batch: TorchBatch,
+        batch: Batch[Tensor],
         part: Tensor,
         times: Tensor,
         imagined: Tensor,

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from wm_core.behavior.actor import LinearController
 from wm_core.behavior.actor_critic import BehaviorLosses
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
-from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel
 
 Judge = Callable[[np.ndarray], np.ndarray]  #: (P, n) candidates to (P,) returns
@@ -58,7 +59,11 @@ class Evolution(nn.Module):
         """Nothing here follows anything."""
 
     def loss(
-        self, world: WorldModel, batch: TorchBatch, posterior: Latent, generator: torch.Generator
+        self,
+        world: WorldModel,
+        batch: Batch[Tensor],
+        posterior: Latent,
+        generator: torch.Generator,
     ) -> BehaviorLosses:
         """No losses: a generation of the search, where one is due."""
         self._updates += 1

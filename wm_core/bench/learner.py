@@ -23,9 +23,9 @@ from wm_core.agents.agent import AgentCore
 from wm_core.bench.contestants import DEFAULT, contestants
 from wm_core.bench.report import Report
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
 from wm_core.training.device import Device, choose
-from wm_core.world.latent import TorchBatch
 
 ACTION_SIZE = 6
 WARM = 2  #: updates that are not counted; the first also makes the optimiser's state
@@ -91,14 +91,14 @@ def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) ->
     return Cost(statistics.median(wall[WARM:]), statistics.median(cpu[WARM:]), peak, count)
 
 
-def random_batch(config: Config, generator: torch.Generator) -> TorchBatch:
+def random_batch(config: Config, generator: torch.Generator) -> Batch[torch.Tensor]:
     """(B, T) steps of noise as ``config`` wants them, on the generator's device."""
     device, shape = generator.device, (config.replay.batch, config.replay.length)
     no = torch.zeros(shape, dtype=torch.bool, device=device)
     image = torch.randint(
         0, 256, (*shape, 64, 64, 3), dtype=torch.uint8, generator=generator, device=device
     )
-    return TorchBatch(
+    return Batch(
         obs={"image": image},
         prev_action=torch.rand(*shape, ACTION_SIZE, generator=generator, device=device),
         reward=torch.rand(shape, generator=generator, device=device),

@@ -6,29 +6,13 @@ step, and its key, under which the learner may remember a latent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Obs
 from wm_core.store.index import IS_FIRST, IS_LAST, IS_TERMINAL
 
 NO_CONTEXT = -1
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B windows of T steps."""
-
-    obs: Obs  #: images (B, T, H, W, C) uint8, vectors (B, T, n) float32
-    prev_action: np.ndarray  #: (B, T, A) in [-1, 1], the action that led to ``obs``
-    reward: np.ndarray  #: (B, T) float32, arrived with ``obs``; 0 at ``is_first``
-    is_first: np.ndarray  #: (B, T) bool
-    is_last: np.ndarray  #: (B, T) bool
-    is_terminal: np.ndarray  #: (B, T) bool
-    key: np.ndarray  #: (B, T) int64, of each step: session number << 32 | index in the session
-    context_key: np.ndarray  #: (B,) int64, of the step before the window; -1: there is none
-    policy_version: np.ndarray  #: (B, T) int64, of the policy that acted; -1: none did
 
 
 def prev_action(action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
@@ -44,7 +28,7 @@ def prev_action(action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
     return np.where(is_first[:, 1:, None], np.float32(0.0), action[:, :-1])
 
 
-def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch:
+def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch[np.ndarray]:
     """A batch of windows.
 
     Args:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from wm_core.contract.batch import Batch
 from wm_core.contract.errors import StoreError
-from wm_core.replay.batch import Batch, make_batch
+from wm_core.replay.batch import make_batch
 from wm_core.replay.online import OnlineQueue
 from wm_core.store.frames import BlockLost
 from wm_core.store.reader import Store
@@ -49,7 +50,7 @@ class Sampler:
             self._update()
             return self._total > 0
 
-    def sample(self) -> Batch:
+    def sample(self) -> Batch[np.ndarray]:
         """B windows of T steps and the context before each.
 
         Raises:
@@ -92,7 +93,7 @@ class Sampler:
         segment = self._segments[at]
         return segment, draw - int(self._ends[at]) + segment.length - self._length + 1
 
-    def _gather(self, windows: list[tuple[Segment, int]]) -> Batch:
+    def _gather(self, windows: list[tuple[Segment, int]]) -> Batch[np.ndarray]:
         rows = np.empty((len(windows), self._length + 1), np.int64)
         for i, (segment, start) in enumerate(windows):
             before = min(start, 1)  # without a context, the first step stands in for it

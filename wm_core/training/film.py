@@ -6,17 +6,17 @@ only, and its decoder draws what it believes the camera saw.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import torch
 
 from wm_core.agents.agent import AgentCore
+from wm_core.contract.batch import Batch, stacked
 from wm_core.contract.errors import SettingsError
-from wm_core.replay.batch import Batch
 from wm_core.replay.sampler import Sampler
-from wm_core.world.latent import TorchBatch
+from wm_core.world.latent import to_device
 
 OBSERVED = 5  #: real frames before the eyes close
 _SEEING, _BLIND = (60, 170, 80), (225, 120, 20)  #: colours of the bar above the model's frames
@@ -68,32 +68,27 @@ class Film:
         return np.concatenate([column, gap], axis=1)
 
 
-def windows_of(sampler: Sampler, count: int, *, tries: int = 40) -> Batch:
+def windows_of(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.ndarray]:
     """``count`` windows, such as lie within one episode as far as ``tries`` batches hold any.
 
     A window across the border of two episodes would ask the model to imagine a reset.
     """
-    whole: list[dict[str, Any]] = []
-    across: list[dict[str, Any]] = []
+    whole: list[Batch[np.ndarray]] = []
+    across: list[Batch[np.ndarray]] = []
     for _ in range(tries):
         batch = sampler.sample()
         for i in range(len(batch.reward)):
             crosses = batch.is_first[i, 1:].any()
-            (across if crosses else whole).append(_row(batch, i))
+            (across if crosses else whole).append(batch.map(itemgetter(i)))
         if len(whole) >= count:
             break
     rows = [*whole, *across][:count]
-    joined = {k: np.stack([r[k] for r in rows]) for k in rows[0] if k != "obs"}
-    obs = {k: np.stack([r["obs"][k] for r in rows]) for k in rows[0]["obs"]}
-    return Batch(obs=obs, **joined)
+    return stacked(rows)
 
 
-def _row(batch: Batch, i: int) -> dict[str, Any]:
-    rest = {f.name: getattr(batch, f.name)[i] for f in fields(batch) if f.name != "obs"}
-    return {"obs": {k: v[i] for k, v in batch.obs.items()}} | rest
-
-
-def shoot(agent: AgentCore, batch: Batch, *, seed: int, observed: int = OBSERVED) -> Film:
+def shoot(
+    agent: AgentCore, batch: Batch[np.ndarray], *, seed: int, observed: int = OBSERVED
+) -> Film:
     """A film of what ``agent`` makes of ``batch``, of its first camera.
 
     Args:
@@ -115,7 +110,7 @@ def shoot(agent: AgentCore, batch: Batch, *, seed: int, observed: int = OBSERVED
     device = agent.device
     generator = torch.Generator(device).manual_seed(seed)
     start = agent.initial(len(batch.reward))
-    made = agent.world.open_loop(TorchBatch.of(batch, device), start, observed, generator)
+    made = agent.world.open_loop(to_device(batch, device), start, observed, generator)
     return Film(_rgb(batch.obs[key]), _rgb(made[key].cpu().numpy()), observed)
 
 

@@ -14,7 +14,7 @@ from wm_core.replay.latents import LatentCache
 from wm_core.replay.sampler import Sampler
 from wm_core.training.checkpoint import plain, restored
 from wm_core.world.base import Carry
-from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.latent import Latent, to_device
 from wm_core.world.space import Categorical
 
 
@@ -88,11 +88,11 @@ class Learner:
     def update(self) -> dict[str, Tensor]:
         """Learn from one batch; returns the metrics, each (), still on the device."""
         drawn = self.sampler.sample()
+        assert drawn.key is not None  # a sampler names its steps
+        assert drawn.context_key is not None
         device = self._generator.device
         context = self.memory.get(drawn.context_key, device)
-        metrics, posterior = self.agent.update(
-            TorchBatch.of(drawn, device), context, self._generator
-        )
+        metrics, posterior = self.agent.update(to_device(drawn, device), context, self._generator)
         self.memory.put(drawn.key, posterior)
         self.updates += 1
         return metrics

@@ -1,15 +1,14 @@
-"""The latent state of a world model, and the batch of experience it is learnt from."""
+"""What a world model knows at a time: its latent state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wm_core.contract.batch import Batch
 from wm_core.world.settings import Part
 
 
@@ -57,52 +56,10 @@ class Latent:
         return Latent(self.deter.detach(), self.stoch.detach(), params, memory)
 
 
-class Window(Protocol):
-    """What ``TorchBatch.of`` reads: arrays (B, T, ...) that a replay sampler makes."""
+def to_device(batch: Batch[np.ndarray], device: torch.device | str = "cpu") -> Batch[Tensor]:
+    """Move a batch to ``device``; on the CPU its tensors share memory with it."""
 
-    @property
-    def obs(self) -> Mapping[str, np.ndarray]: ...
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
-    @property
-    def prev_action(self) -> np.ndarray: ...
-
-    @property
-    def reward(self) -> np.ndarray: ...
-
-    @property
-    def is_first(self) -> np.ndarray: ...
-
-    @property
-    def is_last(self) -> np.ndarray: ...
-
-    @property
-    def is_terminal(self) -> np.ndarray: ...
-
-
-@dataclass(frozen=True, slots=True)
-class TorchBatch:
-    """Windows of experience on the learner's device; images stay uint8 up to the encoder."""
-
-    obs: dict[str, Tensor]  #: images (B, T, H, W, C) uint8, vectors (B, T, n)
-    prev_action: Tensor  #: (B, T, A), the action that led here; zeros at is_first
-    reward: Tensor  #: (B, T), arrived with obs
-    is_first: Tensor  #: (B, T) bool
-    is_last: Tensor  #: (B, T) bool
-    is_terminal: Tensor  #: (B, T) bool
-
-    @classmethod
-    def of(cls, window: Window, device: torch.device | str = "cpu") -> TorchBatch:
-        """The arrays of ``window`` on ``device``; on the CPU they share memory with it."""
-
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
-
-        arrays: dict[str, Any] = {
-            f.name: tensor(getattr(window, f.name)) for f in fields(cls) if f.name != "obs"
-        }
-        return cls(obs={k: tensor(v) for k, v in window.obs.items()}, **arrays)
-
-    def first(self, n: int) -> TorchBatch:
-        """The first ``n`` steps of every window."""
-        rest = {f.name: getattr(self, f.name)[:, :n] for f in fields(self) if f.name != "obs"}
-        return replace(self, obs={k: v[:, :n] for k, v in self.obs.items()}, **rest)
+    return batch.map(tensor)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import Linear, Style
@@ -17,7 +18,7 @@ from wm_core.nn.normalize import AdaptiveScale
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
 from wm_core.world.heads import ContHead, number_head
-from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.latent import Latent
 from wm_core.world.objectives import barlow_loss, dynamics_losses
 from wm_core.world.rssm import RSSM
 from wm_core.world.sequence import SequenceModel
@@ -87,7 +88,7 @@ class WorldModel(nn.Module):
 
     def observe(
         self,
-        batch: TorchBatch,
+        batch: Batch[Tensor],
         start: Latent,
         uniform: Tensor,
         *,
@@ -151,7 +152,7 @@ class WorldModel(nn.Module):
 
     def loss(
         self,
-        batch: TorchBatch,
+        batch: Batch[Tensor],
         start: Latent,
         generator: torch.Generator,
         *,
@@ -191,7 +192,7 @@ class WorldModel(nn.Module):
             metrics["kl_scale"] = self.kl_scale.scale.clone()
         return WorldLosses(representation, dynamics, posterior, metrics)
 
-    def _heads_loss(self, posterior: Latent, batch: TorchBatch) -> dict[str, Tensor]:
+    def _heads_loss(self, posterior: Latent, batch: Batch[Tensor]) -> dict[str, Tensor]:
         config = self.config
         if config.gradients == "staged":
             posterior = replace(posterior, stoch=posterior.stoch.detach())
@@ -204,7 +205,7 @@ class WorldModel(nn.Module):
         return losses
 
     def _recon_loss(
-        self, posterior: Latent, batch: TorchBatch, generator: torch.Generator
+        self, posterior: Latent, batch: Batch[Tensor], generator: torch.Generator
     ) -> dict[str, Tensor]:
         if self.decoder is None:
             return {}
@@ -229,7 +230,7 @@ class WorldModel(nn.Module):
         entropy = self.dynamics.space.entropy(posterior.params)
         return (self.config.entropy_floor - entropy).clamp_min(0.0).mean()
 
-    def _rows_to_decode(self, batch: TorchBatch, generator: torch.Generator) -> Tensor | None:
+    def _rows_to_decode(self, batch: Batch[Tensor], generator: torch.Generator) -> Tensor | None:
         """(N,) indices into the flat batch of the frames to reconstruct; None: all of them.
 
         Deviates: the papers reconstruct every frame; ``recon_share`` takes a random part.
@@ -244,7 +245,7 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def open_loop(
-        self, batch: TorchBatch, start: Latent, observed: int, generator: torch.Generator
+        self, batch: Batch[Tensor], start: Latent, observed: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """What the model sees after ``observed`` steps of real frames, then with eyes closed.
 

@@ -9,8 +9,9 @@ from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.agents.optimizers import parts_of
 from wm_core.agents.precision import choose_dtypes
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Spec
-from wm_core.world.latent import Latent, TorchBatch
+from wm_core.world.latent import Latent
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -132,7 +133,7 @@ def test_size_12m_runs_three_updates(full_size):
     replay = full_size.config.replay
     shape = (replay.batch, replay.length)
     none = torch.zeros(shape, dtype=torch.bool)
-    batch = TorchBatch(
+    batch = Batch(
         obs={"image": torch.zeros(*shape, 64, 64, 3, dtype=torch.uint8)},
         prev_action=torch.zeros(*shape, 6),
         reward=torch.zeros(shape),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.world.latent import TorchBatch
+from wm_core.contract.batch import Batch
 
 pytestmark = pytest.mark.long
 
@@ -152,7 +152,7 @@ def test_nothing_before_is_first_changes_what_is_seen_after(preset, learnt):
         image[row, :3] = 255 - image[row, :3]
         action[row, :3] *= -1
         reward[row, :3] += 1
-        other = TorchBatch(
+        other = Batch(
             {"image": image}, action, reward, batch.is_first, batch.is_last, batch.is_terminal
         )
         seen = [agent.losses(b, None, seeded())[2] for b in (batch, other)]
@@ -218,7 +218,7 @@ def test_both_dynamics_learn_with_both_kinds_of_latents(dynamics, latent, small)
 def test_rewards_are_squashed_where_their_preset_says_so(preset, small):
     parts = small(preset)
     agent, batch = parts.agent(), parts.batch()
-    squashed = TorchBatch(
+    squashed = Batch(
         batch.obs, batch.prev_action, batch.reward.tanh(),
         batch.is_first, batch.is_last, batch.is_terminal,
     )  # fmt: skip

@@ -8,9 +8,9 @@ import torch
 from wm_core.behavior.actor_critic import ActorCritic
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
-from wm_core.world.latent import TorchBatch
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
@@ -66,7 +66,7 @@ class Game:
             self.behavior.critic.follow(rate=1.0)
         generator = torch.Generator().manual_seed(3)
         none = torch.zeros(B, T, dtype=torch.bool)
-        self.batch = TorchBatch(
+        self.batch = Batch(
             obs={"v": torch.randn(B, T, 3, generator=generator)},
             prev_action=torch.rand(B, T, action.size, generator=generator) * 2 - 1,
             reward=torch.randn(B, T, generator=generator),

@@ -7,9 +7,9 @@ import torch
 from wm_core.agents.agent import AgentCore
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.config import Config
+from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
-from wm_core.replay.batch import Batch
 from wm_core.training.film import Film, shoot, windows_of
 from wm_core.world.settings import WorldConfig
 
@@ -32,7 +32,7 @@ SPEC = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
 B, T = 3, 9
 
 
-def batch(spec: Spec, first: np.ndarray | None = None) -> Batch:
+def batch(spec: Spec, first: np.ndarray | None = None) -> Batch[np.ndarray]:
     rng = np.random.default_rng(0)
     flag = np.zeros((B, T), bool)
     obs = {k: rng.integers(0, 256, (B, T, *s.shape), np.uint8) for k, s in spec.images.items()}

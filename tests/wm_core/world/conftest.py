@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
-from wm_core.world.latent import TorchBatch
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
@@ -92,7 +92,7 @@ def batch(generator):
     image = torch.randint(0, 256, (B, T, 16, 16, 3), generator=generator, dtype=torch.uint8)
     is_first = torch.zeros(B, T, dtype=torch.bool)
     is_first[1, 4] = True
-    return TorchBatch(
+    return Batch(
         obs={"image": image, "joints": torch.randn(B, T, 3, generator=generator)},
         prev_action=torch.rand(B, T, A, generator=generator) * 2 - 1,
         reward=torch.randn(B, T, generator=generator),
