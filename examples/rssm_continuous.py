@@ -31,7 +31,7 @@ from wm_core.cli.main import main as verb
 from wm_core.cli.settings import parse
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.library.runs import TrainSettings, make_trainer
-from wm_core.training.evaluate import open_stage
+from wm_core.training.evaluate import open_env
 
 PRESET = "dreamer_v3"
 CHANGES = "--world.latent gaussian --world.gaussians 30"
@@ -57,12 +57,12 @@ def wm(*words: object) -> None:
 def act(policy: Path, task: str, steps: int) -> None:
     """Let the exported file drive the task: what a robot does, without torch."""
     engine = PolicyEngine(PolicyRunner.load(policy), seed=0, mean=True)
-    stage, spec = open_stage(task, seed=0, spec=engine.runner.spec)
+    adapter, spec = open_env(task, seed=0, spec=engine.runner.spec)
     for _ in range(steps):
-        out = engine.act(stage.now.obs, stage.prev_action, stage.now.is_first)
-        now = stage.step(spec.action.limit(out.action, stage.prev_action))
+        out = engine.act(adapter.state.obs, adapter.prev_action, adapter.state.is_first)
+        now = adapter.step(spec.action.limit(out.action, adapter.prev_action))
         print(f"command {out.command.round(2)}, reward {now.reward:+.2f}")
-    stage.env.close()
+    adapter.env.close()
 
 
 def main() -> None:

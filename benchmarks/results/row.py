@@ -21,7 +21,7 @@ from wm_core.bench.report import run_line
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import write_durably
 from wm_core.library.runs import load_settings
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 
 RATE_HZ = 20.0  #: of a robot, at which a policy's step is timed
 SMOOTHED = 10  #: episodes that a point of a curve is the mean of
@@ -53,12 +53,12 @@ def make_row(contest: Contest, stop: threading.Event) -> Row:
 def judged(contest: Contest, verbs: Verbs) -> Row:
     """What the last published file of a finished run is worth, and what it costs on a robot."""
     run, episodes, ticks = contest.run, contest.settings.episodes, contest.settings.ticks
-    shelf = PolicyShelf(run / "policies")
-    versions = shelf.versions()
-    file = shelf.folder(versions[-1])
+    repository = PolicyRepository(run / "policies")
+    versions = repository.versions()
+    file = repository.folder(versions[-1])
     trained = verbs.returns("--policy", str(file), episodes=episodes, name="trained")
     untrained = verbs.returns(
-        "--policy", str(shelf.folder(versions[0])), episodes=episodes, name="untrained"
+        "--policy", str(repository.folder(versions[0])), episodes=episodes, name="untrained"
     )
     paced = ("--rate-hz", f"{RATE_HZ:g}", "--ticks", str(ticks))
     _, *rows = verbs.json("bench", "policy", "--policy", str(file), *paced)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from wm_core.link.audit import audit
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 
 pytestmark = pytest.mark.ros
 
@@ -43,14 +43,14 @@ def test_a_robot_lives_on_its_trainers_policies_and_loses_nothing_when_it_dies(
     processes, watcher, service, policy_at, report_of, tmp_path
 ):
     state = tmp_path / "state"
-    shelf = PolicyShelf(tmp_path / "run" / "policies")
+    repository = PolicyRepository(tmp_path / "run" / "policies")
 
     def publish(version: int, bias: float, updates: int) -> None:
         folder = policy_at(
             tmp_path / f"made{version}", version=version, bias=bias, learner_updates=updates
         )
         manifest = json.loads((folder / "policy.manifest.json").read_text())
-        shelf.publish(
+        repository.publish(
             (folder / "policy.onnx").read_bytes(),
             (folder / "policy.golden.npz").read_bytes(),
             version=version,

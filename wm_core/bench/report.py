@@ -1,4 +1,4 @@
-"""How every benchmark reports: rows of name, value and unit, as JSON lines or as a table.
+"""How every benchmark reports: figures with name, value and unit, as JSON lines or as a table.
 
 The first line says under what circumstances the rows were measured. Only results go to standard
 output; what is going on goes to standard error.
@@ -29,8 +29,8 @@ BUSY_SHARE = 0.1  #: of a core; another process above it makes the machine not q
 WATCH_S = 0.5  #: how long the other processes are watched for that
 
 
-class Row(NamedTuple):
-    """One measured figure, such as ``Row("sim/walker_walk/speedup", 43.0, "x")``."""
+class Figure(NamedTuple):
+    """One measured figure, such as ``Figure("sim/walker_walk/speedup", 43.0, "x")``."""
 
     name: str
     value: float
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Report:
-    """Rows on standard output: JSON lines as they come, or one table at the end.
+    """Figures on standard output: JSON lines as they come, or one table at the end.
 
     Use it as a context manager; the table is printed on leaving it, after an interrupt too.
 
@@ -49,7 +49,7 @@ class Report:
 
     def __init__(self, title: str, *, as_json: bool) -> None:
         self._title, self._as_json = title, as_json
-        self._rows: list[Row] = []
+        self._rows: list[Figure] = []
 
     def __enter__(self) -> Report:
         self._run = run_line()
@@ -67,16 +67,16 @@ class Report:
             Console().print(self._table())
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[Figure, ...]:
         """What was added so far."""
         return tuple(self._rows)
 
     def add(self, name: str, value: float, unit: str) -> None:
         """Report one figure."""
-        row = Row(name, float(value), unit)
-        self._rows.append(row)
+        figure = Figure(name, float(value), unit)
+        self._rows.append(figure)
         if self._as_json:
-            _print_json(row._asdict())
+            _print_json(figure._asdict())
 
     def progress(self, text: str) -> None:
         """Say on standard error what is being done."""

@@ -17,11 +17,11 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import Frozen, Spec
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training import checkpoint
-from wm_core.training.collect import Actor, AgentActor, RandomActor, Stage
+from wm_core.training.collect import AgentActor, EnvActor, EnvAdapter, RandomActor
 from wm_core.training.device import Device, choose
-from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_env
 
 
 class EvaluateSettings(Frozen):
@@ -49,55 +49,55 @@ def main(argv: Sequence[str]) -> int:
     named = [settings.policy, settings.run, settings.random or None, settings.expert or None]
     if sum(n is not None for n in named) != 1:
         raise SettingsError("name exactly one of --policy, --run, --random and --expert")
-    who, task, stage, actor, spec = _contest(settings)
+    who, task, adapter, actor, spec = _contest(settings)
     quiet = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
     try:
         with quiet.status(f"{who} on {task}") as shown:
             result = evaluate(
-                stage,
+                adapter,
                 actor,
                 spec,
                 episodes=settings.episodes,
                 on_episode=lambda n, r: shown.update(f"{n}/{settings.episodes} episodes, {r:.1f}"),
             )
     finally:
-        stage.env.close()
+        adapter.env.close()
     _report(result, who, task, as_json=settings.json_)
     return 0
 
 
-def _contest(settings: EvaluateSettings) -> tuple[str, str, Stage, Actor, Spec]:
+def _contest(settings: EvaluateSettings) -> tuple[str, str, EnvAdapter, EnvActor, Spec]:
     """Who acts (in words), on which task, in which environment, and by what spec."""
     seed = settings.seed
     if settings.random or settings.expert:
-        stage, spec = open_stage(_task(settings, ""), seed=seed)
+        adapter, spec = open_env(_task(settings, ""), seed=seed)
         if settings.expert:
-            return "the expert", settings.task, stage, ExpertActor(stage, spec), spec
+            return "the expert", settings.task, adapter, ExpertActor(adapter, spec), spec
         explorer = RandomActor(spec.action, np.random.default_rng(seed))
-        return "random actions", settings.task, stage, explorer, spec
+        return "random actions", settings.task, adapter, explorer, spec
     folder = settings.policy or _newest_policy(settings)
     if folder is not None:
         engine = PolicyEngine(PolicyRunner.load(folder), seed=seed, mean=not settings.sample)
         card, spec = engine.runner.card, engine.runner.spec
         task = _task(settings, card.task)
-        stage, _ = open_stage(task, seed=seed, spec=spec)
-        return f"policy {card.version} ({folder})", task, stage, EngineActor(engine), spec
+        adapter, _ = open_env(task, seed=seed, spec=spec)
+        return f"policy {card.version} ({folder})", task, adapter, EngineActor(engine), spec
     assert settings.run is not None
     where = choose(settings.device)
     trained = checkpoint.load_agent(settings.run, where)
     task = _task(settings, trained.task)
-    stage, _ = open_stage(task, seed=seed, spec=trained.spec)
+    adapter, _ = open_env(task, seed=seed, spec=trained.spec)
     generator = torch.Generator(where).manual_seed(seed)
     actor = AgentActor(trained.agent, generator, mean=not settings.sample)
-    return f"checkpoint {trained.path}", task, stage, actor, trained.spec
+    return f"checkpoint {trained.path}", task, adapter, actor, trained.spec
 
 
 def _newest_policy(settings: EvaluateSettings) -> Path | None:
     if settings.run is None or settings.checkpoint:
         return None
-    shelf = PolicyShelf(settings.run / "policies")
-    last = shelf.latest()
-    return None if last is None else shelf.folder(last.version)
+    repository = PolicyRepository(settings.run / "policies")
+    last = repository.latest()
+    return None if last is None else repository.folder(last.version)
 
 
 def _task(settings: EvaluateSettings, known: str) -> str:

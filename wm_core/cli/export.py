@@ -17,7 +17,7 @@ from wm_core.contract.files import write_durably
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Frozen
 from wm_core.exporting.exporter import PolicyExporter, policy_files
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training.checkpoint import Trained, load_agent
 from wm_core.training.provenance import commit
 
@@ -74,7 +74,7 @@ def export_run(run: Path, out: Path, *, golden_steps: int) -> PolicyRunner:
 
 def _version(run: Path, trained: Trained) -> int:
     """The number under which the run published this policy, or would publish it next."""
-    last = PolicyShelf(run / "policies").latest()
+    last = PolicyRepository(run / "policies").latest()
     if last is None:
         return min(trained.updates, 1)
     return last.version + (last.learner_updates != trained.updates)

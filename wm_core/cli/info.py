@@ -19,7 +19,7 @@ from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Frozen
 from wm_core.format.chunk import decode_chunk
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 Facts = dict[str, Any]
@@ -124,7 +124,7 @@ def _run(path: Path) -> Facts:
     for key in ("phase", "updates", "agent_steps", "episodes", "last_return", "metrics"):
         if status.get(key) is not None:
             facts[key] = status[key]
-    last = PolicyShelf(path / "policies").latest()
+    last = PolicyRepository(path / "policies").latest()
     if last is not None:
         facts["policy"] = {"version": last.version, "learner_updates": last.learner_updates}
     checkpoints = sorted(p.name for p in (path / "checkpoints").glob("*.pt"))

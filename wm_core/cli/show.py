@@ -16,8 +16,8 @@ from wm_core.contract.spec import Frozen
 from wm_core.replay.sampler import Sampler
 from wm_core.store.reader import Store
 from wm_core.training import checkpoint
-from wm_core.training.film import OBSERVED, shoot, windows_of
 from wm_core.training.metrics import gif
+from wm_core.training.rollout_video import OBSERVED, render, sample_windows
 
 CACHE_BYTES = 64_000_000
 
@@ -54,17 +54,17 @@ def main(argv: Sequence[str]) -> int:
     )
     if not sampler.can_sample():
         raise StoreError(f"{root}: expected a run of {settings.length} steps, found none")
-    windows = windows_of(sampler, settings.windows)
-    film = shoot(trained.agent, windows, seed=settings.seed, observed=settings.observed)
+    windows = sample_windows(sampler, settings.windows)
+    video = render(trained.agent, windows, seed=settings.seed, observed=settings.observed)
     folder = settings.to or settings.run
     folder.mkdir(parents=True, exist_ok=True)
     movie, strip = folder / "imagined.gif", folder / "imagined.png"
-    movie.write_bytes(gif(film.movie(), fps=1.0 / trained.spec.period_s))
-    Image.fromarray(film.strip()).save(strip)
+    movie.write_bytes(gif(video.frames(), fps=1.0 / trained.spec.period_s))
+    Image.fromarray(video.strip()).save(strip)
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"{movie}\n{strip}")
     out.print(
-        f"update {trained.updates}: imagined frames differ by {film.error:.1f} of 255 levels on "
+        f"update {trained.updates}: imagined frames differ by {video.error:.1f} of 255 levels on "
         f"average over {settings.length - settings.observed} steps"
     )
     return 0

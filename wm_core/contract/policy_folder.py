@@ -1,4 +1,4 @@
-"""A channel's folder of policy versions, laid out alike on the trainer's shelf and the robot.
+"""A channel's folder of policy versions, laid out alike on the trainer and on the robot.
 
 ``<channel>/<version:08d>/policy.{onnx,golden.npz,manifest.json}`` and ``<channel>/latest.json``.
 """

@@ -28,9 +28,9 @@ from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.demo import page, report, screen
 from wm_core.demo.processes import Crew, ProcessFailed
-from wm_core.link.trainer.shelf import PolicyShelf
-from wm_core.training.collect import Actor, RandomActor, Stage
-from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.training.collect import EnvActor, EnvAdapter, RandomActor
+from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_env
 from wm_core.training.provenance import commit
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Demo:
         self._begin_s = time.monotonic()
         self._commit = commit() or "unknown"  # now: by the end, others may have gone on
         self._run = settings.run.resolve()
-        self._shelf = PolicyShelf(self._run / "policies")
+        self._repository = PolicyRepository(self._run / "policies")
         self._last_line_s = -LINE_EVERY_S
         self._random: Evaluation | None = None
         self._best: float | None = None
@@ -164,29 +164,31 @@ class Demo:
         crew.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
         self._first = self._judge_policy(0)
 
-    def _judge(self, make_actor: Callable[[Stage, Spec], Actor]) -> Evaluation:
-        """Evaluate the actor that ``make_actor`` makes for a stage."""
+    def _judge(self, make_actor: Callable[[EnvAdapter, Spec], EnvActor]) -> Evaluation:
+        """Evaluate the actor that ``make_actor`` makes for an environment."""
         s = self._settings
-        stage, spec = open_stage(s.task, seed=s.seed + 77_000)
+        adapter, spec = open_env(s.task, seed=s.seed + 77_000)
         try:
-            return evaluate(stage, make_actor(stage, spec), spec, episodes=s.episodes)
+            return evaluate(adapter, make_actor(adapter, spec), spec, episodes=s.episodes)
         finally:
-            stage.env.close()
+            adapter.env.close()
 
     def _judge_policy(self, version: int) -> Evaluation:
         """Evaluate the exported file of ``version``, the very bytes that the robot runs."""
         runner = PolicyRunner.load(self._policy_folder(version))
         engine = PolicyEngine(runner, seed=self._settings.seed, mean=True)
-        return self._judge(lambda _stage, _spec: EngineActor(engine))
+        return self._judge(lambda _adapter, _spec: EngineActor(engine))
 
     def _policy_folder(self, version: int) -> Path:
-        """On the trainer's shelf, or in the robot's cache where the shelf has moved on."""
-        kept = self._shelf.folder(version)
+        """In the repository, or in the robot's cache where the repository dropped it."""
+        kept = self._repository.folder(version)
         if kept.is_dir():
             return kept
         found = sorted((self._run / "robot").rglob(f"{version:08d}"))
         if not found:
-            raise WmError(f"policy {version} is neither on the shelf nor in the robot's cache")
+            raise WmError(
+                f"policy {version} is neither in the repository nor in the robot's cache"
+            )
         return found[-1]
 
     def _watch(self, crew: Crew) -> None:
@@ -278,9 +280,9 @@ class Demo:
         self._console.print(text, markup=False, soft_wrap=True)
 
 
-def _expert(stage: Stage, spec: Spec) -> Actor:
+def _expert(adapter: EnvAdapter, spec: Spec) -> EnvActor:
     try:
-        return ExpertActor(stage, spec)
+        return ExpertActor(adapter, spec)
     except SettingsError as error:
         raise SettingsError(f"{error}; say with --best which return counts as perfect") from error
 

@@ -25,20 +25,20 @@ from wm_core.contract.golden import check_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.exporting.exporter import PolicyExporter
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 from wm_core.store.retention import prune
 from wm_core.training import checkpoint
-from wm_core.training.collect import AgentActor, Collector, RandomActor, Stage
+from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
 from wm_core.training.device import Device, choose
-from wm_core.training.evaluate import evaluate, open_stage
-from wm_core.training.film import OBSERVED, Film, shoot, windows_of
+from wm_core.training.evaluate import evaluate, open_env
 from wm_core.training.learner import ContextMemory, Learner
 from wm_core.training.population import Population
 from wm_core.training.provenance import commit
+from wm_core.training.rollout_video import OBSERVED, RolloutVideo, render, sample_windows
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import FinishedStore, GrowingStore, OwnEnvironments, Source
 from wm_core.training.status import Status
@@ -46,7 +46,7 @@ from wm_core.training.tasks import make_env, spec_of
 from wm_core.training.trainer import Publication, Trainer
 
 SETTINGS_NAME = "settings.json"
-FILM_WINDOWS = 6  #: side by side in TensorBoard
+VIDEO_WINDOWS = 6  #: side by side in TensorBoard
 CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
 
 
@@ -164,13 +164,13 @@ def make_trainer(
         stop=stop,
         on_publish=_publisher(settings, agent, spec, run_id) if settings.publish else None,
         on_status=on_status,
-        film=_filmer(settings, spec, store, learner),
+        video=_video_maker(settings, spec, store, learner),
         evaluate=_evaluator(settings, spec, agent, where, stop),
         prune=_pruner(settings),
     )
     if resumed is not None:
         trainer.load_state(resumed)
-    last = PolicyShelf(settings.run / "policies").latest()
+    last = PolicyRepository(settings.run / "policies").latest()
     if last is not None:
         trainer.continue_from(last.version, last.learner_updates)
     return trainer
@@ -250,13 +250,13 @@ def _source(
         raise SettingsError("nothing to collect: name a --task (see `wm tasks`) or a --store")
     train, root = settings.train, settings.store_root
     ledger = Ledger(root / LEDGER_NAME)
-    stages = [Stage(make_env(settings.task), spec, streams.env) for _ in range(train.envs)]
+    adapters = [EnvAdapter(make_env(settings.task), spec, streams.env) for _ in range(train.envs)]
     recorders = [
         EnvRecorder(root, ledger, robot=f"sim-{i}", task=settings.task, spec=spec)
         for i in range(train.envs)
     ]
     return OwnEnvironments(
-        Collector(stages, recorders, spec),
+        Collector(adapters, recorders, spec),
         store,
         explorer=RandomActor(spec.action, streams.explore),
         actor=AgentActor(agent, streams.actor),
@@ -272,13 +272,13 @@ def _publisher(
     exporter = PolicyExporter(
         agent, spec, settings.config, run_id=run_id, commit=commit(), task=settings.task
     )
-    shelf = PolicyShelf(settings.run / "policies", keep=settings.train.keep_policies)
+    repository = PolicyRepository(settings.run / "policies", keep=settings.train.keep_policies)
 
     def publish(due: Publication) -> None:
         onnx, golden, weights = exporter.export(due.version, due.updates, due.agent_steps)
         runner = PolicyRunner.from_bytes(onnx)  # what a robot would refuse never leaves
         check_golden(golden, runner.card, runner.call)
-        shelf.publish(
+        repository.publish(
             onnx,
             golden,
             version=due.version,
@@ -306,24 +306,24 @@ def _pruner(settings: TrainSettings) -> Callable[[], None] | None:
     return prune_oldest
 
 
-def _filmer(
+def _video_maker(
     settings: TrainSettings, spec: Spec, store: Store, learner: Learner
-) -> Callable[[], Film] | None:
-    """Films with a sampler and a generator of its own, so that filming changes no training.
+) -> Callable[[], RolloutVideo] | None:
+    """Renders videos with a sampler and a generator of its own, so that this changes no training.
 
-    None where there is no camera, or where windows end before the eyes would close.
+    None where there is no camera, or where windows end before the imagined part would begin.
     """
     if not spec.images or settings.replay.length <= OBSERVED:
         return None
 
-    def film() -> Film:
+    def video() -> RolloutVideo:
         rng = np.random.default_rng((settings.seed, learner.updates))
         length = settings.replay.length
-        sampler = Sampler(store, batch=FILM_WINDOWS, length=length, rng=rng, online_queue=False)
-        windows = windows_of(sampler, FILM_WINDOWS)
-        return shoot(learner.agent, windows, seed=learner.updates)
+        sampler = Sampler(store, batch=VIDEO_WINDOWS, length=length, rng=rng, online_queue=False)
+        windows = sample_windows(sampler, VIDEO_WINDOWS)
+        return render(learner.agent, windows, seed=learner.updates)
 
-    return film
+    return video
 
 
 def _evaluator(
@@ -335,13 +335,13 @@ def _evaluator(
     seed = settings.seed + 1_000_003
 
     def judge() -> dict[str, float]:
-        stage, _ = open_stage(settings.task, seed=seed, spec=spec)
+        adapter, _ = open_env(settings.task, seed=seed, spec=spec)
         actor = AgentActor(agent, torch.Generator(where).manual_seed(seed), mean=True)
         try:
             episodes = settings.train.eval_episodes
-            result = evaluate(stage, actor, spec, episodes=episodes, stop=stop.is_set)
+            result = evaluate(adapter, actor, spec, episodes=episodes, stop=stop.is_set)
         finally:
-            stage.env.close()
+            adapter.env.close()
         if not result.returns:
             return {}
         return {"eval/return": result.mean, "eval/sd": result.sd}

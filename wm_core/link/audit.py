@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import check_chunk, chunk_path
-from wm_core.link.robot.journal import Session, sessions_in
+from wm_core.link.robot.journal import SpoolSession, sessions_in
 from wm_core.store.ledger import LEDGER_NAME, Ledger, Row
 
 
@@ -92,7 +92,7 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
 
 
 def _audit(
-    store: Path, ledger: Ledger, robot: str, name: str, spooled: Session | None
+    store: Path, ledger: Ledger, robot: str, name: str, spooled: SpoolSession | None
 ) -> SessionAudit:
     journal = spooled.journal() if spooled else None
     pending = {chunk.key.seq for chunk in spooled.waiting()} if spooled else set()
@@ -134,7 +134,7 @@ def _audit(
     )
 
 
-def _sha256(spooled: Session | None, seq: int) -> str:
+def _sha256(spooled: SpoolSession | None, seq: int) -> str:
     """Of a chunk that the trainer refused; empty where it is not kept."""
     if spooled is None or not spooled.refused_path(seq).exists():
         return ""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wm_core.nn.blocks import ACTIVATIONS, Activation, Filled, NormSilu
 
-Kind = Literal["k5pool", "k4s2", "v1"]
+ConvKind = Literal["k5pool", "k4s2", "v1"]
 LEVELS = 4
 V1_SIDE = 64  #: the only height and width that Dreamer v1's convolutions take, pixels
 _MULTIPLES: dict[str, tuple[int, ...]] = {
@@ -24,19 +24,19 @@ _MULTIPLES: dict[str, tuple[int, ...]] = {
 }
 
 
-def channels(kind: Kind, depth: int) -> tuple[int, ...]:
+def channels(kind: ConvKind, depth: int) -> tuple[int, ...]:
     """Channels after each of the four levels."""
     return tuple(depth * m for m in _MULTIPLES[kind])
 
 
-def shape_down(kind: Kind, depth: int, height: int, width: int) -> tuple[int, int, int]:
+def shape_down(kind: ConvKind, depth: int, height: int, width: int) -> tuple[int, int, int]:
     """(C, H', W') that ``ConvDown`` ends with, for an image of height and width pixels."""
     if kind == "v1":
         return channels(kind, depth)[-1], 2, 2
     return channels(kind, depth)[-1], height // 2**LEVELS, width // 2**LEVELS
 
 
-def shape_up(kind: Kind, depth: int, height: int, width: int) -> tuple[int, int, int]:
+def shape_up(kind: ConvKind, depth: int, height: int, width: int) -> tuple[int, int, int]:
     """(C, H', W') that ``ConvUp`` begins with, for an image of height and width pixels."""
     return (32 * depth, 1, 1) if kind == "v1" else shape_down(kind, depth, height, width)
 
@@ -95,7 +95,7 @@ class ConvDown(nn.Sequential):
     """
 
     def __init__(
-        self, kind: Kind, image_channels: int, depth: int, activation: Activation = "relu"
+        self, kind: ConvKind, image_channels: int, depth: int, activation: Activation = "relu"
     ) -> None:
         layers: list[nn.Module] = []
         before = image_channels
@@ -117,7 +117,7 @@ class ConvUp(nn.Sequential):
     """
 
     def __init__(
-        self, kind: Kind, image_channels: int, depth: int, activation: Activation = "relu"
+        self, kind: ConvKind, image_channels: int, depth: int, activation: Activation = "relu"
     ) -> None:
         layers: list[nn.Module] = []
         *rest, before = (

@@ -91,7 +91,7 @@ class History(NamedTuple):
         return Cache(cut(self.keys), cut(self.values), valid, self.tokens[:, times].flatten())
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and a two-layer network, each beside a skip connection.
 
     Args:
@@ -187,7 +187,7 @@ class Transformer(nn.Module):
         for _ in range(layers):
             scores = make_scores(positions, heads=heads, head=head, width=width, window=window)
             attention = Attention(width, heads, head, scores, scale=scale, dropout=dropout)
-            block = Block(
+            block = TransformerBlock(
                 attention, width, hidden,
                 order=order, activation=activation, scale=scale, dropout=dropout,
             )  # fmt: skip

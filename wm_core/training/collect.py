@@ -17,7 +17,7 @@ from wm_core.store.env_recorder import EnvRecorder
 from wm_core.training.tasks import to_obs
 
 
-class Actor(Protocol):
+class EnvActor(Protocol):
     """Whoever chooses the actions of N environments at once."""
 
     version: int  #: of the published policy that acts; -1 where it is none
@@ -79,7 +79,7 @@ class AgentActor:
 
 
 @dataclass
-class Moment:
+class EnvState:
     """What one environment shows now, before an action is chosen."""
 
     obs: Obs
@@ -90,7 +90,7 @@ class Moment:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-class Stage:
+class EnvAdapter:
     """One environment as a sequence of moments and actions in [-1, 1].
 
     Args:
@@ -102,23 +102,23 @@ class Stage:
     def __init__(self, env: gymnasium.Env, spec: Spec, rng: np.random.Generator) -> None:
         self.env, self._spec, self._rng = env, spec, rng
         self.prev_action = np.zeros(spec.action.size, np.float32)
-        self.now = self.reset()
+        self.state = self.reset()
 
-    def reset(self) -> Moment:
+    def reset(self) -> EnvState:
         """Begin an episode."""
         raw, info = self.env.reset(seed=int(self._rng.integers(2**31)))
         self.prev_action = np.zeros(self._spec.action.size, np.float32)
-        self.now = Moment(self._see(raw), info=info)
-        return self.now
+        self.state = EnvState(self._see(raw), info=info)
+        return self.state
 
-    def step(self, action: np.ndarray) -> Moment:
+    def step(self, action: np.ndarray) -> EnvState:
         """Send ``action`` (A,) in [-1, 1], which must be within the limits already."""
         command: Any = self._spec.action.to_physical(action)
         if isinstance(self.env.action_space, spaces.Discrete):
             command = int(command[0]) + int(self.env.action_space.start)
         raw, reward, terminated, truncated, info = self.env.step(command)
         self.prev_action = action
-        self.now = Moment(
+        self.state = EnvState(
             self._see(raw),
             reward=float(reward),
             is_first=False,
@@ -126,14 +126,14 @@ class Stage:
             is_terminal=bool(terminated),
             info=info,
         )
-        return self.now
+        return self.state
 
     def _see(self, raw: Any) -> Obs:
         return to_obs(raw, self._spec, self.env.observation_space)
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeResult:
     """One finished episode."""
 
     total: float  #: its return, undiscounted
@@ -144,44 +144,44 @@ class Collector:
     """Acts in N environments and records every step.
 
     Args:
-        stages: the environments.
+        adapters: the environments.
         recorders: one per environment.
         spec: of all of them.
     """
 
     def __init__(
-        self, stages: Sequence[Stage], recorders: Sequence[EnvRecorder], spec: Spec
+        self, adapters: Sequence[EnvAdapter], recorders: Sequence[EnvRecorder], spec: Spec
     ) -> None:
-        self._stages, self._recorders, self._spec = list(stages), list(recorders), spec
-        self._totals = np.zeros(len(stages))
-        self._lengths = np.zeros(len(stages), int)
+        self._adapters, self._recorders, self._spec = list(adapters), list(recorders), spec
+        self._totals = np.zeros(len(adapters))
+        self._lengths = np.zeros(len(adapters), int)
 
-    def collect(self, actor: Actor, steps: int) -> list[Episode]:
+    def collect(self, actor: EnvActor, steps: int) -> list[EpisodeResult]:
         """Take at least ``steps`` agent steps in all; returns the episodes that ended."""
-        ended: list[Episode] = []
+        ended: list[EpisodeResult] = []
         taken = 0
         while taken < steps:
             ended += self._tick(actor)
-            taken += len(self._stages)
+            taken += len(self._adapters)
         return ended
 
-    def _tick(self, actor: Actor) -> list[Episode]:
-        actions = choose(actor, self._stages)
+    def _tick(self, actor: EnvActor) -> list[EpisodeResult]:
+        actions = choose(actor, self._adapters)
         ended = []
-        for i, (stage, action) in enumerate(zip(self._stages, actions, strict=True)):
-            now = stage.now
-            sent = self._spec.action.limit(action, stage.prev_action)
+        for i, (adapter, action) in enumerate(zip(self._adapters, actions, strict=True)):
+            now = adapter.state
+            sent = self._spec.action.limit(action, adapter.prev_action)
             if now.is_last:  # nothing was sent after the end
                 sent = np.zeros_like(sent)
             self._recorders[i].add(_to_step(now, sent, action, actor.version))
             self._totals[i] += now.reward
             if now.is_last:
-                ended.append(Episode(float(self._totals[i]), int(self._lengths[i])))
+                ended.append(EpisodeResult(float(self._totals[i]), int(self._lengths[i])))
                 self._totals[i], self._lengths[i] = 0.0, 0
-                stage.reset()
+                adapter.reset()
             else:
                 self._lengths[i] += 1
-                stage.step(sent)
+                adapter.step(sent)
         return ended
 
     def seal(self) -> None:
@@ -192,21 +192,21 @@ class Collector:
     def close(self) -> None:
         """Seal what is open and close the environments; harmless when repeated."""
         self.seal()
-        for stage in self._stages:
-            stage.env.close()
+        for adapter in self._adapters:
+            adapter.env.close()
 
 
-def choose(actor: Actor, stages: Sequence[Stage]) -> np.ndarray:
-    """(N, A) float32 in [-1, 1]: what ``actor`` wants in each of the N stages now."""
-    keys = stages[0].now.obs
+def choose(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:
+    """(N, A) float32 in [-1, 1]: what ``actor`` wants in each of the N adapters now."""
+    keys = adapters[0].state.obs
     return actor.act(
-        {k: np.stack([s.now.obs[k] for s in stages]) for k in keys},
-        np.stack([s.prev_action for s in stages]),
-        np.array([s.now.is_first for s in stages]),
+        {k: np.stack([a.state.obs[k] for a in adapters]) for k in keys},
+        np.stack([a.prev_action for a in adapters]),
+        np.array([a.state.is_first for a in adapters]),
     )
 
 
-def _to_step(now: Moment, sent: np.ndarray, wish: np.ndarray, version: int) -> Step:
+def _to_step(now: EnvState, sent: np.ndarray, wish: np.ndarray, version: int) -> Step:
     return Step(
         obs=now.obs,
         action=sent,

@@ -17,7 +17,7 @@ import numpy as np
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine
 from wm_core.contract.spec import Obs, Spec
-from wm_core.training.collect import Actor, Stage, choose
+from wm_core.training.collect import EnvActor, EnvAdapter, choose
 from wm_core.training.tasks import make_env, spec_of, task_names
 
 #: 97.5 % points of Student's t for 1, 2, ... 30 degrees of freedom; beyond, see ``_t``
@@ -73,8 +73,8 @@ def _t(freedom: int) -> float:
 
 
 def evaluate(
-    stage: Stage,
-    actor: Actor,
+    adapter: EnvAdapter,
+    actor: EnvActor,
     spec: Spec,
     *,
     episodes: int,
@@ -84,7 +84,7 @@ def evaluate(
     """Run whole episodes and add up their rewards.
 
     Args:
-        stage: the environment; it is reset before every episode.
+        adapter: the environment; it is reset before every episode.
         actor: chooses the actions.
         spec: of both.
         episodes: how many.
@@ -94,10 +94,10 @@ def evaluate(
     returns: list[float] = []
     lengths: list[int] = []
     while len(returns) < episodes and not stop():
-        now, total, length = stage.reset(), 0.0, 0
+        now, total, length = adapter.reset(), 0.0, 0
         while not now.is_last and not stop():
-            action = spec.action.limit(choose(actor, [stage])[0], stage.prev_action)
-            now = stage.step(action)
+            action = spec.action.limit(choose(actor, [adapter])[0], adapter.prev_action)
+            now = adapter.step(action)
             total, length = total + now.reward, length + 1
         if now.is_last:
             returns.append(total)
@@ -126,7 +126,7 @@ class ExpertActor:
     of the module that its class is in, and answers an element of the action space.
 
     Args:
-        stage: asked before every step.
+        adapter: asked before every step.
         spec: of the environment.
 
     Raises:
@@ -135,8 +135,8 @@ class ExpertActor:
 
     version = -1
 
-    def __init__(self, stage: Stage, spec: Spec) -> None:
-        env = stage.env.unwrapped
+    def __init__(self, adapter: EnvAdapter, spec: Spec) -> None:
+        env = adapter.env.unwrapped
         method = getattr(env, "expert_action", None)
         beside = getattr(sys.modules[type(env).__module__], "expert_action", None)
         if callable(method):
@@ -145,14 +145,14 @@ class ExpertActor:
             self._command = partial(beside, env)
         else:
             raise SettingsError("this task has no expert: its module lacks expert_action()")
-        self._spec, self._first = spec, getattr(stage.env.action_space, "start", 0)
+        self._spec, self._first = spec, getattr(adapter.env.action_space, "start", 0)
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
         command = np.atleast_1d(np.asarray(self._command(), np.float32)) - self._first
         return self._spec.action.from_physical(command)[None]
 
 
-def open_stage(task: str, *, seed: int, spec: Spec | None = None) -> tuple[Stage, Spec]:
+def open_env(task: str, *, seed: int, spec: Spec | None = None) -> tuple[EnvAdapter, Spec]:
     """The environment of ``task``, seeded, with the spec that its policies have.
 
     Args:
@@ -177,4 +177,4 @@ def open_stage(task: str, *, seed: int, spec: Spec | None = None) -> tuple[Stage
             f"and takes {kinds[0]}, the policy sees "
             f"{[*wanted.images, *wanted.vectors]} and makes {kinds[1]}"
         )
-    return Stage(env, wanted, np.random.default_rng(seed)), wanted
+    return EnvAdapter(env, wanted, np.random.default_rng(seed)), wanted

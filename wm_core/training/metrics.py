@@ -72,7 +72,7 @@ class MetricLog:
             self._board.add_scalar(name, value, int(counters["updates"]))
 
     def video(self, name: str, frames: np.ndarray, *, updates: int, fps: float) -> None:
-        """Show a film in TensorBoard.
+        """Show a video in TensorBoard.
 
         Args:
             name: its tag.

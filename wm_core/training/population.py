@@ -16,7 +16,7 @@ from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.spec import Spec
 from wm_core.training.collect import AgentActor
-from wm_core.training.evaluate import evaluate, open_stage
+from wm_core.training.evaluate import evaluate, open_env
 
 Weights = dict[str, np.ndarray]
 
@@ -81,10 +81,10 @@ def _judge(weights: Weights, candidates: np.ndarray, generation: int) -> np.ndar
     returns = []
     for candidate in candidates:
         agent.behavior.actor.take(torch.from_numpy(candidate).float())
-        stage, spec = open_stage(_here["task"], seed=generation, spec=_here["spec"])
+        adapter, spec = open_env(_here["task"], seed=generation, spec=_here["spec"])
         try:
             actor = AgentActor(agent, torch.Generator().manual_seed(generation), mean=True)
-            returns.append(evaluate(stage, actor, spec, episodes=rollouts).mean)
+            returns.append(evaluate(adapter, actor, spec, episodes=rollouts).mean)
         finally:
-            stage.env.close()
+            adapter.env.close()
     return np.array(returns)

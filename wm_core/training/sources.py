@@ -11,7 +11,7 @@ import time
 from typing import Protocol
 
 from wm_core.store.reader import Store
-from wm_core.training.collect import Actor, Collector, Episode
+from wm_core.training.collect import Collector, EnvActor, EpisodeResult
 
 POLL_S = 0.2  #: how long to wait for robots before looking again
 REFRESH_S = 1.0  #: how often a busy learner looks for new experience
@@ -39,7 +39,7 @@ class Source(Protocol):
         """Take notice of what has arrived meanwhile, without waiting."""
         ...
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[EpisodeResult]:
         """The episodes that ended since the last call, as far as the source sees them end."""
         ...
 
@@ -60,7 +60,7 @@ class FinishedStore:
     def poll(self) -> None:
         return
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[EpisodeResult]:
         return []
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class GrowingStore:
             self._looked_s = now_s
             self._store.refresh()
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[EpisodeResult]:
         return []
 
     def close(self) -> None:
@@ -122,8 +122,8 @@ class OwnEnvironments:
         collector: Collector,
         store: Store,
         *,
-        explorer: Actor,
-        actor: Actor,
+        explorer: EnvActor,
+        actor: EnvActor,
         prefill: int,
         steps: int,
         chunk: int,
@@ -132,7 +132,7 @@ class OwnEnvironments:
         self._explorer, self._actor = explorer, actor
         self._prefill, self._steps, self._chunk = prefill, steps, chunk
         self.steps_goal = steps
-        self._episodes: list[Episode] = []
+        self._episodes: list[EpisodeResult] = []
 
     def more(self, version: int) -> bool:
         if self._store.steps >= self._steps:
@@ -148,7 +148,7 @@ class OwnEnvironments:
     def poll(self) -> None:
         return
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[EpisodeResult]:
         ended, self._episodes = self._episodes, []
         return ended
 

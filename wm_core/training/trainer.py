@@ -29,9 +29,9 @@ from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.reader import Store
 from wm_core.training import checkpoint
-from wm_core.training.film import Film
 from wm_core.training.learner import Learner
 from wm_core.training.metrics import MetricLog
+from wm_core.training.rollout_video import RolloutVideo
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import Source
 from wm_core.training.status import Rate, Status
@@ -71,7 +71,7 @@ class Trainer:
         stop: ends the training between two updates when it is set.
         on_publish: writes a policy out; None publishes nothing.
         on_status: told about the progress about once a second.
-        film: real beside imagined frames; None shows none.
+        video: real beside imagined frames; None shows none.
         evaluate: returns numbers for the log, in sim; None evaluates nothing.
         prune: keeps the store within its size; called now and then.
     """
@@ -90,14 +90,14 @@ class Trainer:
         stop: threading.Event,
         on_publish: Callable[[Publication], None] | None = None,
         on_status: Callable[[Status], None] | None = None,
-        film: Callable[[], Film] | None = None,
+        video: Callable[[], RolloutVideo] | None = None,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
         prune: Callable[[], None] | None = None,
     ) -> None:
         self.run_folder, self._config, self._spec, self._task = run, config, spec, task
         self._store, self.learner, self._streams, self._source = store, learner, streams, source
         self._stop, self._on_publish, self._on_status = stop, on_publish, on_status
-        self._film, self._evaluate, self._prune = film, evaluate, prune
+        self._video, self._evaluate, self._prune = video, evaluate, prune
         self._ratio = ReplayRatio(
             config.train.replay_ratio,
             config.replay.batch * config.replay.length,
@@ -358,11 +358,11 @@ class Trainer:
         self.published_version, self._published_updates = version, updates
 
     def _show(self) -> None:
-        if self._film is None or not self.learner.sampler.can_sample():
+        if self._video is None or not self.learner.sampler.can_sample():
             return
         assert self._log is not None
         fps = 1.0 / self._spec.period_s
-        self._log.video("imagined", self._film().movie(), updates=self.learner.updates, fps=fps)
+        self._log.video("imagined", self._video().frames(), updates=self.learner.updates, fps=fps)
 
     def _status(self, phase: str) -> Status:
         now_s, steps, updates = time.monotonic(), self._store.steps, self.learner.updates

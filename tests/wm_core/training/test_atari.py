@@ -5,7 +5,7 @@ import pytest
 
 from wm_core.contract.image import area_resize
 from wm_core.training.atari import NOOPS, SKIP, make_game
-from wm_core.training.evaluate import open_stage
+from wm_core.training.evaluate import open_env
 from wm_core.training.tasks import make_env, spec_of
 
 pytest.importorskip("ale_py", reason="needs the extra atari")
@@ -32,10 +32,10 @@ def test_a_game_by_its_id_has_a_spec_of_named_choices():
     assert spec.period_s == pytest.approx(SKIP / 60)
     assert spec.action.discrete
     assert spec.action.names == ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
-    stage, _ = open_stage("ALE/Pong-v5", seed=0)
+    adapter, _ = open_env("ALE/Pong-v5", seed=0)
     for _ in range(3):
-        spec.check_obs(stage.step(spec.action.random(np.random.default_rng(0))).obs)
-    stage.env.close()
+        spec.check_obs(adapter.step(spec.action.random(np.random.default_rng(0))).obs)
+    adapter.env.close()
 
 
 def test_a_decision_takes_four_frames_and_shows_the_brighter_of_the_last_two(game):

@@ -13,7 +13,7 @@ from wm_core.replay.sampler import Sampler
 from wm_core.store import env_recorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
-from wm_core.training.collect import Collector, RandomActor, Stage
+from wm_core.training.collect import Collector, EnvAdapter, RandomActor
 from wm_core.training.tasks import spec_of
 
 LENGTH = 5  #: agent steps until an episode ends
@@ -63,7 +63,7 @@ def record(tmp_path, env, ticks: int):
     record = env_recorder.EnvRecorder(
         tmp_path, ledger, robot="sim-0", task="count", spec=spec, seal_steps=4
     )
-    collector = Collector([Stage(env, spec, np.random.default_rng(0))], [record], spec)
+    collector = Collector([EnvAdapter(env, spec, np.random.default_rng(0))], [record], spec)
     actor = Rising()
     episodes = collector.collect(actor, ticks)
     collector.close()
@@ -119,7 +119,7 @@ def test_choices_are_recorded_one_hot_and_sent_as_the_environments_integers(tmp_
     ledger = Ledger(tmp_path / LEDGER_NAME)
     kept = env_recorder.EnvRecorder(tmp_path, ledger, robot="sim-0", task="choose", spec=spec)
     env = Choosing()
-    collector = Collector([Stage(env, spec, np.random.default_rng(0))], [kept], spec)
+    collector = Collector([EnvAdapter(env, spec, np.random.default_rng(0))], [kept], spec)
     collector.collect(RandomActor(spec.action, np.random.default_rng(0)), 8 * (LENGTH + 1))
     collector.close()
     [chunk] = tmp_path.glob("sim-0/*/*.mcap")

@@ -9,8 +9,8 @@ from gymnasium import spaces
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
-from wm_core.training.collect import RandomActor, Stage
-from wm_core.training.evaluate import Evaluation, ExpertActor, evaluate, open_stage
+from wm_core.training.collect import EnvAdapter, RandomActor
+from wm_core.training.evaluate import Evaluation, ExpertActor, evaluate, open_env
 from wm_core.training.tasks import spec_of
 
 
@@ -37,20 +37,20 @@ def test_one_episode_bounds_nothing_and_json_says_so():
 
 
 def test_expert_beats_random_on_the_same_episodes(toy):
-    stage, spec = open_stage(toy, seed=3)
-    expert = evaluate(stage, ExpertActor(stage, spec), spec, episodes=5)
-    stage, spec = open_stage(toy, seed=3)
+    adapter, spec = open_env(toy, seed=3)
+    expert = evaluate(adapter, ExpertActor(adapter, spec), spec, episodes=5)
+    adapter, spec = open_env(toy, seed=3)
     chance = RandomActor(spec.action, np.random.default_rng(0))
-    random = evaluate(stage, chance, spec, episodes=5)
+    random = evaluate(adapter, chance, spec, episodes=5)
     assert expert.lengths == random.lengths == (20,) * 5
     assert expert.bounds[0] > random.bounds[1]
 
 
 def test_same_seed_gives_the_same_episodes(toy):
     def run() -> tuple[float, ...]:
-        stage, spec = open_stage(toy, seed=5)
+        adapter, spec = open_env(toy, seed=5)
         chance = RandomActor(spec.action, np.random.default_rng(1))
-        return evaluate(stage, chance, spec, episodes=3).returns
+        return evaluate(adapter, chance, spec, episodes=3).returns
 
     assert run() == run()
 
@@ -81,10 +81,10 @@ class Guess(gymnasium.Env):
 def test_choices_reach_an_environment_as_its_own_integers():
     env = Guess()
     spec = spec_of(env)
-    stage = Stage(env, spec, np.random.default_rng(0))
-    assert evaluate(stage, ExpertActor(stage, spec), spec, episodes=2).returns == (30.0, 30.0)
+    adapter = EnvAdapter(env, spec, np.random.default_rng(0))
+    assert evaluate(adapter, ExpertActor(adapter, spec), spec, episodes=2).returns == (30.0, 30.0)
     chance = RandomActor(spec.action, np.random.default_rng(0))
-    assert 3 < evaluate(stage, chance, spec, episodes=4).mean < 17
+    assert 3 < evaluate(adapter, chance, spec, episodes=4).mean < 17
 
 
 def test_a_policy_that_steers_is_refused_where_a_choice_is_wanted():
@@ -94,11 +94,11 @@ def test_a_policy_that_steers_is_refused_where_a_choice_is_wanted():
         action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)),
     )
     with pytest.raises(SettingsError, match=r"takes 2 choices.* makes 2 actions"):
-        open_stage("CartPole-v1", seed=0, spec=wanted)
+        open_env("CartPole-v1", seed=0, spec=wanted)
 
 
 def test_a_policy_that_wants_more_than_the_task_gives_is_refused(toy):
-    _, spec = open_stage(toy, seed=0)
+    _, spec = open_env(toy, seed=0)
     more = spec.model_copy(update={"vectors": {"lidar": spec.vectors["place"]}})
     with pytest.raises(SettingsError, match="lidar"):
-        open_stage(toy, seed=0, spec=more)
+        open_env(toy, seed=0, spec=more)

@@ -14,8 +14,8 @@ from wm_core.contract.step import Step
 from wm_core.link.audit import audit
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.uploader import Uploader
-from wm_core.link.trainer.shelf import PolicyShelf
-from wm_core.training.collect import Stage
+from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.training.collect import EnvAdapter
 from wm_core.training.tasks import make_env, spec_of
 
 pytestmark = pytest.mark.long
@@ -28,7 +28,7 @@ class Robot:
         self.rng = np.random.default_rng(0)
         env = make_env(task)
         spec = spec_of(env)
-        self.stage = Stage(env, spec, self.rng)
+        self.adapter = EnvAdapter(env, spec, self.rng)
         settings = SpoolSettings(seal_steps=16)
         self.spool = Spool(folder, robot="rover", task=task, spec=spec, settings=settings)
         self.uploader = Uploader(folder, url=url, token=None)
@@ -36,14 +36,14 @@ class Robot:
 
     def live(self, steps: int) -> None:
         for _ in range(steps):
-            now, action = self.stage.now, self.rng.uniform(-1, 1, 1).astype(np.float32)
+            now, action = self.adapter.state, self.rng.uniform(-1, 1, 1).astype(np.float32)
             step = Step(now.obs, action, now.reward, now.is_first, now.is_last, now.is_terminal)
             self.steps += 1
             assert self.spool.put(replace(step, stamp_ns=self.steps * 100_000_000))
             if now.is_last:
-                self.stage.reset()
+                self.adapter.reset()
             else:
-                self.stage.step(action)
+                self.adapter.step(action)
         assert self.spool.flush()
 
 
@@ -65,13 +65,13 @@ def test_learner_and_service_killed_together_lose_no_chunk(toy, tiny, tmp_path, 
     serve = ("serve", "--root", str(run), "--port", str(port))
     train = ("train", "--follow", "--task", toy, "--run", str(run), *tiny)
     service, learner = start_wm(*serve), start_wm(*train)
-    robot, shelf = (
+    robot, repository = (
         Robot(toy, tmp_path / "spool", f"http://127.0.0.1:{port}"),
-        PolicyShelf(run / "policies"),
+        PolicyRepository(run / "policies"),
     )
 
     def published(version: int) -> bool:
-        last = shelf.latest()
+        last = repository.latest()
         return last is not None and last.version >= version
 
     def seen() -> int:
@@ -79,7 +79,7 @@ def test_learner_and_service_killed_together_lose_no_chunk(toy, tiny, tmp_path, 
 
     robot.live(200)
     wait_for(lambda: published(1), "the first trained policy")
-    before, steps_before = shelf.latest(), seen()
+    before, steps_before = repository.latest(), seen()
     robot.live(100)  # some of it is on its way now
     service.kill()
     learner.kill()
@@ -95,7 +95,7 @@ def test_learner_and_service_killed_together_lose_no_chunk(toy, tiny, tmp_path, 
     robot.uploader.close()
     wait_for(lambda: seen() == robot.steps, "the learner to see every step")
     assert steps_before <= robot.steps == 800
-    assert shelf.latest().learner_updates >= before.learner_updates + 50
+    assert repository.latest().learner_updates >= before.learner_updates + 50
     account = audit(run / "store", [tmp_path / "spool"])
     assert (account.chunks_lost, account.chunks_pending) == (0, 0)
     assert account.chunks_sent == account.chunks_acked >= 50

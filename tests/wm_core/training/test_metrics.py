@@ -1,4 +1,4 @@
-"""Numbers and films of a run."""
+"""Numbers and videos of a run."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def test_what_is_not_finite_is_null_in_json(tmp_path):
     assert lines(tmp_path)[0]["x"] is None
 
 
-def test_a_film_is_an_animated_gif(tmp_path):
+def test_a_video_is_an_animated_gif(tmp_path):
     frames = np.zeros((4, 8, 8, 3), np.uint8)
     frames[2:] = 200
     image = Image.open(io.BytesIO(gif(frames, fps=20)))

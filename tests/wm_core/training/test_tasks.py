@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
-from wm_core.training.evaluate import open_stage
+from wm_core.training.evaluate import open_env
 from wm_core.training.tasks import make_env, spec_of, to_obs
 
 
@@ -179,15 +179,15 @@ def test_any_gymnasium_id_is_a_task():
 def test_a_task_can_be_seen_as_it_is_rendered(drawn, task, view):
     if task == "CartPole-v1":
         pytest.importorskip("pygame")
-    stage, spec = open_stage(f"{task}@{view}", seed=0)
+    adapter, spec = open_env(f"{task}@{view}", seed=0)
     assert spec.images["image"].shape == (64, 64, 3)
     assert set(spec.vectors) == ({"vector"} if view == "both" else set())
-    first = stage.now.obs
+    first = adapter.state.obs
     spec.check_obs(first)
     for _ in range(5):
-        now = stage.step(spec.action.random(np.random.default_rng(0)))
+        now = adapter.step(spec.action.random(np.random.default_rng(0)))
     assert not np.array_equal(now.obs["image"], first["image"])
-    stage.env.close()
+    adapter.env.close()
 
 
 def test_what_a_task_cannot_show_is_said_in_one_line(drawn):

@@ -12,7 +12,7 @@ import torch
 
 from wm_core.cli.main import main
 from wm_core.contract.runner import PolicyRunner
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training import checkpoint
 
@@ -106,10 +106,10 @@ def test_metrics_settings_and_returns_are_written(trained):
 
 
 def test_version_0_is_untrained_and_the_next_ones_are_50_updates_apart(trained):
-    shelf = PolicyShelf(trained / "policies")
+    repository = PolicyRepository(trained / "policies")
     manifests = [
-        json.loads((shelf.folder(v) / "policy.manifest.json").read_text())
-        for v in shelf.versions()
+        json.loads((repository.folder(v) / "policy.manifest.json").read_text())
+        for v in repository.versions()
     ]
     assert [m["version"] for m in manifests] == list(range(len(manifests)))
     updates = [m["learner_updates"] for m in manifests]
@@ -120,9 +120,9 @@ def test_version_0_is_untrained_and_the_next_ones_are_50_updates_apart(trained):
 
 
 def test_published_policies_load_and_prove_themselves(trained):
-    shelf = PolicyShelf(trained / "policies")
-    for version in shelf.versions():
-        runner = PolicyRunner.load(shelf.folder(version))
+    repository = PolicyRepository(trained / "policies")
+    for version in repository.versions():
+        runner = PolicyRunner.load(repository.folder(version))
         assert runner.card.version == version
         assert runner.card.task == "wm_toy_dot:WmDot-v0"
 
@@ -146,13 +146,13 @@ def test_a_run_is_never_written_over(trained, tiny, toy):
 def test_a_finished_run_goes_on_with_higher_versions(trained, toy, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    before, version = status(run), PolicyShelf(run / "policies").latest().version
+    before, version = status(run), PolicyRepository(run / "policies").latest().version
     goal = before["agent_steps"] + 128
     assert main(["train", "--run", str(run), "--resume", "--train.steps", str(goal)]) == 0
     after = status(run)
     assert after["agent_steps"] >= goal
     assert after["updates"] > before["updates"]
-    assert PolicyShelf(run / "policies").latest().version > version
+    assert PolicyRepository(run / "policies").latest().version > version
     updates = [r["updates"] for r in lines(run)]
     assert updates == sorted(updates)
 
@@ -160,13 +160,13 @@ def test_a_finished_run_goes_on_with_higher_versions(trained, toy, tmp_path):
 def test_a_fresh_run_beside_old_policies_publishes_above_them(trained, tiny, toy, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained / "policies", run / "policies")
-    shelf = PolicyShelf(run / "policies")
-    old = shelf.latest()
+    repository = PolicyRepository(run / "policies")
+    old = repository.latest()
     args = ["--store", str(trained / "store"), "--run", str(run), "--train.updates", "60", *tiny]
     assert main(["train", *args]) == 0
-    untrained, new = (PolicyRunner.load(shelf.folder(old.version + i)).card for i in (1, 2))
+    untrained, new = (PolicyRunner.load(repository.folder(old.version + i)).card for i in (1, 2))
     assert (untrained.learner_updates, new.learner_updates) == (0, 50)
-    assert shelf.latest().version == old.version + 2
+    assert repository.latest().version == old.version + 2
 
 
 # ---------------------------------------------------------------------- offline
@@ -233,9 +233,9 @@ def test_following_a_store_publishes_first_and_learns_as_it_grows(
 ):
     run = tmp_path / "run"
     process = start_wm("train", "--follow", "--task", toy, "--run", str(run), *tiny)
-    shelf = PolicyShelf(run / "policies")
-    wait_for(lambda: shelf.latest() is not None, timeout_s=240, process=process)
-    assert shelf.latest().version == 0
+    repository = PolicyRepository(run / "policies")
+    wait_for(lambda: repository.latest() is not None, timeout_s=240, process=process)
+    assert repository.latest().version == 0
     wait_for(lambda: status(run)["phase"] == "waiting", timeout_s=60, process=process)
     assert status(run)["updates"] == 0
     source = Ledger(trained / "store" / LEDGER_NAME)
@@ -246,7 +246,7 @@ def test_following_a_store_publishes_first_and_learns_as_it_grows(
     seen = status(run)["agent_steps"]
     arrive(trained / "store", run / "store", rows[half:])
     wait_for(lambda: status(run)["agent_steps"] > seen, timeout_s=120, process=process)
-    wait_for(lambda: shelf.latest().version >= 1, timeout_s=240, process=process)
+    wait_for(lambda: repository.latest().version >= 1, timeout_s=240, process=process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 0
     assert checkpoint.newest(run)[1]["learner"]["updates"] == status(run)["updates"]
@@ -273,21 +273,21 @@ def test_after_sigkill_no_counter_goes_back_and_no_version_repeats(toy, tiny, tm
     run = tmp_path / "run"
     args = ["train", "--task", toy, "--run", str(run), *tiny, "--train.steps", "2000"]
     process = start_wm(*args)
-    shelf = PolicyShelf(run / "policies")
+    repository = PolicyRepository(run / "policies")
 
     def published(version: int) -> bool:
-        last = shelf.latest()
+        last = repository.latest()
         return last is not None and last.version >= version
 
     wait_for(lambda: published(1), timeout_s=240, process=process)
     process.kill()
     process.wait(timeout=60)
-    before, last = status(run), shelf.latest()
+    before, last = status(run), repository.latest()
     process = start_wm(*args, "--resume")
     wait_for(lambda: published(last.version + 1), timeout_s=240, process=process)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 0
-    after, new = status(run), shelf.latest()
+    after, new = status(run), repository.latest()
     assert new.learner_updates >= last.learner_updates + 50
     assert after["agent_steps"] >= before["agent_steps"]
     assert after["published_version"] == new.version

@@ -67,7 +67,7 @@ def test_evaluate_wants_one_actor(capsys):
     assert "exactly one" in capsys.readouterr().err
 
 
-def test_show_writes_a_film_and_a_strip(run, tmp_path, capsys):
+def test_show_writes_a_video_and_a_strip(run, tmp_path, capsys):
     args = ("--length", "18", "--windows", "2", "--to", str(tmp_path))
     assert main(["show", "--run", str(run), *args]) == 0
     assert "differ by" in capsys.readouterr().out

@@ -184,7 +184,7 @@ class Backoff:
         self._wait_s = self._first_s
 
 
-class Tally:
+class Counters:
     """What a thread counts, and what ailed it last, for other threads to read.
 
     Args:
@@ -202,7 +202,7 @@ class Tally:
         with self._lock:
             self._counts[name] += n
 
-    def say(self, error: str) -> None:
+    def set_error(self, error: str) -> None:
         """Keep the last error, empty for none; log it once, not at every attempt."""
         with self._lock:
             before, self._error = self._error, error

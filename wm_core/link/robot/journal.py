@@ -72,7 +72,7 @@ class Waiting:
     sealed_s: float  #: time.time() of its file
 
 
-class Session:
+class SpoolSession:
     """One session's folder in a spool."""
 
     def __init__(self, path: Path) -> None:
@@ -132,7 +132,7 @@ class Session:
         return handle
 
 
-def sessions_in(spool: Path) -> list[Session]:
+def sessions_in(spool: Path) -> list[SpoolSession]:
     """Every session below a spool folder; what does not fit the layout is passed over."""
     found = []
     for path in sorted(spool.glob("*/*")):
@@ -141,7 +141,7 @@ def sessions_in(spool: Path) -> list[Session]:
         except ChunkRefused:
             continue
         if path.is_dir():
-            found.append(Session(path))
+            found.append(SpoolSession(path))
     return found
 
 

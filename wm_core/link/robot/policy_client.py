@@ -27,7 +27,7 @@ from wm_core.contract.policy_folder import (
     versions_in,
 )
 from wm_core.contract.spec import Frozen
-from wm_core.link.robot.client import FAILURES, Backoff, Tally, TrainerClient
+from wm_core.link.robot.client import FAILURES, Backoff, Counters, TrainerClient
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class PolicyClient:
         self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._tally = Tally("policy delivery", _COUNTED)
+        self._counters = Counters("policy delivery", _COUNTED)
         self._refused = ""  # hash of the last policy that was refused: not asked for again
         self._manifest = self._cached()
         self._thread = threading.Thread(target=self._run, name="policy-client", daemon=True)
@@ -94,7 +94,7 @@ class PolicyClient:
         """The version at hand (-1: none), what was received, and the last error."""
         with self._lock:
             version = self._manifest.version if self._manifest else -1
-        return {**self._tally.read(), "version": version}
+        return {**self._counters.read(), "version": version}
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the thread, cutting a request short; a second call does nothing."""
@@ -107,9 +107,9 @@ class PolicyClient:
             try:
                 self._once()
                 self._backoff.reset()
-                self._tally.say("")
+                self._counters.set_error("")
             except PolicyRefused as error:
-                self._tally.count("refused")
+                self._counters.count("refused")
                 self._fail(f"refused: {error}")
             except FAILURES as error:
                 self._fail(f"{type(error).__name__}: {error}")
@@ -156,7 +156,7 @@ class PolicyClient:
         write_durably(self._home / LATEST_NAME, manifest.model_dump_json().encode())
         with self._lock:
             self._manifest = manifest
-        self._tally.count("received")
+        self._counters.count("received")
         prune_versions(self._home, keep=self.settings.keep, never=manifest.version)
         for part in (self._home / "partial").glob("*.part"):
             part.unlink(missing_ok=True)
@@ -186,14 +186,14 @@ class PolicyClient:
                 have = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 raise ConnectionError(f"not the range that was asked for, from {have}")
-            self._tally.count("resumed", int(have > 0))
+            self._counters.count("resumed", int(have > 0))
             with part.open("ab" if have else "wb") as file:
                 while piece := response.read(_PIECE_BYTES):
                     have += len(piece)
                     if have > blob.bytes:
                         raise ConnectionError(f"{blob.name}: more than its {blob.bytes} bytes")
                     file.write(piece)
-                    self._tally.count("bytes_received", len(piece))
+                    self._counters.count("bytes_received", len(piece))
         if have < blob.bytes:
             raise ConnectionError(f"{blob.name}: cut after {have} of {blob.bytes} bytes")
 
@@ -215,6 +215,6 @@ class PolicyClient:
         return None
 
     def _fail(self, error: str) -> None:
-        self._tally.count("retries")
-        self._tally.say(error)
+        self._counters.count("retries")
+        self._counters.set_error(error)
         self._stop.wait(self._backoff.next_s())

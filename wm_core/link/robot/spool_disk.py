@@ -15,7 +15,7 @@ from typing import NamedTuple
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import NO_ROOM, TMP_SUFFIX, write_durably
 from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
-from wm_core.link.robot.journal import Journal, Session, sessions_in
+from wm_core.link.robot.journal import Journal, SpoolSession, sessions_in
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class SpoolDisk:
         on_count: Callable[[str, int], None],
     ) -> None:
         self.journal, self._folder = journal, folder
-        self._home = Session(chunk_path(folder, self._key(0)).parent)
+        self._home = SpoolSession(chunk_path(folder, self._key(0)).parent)
         if self._home.journal() is not None:
             raise ChunkRefused(
                 f"session {journal.session} was used before; leave it out to draw a new one"
@@ -154,20 +154,20 @@ class SpoolDisk:
             self._on_drop(reason, kept.steps)
             self.journal = self.journal.with_dropped(reason, kept.key.seq)
         else:
-            session = Session(chunk_path(self._folder, kept.key).parent)
+            session = SpoolSession(chunk_path(self._folder, kept.key).parent)
             journal = session.journal()
             if journal is not None:
                 self._try_save(session, journal.with_dropped(reason, kept.key.seq))
         return kept.bytes
 
-    def _try_save(self, session: Session, journal: Journal) -> None:
+    def _try_save(self, session: SpoolSession, journal: Journal) -> None:
         try:
             session.write_journal(journal)
         except OSError as error:
             log.error("journal of session %s could not be written: %s", session.session, error)
             self._on_count("journal_faults", 1)
 
-    def _recover(self, session: Session) -> None:
+    def _recover(self, session: SpoolSession) -> None:
         """Finish or remove what a killed process left half written."""
         unfinished = list(session.path.glob(f"*.mcap.*{TMP_SUFFIX}"))
         handle = session.try_lock() if unfinished else None

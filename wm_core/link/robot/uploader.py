@@ -21,8 +21,15 @@ from pydantic import Field
 
 from wm_core.contract.files import make_folder
 from wm_core.contract.spec import Frozen
-from wm_core.link.robot.client import FAILURES, Backoff, Reply, Tally, TrainerClient
-from wm_core.link.robot.journal import REFUSED, SENT, Session, Waiting, bound_folders, sessions_in
+from wm_core.link.robot.client import FAILURES, Backoff, Counters, Reply, TrainerClient
+from wm_core.link.robot.journal import (
+    REFUSED,
+    SENT,
+    SpoolSession,
+    Waiting,
+    bound_folders,
+    sessions_in,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +86,7 @@ class Uploader:
         self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._tally = Tally("upload", _COUNTED)
+        self._counters = Counters("upload", _COUNTED)
         self._waiting: list[Waiting] = []
         self._denied_until: dict[str, float] = {}  # robot -> time.monotonic()
         self._damaged: Counter[Path] = Counter()
@@ -93,7 +100,7 @@ class Uploader:
         with self._lock:
             ages = [time.time() - chunk.sealed_s for chunk in self._waiting]
             return {
-                **self._tally.read(),
+                **self._counters.read(),
                 "pending_chunks": len(self._waiting),
                 "pending_bytes": sum(chunk.bytes for chunk in self._waiting),
                 "oldest_age_s": max(ages, default=0.0),
@@ -149,7 +156,7 @@ class Uploader:
         now_s = time.monotonic()  # first what may be sent: it must not wait behind the rest
         return [c for c in found if self._denied_until.get(c.key.robot, 0.0) <= now_s]
 
-    def _created_ns(self, session: Session) -> int:
+    def _created_ns(self, session: SpoolSession) -> int:
         if session.path not in self._created:
             journal = session.journal()
             if journal is None:  # not written yet, or damaged: asked again next time
@@ -177,7 +184,7 @@ class Uploader:
         except FAILURES as error:
             self._retry_later(f"{type(error).__name__}: {error}")
             return False
-        self._tally.count("bytes_sent", len(data))
+        self._counters.count("bytes_sent", len(data))
         return self._act_on(reply, chunk, sha256)
 
     def _act_on(self, reply: Reply, chunk: Waiting, sha256: str) -> bool:
@@ -192,8 +199,8 @@ class Uploader:
             self._refused(chunk, f"{reply.status}: {reason}")
             return True
         if reply.status in (401, 403):
-            self._tally.count("denied")
-            self._tally.say(f"{reply.status}: {reason}")
+            self._counters.count("denied")
+            self._counters.set_error(f"{reply.status}: {reason}")
             if reply.status == 403:  # other robots' chunks may still pass
                 self._denied_until[chunk.key.robot] = time.monotonic() + self.settings.denied_s
                 return True
@@ -205,10 +212,10 @@ class Uploader:
     def _acknowledged(self, chunk: Waiting, *, before: bool) -> None:
         self._backoff.reset()
         self._damaged.pop(chunk.path, None)
-        self._tally.count("acked")
+        self._counters.count("acked")
         if before:
-            self._tally.count("acked_before")
-        self._tally.say("")
+            self._counters.count("acked_before")
+        self._counters.set_error("")
         if self.settings.keep_bytes:
             self._set_aside(chunk, SENT, self.settings.keep_bytes)
         else:
@@ -225,8 +232,8 @@ class Uploader:
             note.write_text(reason + "\n")
         except OSError as error:
             log.error("why chunk %s was refused could not be noted: %s", chunk.key, error)
-        self._tally.count("refused")
-        self._tally.say(f"chunk {chunk.key.seq} refused, {reason}")
+        self._counters.count("refused")
+        self._counters.set_error(f"chunk {chunk.key.seq} refused, {reason}")
 
     def _set_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
         """Move a chunk beside the waiting ones, within a bound over the robot's sessions."""
@@ -239,8 +246,8 @@ class Uploader:
         bound_folders(folder.parents[1].glob(f"*/{name}"), max_bytes)
 
     def _retry_later(self, error: str, reply: Reply | None = None) -> None:
-        self._tally.count("retries")
-        self._tally.say(error)
+        self._counters.count("retries")
+        self._counters.set_error(error)
         self._stop.wait(self._backoff.next_s(reply.retry_after_s if reply else 0.0))
 
 

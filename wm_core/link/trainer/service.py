@@ -35,7 +35,7 @@ from wm_core.contract.files import write_durably
 from wm_core.contract.policy_folder import LATEST_NAME
 from wm_core.contract.spec import Frozen
 from wm_core.format.chunk import ChunkKey
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.link.trainer.tokens import Tokens
 from wm_core.store.ingest import MAX_CHUNK_BYTES, Verdict, ingest, reconcile
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -54,7 +54,7 @@ STATUS = {
     "busy": 503,
 }
 _RETRY_S = {507: "10", 503: "1"}
-_LOOK_S = 0.1  # how often a waiting robot's question looks at the shelf
+_LOOK_S = 0.1  # how often a waiting robot's question looks for a new version
 _MAX_WAIT_S = 60.0
 _DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body, so that the answer is heard
 
@@ -156,7 +156,7 @@ class Application:
         if refusal:
             return refusal
         try:
-            shelf = PolicyShelf(self.policies, request.path_params["channel"])
+            repository = PolicyRepository(self.policies, request.path_params["channel"])
             after = int(request.query_params.get("after", -1))
             wait_s = min(max(0.0, float(request.query_params.get("wait", 0))), _MAX_WAIT_S)
         except (StoreError, ValueError) as error:
@@ -165,9 +165,9 @@ class Application:
         deadline_s = time.monotonic() + wait_s
         looked_ns = -1
         while True:
-            changed_ns = _changed_ns(self.policies / shelf.channel / LATEST_NAME)
+            changed_ns = _changed_ns(self.policies / repository.channel / LATEST_NAME)
             if changed_ns != looked_ns:
-                looked_ns, manifest = changed_ns, shelf.latest()
+                looked_ns, manifest = changed_ns, repository.latest()
                 if manifest and (
                     manifest.policy.sha256 != have if have else manifest.version > after
                 ):
@@ -184,7 +184,7 @@ class Application:
         sha256 = request.path_params["sha256"]
         if _is_sha256(sha256):
             for home in sorted(self.policies.glob("*/")):
-                path = PolicyShelf(self.policies, home.name).blob(sha256)
+                path = PolicyRepository(self.policies, home.name).blob(sha256)
                 if path is not None:
                     return FileResponse(path, media_type="application/octet-stream")
         return _answer(404, f"no published file has sha256 {sha256}; ask for the manifest again")

@@ -13,7 +13,7 @@ import pytest
 from wm_core.contract.card import Blob, Manifest
 from wm_core.contract.errors import SettingsError
 from wm_core.link.robot.policy_client import PolicyClient, PolicyClientSettings
-from wm_core.link.trainer.shelf import PolicyShelf
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.link.trainer.tokens import add_token
 
 QUICK = {"backoff_first_s": 0.02, "backoff_most_s": 0.1, "wait_s": 5.0, "read_s": 5.0}
@@ -46,29 +46,29 @@ def version(client):
 
 def test_each_version_arrives_and_the_newest_stay(serve, follow, wait_until):
     service = serve()
-    shelf = PolicyShelf(service.application.policies)
+    repository = PolicyRepository(service.application.policies)
     client = follow(service.url, keep=2)
     assert client.latest() is None
     for number in range(4):
-        shelf.publish(b"onnx %d" % number, b"golden", version=number)
+        repository.publish(b"onnx %d" % number, b"golden", version=number)
         wait_until(lambda number=number: version(client) == number)
         folder = client.latest()
         assert folder.name == f"{number:08d}"
         assert (folder / "policy.onnx").read_bytes() == b"onnx %d" % number
         assert (folder / "policy.golden.npz").read_bytes() == b"golden"
         manifest = Manifest.parse((folder / "policy.manifest.json").read_bytes())
-        assert manifest == shelf.latest()
+        assert manifest == repository.latest()
     wait_until(lambda: len(list((folder.parent).glob("0*"))) == 2)
     assert client.counters()["received"] == 4
 
 
 def test_a_robot_starts_from_its_cache_without_a_trainer(serve, follow, closed_url, wait_until):
     service = serve()
-    shelf = PolicyShelf(service.application.policies)
-    shelf.publish(b"zero", b"golden", version=0)
+    repository = PolicyRepository(service.application.policies)
+    repository.publish(b"zero", b"golden", version=0)
     first = follow(service.url)
     wait_until(lambda: version(first) == 0)
-    shelf.publish(b"one", b"golden", version=1)
+    repository.publish(b"one", b"golden", version=1)
     wait_until(lambda: version(first) == 1)
     first.close()
     offline = follow(closed_url)
@@ -81,8 +81,8 @@ def test_a_robot_starts_from_its_cache_without_a_trainer(serve, follow, closed_u
 def test_a_new_run_replaces_versions_of_the_last_one(serve, follow, tmp_path, wait_until):
     for root, content in (("a", b"old run"), ("b", b"new run")):
         service = serve(root=tmp_path / root)
-        shelf = PolicyShelf(service.application.policies)
-        shelf.publish(content, b"golden", version=0)
+        repository = PolicyRepository(service.application.policies)
+        repository.publish(content, b"golden", version=0)
         client = follow(service.url)
         wait_until(lambda client=client: client.counters()["received"] == 1)
         assert (client.latest() / "policy.onnx").read_bytes() == content
@@ -93,12 +93,12 @@ def test_a_new_run_replaces_versions_of_the_last_one(serve, follow, tmp_path, wa
 def test_delivery_goes_on_after_a_restart_of_the_trainer(serve, follow, wait_until):
     service = serve()
     port = int(service.url.rpartition(":")[2])
-    shelf = PolicyShelf(service.application.policies)
+    repository = PolicyRepository(service.application.policies)
     client = follow(service.url)
-    shelf.publish(b"zero", b"golden", version=0)
+    repository.publish(b"zero", b"golden", version=0)
     wait_until(lambda: version(client) == 0)
     service.close()
-    shelf.publish(b"one", b"golden", version=1)
+    repository.publish(b"one", b"golden", version=1)
     wait_until(lambda: client.counters()["last_error"])
     serve(port=port)
     wait_until(lambda: version(client) == 1)
@@ -107,7 +107,7 @@ def test_delivery_goes_on_after_a_restart_of_the_trainer(serve, follow, wait_unt
 def test_a_known_robot_is_let_in_and_others_keep_asking(serve, follow, tmp_path, wait_until):
     token = add_token(tmp_path / "tokens", "rover")
     service = serve(tokens=tmp_path / "tokens")
-    PolicyShelf(service.application.policies).publish(b"zero", b"golden", version=0)
+    PolicyRepository(service.application.policies).publish(b"zero", b"golden", version=0)
     stranger = follow(service.url, token="wrong")
     wait_until(lambda: "401" in str(stranger.counters()["last_error"]))
     stranger.close()

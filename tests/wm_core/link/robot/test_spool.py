@@ -16,7 +16,7 @@ import pytest
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import write_durably
 from wm_core.format.chunk import ChunkKey, chunk_path, decode_chunk
-from wm_core.link.robot.journal import Session, sessions_in
+from wm_core.link.robot.journal import SpoolSession, sessions_in
 from wm_core.link.robot.spool import Spool, SpoolSettings
 
 
@@ -48,7 +48,7 @@ def stored(spool):
 
 
 def home(spool):
-    return Session(spool.folder / "rover" / spool.session)
+    return SpoolSession(spool.folder / "rover" / spool.session)
 
 
 def test_steps_come_back_in_order_and_in_chunks(open_spool, make_step):
@@ -206,7 +206,7 @@ def test_what_a_killed_process_left_is_found(tmp_path, open_spool, make_chunk, w
     assert (counts["tmp_recovered"], counts["tmp_removed"]) == (1, 1)
     assert counts["chunks_left_over"] == 2
     assert counts["bytes_on_disk"] == len(data) + len(whole_data)
-    assert [w.key for w in Session(chunk_path(folder, key).parent).waiting()] == [key, whole]
+    assert [w.key for w in SpoolSession(chunk_path(folder, key).parent).waiting()] == [key, whole]
 
 
 def test_a_living_process_keeps_its_unfinished_files(tmp_path, open_spool, make_step):

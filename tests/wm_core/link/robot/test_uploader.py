@@ -16,7 +16,7 @@ from wm_core.contract.files import write_durably
 from wm_core.format.chunk import chunk_path
 from wm_core.link.audit import audit
 from wm_core.link.robot.client import Backoff, TrainerClient
-from wm_core.link.robot.journal import REFUSED, SENT, Session
+from wm_core.link.robot.journal import REFUSED, SENT, SpoolSession
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.uploader import Uploader, UploaderSettings
 from wm_core.link.trainer.tokens import add_token
@@ -166,7 +166,7 @@ def test_a_refused_chunk_is_set_aside_and_the_next_one_goes(
     uploader = upload(service.url)
     assert uploader.drain(10.0)
     wait_until(lambda: uploader.counters()["acked"] == 2)
-    reasons = Session(chunk_path(spool_folder, last).parent).refused()
+    reasons = SpoolSession(chunk_path(spool_folder, last).parent).refused()
     assert [(seq, why[:3]) for seq, why in sorted(reasons.items())] == [
         (1, "409"),
         (2, "413"),

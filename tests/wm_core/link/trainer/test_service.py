@@ -20,8 +20,8 @@ from wm_core.contract.errors import StoreError
 from wm_core.format.chunk import METADATA, check_chunk, chunk_path
 from wm_core.format.recording import write_recording
 from wm_core.link.robot.client import TrainerClient
+from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.link.trainer.service import SERVICE_FILE, ServeSettings, Service
-from wm_core.link.trainer.shelf import PolicyShelf
 from wm_core.link.trainer.tokens import add_token
 
 
@@ -191,10 +191,10 @@ def _own_address():
 
 def test_a_manifest_comes_when_it_is_published(serve):
     service = serve()
-    shelf = PolicyShelf(service.application.policies)
+    repository = PolicyRepository(service.application.policies)
     client = TrainerClient(service.url)
     assert client.request("GET", "/v1/policies/main?wait=0").status == 204
-    timer = threading.Timer(0.3, lambda: shelf.publish(b"onnx", b"golden", version=0))
+    timer = threading.Timer(0.3, lambda: repository.publish(b"onnx", b"golden", version=0))
     timer.start()
     began_s = time.monotonic()
     reply = client.request("GET", "/v1/policies/main?wait=10")
@@ -202,7 +202,7 @@ def test_a_manifest_comes_when_it_is_published(serve):
     assert 0.2 < time.monotonic() - began_s < 5.0
     assert json.loads(reply.body)["version"] == 0
     assert client.request("GET", "/v1/policies/main?after=0&wait=0").status == 204
-    have = shelf.latest().policy.sha256
+    have = repository.latest().policy.sha256
     assert client.request("GET", f"/v1/policies/main?have={have}").status == 204
     assert client.request("GET", f"/v1/policies/main?after=9&have={'0' * 64}").status == 200
     assert client.request("GET", "/v1/policies/Main!").status == 400
@@ -213,9 +213,9 @@ def test_a_manifest_comes_when_it_is_published(serve):
 
 def test_blobs_come_by_hash_and_in_ranges(serve):
     service = serve()
-    shelf = PolicyShelf(service.application.policies)
+    repository = PolicyRepository(service.application.policies)
     content = bytes(range(256)) * 10
-    sha256 = shelf.publish(content, b"golden", version=0).policy.sha256
+    sha256 = repository.publish(content, b"golden", version=0).policy.sha256
     client = TrainerClient(service.url)
     assert client.request("GET", f"/v1/blobs/{sha256}").body == content
     reply = client.request("GET", f"/v1/blobs/{sha256}", headers={"Range": "bytes=2000-"})

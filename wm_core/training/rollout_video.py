@@ -25,7 +25,7 @@ _GAP_PX = 2
 
 
 @dataclass(frozen=True)
-class Film:
+class RolloutVideo:
     """N windows of T frames, real and imagined."""
 
     real: np.ndarray  #: (N, T, H, W, 3) uint8
@@ -38,7 +38,7 @@ class Film:
         real, model = self.real[:, self.observed :], self.model[:, self.observed :]
         return float(np.abs(real.astype(np.int16) - model).mean())
 
-    def movie(self) -> np.ndarray:
+    def frames(self) -> np.ndarray:
         """(T, H', W', 3) uint8: windows side by side; real, model and difference from the top."""
         frames = [
             np.concatenate([self._column(n, t) for n in range(len(self.real))], axis=1)
@@ -68,7 +68,7 @@ class Film:
         return np.concatenate([column, gap], axis=1)
 
 
-def windows_of(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.ndarray]:
+def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.ndarray]:
     """``count`` windows, such as lie within one episode as far as ``tries`` batches hold any.
 
     A window across the border of two episodes would ask the model to imagine a reset.
@@ -86,10 +86,10 @@ def windows_of(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.nda
     return stacked(rows)
 
 
-def shoot(
+def render(
     agent: AgentCore, batch: Batch[np.ndarray], *, seed: int, observed: int = OBSERVED
-) -> Film:
-    """A film of what ``agent`` makes of ``batch``, of its first camera.
+) -> RolloutVideo:
+    """Render what ``agent`` makes of ``batch``, of its first camera.
 
     Args:
         agent: on any device.
@@ -111,7 +111,7 @@ def shoot(
     generator = torch.Generator(device).manual_seed(seed)
     start = agent.initial(len(batch.reward))
     made = agent.world.open_loop(to_device(batch, device), start, observed, generator)
-    return Film(_rgb(batch.obs[key]), _rgb(made[key].cpu().numpy()), observed)
+    return RolloutVideo(_rgb(batch.obs[key]), _rgb(made[key].cpu().numpy()), observed)
 
 
 def _rgb(frames: np.ndarray) -> np.ndarray:

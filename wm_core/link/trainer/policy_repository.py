@@ -1,7 +1,7 @@
-"""The trainer's shelf of published policies: a folder per version, a file that names the last.
+"""Stores published policies on the trainer: a folder per version, a file that names the newest.
 
 A version appears whole or not at all, and ``latest.json`` is replaced only after its folder is
-durable: whoever reads the shelf while the trainer is killed sees the version before.
+durable: a reader of the repository while the trainer is killed sees the version before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wm_core.contract.policy_folder import (
 )
 
 
-class PolicyShelf:
+class PolicyRepository:
     """Published versions of one channel, newest kept.
 
     Args:
@@ -91,11 +91,11 @@ class PolicyShelf:
         return version_folder(self._home, version)
 
     def versions(self) -> list[int]:
-        """The versions on the shelf, oldest first."""
+        """The versions on the repository, oldest first."""
         return versions_in(self._home)
 
     def blob(self, sha256: str) -> Path | None:
-        """The file with that content, if a version that is still on the shelf names it."""
+        """The file with that content, if a version that is still on the repository names it."""
         for version in reversed(self.versions()):
             folder = self.folder(version)
             try:

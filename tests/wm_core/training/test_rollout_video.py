@@ -1,4 +1,4 @@
-"""Films of imagined beside real frames."""
+"""Videos of imagined beside real frames."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
-from wm_core.training.film import Film, shoot, windows_of
+from wm_core.training.rollout_video import RolloutVideo, render, sample_windows
 from wm_core.world.settings import WorldConfig
 
 CONFIG = Config(
@@ -54,12 +54,12 @@ def agent(spec: Spec = SPEC):
     return AgentCore(spec, CONFIG, generator=torch.Generator().manual_seed(0))
 
 
-def test_film_holds_the_real_frames_and_as_many_of_the_model():
+def test_video_holds_the_real_frames_and_as_many_of_the_model():
     windows = batch(SPEC)
-    film = shoot(agent(), windows, seed=0, observed=4)
-    np.testing.assert_array_equal(film.real, windows.obs["image"])
-    assert film.model.shape == film.real.shape
-    assert film.model.dtype == np.uint8
+    video = render(agent(), windows, seed=0, observed=4)
+    np.testing.assert_array_equal(video.real, windows.obs["image"])
+    assert video.model.shape == video.real.shape
+    assert video.model.dtype == np.uint8
 
 
 def test_frames_after_the_eyes_close_are_never_seen():
@@ -69,23 +69,23 @@ def test_frames_after_the_eyes_close_are_never_seen():
     with torch.no_grad():  # an untrained posterior hardly looks at the image
         for p in seer.parameters():
             p.add_(0.3 * torch.randn(p.shape, generator=generator))
-    one = shoot(seer, windows, seed=0, observed=4)
+    one = render(seer, windows, seed=0, observed=4)
     windows.obs["image"][:, 4:] = 0
-    two = shoot(seer, windows, seed=0, observed=4)
+    two = render(seer, windows, seed=0, observed=4)
     np.testing.assert_array_equal(one.model, two.model)
     windows.obs["image"][:, 3] = 0
-    three = shoot(seer, windows, seed=0, observed=4)
+    three = render(seer, windows, seed=0, observed=4)
     assert (one.model != three.model).any()
 
 
 def test_bar_says_where_the_model_sees(tmp_path):
     real = np.zeros((1, 4, 8, 8, 3), np.uint8)
-    film = Film(real, real + 10, observed=2)
-    bars = film.movie()[:, 8, 0]  # the first row below the real frame
+    video = RolloutVideo(real, real + 10, observed=2)
+    bars = video.frames()[:, 8, 0]  # the first row below the real frame
     assert (bars[0] == bars[1]).all()
     assert (bars[2] == bars[3]).all()
     assert (bars[1] != bars[2]).any()
-    assert film.error == 10
+    assert video.error == 10
 
 
 def test_windows_within_one_episode_are_preferred():
@@ -97,19 +97,19 @@ def test_windows_within_one_episode_are_preferred():
         def sample(self):
             return batch(SPEC, first)
 
-    chosen = windows_of(Sampler(), 5)
+    chosen = sample_windows(Sampler(), 5)
     assert len(chosen.key) == 5
     assert not chosen.is_first[:, 1:].any()
     first[:, 4] = True  # none is whole: better those than nothing
-    assert len(windows_of(Sampler(), 5, tries=2).key) == 5
+    assert len(sample_windows(Sampler(), 5, tries=2).key) == 5
 
 
-def test_an_agent_without_a_camera_has_no_film():
+def test_an_agent_without_a_camera_has_no_video():
     spec = SPEC.model_copy(update={"images": {}, "vectors": {"v": VectorSpec(size=2)}})
     with pytest.raises(SettingsError, match="no camera"):
-        shoot(agent(spec), batch(spec), seed=0)
+        render(agent(spec), batch(spec), seed=0)
 
 
 def test_windows_must_be_longer_than_what_is_seen():
     with pytest.raises(SettingsError, match="more than 9"):
-        shoot(agent(), batch(SPEC), seed=0, observed=9)
+        render(agent(), batch(SPEC), seed=0, observed=9)

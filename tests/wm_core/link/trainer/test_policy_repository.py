@@ -1,0 +1,55 @@
+"""A version appears on the repository whole, in order, and the latest one always stays."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from wm_core.contract.errors import StoreError
+from wm_core.link.trainer.policy_repository import PolicyRepository
+
+
+def test_the_latest_version_names_its_bytes(tmp_path):
+    repository = PolicyRepository(tmp_path)
+    assert repository.latest() is None
+    repository.publish(b"zero", b"golden", version=0, weights_sha256="a" * 64)
+    manifest = repository.publish(b"one", b"golden", version=1, parent=0, learner_updates=7)
+    assert repository.latest() == manifest
+    assert (manifest.parent, manifest.learner_updates, manifest.channel) == (0, 7, "main")
+    assert (repository.folder(1) / "policy.onnx").read_bytes() == b"one"
+    assert manifest.policy.sha256 == hashlib.sha256(b"one").hexdigest()
+    assert (repository.folder(1) / "policy.manifest.json").exists()
+    assert repository.blob(manifest.policy.sha256) == repository.folder(1) / "policy.onnx"
+    assert repository.blob("0" * 64) is None
+
+
+def test_versions_never_go_back_and_the_same_again_changes_nothing(tmp_path):
+    repository = PolicyRepository(tmp_path)
+    first = repository.publish(b"three", b"golden", version=3)
+    assert repository.publish(b"three", b"golden", version=3) == first
+    for version in (2, 3):
+        with pytest.raises(StoreError, match="cannot follow 3"):
+            repository.publish(b"other", b"golden", version=version)
+
+
+def test_the_newest_versions_stay(tmp_path):
+    repository = PolicyRepository(tmp_path, keep=2)
+    for version in range(4):
+        repository.publish(b"%d" % version, b"golden", version=version)
+    assert repository.versions() == [2, 3]
+
+
+def test_a_version_left_half_written_is_no_version(tmp_path):
+    repository = PolicyRepository(tmp_path)
+    (tmp_path / "main" / "00000000.tmp").mkdir(parents=True)
+    (tmp_path / "main" / "00000000.tmp" / "policy.onnx").write_bytes(b"half")
+    assert repository.versions() == []
+    repository.publish(b"zero", b"golden", version=0)
+    assert (repository.folder(0) / "policy.onnx").read_bytes() == b"zero"
+    assert [p.name for p in (tmp_path / "main").iterdir() if p.is_dir()] == ["00000000"]
+
+
+def test_a_channel_cannot_name_another_folder(tmp_path):
+    with pytest.raises(StoreError, match="channel"):
+        PolicyRepository(tmp_path, "../main")
