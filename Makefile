@@ -4,6 +4,7 @@
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
 #   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
+#   WORKERS=2           how many processes run tests side by side (default: one per core, at most 8)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,6 +14,7 @@ SHELL := /bin/bash
 TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
 RESULTS ?=
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,6 +25,7 @@ OLD_RUNTIME_117 := onnxruntime==1.17.3 'numpy<2'
 OLD_RUNTIME_123 := onnxruntime==1.23.2
 RUN := MUJOCO_GL=egl LP_NUM_THREADS=0
 TEST := $(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile # a file's tests share what they set up
 
 # A ROS 2 that is sourced is used instead of the wheels.  It was built for one Python and numpy 1,
 # so that Python makes the venv, sees its packages, and numpy stays below 2.
@@ -62,10 +65,10 @@ demo: setup ## the whole loop: robot, ROS 2, trainer, new policies (DEMO_MINUTES
 
 test: setup robot-setup lint ## set up, check, and run every test that needs no hours and no GPU
 	$(call say,all tests but the slow ones)
-	$(TEST) $(STRICT) -m "not slow and not gpu" --durations=8
+	$(TEST) $(SIDE_BY_SIDE) $(STRICT) -m "not slow and not gpu" --durations=20
 
 check: setup lint ## format, lint, types, imports and the quick tests: under a minute
-	$(TEST) -q -m "not ros and not mujoco and not long and not slow and not gpu"
+	$(TEST) -q $(SIDE_BY_SIDE) -m "not ros and not mujoco and not long and not slow and not gpu"
 
 lint: setup
 	$(call say,format - style - types - imports)

@@ -1,12 +1,18 @@
-"""What every test shares: isolation from other robots, headless rendering, honest skips."""
+"""What every test shares: isolation from other robots and other workers, and honest skips.
+
+Tests run in several processes side by side (pytest-xdist). Each process has ROS domains that no
+other one uses; ports are given by the system; folders come from ``tmp_path``.
+"""
 
 import os
 import re
 
+import pytest
+
 # Set before anything imports rclpy or mujoco; what the caller chose stays.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("MUJOCO_GL", "egl")
-os.environ.setdefault("LP_NUM_THREADS", "0")  # softpipe's threads only fight the test's own
+os.environ.setdefault("LP_NUM_THREADS", "0")  # softpipe's threads only compete with the test's own
 
 #: reasons that hold on a machine where everything that pip and apt give was installed
 ACCEPTED = re.compile(
@@ -15,6 +21,28 @@ ACCEPTED = re.compile(
     r"|tmpfs|beside the loopback",  # rights and networks of a container
     re.IGNORECASE,
 )
+
+
+def _worker() -> tuple[int, int]:
+    """Number of this process and how many run tests side by side; (0, 1) without xdist."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    return int(name.removeprefix("gw")), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def _domains() -> tuple[int, ...]:
+    """ROS domains of this process: of 1 .. 101, whose ports no other program is given."""
+    number, workers = _worker()
+    return tuple(range(1 + number, 102, workers))
+
+
+# What a test starts without choosing a domain meets no robot and no test of another process.
+os.environ["ROS_DOMAIN_ID"] = str(_domains()[0])
+
+
+@pytest.fixture(scope="session")
+def ros_domains() -> tuple[int, ...]:
+    """The ROS domains that tests of this process may use, and no other process does."""
+    return _domains()
 
 
 def pytest_addoption(parser):
@@ -29,17 +57,20 @@ def _reason(report):
     return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
 
 
+def _wrongly_skipped(config) -> list[str]:
+    """Names of tests skipped for no accepted reason; known to the process that reports."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not config.getoption("--strict-skips"):
+        return []
+    skipped = reporter.stats.get("skipped", [])
+    return sorted({r.nodeid for r in skipped if not ACCEPTED.search(_reason(r))})
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    if not config.getoption("--strict-skips"):
-        return
-    for report in terminalreporter.stats.get("skipped", []):
-        if not ACCEPTED.search(_reason(report)):
-            terminalreporter.write_line(f"must not be skipped here: {report.nodeid}", red=True)
+    for name in _wrongly_skipped(config):
+        terminalreporter.write_line(f"must not be skipped here: {name}", red=True)
 
 
 def pytest_sessionfinish(session, exitstatus):
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if session.config.getoption("--strict-skips") and reporter and exitstatus == 0:
-        skipped = reporter.stats.get("skipped", [])
-        if not all(ACCEPTED.search(_reason(report)) for report in skipped):
-            session.exitstatus = 1
+    if exitstatus == 0 and _wrongly_skipped(session.config):
+        session.exitstatus = 1

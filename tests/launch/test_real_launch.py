@@ -34,7 +34,9 @@ def test_the_description_declares_its_arguments(name):
 
 
 @pytest.mark.parametrize("robot", [(), ("task:=seek_discrete", "command_type:=index")])
-def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(tmp_path, robot):
+def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(
+    tmp_path, robot, ros_domains
+):
     """Needs an installed package: `colcon build` and a sourced install/setup."""
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
@@ -45,7 +47,7 @@ def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(tmp_
     state = tmp_path / "state"
     env = {
         **os.environ,
-        "ROS_DOMAIN_ID": str(215 + os.getpid() % 18),
+        "ROS_DOMAIN_ID": str(ros_domains[-1]),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(tmp_path / "log"),
     }

@@ -253,9 +253,9 @@ def runner(tmp_path: Path) -> PolicyRunner:
 # ------------------------------------------------------------------------------ real processes
 
 
-def free_domain() -> int:
-    """A ROS domain in which no process on this machine takes part."""
-    for domain in random.SystemRandom().sample(range(1, 102), 60):
+def free_domain(domains: tuple[int, ...]) -> int:
+    """One of ``domains`` in which no process on this machine takes part."""
+    for domain in random.SystemRandom().sample(domains, len(domains)):
         ports = [7400 + 250 * domain + offset for offset in (0, 10, 11, 12, 13)]
         try:
             for port in ports:
@@ -330,10 +330,10 @@ class Processes:
 
 
 @pytest.fixture
-def processes(tmp_path: Path):
+def processes(tmp_path: Path, ros_domains: tuple[int, ...]):
     """Starts nodes of this test's own domain and leaves none behind."""
     pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
-    found = Processes(tmp_path, free_domain())
+    found = Processes(tmp_path, free_domain(ros_domains))
     yield found
     said = {name: found.said(name) for name in list(found.running)}
     found.close()

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,13 +15,10 @@ def test_help_lists_every_verb_without_importing_one(capsys):
     assert all(verb in shown for verb in cli.VERBS)
 
 
-def test_help_is_instant():
-    """The bound is wide, so that it only fails when a verb's imports have crept in."""
+def test_help_comes_without_what_takes_long_to_import():
     code = "import sys, wm_core.cli.main as m; m.main(['--help']); "
     code += "assert not {'torch', 'pydantic', 'numpy'} & sys.modules.keys()"
-    begin_s = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    assert time.monotonic() - begin_s < 5.0
 
 
 def test_unknown_verb_names_the_nearest(capsys):

@@ -70,8 +70,8 @@ class TrainerClient:
         )
         self._connection = kind(parts.hostname, parts.port, timeout=connect_s)
         self._prefix = parts.path.rstrip("/")
-        self._token, self._read_s, self._bytes_per_s = token, read_s, bytes_per_s
-        self._send_at_s = 0.0  # when the cap allows the next piece, time.monotonic()
+        self._token, self._read_s = token, read_s
+        self._cap = BandwidthCap(bytes_per_s) if bytes_per_s else None
         self._aborted = False
 
     def request(
@@ -135,15 +135,11 @@ class TrainerClient:
 
     def _pieces(self, body: bytes) -> Iterator[bytes]:
         """``body`` in pieces, no faster than the cap over all requests."""
-        size = _PIECE_BYTES
-        if self._bytes_per_s:
-            size = max(1, min(size, int(self._bytes_per_s / 10)))
+        size = min(_PIECE_BYTES, self._cap.piece_bytes) if self._cap else _PIECE_BYTES
         for start in range(0, len(body), size):
             piece = body[start : start + size]
-            if self._bytes_per_s:
-                now_s = time.monotonic()
-                time.sleep(max(0.0, self._send_at_s - now_s))
-                self._send_at_s = max(self._send_at_s, now_s) + len(piece) / self._bytes_per_s
+            if self._cap:
+                time.sleep(self._cap.wait_s(len(piece), time.monotonic()))
             yield piece
 
     def abort(self) -> None:
@@ -157,6 +153,20 @@ class TrainerClient:
     def close(self) -> None:
         """Let go of the connection; the next request makes a new one."""
         self._connection.close()
+
+
+class BandwidthCap:
+    """Says how long to wait before each piece, so that no more than ``bytes_per_s`` are sent."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self.piece_bytes = max(1, int(bytes_per_s / 10))  #: a tenth of a second's
+        self._bytes_per_s, self._free_at_s = bytes_per_s, 0.0
+
+    def wait_s(self, size: int, now_s: float) -> float:
+        """How long a piece of ``size`` bytes has to wait at ``now_s``; it is then sent."""
+        wait_s = max(0.0, self._free_at_s - now_s)
+        self._free_at_s = max(self._free_at_s, now_s) + size / self._bytes_per_s
+        return wait_s
 
 
 class Backoff:

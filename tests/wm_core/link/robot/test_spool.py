@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -113,14 +112,13 @@ def test_a_step_with_a_nan_is_kept_and_marked(open_spool, make_step):
 
 
 def test_a_full_queue_drops_and_counts_and_put_never_waits(open_spool, make_step):
+    """The writer looks ten times a second; a put that waited for it would lose no step."""
     spool = open_spool(queue_steps=8, overflow="drop_newest")
     steps = [make_step(i) for i in range(200)]
-    began_s = time.perf_counter()
     taken = sum(spool.put(step) for step in steps)
-    assert time.perf_counter() - began_s < 1.0
     spool.close()
     counts = spool.counters()
-    assert 0 < taken == counts["steps_sealed"]
+    assert 0 < taken == counts["steps_sealed"] < 200
     assert taken + counts["dropped_queue_full"] == 200
 
 

@@ -15,7 +15,7 @@ import pytest
 from wm_core.contract.files import write_durably
 from wm_core.format.chunk import chunk_path
 from wm_core.link.audit import audit
-from wm_core.link.robot.client import Backoff, TrainerClient
+from wm_core.link.robot.client import Backoff, BandwidthCap, TrainerClient
 from wm_core.link.robot.journal import REFUSED, SENT, SpoolSession
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.uploader import Uploader, UploaderSettings
@@ -71,7 +71,7 @@ def test_sealed_chunks_arrive_and_leave_the_spool(serve, upload, lay, spool_fold
     for seq in range(1, 5):
         lay(seq, session=session)
     uploader = upload(service.url)
-    assert uploader.drain(10.0)
+    assert uploader.drain(60.0)
     rows = service.application.ledger.since(0)
     assert [row.seq for row in rows] == [0, 1, 2, 3, 4]  # oldest first
     assert uploader.counters()["acked"] == 5
@@ -89,7 +89,7 @@ def test_a_spool_fills_the_store_without_a_loss(
         spool.put(make_step(number))
         time.sleep(0.001)
     spool.close()
-    assert uploader.drain(10.0)
+    assert uploader.drain(60.0)
     book = audit(service.application.store, [spool_folder])
     assert (book.chunks_sent, book.chunks_acked, book.chunks_lost) == (25, 25, 0)
     assert book.steps_stored == 100
@@ -98,7 +98,7 @@ def test_a_spool_fills_the_store_without_a_loss(
 
 
 def test_without_a_trainer_the_spool_grows_to_its_bound_and_counts(
-    upload, spool_folder, spec, make_step, closed_url, tmp_path
+    upload, spool_folder, spec, make_step, closed_url, tmp_path, wait_until
 ):
     bound = 20_000
     settings = SpoolSettings(seal_steps=4, max_bytes=bound)
@@ -112,10 +112,7 @@ def test_without_a_trainer_the_spool_grows_to_its_bound_and_counts(
     counts = spool.counters()
     assert counts["dropped_spool_full"] + 4 * len(list(spool_folder.rglob("*.mcap"))) == 200
     assert uploader.counters()["acked"] == 0
-    deadline = time.monotonic() + 10.0
-    while not uploader.counters()["last_error"] and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert "refused" in str(uploader.counters()["last_error"])
+    wait_until(lambda: "refused" in str(uploader.counters()["last_error"]))
     spool.close()
     book = audit(tmp_path / "store", [spool_folder])
     (session,) = book.sessions
@@ -131,14 +128,14 @@ def test_uploads_go_on_after_the_trainer_comes_back(serve, upload, lay, closed_u
     assert uploader.counters()["pending_chunks"] == 1
     assert float(uploader.counters()["oldest_age_s"]) > 0
     service = serve(port=urlsplit(closed_url).port)
-    assert uploader.drain(10.0)
+    assert uploader.drain(60.0)
     wait_until(lambda: uploader.counters()["acked"] == 1)
     assert uploader.counters()["last_error"] == ""
     service.close()  # a restart between two chunks
     lay()
     wait_until(lambda: uploader.counters()["last_error"])
     service = serve(port=urlsplit(closed_url).port)
-    assert uploader.drain(10.0)
+    assert uploader.drain(60.0)
     assert service.application.ledger.counts()["chunks"] == 2
 
 
@@ -147,7 +144,7 @@ def test_what_the_trainer_has_already_is_acknowledged_again(serve, upload, lay, 
     chunk = lay()
     ingest(service.application.store, service.application.ledger, *chunk)
     uploader = upload(service.url)
-    assert uploader.drain(10.0)
+    assert uploader.drain(60.0)
     wait_until(lambda: uploader.counters()["acked_before"] == 1)
 
 
@@ -164,7 +161,7 @@ def test_a_refused_chunk_is_set_aside_and_the_next_one_goes(
     write_durably(chunk_path(spool_folder, damaged), b"no chunk")
     last = lay(4, session=session)[0]
     uploader = upload(service.url)
-    assert uploader.drain(10.0)
+    assert uploader.drain(60.0)
     wait_until(lambda: uploader.counters()["acked"] == 2)
     reasons = SpoolSession(chunk_path(spool_folder, last).parent).refused()
     assert [(seq, why[:3]) for seq, why in sorted(reasons.items())] == [
@@ -189,7 +186,7 @@ def test_a_wrong_token_keeps_everything(serve, upload, lay, spool_folder, tmp_pa
     assert "401" in str(uploader.counters()["last_error"])
     assert len(list(spool_folder.rglob("*.mcap"))) == 1
     uploader.close()
-    assert upload(service.url, token=token).drain(10.0)
+    assert upload(service.url, token=token).drain(60.0)
 
 
 def test_another_robots_chunk_does_not_hold_up_ones_own(serve, upload, lay, tmp_path, wait_until):
@@ -234,46 +231,48 @@ def test_a_trainer_that_falls_silent_meets_the_deadline(upload, lay, wait_until)
         uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=0.2)
         wait_until(lambda: uploader.counters()["retries"] > 1)
         assert "timed out" in str(uploader.counters()["last_error"])
-        began_s = time.monotonic()
-        uploader.close()
-        assert time.monotonic() - began_s < 2.0
 
 
 def test_close_cuts_a_request_short(upload, lay):
     lay()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=60.0)
+        uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=3600.0)
         connection, _ = silent.accept()
-        began_s = time.monotonic()
+        uploader.close(timeout_s=60.0)
         uploader.close()
-        uploader.close()
-        assert time.monotonic() - began_s < 2.0
+        assert not [t for t in threading.enumerate() if t.name == "uploader"]
         connection.close()
 
 
-def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_folder):
+def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_folder, wait_until):
     service = serve()
     before, _, _ = lay(steps=9)  # of an earlier session: the first to go
     key, data, _ = lay()
     lay(1, session=key.session)
     _, last_data, _ = lay(2, session=key.session)
     bound = len(data) + len(last_data) - 1
-    assert upload(service.url, keep_bytes=bound).drain(10.0)
+    assert upload(service.url, keep_bytes=bound).drain(60.0)
     sent = chunk_path(spool_folder, key).parent / SENT
-    time.sleep(0.1)
-    assert [p.name for p in sent.iterdir()] == ["00000002.mcap"]
+    wait_until(lambda: [p.name for p in sent.iterdir()] == ["00000002.mcap"])
     assert list((chunk_path(spool_folder, before).parent / SENT).iterdir()) == []
 
 
-def test_the_bandwidth_cap_holds(serve, make_chunk):
+def test_the_bandwidth_cap_spreads_bytes_over_time():
+    cap = BandwidthCap(1000.0)
+    assert cap.wait_s(500, now_s=10.0) == 0.0
+    assert cap.wait_s(500, now_s=10.0) == pytest.approx(0.5)  # as long as the first 500 take
+    assert cap.wait_s(100, now_s=10.5) == pytest.approx(0.5)
+    assert cap.wait_s(100, now_s=99.0) == 0.0  # a pause saves nothing up for later
+    assert cap.wait_s(100, now_s=99.0) == pytest.approx(0.1)
+
+
+def test_a_capped_body_arrives_whole(serve, make_chunk):
     service = serve(max_chunk_bytes=1_000_000)
     client = TrainerClient(service.url, bytes_per_s=1_000_000)
     body = bytes(300_000)
-    began_s = time.monotonic()
     key = make_chunk()[0]
     path = f"/v1/chunks/{key.robot}/{key.session}/0"
     reply = client.request("PUT", path, body=body, headers={"X-Content-SHA256": "0" * 64})
-    assert 0.2 < time.monotonic() - began_s < 2.0
     assert json.loads(reply.body)["verdict"] == "damaged"
     client.close()
 
@@ -294,7 +293,7 @@ def test_the_audit_believes_bytes_not_rows(serve, upload, lay, spool_folder):
     store = service.application.store
     session = lay()[0].session
     changed, gone = lay(1, session=session)[0], lay(2, session=session)[0]
-    assert upload(service.url).drain(10.0)
+    assert upload(service.url).drain(60.0)
     assert audit(store, [spool_folder]).chunks_lost == 0
     chunk_path(store, changed).write_bytes(b"bit rot")
     chunk_path(store, gone).unlink()

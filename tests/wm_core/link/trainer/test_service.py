@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -52,7 +52,29 @@ def put(ask):
     return send
 
 
-def test_new_again_and_other_bytes(serve, put, ask, make_chunk):
+@pytest.fixture
+def question(ask, wait_until):
+    """Asks from a thread; when it returns, the service holds the question open."""
+    threads = []
+
+    def send(service, path):
+        replies = queue.SimpleQueue()
+        thread = threading.Thread(
+            target=lambda: replies.put(ask(service.url, "GET", path, read_s=90.0))
+        )
+        thread.start()
+        threads.append(thread)
+        wait_until(lambda: service._server.server_state.tasks)
+        return replies
+
+    yield send
+    for thread in threads:
+        thread.join(60.0)
+
+
+def test_a_chunk_is_new_once_then_known_and_other_bytes_are_a_conflict(
+    serve, put, ask, make_chunk
+):
     service = serve()
     key, data, sha256 = make_chunk()
     _, other, other_sha256 = make_chunk(session=key.session, salt=1)
@@ -128,7 +150,7 @@ def test_too_many_uploads_at_once_are_asked_to_come_again(serve, make_chunk, wai
     client = TrainerClient(service.url)
     reply = client.request("PUT", path, body=data, headers={"X-Content-SHA256": sha256})
     assert (reply.status, reply.retry_after_s) == (503, 1.0)
-    slow.settimeout(5.0)
+    slow.settimeout(60.0)
     assert b" 408 " in slow.recv(1000)  # and the slow one meets its deadline
     slow.close()
     reply = client.request("PUT", path, body=data, headers={"X-Content-SHA256": sha256})
@@ -189,17 +211,16 @@ def _own_address():
     return None if address.startswith("127.") else address
 
 
-def test_a_manifest_comes_when_it_is_published(serve):
+def test_a_manifest_comes_when_it_is_published(serve, question):
     service = serve()
     repository = PolicyRepository(service.application.policies)
     client = TrainerClient(service.url)
     assert client.request("GET", "/v1/policies/main?wait=0").status == 204
-    timer = threading.Timer(0.3, lambda: repository.publish(b"onnx", b"golden", version=0))
-    timer.start()
-    began_s = time.monotonic()
-    reply = client.request("GET", "/v1/policies/main?wait=10")
+    replies = question(service, "/v1/policies/main?wait=60")
+    assert replies.empty()
+    repository.publish(b"onnx", b"golden", version=0)
+    reply = replies.get(timeout=50)
     assert reply.status == 200
-    assert 0.2 < time.monotonic() - began_s < 5.0
     assert json.loads(reply.body)["version"] == 0
     assert client.request("GET", "/v1/policies/main?after=0&wait=0").status == 204
     have = repository.latest().policy.sha256
@@ -207,7 +228,6 @@ def test_a_manifest_comes_when_it_is_published(serve):
     assert client.request("GET", f"/v1/policies/main?after=9&have={'0' * 64}").status == 200
     assert client.request("GET", "/v1/policies/Main!").status == 400
     assert client.request("GET", "/v1/policies/main?after=0&wait=nan").status == 204
-    timer.join()
     client.close()
 
 
@@ -225,21 +245,12 @@ def test_blobs_come_by_hash_and_in_ranges(serve):
     client.close()
 
 
-def test_a_service_answers_waiting_robots_when_it_ends(serve):
+def test_a_service_answers_waiting_robots_when_it_ends(serve, question):
     service = serve()
-    replies = []
-    client = TrainerClient(service.url)
-    thread = threading.Thread(
-        target=lambda: replies.append(client.request("GET", "/v1/policies/main?wait=30"))
-    )
-    thread.start()
-    time.sleep(0.2)
-    began_s = time.monotonic()
+    replies = question(service, "/v1/policies/main?wait=60")
+    assert replies.empty()
     service.close()
-    thread.join(5.0)
-    client.close()
-    assert time.monotonic() - began_s < 3.0
-    assert replies[0].status == 204
+    assert replies.get(timeout=50).status == 204
     assert not (service.settings.root / SERVICE_FILE).exists()
     service.close()
 
@@ -263,7 +274,7 @@ def test_wm_serve_says_where_and_ends_in_order(tmp_path, ask, wait_until):
         assert ask(where["url"], "GET", "/v1/health").status == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=10)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert where["url"] in said
     assert len(said.splitlines()) == 1
@@ -277,7 +288,7 @@ def test_wm_serve_says_in_one_line_that_its_root_cannot_be_written(tmp_path, wal
     else:
         (tmp_path / wall).mkdir(parents=True)
     args = [sys.executable, "-m", "wm_core.cli.main", "serve", "--root", root, "--port", "0"]
-    ended = subprocess.run(args, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(args, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 2
     assert f"cannot write to {root}" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
