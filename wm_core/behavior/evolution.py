@@ -65,7 +65,7 @@ class Evolution(nn.Module):
         posterior: Latent,
         generator: torch.Generator,
     ) -> BehaviorLosses:
-        """No losses: a generation of the search, where one is due."""
+        """No losses of the (B, T) windows: a generation of the search, where one is due."""
         self._updates += 1
         if self._updates % self._settings.every:
             return BehaviorLosses({}, {})

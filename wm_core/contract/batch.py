@@ -45,7 +45,7 @@ class Batch(Generic[Array]):
 
 
 def stacked(parts: Sequence[Batch[np.ndarray]]) -> Batch[np.ndarray]:
-    """Join batches (or single windows) along a new leading axis; all hold the same arrays."""
+    """Join windows (T, ...) into a batch (B, T, ...); all hold the same arrays."""
     rest: dict[str, Any] = {
         field.name: np.stack([getattr(part, field.name) for part in parts])
         for field in fields(Batch)

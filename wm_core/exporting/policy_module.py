@@ -138,7 +138,7 @@ class PolicyStep(nn.Module):
         return tuple(told)
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        """The outputs (see ``outputs``) of one step with these arguments (see ``inputs``)."""
+        """Take one step: arrays (1, ...) in the order of ``inputs`` to those of ``outputs``."""
         return self.step(*arguments).outputs
 
     def step(self, *arguments: Tensor) -> StepResult:

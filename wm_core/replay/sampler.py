@@ -51,7 +51,7 @@ class Sampler:
             return self._total > 0
 
     def sample(self) -> Batch[np.ndarray]:
-        """B windows of T steps and the context before each.
+        """Draw B windows of T steps, arrays (B, T, ...), and the context before each.
 
         Raises:
             StoreError: where the store holds no window of T steps.

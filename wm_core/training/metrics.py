@@ -42,7 +42,7 @@ class MetricLog:
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, metrics: Mapping[str, torch.Tensor | float]) -> None:
-        """Take in the numbers (0-dim) of one update, to be averaged in the next line."""
+        """Take in the numbers () of one update, to be averaged in the next line."""
         for key, value in metrics.items():
             number = value.detach() if isinstance(value, torch.Tensor) else value
             seen = self._counts[key]

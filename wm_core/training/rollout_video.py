@@ -69,7 +69,7 @@ class RolloutVideo:
 
 
 def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.ndarray]:
-    """``count`` windows, such as lie within one episode as far as ``tries`` batches hold any.
+    """Draw ``count`` windows (N, T, ...), within one episode as far as ``tries`` batches hold any.
 
     A window across the border of two episodes would ask the model to imagine a reset.
     """
@@ -93,7 +93,7 @@ def render(
 
     Args:
         agent: on any device.
-        batch: N windows; more than ``observed`` steps long.
+        batch: windows (N, T, ...), more than ``observed`` steps long.
         seed: of the model's draws.
         observed: real frames before the eyes close.
 

@@ -57,7 +57,7 @@ class Latent:
 
 
 def to_device(batch: Batch[np.ndarray], device: torch.device | str = "cpu") -> Batch[Tensor]:
-    """Move a batch to ``device``; on the CPU its tensors share memory with it."""
+    """Move a batch (B, T, ...) to ``device``; on the CPU its tensors share memory with it."""
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
