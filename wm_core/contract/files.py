@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: how an OSError says that the disk is full
@@ -32,8 +34,11 @@ def make_folder(folder: Path) -> None:
         sync_folder(new.parent)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one piece: temporary file, fsync, rename, fsync of the folder.
+@contextlib.contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears at ``path`` in one piece when the block ends without an error.
+
+    It is written under a temporary name, synced and renamed, and its folder is synced.
 
     Raises:
         OSError: where the disk is full or refuses; ``path`` is then as it was before.
@@ -42,7 +47,7 @@ def write_durably(path: Path, data: bytes) -> None:
     unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TMP_SUFFIX}")
     try:
         with unfinished.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -51,3 +56,9 @@ def write_durably(path: Path, data: bytes) -> None:
             unfinished.unlink()
         raise
     sync_folder(path.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` in one piece, as ``durable_file`` does."""
+    with durable_file(path) as file:
+        file.write(data)

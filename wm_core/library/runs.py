@@ -38,12 +38,13 @@ from wm_core.training.evaluate import evaluate, open_env
 from wm_core.training.learner import ContextMemory, Learner
 from wm_core.training.population import Population
 from wm_core.training.provenance import commit
+from wm_core.training.publisher import Publication
 from wm_core.training.rollout_video import OBSERVED, RolloutVideo, render, sample_windows
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import FinishedStore, GrowingStore, OwnEnvironments, Source
 from wm_core.training.status import Status
 from wm_core.training.tasks import make_env, spec_of
-from wm_core.training.trainer import Publication, Trainer
+from wm_core.training.trainer import Hooks, Trainer
 
 SETTINGS_NAME = "settings.json"
 VIDEO_WINDOWS = 6  #: side by side in TensorBoard
@@ -162,11 +163,13 @@ def make_trainer(
         streams=streams,
         source=_source(settings, spec, store, agent, streams, stop),
         stop=stop,
-        on_publish=_publisher(settings, agent, spec, run_id) if settings.publish else None,
-        on_status=on_status,
-        video=_video_maker(settings, spec, store, learner),
-        evaluate=_evaluator(settings, spec, agent, where, stop),
-        prune=_pruner(settings),
+        hooks=Hooks(
+            publish=_publisher(settings, agent, spec, run_id) if settings.publish else None,
+            status=on_status,
+            video=_video_maker(settings, spec, store, learner),
+            evaluate=_evaluator(settings, spec, agent, where, stop),
+            prune=_pruner(settings),
+        ),
     )
     if resumed is not None:
         trainer.load_state(resumed)

@@ -7,9 +7,9 @@ kill there is the old one or the new one, never half of either.
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ import torch
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, nearest
+from wm_core.contract.files import durable_file
 from wm_core.contract.spec import Spec
+from wm_core.training.schedule import Every
 
 FORMAT = 2
+CHEAP_SHARE = 0.05  #: of the time that may go into checkpoints before publishing
 _NAME = re.compile(r"^(\d{9})\.pt$")
 _ARRAY = "__array__"
 
@@ -50,24 +53,50 @@ def save(run: Path, state: dict[str, Any], *, updates: int, keep: int) -> Path:
         keep: how many checkpoints remain, this one included.
     """
     folder = folder_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{updates:09d}.pt"
-    part = path.with_suffix(".pt.tmp")
-    with part.open("wb") as file:
+    with durable_file(path) as file:
         torch.save({"format": FORMAT} | state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
     for old in listed(run)[:-keep]:
         old.unlink(missing_ok=True)
     for part in folder.glob("*.tmp"):
         part.unlink(missing_ok=True)
     return path
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run, and says when the next one is due and whether it is cheap.
+
+    Args:
+        run: the run folder.
+        keep: how many checkpoints remain.
+        every_s: seconds between two.
+    """
+
+    def __init__(self, run: Path, *, keep: int, every_s: float) -> None:
+        self._run, self._keep = run, keep
+        self._every, self._cost_s = Every(every_s, time.monotonic()), 0.0
+        self.updates: int | None = None  #: in the newest; None where this run has none yet
+        self.agent_steps = 0  #: in the newest
+
+    def due(self) -> bool:
+        """Whether the newest is older than ``every_s``."""
+        return self._every.due(time.monotonic())
+
+    def is_cheap(self) -> bool:
+        """Whether writing one takes little of the time that has passed since the last."""
+        return self._cost_s <= CHEAP_SHARE * (time.monotonic() - self._every.last)
+
+    def save(self, state: dict[str, Any], *, updates: int, agent_steps: int) -> None:
+        """Write ``state`` durably."""
+        begin_s = time.monotonic()
+        save(self._run, state, updates=updates, keep=self._keep)
+        self._every.done(time.monotonic())
+        self._cost_s = self._every.last - begin_s
+        self.resume(updates, agent_steps)
+
+    def resume(self, updates: int, agent_steps: int) -> None:
+        """Take the checkpoint of ``updates`` as the newest."""
+        self.updates, self.agent_steps = updates, agent_steps
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""When a policy is published, and under which version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from wm_core.training.schedule import Every
+
+FIRST_PUBLISH = 50  #: updates before the first trained policy, and at least between any two
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Describes a policy that is about to be published."""
+
+    agent: Any
+    version: int
+    parent: int  #: the version before it; -1 for none
+    updates: int
+    agent_steps: int
+
+
+class Publisher:
+    """Numbers the published policies of a run.
+
+    Args:
+        write: writes a policy out; None publishes nothing.
+        every: updates between two policies; the first trained one comes after ``FIRST_PUBLISH``.
+    """
+
+    def __init__(self, write: Callable[[Publication], None] | None, every: int) -> None:
+        self._write, self._every = write, Every(every)
+        self.version = -1  #: of the newest; -1 before the first
+
+    @property
+    def updates(self) -> int:
+        """Updates behind the newest version."""
+        return int(self._every.last)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether this run publishes."""
+        return self._write is not None
+
+    def due(self, updates: int) -> bool:
+        """Whether a version is due after ``updates``."""
+        return self.is_on and (
+            self._every.due(updates) if self.updates else updates >= FIRST_PUBLISH
+        )
+
+    def publish(self, agent: Any, updates: int, agent_steps: int) -> None:
+        """Write ``agent`` out as the next version."""
+        assert self._write is not None
+        version = self.version + 1
+        self._write(Publication(agent, version, self.version, updates, agent_steps))
+        self.resume(version, updates)
+
+    def resume(self, version: int, updates: int) -> None:
+        """Go on above ``version``, which was made after ``updates``."""
+        self.version = version
+        self._every.done(updates)
