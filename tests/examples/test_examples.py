@@ -38,7 +38,7 @@ try:
     for path in sys.argv[1:]:
         notebook = nbformat.read(path, as_version=4)
         notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
-        NotebookClient(notebook, km=manager, timeout=240).execute(cleanup_kc=False)
+        NotebookClient(notebook, km=manager, timeout=300).execute(cleanup_kc=False)
         for cell in notebook.cells:
             for output in cell.get("outputs", ()):
                 print(output.get("text", output.get("data", {}).get("text/plain", "")))
@@ -58,7 +58,7 @@ def environment():
 
 def run(words, *, cwd, env):
     done = subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=240
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -70,7 +70,7 @@ def test_wm_tasks_describes_it_by_its_name():
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "speed" in done.stdout

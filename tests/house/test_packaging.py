@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -110,7 +109,7 @@ def install(tmp_path_factory):
     for name in ("package.xml", "setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, source / name)
     colcon = [sys.executable, "-m", "colcon", "build", "--event-handlers", "console_direct+"]
-    done = subprocess.run(colcon, cwd=workspace, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(colcon, cwd=workspace, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return workspace / "install"
 
@@ -142,7 +141,7 @@ def run_installed(install, command, **kwargs):
 
 def test_the_installed_wm_answers(install):
     process = run_installed(install, f"{install}/wm_ros/lib/wm_ros/wm --help")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "usage: wm" in said
 
@@ -153,11 +152,11 @@ def test_an_installed_node_starts_and_ends_cleanly_on_ctrl_c(install):
     node = f"{install}/wm_ros/lib/wm_ros/policy_node --ros-args -r __ns:=/house_test"
     process = run_installed(install, node)
     try:
-        time.sleep(5)
-        assert process.poll() is None, process.stdout.read()
+        begun = process.stdout.readline()  # its log begins when it has been set up
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=300)
     finally:
         process.kill()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, begun + said
+    assert "safe action" in begun
     assert "Traceback" not in said

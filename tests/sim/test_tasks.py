@@ -124,4 +124,4 @@ def test_measurements_come_only_when_asked_for(make):
 
 def test_names_are_known_before_mujoco_is_loaded():
     code = "import sim, sys; assert len(sim.TASKS) == 22; assert 'mujoco' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

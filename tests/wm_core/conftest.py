@@ -159,7 +159,7 @@ def make_chunk(spec, make_step):
 def wait_until():
     """Waits for a condition with a deadline."""
 
-    def wait(condition, timeout_s=30.0):
+    def wait(condition, timeout_s=120.0):
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline_s, "the condition did not come true in time"

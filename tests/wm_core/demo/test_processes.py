@@ -13,7 +13,7 @@ import pytest
 
 from wm_core.demo.processes import Crew, ProcessFailed
 
-SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(3600)"]
 
 
 def alive(pid: int) -> bool:
@@ -25,7 +25,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_gone(pid: int, timeout_s: float = 10.0) -> bool:
+def wait_gone(pid: int, timeout_s: float = 300.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -36,7 +36,7 @@ def test_a_child_that_ends_by_itself_is_named_with_what_it_said(tmp_path: Path) 
     crew = Crew(tmp_path, os.environ)
     crew.start("short", [sys.executable, "-c", "print('my last words'); raise SystemExit(3)"])
     with pytest.raises(ProcessFailed, match=r"short ended with 3(.|\n)*my last words"):
-        crew.wait_for(tmp_path / "never", timeout_s=20, what="nothing")
+        crew.wait_for(tmp_path / "never", timeout_s=300, what="nothing")
     crew.close()
 
 
@@ -44,11 +44,11 @@ def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     stubborn = (
         "import pathlib, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
-        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(3600)"
     )
     crew = Crew(tmp_path, os.environ)
     child = crew.start("stubborn", [sys.executable, "-c", stubborn])
-    crew.wait_for(ready, timeout_s=20, what="the child")
+    crew.wait_for(ready, timeout_s=300, what="the child")
     assert crew.stop("stubborn", timeout_s=0.2) == -signal.SIGKILL
     assert not alive(child.process.pid)
 
@@ -61,10 +61,10 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         f"crew = Crew(pathlib.Path({str(tmp_path)!r}), os.environ)\n"
         f"child = crew.start('child', {SLEEPER!r})\n"
         f"pathlib.Path({str(told)!r}).write_text(str(child.process.pid))\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", parent_code]) as parent:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
         child = int(told.read_text())

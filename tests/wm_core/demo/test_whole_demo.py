@@ -88,7 +88,7 @@ def learning_demo(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]
                     int(read(run / "status.json").get("updates", 0)) >= 3  # type: ignore[call-overload]
                     or demo.poll() is not None
                 ),
-                timeout_s=240,
+                timeout_s=300,
             ), log.read_text()
             assert demo.poll() is None, log.read_text()
             yield demo, run
@@ -100,8 +100,8 @@ def learning_demo(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]
 def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> None:
     with learning_demo(tmp_path) as (demo, run):
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(120) == 130, (tmp_path / "log").read_text()
-    assert wait_until(lambda: not processes_of(run), timeout_s=10), processes_of(run)
+        assert demo.wait(300) == 130, (tmp_path / "log").read_text()
+    assert wait_until(lambda: not processes_of(run), timeout_s=300), processes_of(run)
     report = read(run / "report.json")
     assert [k for k in KEYS if k not in report] == []
     assert report["ended"] == "interrupted"
@@ -119,8 +119,8 @@ def test_a_learner_that_dies_is_named_in_the_report(tmp_path: Path) -> None:
     with learning_demo(tmp_path) as (demo, run):
         (learner,) = [pid for pid, line in processes_of(run).items() if " train " in line]
         os.kill(learner, signal.SIGKILL)
-        assert demo.wait(120) == 1, (tmp_path / "log").read_text()
-    assert wait_until(lambda: not processes_of(run), timeout_s=10), processes_of(run)
+        assert demo.wait(300) == 1, (tmp_path / "log").read_text()
+    assert wait_until(lambda: not processes_of(run), timeout_s=300), processes_of(run)
     report = read(run / "report.json")
     assert str(report["ended"]).startswith("learner ended with -9")
     assert (report["chunks_lost"], report["steps_unaccounted"]) == (0, 0)

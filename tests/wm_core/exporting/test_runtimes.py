@@ -40,7 +40,7 @@ def test_the_file_loads_proves_itself_and_acts_on(place, version, folder):
         [python, "-c", PROOF.format(home=str(HOME), folder=str(folder))],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

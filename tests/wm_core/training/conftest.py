@@ -106,4 +106,4 @@ def start_wm(toy_folder):
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=300)

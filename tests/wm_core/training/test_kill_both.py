@@ -53,7 +53,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(condition, what: str, timeout_s: float = 120.0) -> None:
+def wait_for(condition, what: str, timeout_s: float = 300.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, what
@@ -83,8 +83,8 @@ def test_learner_and_service_killed_together_lose_no_chunk(toy, tiny, tmp_path, 
     robot.live(100)  # some of it is on its way now
     service.kill()
     learner.kill()
-    service.wait(10)
-    learner.wait(10)
+    service.wait(300)
+    learner.wait(300)
     robot.live(100)  # and some of it waits
     start_wm(*serve)
     learner = start_wm(*train, "--resume")

@@ -234,21 +234,21 @@ def test_following_a_store_publishes_first_and_learns_as_it_grows(
     run = tmp_path / "run"
     process = start_wm("train", "--follow", "--task", toy, "--run", str(run), *tiny)
     repository = PolicyRepository(run / "policies")
-    wait_for(lambda: repository.latest() is not None, timeout_s=240, process=process)
+    wait_for(lambda: repository.latest() is not None, timeout_s=300, process=process)
     assert repository.latest().version == 0
-    wait_for(lambda: status(run)["phase"] == "waiting", timeout_s=60, process=process)
+    wait_for(lambda: status(run)["phase"] == "waiting", timeout_s=300, process=process)
     assert status(run)["updates"] == 0
     source = Ledger(trained / "store" / LEDGER_NAME)
     rows = source.since(0)
     half = len(rows) // 2
     arrive(trained / "store", run / "store", rows[:half])
-    wait_for(lambda: status(run)["updates"] > 0, timeout_s=120, process=process)
+    wait_for(lambda: status(run)["updates"] > 0, timeout_s=300, process=process)
     seen = status(run)["agent_steps"]
     arrive(trained / "store", run / "store", rows[half:])
-    wait_for(lambda: status(run)["agent_steps"] > seen, timeout_s=120, process=process)
-    wait_for(lambda: repository.latest().version >= 1, timeout_s=240, process=process)
+    wait_for(lambda: status(run)["agent_steps"] > seen, timeout_s=300, process=process)
+    wait_for(lambda: repository.latest().version >= 1, timeout_s=300, process=process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=300) == 0
     assert checkpoint.newest(run)[1]["learner"]["updates"] == status(run)["updates"]
     assert max(row["replay_ratio"] for row in lines(run)) <= 16
     source.close()
@@ -279,14 +279,14 @@ def test_after_sigkill_no_counter_goes_back_and_no_version_repeats(toy, tiny, tm
         last = repository.latest()
         return last is not None and last.version >= version
 
-    wait_for(lambda: published(1), timeout_s=240, process=process)
+    wait_for(lambda: published(1), timeout_s=300, process=process)
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     before, last = status(run), repository.latest()
     process = start_wm(*args, "--resume")
-    wait_for(lambda: published(last.version + 1), timeout_s=240, process=process)
+    wait_for(lambda: published(last.version + 1), timeout_s=300, process=process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=300) == 0
     after, new = status(run), repository.latest()
     assert new.learner_updates >= last.learner_updates + 50
     assert after["agent_steps"] >= before["agent_steps"]

@@ -274,7 +274,7 @@ def test_wm_serve_says_where_and_ends_in_order(tmp_path, ask, wait_until):
         assert ask(where["url"], "GET", "/v1/health").status == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert where["url"] in said
     assert len(said.splitlines()) == 1
