@@ -29,7 +29,8 @@ from wm_core import presets
 from wm_core.cli.main import main as verb
 from wm_core.cli.settings import parse
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
-from wm_core.library.runs import TrainSettings, make_trainer
+from wm_core.library.assembly import make_trainer
+from wm_core.library.run_folder import TrainSettings
 from wm_core.training.evaluate import open_env
 
 PRESET = "transdreamer"

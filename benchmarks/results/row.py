@@ -20,7 +20,7 @@ from wm_core import presets
 from wm_core.bench.report import run_line
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import write_durably
-from wm_core.library.runs import load_settings
+from wm_core.library.run_folder import load_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 
 RATE_HZ = 20.0  #: of a robot, at which a policy's step is timed

@@ -1,4 +1,4 @@
-"""``wm train``: in sim, beside robots, or on a finished store."""
+"""``wm train``: train in simulation, on what robots send, or on a finished store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from wm_core import presets
 from wm_core.cli import presets as presets_verb
 from wm_core.cli.progress import ProgressView
 from wm_core.cli.settings import parse, peek
-from wm_core.library.runs import TrainSettings, load_settings, make_trainer
+from wm_core.library.run_folder import TrainSettings
+from wm_core.library.train import first_settings, run_training
 from wm_core.training import checkpoint
 
 
@@ -28,15 +29,13 @@ def main(argv: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
     start = _start(argv)
     settings = parse(TrainSettings, argv, verb="train", default=start, more=_origin(start))
-    torch.set_num_threads(settings.threads or _threads())
-    if settings.nice:
-        os.nice(settings.nice)
+    if settings.threads is None:
+        torch.set_num_threads(_threads())
     stop = threading.Event()
     with _stopping(stop), ProgressView(quiet=settings.quiet) as view:
         if settings.resume and not checkpoint.listed(settings.run):
             view.say(f"no checkpoint in {settings.run} yet: beginning a new run")
-        trainer = make_trainer(settings, stop, on_status=view.show)
-        end = trainer.train()
+        end = run_training(settings, stop, on_status=view.show)
     last = checkpoint.listed(settings.run)[-1]
     how = "stopped" if stop.is_set() else "done"
     if not settings.quiet:
@@ -50,17 +49,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _start(argv: Sequence[str]) -> TrainSettings:
-    """Where the options start: at the settings of the run to resume, or at the preset."""
+    """Defaults of the options: the settings of the run to resume, or the preset."""
     first = peek(argv, "preset", "size", "run")
-    run = Path(first["run"]) if "run" in first else None
-    if "--resume" in argv and run is not None and (checkpoint.listed(run) or not run.is_dir()):
-        return load_settings(run)
-    config = presets.make(first.get("preset", "dreamer_v3"), first.get("size", "micro"))
-    return TrainSettings.model_construct(**dict(config), run=run or tyro.MISSING)
+    chosen = {"preset": first.get("preset", "dreamer_v3"), "size": first.get("size", "micro")}
+    if "run" in first:
+        return first_settings(Path(first["run"]), **chosen, resume="--resume" in argv)
+    config = presets.make(chosen["preset"], chosen["size"])
+    return TrainSettings.model_construct(**dict(config), run=tyro.MISSING)
 
 
 def _origin(start: TrainSettings) -> str:
-    """Whose numbers the defaults in the help text are, and where they come from."""
+    """Text for the help: which preset the defaults belong to, and their source."""
     about = presets_verb.about(start.preset)
     return f"The defaults below are those of {start.preset} in size {start.size}:\n\n{about}"
 

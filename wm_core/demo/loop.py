@@ -1,6 +1,6 @@
-"""The demo from its first process to its report.
+"""Run the demo from its first process to its report.
 
-Order matters: yardsticks are measured before the robot moves, so that no evaluation steals a
+Order matters: baselines are measured before the robot moves, so that no evaluation steals a
 tick's time; at the end the robot stops first, while the service still takes in its last chunks.
 """
 
@@ -13,39 +13,35 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 
 from wm_core.contract.errors import SettingsError, WmError
-from wm_core.contract.runner import PolicyEngine, PolicyRunner
-from wm_core.contract.spec import Spec
 from wm_core.demo import page, report, screen
-from wm_core.demo.processes import Crew, ProcessFailed
+from wm_core.demo.processes import ProcessFailed, ProcessGroup
+from wm_core.demo.settings import DemoSettings
+from wm_core.library.evaluate import evaluate
+from wm_core.library.show import show
 from wm_core.link.trainer.policy_repository import PolicyRepository
-from wm_core.training.collect import EnvActor, EnvAdapter, RandomActor
-from wm_core.training.evaluate import EngineActor, Evaluation, ExpertActor, evaluate, open_env
+from wm_core.training.evaluate import Evaluation
 from wm_core.training.provenance import commit
-
-if TYPE_CHECKING:
-    from wm_core.cli.demo import DemoSettings
 
 LOGS = "logs"  #: folder of what the processes print
 RESERVE_S = 30.0  #: kept for stopping, the last evaluation and the pictures
 LEARNER_NICE = 10
+EVALUATION_SEED = 77_000  #: added to the seed, so that no evaluation repeats the training
 LINE_EVERY_S = 15.0  #: where the output is no terminal
 NODE_READY_S = 60.0
 FIRST_POLICY_S = 240.0
 
 
 class Demo:
-    """One run of the demo.
+    """One run of the demo: start everything, watch it, stop it and report.
 
     Args:
         settings: what to show, and for how long.
@@ -73,16 +69,16 @@ class Demo:
         # Set here, because a shell that starts the demo in the background has SIGINT ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        self._clear_away()
-        crew = Crew(self._run / LOGS, _environment())
+        self._make_way()
+        group = ProcessGroup(self._run / LOGS, _environment())
         ended, status = "in time", 0
         try:
             self._say("starting the service and the learner; measuring random and best returns")
-            self._start_trainer(crew)
-            self._measure_yardsticks(crew)
+            self._start_trainer(group)
+            self._measure_baselines(group)
             self._say("starting the robot")
-            self._start_robot(crew)
-            self._watch(crew)
+            self._start_robot(group)
+            self._watch(group)
         except KeyboardInterrupt:
             ended, status = "interrupted", 130
             self._say("\ninterrupted: stopping everything in order")
@@ -90,7 +86,7 @@ class Demo:
             ended, status = str(error).splitlines()[0], 1
             self._say(str(error))
         finally:
-            self._stop(crew)
+            self._stop(group)
         if status:
             self._say(f"ended early ({ended}): the report so far")
         if self._first is None:
@@ -101,8 +97,8 @@ class Demo:
 
     # ------------------------------------------------------------------ starting and stopping
 
-    def _clear_away(self) -> None:
-        """Keep one earlier demo beside this one, and touch no folder that no demo has made."""
+    def _make_way(self) -> None:
+        """Rename the folder of an earlier demo; refuse a folder that no demo made."""
         previous = self._run.with_name(f"{self._run.name}.previous")
         for folder in (self._run, previous):
             if folder.exists() and not (folder / LOGS).is_dir():
@@ -113,21 +109,21 @@ class Demo:
             self._run.rename(previous)
         (self._run / LOGS).mkdir(parents=True)
 
-    def _start_trainer(self, crew: Crew) -> None:
+    def _start_trainer(self, group: ProcessGroup) -> None:
         s, wm = self._settings, [sys.executable, "-m", "wm_core.cli"]
-        crew.start("service", [*wm, "serve", "--root", str(self._run), "--port", "0"])
-        crew.wait_for(self._run / "service.json", timeout_s=NODE_READY_S, what="the service")
+        group.start("service", [*wm, "serve", "--root", str(self._run), "--port", "0"])
+        group.wait_for(self._run / "service.json", timeout_s=NODE_READY_S, what="the service")
         learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
         learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(LEARNER_NICE)]
         learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
         learner += ["--train.prefill", str(s.prefill)]
-        crew.start("learner", learner)
+        group.start("learner", learner)
 
-    def _start_robot(self, crew: Crew) -> None:
+    def _start_robot(self, group: ProcessGroup) -> None:
         s = self._settings
         url = report.read_json(self._run / "service.json")["url"]
         space = f"/demo_{os.getpid()}"
-        crew.start("sim", _node("sim_node", "sim", space, task=s.task, seed=s.seed))
+        group.start("sim", _node("sim_node", "sim", space, task=s.task, seed=s.seed))
         robot = self._run / "robot"
         policy = _node(
             "policy_node",
@@ -141,68 +137,62 @@ class Demo:
             exploration="sample",
             seed=s.seed,
         )
-        crew.start("policy", policy)
-        crew.wait_for(robot / "status.json", timeout_s=NODE_READY_S, what="the policy node")
+        group.start("policy", policy)
+        group.wait_for(robot / "status.json", timeout_s=NODE_READY_S, what="the policy node")
 
-    def _stop(self, crew: Crew) -> None:
+    def _stop(self, group: ProcessGroup) -> None:
         for name in ("policy", "sim", "learner", "service"):
             with suppress(KeyboardInterrupt):  # an impatient second Ctrl-C must leave no orphan
-                crew.stop(name, timeout_s=30.0)
-        crew.close()
+                group.stop(name, timeout_s=30.0)
+        group.close()
 
     # ------------------------------------------------------------------------- while it runs
 
-    def _measure_yardsticks(self, crew: Crew) -> None:
+    def _measure_baselines(self, group: ProcessGroup) -> None:
         s = self._settings
-        self._random = self._judge(
-            lambda _, spec: RandomActor(spec.action, np.random.default_rng(s.seed))
-        )
+        self._random = self._evaluate(random=True)
         self._best = s.best
         if self._best is None:
-            self._best = self._judge(_expert).mean
+            self._best = self._evaluate_expert().mean
         latest = self._run / "policies" / "main" / "latest.json"
-        crew.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
-        self._first = self._judge_policy(0)
+        group.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
+        self._first = self._evaluate(policy=self._policy_folder(0))
 
-    def _judge(self, make_actor: Callable[[EnvAdapter, Spec], EnvActor]) -> Evaluation:
-        """Evaluate the actor that ``make_actor`` makes for an environment."""
+    def _evaluate(self, **who: Any) -> Evaluation:
+        """Evaluate an actor; a policy is the exported file, the very bytes that the robot runs."""
         s = self._settings
-        adapter, spec = open_env(s.task, seed=s.seed + 77_000)
-        try:
-            return evaluate(adapter, make_actor(adapter, spec), spec, episodes=s.episodes)
-        finally:
-            adapter.env.close()
+        return evaluate(task=s.task, seed=s.seed + EVALUATION_SEED, episodes=s.episodes, **who)
 
-    def _judge_policy(self, version: int) -> Evaluation:
-        """Evaluate the exported file of ``version``, the very bytes that the robot runs."""
-        runner = PolicyRunner.load(self._policy_folder(version))
-        engine = PolicyEngine(runner, seed=self._settings.seed, mean=True)
-        return self._judge(lambda _adapter, _spec: EngineActor(engine))
+    def _evaluate_expert(self) -> Evaluation:
+        try:
+            return self._evaluate(expert=True)
+        except SettingsError as error:
+            raise SettingsError(f"{error}; set --best to the return that is perfect") from error
 
     def _policy_folder(self, version: int) -> Path:
-        """In the repository, or in the robot's cache where the repository dropped it."""
+        """Find a version in the run folder, or in the robot's cache where it is pruned."""
         kept = self._repository.folder(version)
         if kept.is_dir():
             return kept
         found = sorted((self._run / "robot").rglob(f"{version:08d}"))
         if not found:
             raise WmError(
-                f"policy {version} is neither in the repository nor in the robot's cache"
+                f"policy {version} is neither in the run folder nor in the robot's cache"
             )
         return found[-1]
 
-    def _watch(self, crew: Crew) -> None:
+    def _watch(self, group: ProcessGroup) -> None:
         end_s = self._begin_s + self._settings.minutes * 60 - RESERVE_S
         live = Live(console=self._console, refresh_per_second=2, transient=True)
         with live if self._console.is_terminal else nullcontext():
             while time.monotonic() < end_s:
-                crew.check()
-                shot = self._snapshot()
+                group.check()
+                now = self._snapshot()
                 if self._console.is_terminal:
-                    live.update(screen.table(shot))
-                elif shot.elapsed_s - self._last_line_s >= LINE_EVERY_S:
-                    self._last_line_s = shot.elapsed_s
-                    self._say(screen.line(shot))
+                    live.update(screen.table(now))
+                elif now.elapsed_s - self._last_line_s >= LINE_EVERY_S:
+                    self._last_line_s = now.elapsed_s
+                    self._say(screen.line(now))
                 time.sleep(0.5)
 
     def _snapshot(self) -> screen.Snapshot:
@@ -237,7 +227,9 @@ class Demo:
         assert self._first is not None
         self._say("evaluating the policy that the robot ran last")
         swaps = report.read_lines(self._run / "robot" / "swaps.jsonl")
-        final = self._judge_policy(swaps[-1]["version"]) if swaps else self._first
+        final, last = self._first, swaps[-1]["version"] if swaps else 0
+        if swaps:
+            final = self._evaluate(policy=self._policy_folder(last))
         pictures = self._imagine()
         figures = report.gather(
             self._run,
@@ -257,38 +249,30 @@ class Demo:
             f"wm show --run {shown}                      # imagined against real, again",
             f"wm evaluate --run {shown} --episodes 20    # the exported policy in the engine",
             f"wm train --run {shown} --follow --resume   # go on learning from what is stored",
-            f"wm info {shown}/policies/main/{swaps[-1]['version'] if swaps else 0:08d}",
+            f"wm info {shown}/policies/main/{last:08d}",
             f"tensorboard --logdir {shown}/tb",
         ]
-        page.write(self._run / "report.html", figures, report.story(self._run, pictures, commands))
+        data = report.report_data(self._run, pictures, commands)
+        page.write(self._run / "report.html", figures, data)
         self._say(page.verdict(figures))
         self._say(f"report: {shown}/report.json, page: {shown}/report.html\nnext:")
         self._say("\n".join(f"  {line}" for line in commands))
 
     def _imagine(self) -> list[Path]:
-        """Pictures of imagined against real; none where there was too little to show."""
-        from wm_core.cli import show
-
+        """Write pictures of imagined against real; none where there was too little to show."""
         try:
-            show.main(["--run", str(self._run)])
+            pictures = show(self._run)
         except WmError as error:
-            self._say(f"no imagined roll-out: {error}")
+            self._say(f"no pictures of imagined frames: {error}")
             return []
-        return [self._run / "imagined.gif", self._run / "imagined.png"]
+        return [pictures.movie, pictures.strip]
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
 
-def _expert(adapter: EnvAdapter, spec: Spec) -> EnvActor:
-    try:
-        return ExpertActor(adapter, spec)
-    except SettingsError as error:
-        raise SettingsError(f"{error}; say with --best which return counts as perfect") from error
-
-
 def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str]:
-    """How ``ros2 launch`` would start it: the executable with --ros-args."""
+    """Command line that starts a node as ``ros2 launch`` would."""
     argv = [sys.executable, "-m", f"wm_ros.{executable}", "--ros-args"]
     argv += ["-r", f"__node:={name}", "-r", f"__ns:={namespace}"]
     for key, value in params.items():
@@ -298,7 +282,7 @@ def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str
 
 
 def _environment() -> dict[str, str]:
-    """The processes' environment: no other robot hears them, and rendering needs no screen."""
+    """Environment of the processes: a private ROS domain, and rendering without a screen."""
     domain = random.SystemRandom().randint(0, 101)
     return dict(os.environ) | {
         "ROS_DOMAIN_ID": str(domain),

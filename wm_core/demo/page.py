@@ -34,7 +34,7 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Story:
+class ReportData:
     """What the page shows beside the figures of the report."""
 
     episodes: Sequence[Episode]
@@ -62,17 +62,17 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def learning_curve(story: Story, report: dict[str, Any]) -> str:
+def learning_curve(data: ReportData, report: dict[str, Any]) -> str:
     """An <svg> of return against minutes, with the swaps and the random and best levels."""
     figure, axes = _axes(9, 3.4)
-    minutes = [e.minute for e in story.episodes]
-    totals = [e.total for e in story.episodes]
+    minutes = [e.minute for e in data.episodes]
+    totals = [e.total for e in data.episodes]
     axes.plot(minutes, totals, "o", ms=3.5, color=_MUTED, alpha=0.6, label="one episode")
     window = 10
     if len(totals) >= window:
         means = [sum(totals[i - window : i]) / window for i in range(window, len(totals) + 1)]
         axes.plot(minutes[window - 1 :], means, color=_ACCENT, lw=2, label=f"mean of {window}")
-    for minute, _ in story.swaps:
+    for minute, _ in data.swaps:
         axes.axvline(minute, color=_MUTED, lw=0.5, alpha=0.4)
     for key, label in (("random_return", "random"), ("best_return", "best")):
         if report.get(key) is not None:
@@ -84,16 +84,16 @@ def learning_curve(story: Story, report: dict[str, Any]) -> str:
     return _svg(figure)
 
 
-def latency_histogram(story: Story, report: dict[str, Any]) -> str:
+def latency_histogram(data: ReportData, report: dict[str, Any]) -> str:
     """An <svg> of how long ticks took, from their schedule to the command's leaving."""
     figure, axes = _axes(9, 2.6)
-    edges = [edge for edge, _ in story.latency_ms]
+    edges = [edge for edge, _ in data.latency_ms]
     left = [0.0, *edges[:-1]]
     widths = [right - a for a, right in zip(left, edges, strict=True)]
-    counts = [count for _, count in story.latency_ms]
+    counts = [count for _, count in data.latency_ms]
     axes.bar(left, counts, width=widths, align="edge", color=_ACCENT, alpha=0.8)
     axes.set_yscale("symlog", linthresh=1)
-    shown = [edge for edge, count in story.latency_ms if count]
+    shown = [edge for edge, count in data.latency_ms if count]
     axes.set_xlim(0, max(shown[-1] * 1.05, 5.0) if shown else 5.0)
     if report.get("tick_p99_ms") is not None:
         axes.axvline(report["tick_p99_ms"], color=_INK, lw=1, ls=":")
@@ -132,10 +132,10 @@ def verdict(report: dict[str, Any]) -> str:
     return f"It learnt: {figures}; that is {share:.0%} of the way from random to best."
 
 
-def write(path: Path, report: dict[str, Any], story: Story) -> None:
+def write(path: Path, report: dict[str, Any], data: ReportData) -> None:
     """Write the page to ``path``; it holds everything it shows."""
-    pictures = "".join(f"<figure>{_picture(p)}</figure>" for p in story.pictures)
-    commands = html.escape("\n".join(story.next_commands))
+    pictures = "".join(f"<figure>{_picture(p)}</figure>" for p in data.pictures)
+    commands = html.escape("\n".join(data.next_commands))
     path.write_text(
         f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -143,11 +143,11 @@ def write(path: Path, report: dict[str, Any], story: Story) -> None:
 <h1>A robot learns {html.escape(str(report["task"]))} from its camera</h1>
 <p class="muted">{report["minutes"]:.1f} minutes, commit {html.escape(str(report["commit"]))}</p>
 <p class="verdict">{html.escape(verdict(report))}</p>
-<h2>Learning curve</h2><figure>{learning_curve(story, report)}</figure>
+<h2>Learning curve</h2><figure>{learning_curve(data, report)}</figure>
 <h2>Imagined against real</h2>
 <p class="muted">After a few real frames the world model goes on alone, given only the actions.</p>
 {pictures or "<p>No checkpoint was there to imagine with.</p>"}
-<h2>How long a tick takes</h2><figure>{latency_histogram(story, report)}</figure>
+<h2>How long a tick takes</h2><figure>{latency_histogram(data, report)}</figure>
 <h2>Figures</h2>{_table(report)}
 <h2>Go on from here</h2><pre>{commands}</pre>
 </body></html>

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent.
+"""Start and stop child processes that never outlive their parent.
 
 Every child leads a process group of its own, so that Ctrl-C reaches only the parent, which then
 stops the children in order; all stay in one session, so that ``nice`` works between them on
@@ -26,11 +26,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessFailed(WmError):
-    """A child process that ended before it was asked to."""
+    """Raised when a child process ended before it was asked to."""
 
 
 def _become_child(niceness: int) -> None:
-    """Runs in the child before exec: own group, dies with the parent, yields by ``niceness``."""
+    """Give the child a group of its own, tie its life to the parent, and lower its priority."""
     os.setpgid(0, 0)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -52,8 +52,8 @@ class Child:
 
 
 @dataclass
-class Crew:
-    """Processes that are started one after the other and stopped in the reverse order."""
+class ProcessGroup:
+    """Processes that start one after the other and stop in the reverse order."""
 
     logs: Path
     env: Mapping[str, str]
@@ -81,7 +81,9 @@ class Crew:
         for child in self.children:
             code = child.process.poll()
             if code is not None:
-                raise ProcessFailed(f"{child.name} ended with {code}; it said:\n{child.tail()}")
+                raise ProcessFailed(
+                    f"{child.name} ended with {code}; its last output:\n{child.tail()}"
+                )
 
     def wait_for(self, path: Path, *, timeout_s: float, what: str) -> None:
         """Wait until ``path`` exists while every child lives."""
@@ -89,8 +91,8 @@ class Crew:
         while not path.exists():
             self.check()
             if time.monotonic() > deadline:
-                said = "\n".join(f"[{c.name}] {c.tail(4)}" for c in self.children)
-                raise ProcessFailed(f"waited {timeout_s:.0f} s for {what}; they said:\n{said}")
+                logs = "\n".join(f"[{c.name}] {c.tail(4)}" for c in self.children)
+                raise ProcessFailed(f"waited {timeout_s:.0f} s for {what}; last output:\n{logs}")
             time.sleep(0.05)
 
     def stop(self, name: str, *, timeout_s: float = 20.0) -> int | None:

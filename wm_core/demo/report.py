@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wm_core.demo.page import Episode, Story
+from wm_core.demo.page import Episode, ReportData
 from wm_core.format.chunk import chunk_path, decode_chunk
 from wm_core.link.audit import Audit, audit
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -158,13 +158,13 @@ def gather(
     }
 
 
-def story(run: Path, pictures: Sequence[Path], next_commands: Sequence[str]) -> Story:
+def report_data(run: Path, pictures: Sequence[Path], next_commands: Sequence[str]) -> ReportData:
     """What the page shows beside the figures."""
     lived = episodes(run / "store")
     bins = read_json(run / "robot" / "ticks.json").get("histograms", {}).get("tick_ms", {})
     swaps = read_lines(run / "robot" / "swaps.jsonl")
     begin_s = swaps[0]["time_s"] if swaps else 0.0
-    return Story(
+    return ReportData(
         episodes=lived,
         swaps=[((s["time_s"] - begin_s) / 60, s["version"]) for s in counted_swaps(swaps)],
         latency_ms=list(zip(bins.get("edges_ms", []), bins.get("counts", []), strict=True)),

@@ -33,32 +33,32 @@ def _number(value: float | None, form: str = ".1f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def line(shot: Snapshot) -> str:
+def line(now: Snapshot) -> str:
     """One line of plain text, for a log that is no terminal."""
     return (
-        f"[{shot.elapsed_s / 60:5.1f}/{shot.total_s / 60:.0f} min] {shot.phase}: "
-        f"return {_number(shot.recent_return)} ({shot.episodes} episodes), "
-        f"{shot.steps} steps, chunks {shot.chunks_acked}/{shot.chunks_sealed} acknowledged, "
-        f"policy v{_number(shot.version_on_robot, 'd')}, {shot.updates} updates "
-        f"({_number(shot.updates_per_s)}/s), tick p99 {_number(shot.tick_p99_ms)} ms"
+        f"[{now.elapsed_s / 60:5.1f}/{now.total_s / 60:.0f} min] {now.phase}: "
+        f"return {_number(now.recent_return)} ({now.episodes} episodes), "
+        f"{now.steps} steps, chunks {now.chunks_acked}/{now.chunks_sealed} acknowledged, "
+        f"policy v{_number(now.version_on_robot, 'd')}, {now.updates} updates "
+        f"({_number(now.updates_per_s)}/s), tick p99 {_number(now.tick_p99_ms)} ms"
     )
 
 
-def table(shot: Snapshot) -> Table:
+def table(now: Snapshot) -> Table:
     """The same as a table for a terminal."""
-    left_s = max(0.0, shot.total_s - shot.elapsed_s)
-    grid = Table(title=f"wm demo · {shot.phase} · {left_s / 60:.1f} minutes left", min_width=64)
+    left_s = max(0.0, now.total_s - now.elapsed_s)
+    grid = Table(title=f"wm demo · {now.phase} · {left_s / 60:.1f} minutes left", min_width=64)
     grid.add_column("what")
     grid.add_column("now", justify="right")
     grid.add_column("beside", style="dim")
-    levels = f"random {_number(shot.random_return)}, best {_number(shot.best_return)}"
-    grid.add_row("return, mean of the last ten", _number(shot.recent_return), levels)
-    grid.add_row("episodes finished", str(shot.episodes), "")
-    grid.add_row("steps streamed", f"{shot.steps:,}", "")
-    grid.add_row("chunks acknowledged", str(shot.chunks_acked), f"of {shot.chunks_sealed} sealed")
-    published = f"published: {_number(shot.version_published, 'd')}"
-    grid.add_row("policy version on the robot", _number(shot.version_on_robot, "d"), published)
-    rate = f"{_number(shot.updates_per_s)} a second"
-    grid.add_row("learner updates", f"{shot.updates:,}", rate)
-    grid.add_row("tick p99", f"{_number(shot.tick_p99_ms)} ms", f"missed {shot.missed_ticks}")
+    levels = f"random {_number(now.random_return)}, best {_number(now.best_return)}"
+    grid.add_row("return, mean of the last ten", _number(now.recent_return), levels)
+    grid.add_row("episodes finished", str(now.episodes), "")
+    grid.add_row("steps streamed", f"{now.steps:,}", "")
+    grid.add_row("chunks acknowledged", str(now.chunks_acked), f"of {now.chunks_sealed} sealed")
+    published = f"published: {_number(now.version_published, 'd')}"
+    grid.add_row("policy version on the robot", _number(now.version_on_robot, "d"), published)
+    rate = f"{_number(now.updates_per_s)} a second"
+    grid.add_row("learner updates", f"{now.updates:,}", rate)
+    grid.add_row("tick p99", f"{_number(now.tick_p99_ms)} ms", f"missed {now.missed_ticks}")
     return grid

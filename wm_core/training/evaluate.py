@@ -34,6 +34,8 @@ class Evaluation:
 
     returns: tuple[float, ...]  #: undiscounted, one per episode
     lengths: tuple[int, ...]  #: agent steps, one per episode
+    actor: str = ""  #: who acted, in words
+    task: str = ""
 
     @property
     def mean(self) -> float:
@@ -72,7 +74,7 @@ def _t(freedom: int) -> float:
     return _T[freedom - 1] if freedom <= len(_T) else 1.960 + 2.4 / freedom
 
 
-def evaluate(
+def run_episodes(
     adapter: EnvAdapter,
     actor: EnvActor,
     spec: Spec,

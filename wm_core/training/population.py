@@ -16,7 +16,7 @@ from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.spec import Spec
 from wm_core.training.collect import AgentActor
-from wm_core.training.evaluate import evaluate, open_env
+from wm_core.training.evaluate import open_env, run_episodes
 
 Weights = dict[str, np.ndarray]
 
@@ -84,7 +84,7 @@ def _judge(weights: Weights, candidates: np.ndarray, generation: int) -> np.ndar
         adapter, spec = open_env(_here["task"], seed=generation, spec=_here["spec"])
         try:
             actor = AgentActor(agent, torch.Generator().manual_seed(generation), mean=True)
-            returns.append(evaluate(adapter, actor, spec, episodes=rollouts).mean)
+            returns.append(run_episodes(adapter, actor, spec, episodes=rollouts).mean)
         finally:
             adapter.env.close()
     return np.array(returns)

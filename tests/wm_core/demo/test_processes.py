@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wm_core.demo.processes import Crew, ProcessFailed
+from wm_core.demo.processes import ProcessFailed, ProcessGroup
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(3600)"]
 
@@ -33,7 +33,7 @@ def wait_gone(pid: int, timeout_s: float = 300.0) -> bool:
 
 
 def test_a_child_that_ends_by_itself_is_named_with_what_it_said(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, os.environ)
+    crew = ProcessGroup(tmp_path, os.environ)
     crew.start("short", [sys.executable, "-c", "print('my last words'); raise SystemExit(3)"])
     with pytest.raises(ProcessFailed, match=r"short ended with 3(.|\n)*my last words"):
         crew.wait_for(tmp_path / "never", timeout_s=300, what="nothing")
@@ -46,7 +46,7 @@ def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
         "import pathlib, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
         f"pathlib.Path({str(ready)!r}).touch(); time.sleep(3600)"
     )
-    crew = Crew(tmp_path, os.environ)
+    crew = ProcessGroup(tmp_path, os.environ)
     child = crew.start("stubborn", [sys.executable, "-c", stubborn])
     crew.wait_for(ready, timeout_s=300, what="the child")
     assert crew.stop("stubborn", timeout_s=0.2) == -signal.SIGKILL
@@ -57,8 +57,8 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     parent_code = (
         "import os, pathlib, sys, time\n"
-        "from wm_core.demo.processes import Crew\n"
-        f"crew = Crew(pathlib.Path({str(tmp_path)!r}), os.environ)\n"
+        "from wm_core.demo.processes import ProcessGroup\n"
+        f"crew = ProcessGroup(pathlib.Path({str(tmp_path)!r}), os.environ)\n"
         f"child = crew.start('child', {SLEEPER!r})\n"
         f"pathlib.Path({str(told)!r}).write_text(str(child.process.pid))\n"
         "time.sleep(3600)\n"

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wm_core.cli.demo import DemoSettings
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.demo import page, report
 from wm_core.demo.loop import Demo
+from wm_core.demo.settings import DemoSettings
 from wm_core.link.audit import Audit, SessionAudit
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -97,13 +97,13 @@ def test_a_step_that_is_not_stored_has_one_reason() -> None:
 def test_the_demo_moves_and_deletes_its_own_folders_only(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="the demo needs rclpy")
     demo = Demo(DemoSettings(run=tmp_path / "demo"))
-    demo._clear_away()
+    demo._make_way()
     (tmp_path / "demo" / "report.json").touch()
-    demo._clear_away()
+    demo._make_way()
     assert (tmp_path / "demo.previous" / "report.json").exists()
     (tmp_path / "thesis").mkdir()
     with pytest.raises(SettingsError, match="thesis was made by no demo"):
-        Demo(DemoSettings(run=tmp_path / "thesis"))._clear_away()
+        Demo(DemoSettings(run=tmp_path / "thesis"))._make_way()
 
 
 def figures(**changed: float) -> dict[str, object]:
@@ -119,13 +119,13 @@ def test_the_verdict_claims_learning_only_above_the_bound() -> None:
 
 def test_the_page_needs_no_network(tmp_path: Path) -> None:
     shown = figures() | {"task": "seek", "minutes": 3.0, "commit": "abc", "tick_p99_ms": 2.0}
-    story = page.Story(
+    data = page.ReportData(
         episodes=[page.Episode(i / 10, float(i), 1) for i in range(20)],
         swaps=[(0.5, 1)],
         latency_ms=[(1.0, 10), (2.0, 3)],
         next_commands=["wm info <x>"],
     )
-    page.write(tmp_path / "report.html", shown, story)
+    page.write(tmp_path / "report.html", shown, data)
     text = (tmp_path / "report.html").read_text()
     assert text.count("<svg") == 2
     assert 'src="http' not in text

@@ -13,7 +13,7 @@ from wm_core.config import Config
 from wm_core.contract.card import CARD_KEY
 from wm_core.contract.runner import PolicyRunner
 from wm_core.exporting.exporter import PolicyExporter
-from wm_core.library.runs import load_settings
+from wm_core.library.run_folder import load_settings
 from wm_core.replay.sampler import Sampler
 from wm_core.store.reader import Store
 from wm_core.training.checkpoint import load_agent

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.training.collect import EnvAdapter, RandomActor
-from wm_core.training.evaluate import Evaluation, ExpertActor, evaluate, open_env
+from wm_core.training.evaluate import Evaluation, ExpertActor, open_env, run_episodes
 from wm_core.training.tasks import spec_of
 
 
@@ -38,10 +38,10 @@ def test_one_episode_bounds_nothing_and_json_says_so():
 
 def test_expert_beats_random_on_the_same_episodes(toy):
     adapter, spec = open_env(toy, seed=3)
-    expert = evaluate(adapter, ExpertActor(adapter, spec), spec, episodes=5)
+    expert = run_episodes(adapter, ExpertActor(adapter, spec), spec, episodes=5)
     adapter, spec = open_env(toy, seed=3)
     chance = RandomActor(spec.action, np.random.default_rng(0))
-    random = evaluate(adapter, chance, spec, episodes=5)
+    random = run_episodes(adapter, chance, spec, episodes=5)
     assert expert.lengths == random.lengths == (20,) * 5
     assert expert.bounds[0] > random.bounds[1]
 
@@ -50,7 +50,7 @@ def test_same_seed_gives_the_same_episodes(toy):
     def run() -> tuple[float, ...]:
         adapter, spec = open_env(toy, seed=5)
         chance = RandomActor(spec.action, np.random.default_rng(1))
-        return evaluate(adapter, chance, spec, episodes=3).returns
+        return run_episodes(adapter, chance, spec, episodes=3).returns
 
     assert run() == run()
 
@@ -82,9 +82,12 @@ def test_choices_reach_an_environment_as_its_own_integers():
     env = Guess()
     spec = spec_of(env)
     adapter = EnvAdapter(env, spec, np.random.default_rng(0))
-    assert evaluate(adapter, ExpertActor(adapter, spec), spec, episodes=2).returns == (30.0, 30.0)
+    assert run_episodes(adapter, ExpertActor(adapter, spec), spec, episodes=2).returns == (
+        30.0,
+        30.0,
+    )
     chance = RandomActor(spec.action, np.random.default_rng(0))
-    assert 3 < evaluate(adapter, chance, spec, episodes=4).mean < 17
+    assert 3 < run_episodes(adapter, chance, spec, episodes=4).mean < 17
 
 
 def test_a_policy_that_steers_is_refused_where_a_choice_is_wanted():

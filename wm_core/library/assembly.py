@@ -1,30 +1,24 @@
-"""A run folder from its settings: everything that `wm train` has to join.
-
-It holds settings.json, metrics.jsonl, status.json, tb/, checkpoints/, store/ and policies/.
-"""
+"""All parts of a training run joined from its settings: the one place that knows every room."""
 
 from __future__ import annotations
 
-import json
 import threading
-import uuid
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from wm_core.agents.agent import AgentCore
 from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
-from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.golden import check_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.exporting.exporter import PolicyExporter
+from wm_core.library.run_folder import TrainSettings, save_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.store.env_recorder import EnvRecorder
@@ -33,8 +27,8 @@ from wm_core.store.reader import Store
 from wm_core.store.retention import prune
 from wm_core.training import checkpoint
 from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
-from wm_core.training.device import Device, choose
-from wm_core.training.evaluate import evaluate, open_env
+from wm_core.training.device import choose
+from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.learner import ContextMemory, Learner
 from wm_core.training.population import Population
 from wm_core.training.provenance import commit
@@ -46,86 +40,8 @@ from wm_core.training.status import Status
 from wm_core.training.tasks import make_env, spec_of
 from wm_core.training.trainer import Hooks, Trainer
 
-SETTINGS_NAME = "settings.json"
 VIDEO_WINDOWS = 6  #: side by side in TensorBoard
 CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
-
-
-class TrainSettings(Config):
-    """Train a world model and a policy.
-
-    In sim (--task), on the steps that robots stream into a growing store (--store --follow), or
-    on a finished store (--store alone).  Ctrl-C leaves a checkpoint; --resume goes on from it.
-    """
-
-    run: Path  #: the run folder: settings, metrics, checkpoints, policies
-    task: str = ""  #: a name from `wm tasks`, any Gymnasium id, or one of your own as module:Id
-    store: Path | None = None  #: learn from this store instead of collecting in sim
-    follow: bool = False  #: robots still write to the store (without --store: RUN/store)
-    spec: Path | None = None  #: JSON of what the robot sees and does, where no task says it
-    resume: bool = False  #: go on from the newest checkpoint of the run folder
-    publish: bool = True  #: export policies to RUN/policies
-    device: Device = "auto"
-    threads: int | None = Field(None, gt=0)  #: of torch; None: all cores but one
-    nice: int = Field(0, ge=0, le=19)  #: make way for other processes of this session
-    quiet: bool = False  #: show no progress
-
-    @property
-    def config(self) -> Config:
-        """What decides the training, without where and how it runs."""
-        return Config(**{name: getattr(self, name) for name in Config.model_fields})
-
-    @property
-    def store_root(self) -> Path:
-        return self.store or self.run / "store"
-
-
-def save_settings(settings: TrainSettings) -> str:
-    """Write the resolved settings into the run folder; returns the run's id."""
-    path = settings.run / SETTINGS_NAME
-    run_id = _about(path).get("run_id") or uuid.uuid4().hex
-    about = {
-        "run_id": run_id,
-        "commit": commit(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "torch": torch.__version__,
-    }
-    settings.run.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".json.tmp")
-    text = json.dumps(settings.model_dump(mode="json") | {"about": about}, indent=2)
-    part.write_text(text + "\n")
-    part.replace(path)
-    return run_id
-
-
-def load_settings(run: Path) -> TrainSettings:
-    """The settings that ``run`` was made with.
-
-    Raises:
-        SettingsError: where the folder does not exist (naming the nearest) or holds none.
-    """
-    if not run.is_dir():
-        around = (
-            [p.name for p in run.parent.iterdir() if p.is_dir()] if run.parent.is_dir() else []
-        )
-        raise SettingsError(nearest(run.name, around, what=f"run in {run.parent}"))
-    path = run / SETTINGS_NAME
-    try:
-        values = json.loads(path.read_text())
-        values.pop("about", None)
-        return TrainSettings(**values | {"run": run})
-    except (OSError, ValueError, ValidationError) as error:
-        raise SettingsError(f"{path}: no settings of a run ({error})") from error
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()).get("about", {}))
-    except (OSError, ValueError):
-        return {}
-
-
-# ---------------------------------------------------------------------- joining the parts
 
 
 def make_trainer(
@@ -342,7 +258,7 @@ def _evaluator(
         actor = AgentActor(agent, torch.Generator(where).manual_seed(seed), mean=True)
         try:
             episodes = settings.train.eval_episodes
-            result = evaluate(adapter, actor, spec, episodes=episodes, stop=stop.is_set)
+            result = run_episodes(adapter, actor, spec, episodes=episodes, stop=stop.is_set)
         finally:
             adapter.env.close()
         if not result.returns:

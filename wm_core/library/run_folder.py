@@ -1,0 +1,111 @@
+"""The settings of a training run and the folder that keeps them.
+
+A run folder holds settings.json, metrics.jsonl, status.json, tb/, checkpoints/, store/, policies/.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+
+from wm_core.config import Config
+from wm_core.contract.errors import SettingsError, nearest
+from wm_core.training.device import Device
+from wm_core.training.provenance import commit
+
+SETTINGS_NAME = "settings.json"
+
+
+class TrainSettings(Config):
+    """Train a world model and a policy.
+
+    In simulation (--task), on the steps that robots stream into a growing store (--store
+    --follow), or on a finished store (--store alone).  Ctrl-C leaves a checkpoint; --resume
+    continues from it.
+    """
+
+    run: Path = Field(description="Run folder: settings, metrics, checkpoints, store, policies.")
+    task: str = Field(
+        "", description="Task: a name from `wm tasks`, a Gymnasium id, or your own as module:Id."
+    )
+    store: Path | None = Field(
+        None, description="Store to learn from, instead of collecting in simulation."
+    )
+    follow: bool = Field(
+        False, description="Robots still write to the store (without --store: to RUN/store)."
+    )
+    spec: Path | None = Field(
+        None, description="JSON file of what the robot sees and does, where no task says it."
+    )
+    resume: bool = Field(False, description="Continue from the run folder's newest checkpoint.")
+    publish: bool = Field(True, description="Export policies to RUN/policies during training.")
+    device: Device = Field("auto", description="Device of the networks; auto prefers CUDA.")
+    threads: int | None = Field(
+        None, gt=0, description="CPU threads of torch, 1 or more; None: all cores but one."
+    )
+    nice: int = Field(
+        0, ge=0, le=19, description="Niceness of the process, 0 .. 19; 19 gives way the most."
+    )
+    quiet: bool = Field(False, description="Show no progress on the terminal.")
+
+    @property
+    def config(self) -> Config:
+        """What decides the training, without where and how it runs."""
+        return Config(**{name: getattr(self, name) for name in Config.model_fields})
+
+    @property
+    def store_root(self) -> Path:
+        return self.store or self.run / "store"
+
+
+def save_settings(settings: TrainSettings) -> str:
+    """Write the resolved settings into the run folder; returns the run's id."""
+    run_id = run_id_of(settings.run) or uuid.uuid4().hex
+    about = {
+        "run_id": run_id,
+        "commit": commit(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "torch": torch.__version__,
+    }
+    settings.run.mkdir(parents=True, exist_ok=True)
+    path = settings.run / SETTINGS_NAME
+    part = path.with_suffix(".json.tmp")
+    text = json.dumps(settings.model_dump(mode="json") | {"about": about}, indent=2)
+    part.write_text(text + "\n")
+    part.replace(path)
+    return run_id
+
+
+def load_settings(run: Path) -> TrainSettings:
+    """Read the settings that ``run`` was made with.
+
+    Raises:
+        SettingsError: where the folder does not exist (naming the nearest) or holds none.
+    """
+    if not run.is_dir():
+        around = (
+            [p.name for p in run.parent.iterdir() if p.is_dir()] if run.parent.is_dir() else []
+        )
+        raise SettingsError(nearest(run.name, around, what=f"run in {run.parent}"))
+    path = run / SETTINGS_NAME
+    try:
+        values = json.loads(path.read_text())
+        values.pop("about", None)
+        return TrainSettings(**values | {"run": run})
+    except (OSError, ValueError, ValidationError) as error:
+        raise SettingsError(f"{path}: expected the settings of a run: {error}") from error
+
+
+def run_id_of(run: Path) -> str:
+    """The id that ``run`` got when it began; empty where it has none."""
+    try:
+        about: dict[str, Any] = json.loads((run / SETTINGS_NAME).read_text()).get("about", {})
+    except (OSError, ValueError):
+        return ""
+    return str(about.get("run_id", ""))

@@ -1,0 +1,71 @@
+"""Pictures of what a trained model imagines beside what really happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from wm_core.contract.errors import StoreError
+from wm_core.library.run_folder import load_settings
+from wm_core.replay.sampler import Sampler
+from wm_core.store.reader import Store
+from wm_core.training import checkpoint
+from wm_core.training.metrics import gif
+from wm_core.training.rollout_video import OBSERVED, render, sample_windows
+
+CACHE_BYTES = 64_000_000
+
+
+class Pictures(NamedTuple):
+    """The two files that ``show`` wrote, and how far the imagined frames are from the real."""
+
+    movie: Path  #: animated GIF
+    strip: Path  #: PNG of one window, time from left to right
+    error: float  #: mean absolute difference of the imagined frames, in levels of 255
+    updates: int  #: of the checkpoint
+
+
+def show(
+    run: str | Path,
+    *,
+    store: str | Path | None = None,
+    to: str | Path | None = None,
+    windows: int = 4,
+    length: int = 45,
+    observed: int = OBSERVED,
+    seed: int = 0,
+) -> Pictures:
+    """Write imagined.gif and imagined.png of the newest checkpoint of ``run``.
+
+    Args:
+        run: the run folder.
+        store: where the real frames come from; None: the store that the run learnt from.
+        to: folder for the pictures; None: the run folder.
+        windows: how many are shown side by side.
+        length: agent steps of each window.
+        observed: agent steps that the model sees before it imagines the rest.
+        seed: of the windows and of the model's draws.
+
+    Raises:
+        StoreError: where there is no checkpoint, or no window of ``length`` steps.
+    """
+    run = Path(run)
+    trained = checkpoint.load_agent(run)
+    root = Path(store) if store is not None else load_settings(run).store_root
+    source = Store(root, cache_bytes=CACHE_BYTES)
+    source.refresh()
+    rng = np.random.default_rng(seed)
+    sampler = Sampler(source, batch=windows, length=length, rng=rng, online_queue=False)
+    if not sampler.can_sample():
+        raise StoreError(f"{root}: expected a run of {length} steps without a gap, found none")
+    video = render(trained.agent, sample_windows(sampler, windows), seed=seed, observed=observed)
+    source.close()
+    folder = Path(to) if to is not None else run
+    folder.mkdir(parents=True, exist_ok=True)
+    movie, strip = folder / "imagined.gif", folder / "imagined.png"
+    movie.write_bytes(gif(video.frames(), fps=1.0 / trained.spec.period_s))
+    Image.fromarray(video.strip()).save(strip)
+    return Pictures(movie, strip, video.error, trained.updates)
