@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_core.demo.processes import Crew
+from wm_core.demo.processes import ProcessGroup
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGED_SEED = 90_000  #: of the episodes that judge: the same for all, and none of a training
@@ -41,24 +41,24 @@ class Verbs:
 
     logs: Path
     stop: threading.Event
-    crew: Crew = field(init=False)
+    group: ProcessGroup = field(init=False)
 
     def __post_init__(self) -> None:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         env = {"MUJOCO_GL": "egl"} | os.environ | {
             "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "0",
         }  # fmt: skip
-        self.crew = Crew(self.logs, env)
+        self.group = ProcessGroup(self.logs, env)
 
     def __call__(self, verb: str, *options: str, name: str = "") -> str:
         """What ``wm verb options`` printed."""
         argv = [sys.executable, "-m", "wm_core.cli", verb, *options]
-        child = self.crew.start(name or verb, argv)
+        child = self.group.start(name or verb, argv)
         while child.process.poll() is None:
             if self.stop.wait(0.2):
-                self.crew.stop(child.name, timeout_s=60.0)
+                self.group.stop(child.name, timeout_s=60.0)
                 raise Cut
-        self.crew.children.remove(child)
+        self.group.children.remove(child)
         child.stream.close()
         said, status = child.log.read_text(errors="replace"), child.process.returncode
         if self.stop.is_set() or status < 0:  # by a signal: not the verb's own doing

@@ -33,11 +33,11 @@ def wait_gone(pid: int, timeout_s: float = 300.0) -> bool:
 
 
 def test_a_child_that_ends_by_itself_is_named_with_what_it_said(tmp_path: Path) -> None:
-    crew = ProcessGroup(tmp_path, os.environ)
-    crew.start("short", [sys.executable, "-c", "print('my last words'); raise SystemExit(3)"])
+    group = ProcessGroup(tmp_path, os.environ)
+    group.start("short", [sys.executable, "-c", "print('my last words'); raise SystemExit(3)"])
     with pytest.raises(ProcessFailed, match=r"short ended with 3(.|\n)*my last words"):
-        crew.wait_for(tmp_path / "never", timeout_s=300, what="nothing")
-    crew.close()
+        group.wait_for(tmp_path / "never", timeout_s=300, what="nothing")
+    group.close()
 
 
 def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
@@ -46,10 +46,10 @@ def test_a_child_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
         "import pathlib, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
         f"pathlib.Path({str(ready)!r}).touch(); time.sleep(3600)"
     )
-    crew = ProcessGroup(tmp_path, os.environ)
-    child = crew.start("stubborn", [sys.executable, "-c", stubborn])
-    crew.wait_for(ready, timeout_s=300, what="the child")
-    assert crew.stop("stubborn", timeout_s=0.2) == -signal.SIGKILL
+    group = ProcessGroup(tmp_path, os.environ)
+    child = group.start("stubborn", [sys.executable, "-c", stubborn])
+    group.wait_for(ready, timeout_s=300, what="the child")
+    assert group.stop("stubborn", timeout_s=0.2) == -signal.SIGKILL
     assert not alive(child.process.pid)
 
 
@@ -58,8 +58,8 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent_code = (
         "import os, pathlib, sys, time\n"
         "from wm_core.demo.processes import ProcessGroup\n"
-        f"crew = ProcessGroup(pathlib.Path({str(tmp_path)!r}), os.environ)\n"
-        f"child = crew.start('child', {SLEEPER!r})\n"
+        f"group = ProcessGroup(pathlib.Path({str(tmp_path)!r}), os.environ)\n"
+        f"child = group.start('child', {SLEEPER!r})\n"
         f"pathlib.Path({str(told)!r}).write_text(str(child.process.pid))\n"
         "time.sleep(3600)\n"
     )
