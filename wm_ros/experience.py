@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wm_core.contract.spec import Obs
-from wm_core.contract.step import Step
+from wm_core.contract.step import Step, is_finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,6 @@ class Signals:
             del self._waiting[old]
             self.counts["signals_without_tick"] += 1
         return found
-
-
-def _is_valid(obs: Obs, action: np.ndarray, signal: Signal | None) -> bool:
-    """Whether nothing of a tick is NaN or infinite."""
-    numbers = [action, *(v for v in obs.values() if v.dtype != np.uint8)]
-    reward_ok = signal is None or bool(np.isfinite(signal.reward))
-    return reward_ok and all(bool(np.isfinite(v).all()) for v in numbers)
 
 
 class Recorder:
@@ -158,7 +151,7 @@ class Recorder:
             self.skip("no_reward")
             self._last_stamp_ns, self._broken, self._unrewarded = stamp_ns, None, True
             return
-        valid = _is_valid(obs, action, signal)
+        valid = is_finite(obs, action, 0.0 if signal is None else signal.reward)
         if not self._emit(breaks=begins if valid else begins or "nan"):
             begins = begins or "spool_full"  # its predecessor is lost, so nothing leads here
         step = Step(
@@ -170,7 +163,7 @@ class Recorder:
             is_terminal=signal is not None and signal.is_terminal,
             is_intervention=is_intervention,
             is_valid=valid,
-            wish=wish,
+            requested_action=wish,
             policy_version=policy_version,
             stamp_ns=stamp_ns,
         )

@@ -196,7 +196,8 @@ def tagged_step(number, *, episode, invalid):
         is_last=number % episode == episode - 1,
         is_terminal=number % (2 * episode) == episode - 1,
         is_valid=number not in invalid,
-        wish=np.zeros(2, np.float32) if number % 5 == 0 else None,  # frames of two sizes
+        # not in every step, so that a block holds steps of two sizes
+        requested_action=np.zeros(2, np.float32) if number % 5 == 0 else None,
         policy_version=number,
         stamp_ns=1_000_000_000 + number * 50_000_000,
     )

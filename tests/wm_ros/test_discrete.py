@@ -92,7 +92,7 @@ def test_a_policy_that_chooses_drives_the_robot_that_seeks(drive, policy_at, cho
     chosen = [int(s.action.argmax()) for s in steps]
     assert len(set(chosen)) == 4  # the noise and the prefill choose what the policy would not
     assert chosen.count(1) > len(chosen) / 2
-    assert all(sorted(s.wish.tolist()) == [0, 0, 0, 1] for s in steps)
+    assert all(sorted(s.requested_action.tolist()) == [0, 0, 0, 1] for s in steps)
     check_sent(sent, steps)
     moved = [
         np.abs(a.obs["image"].astype(int) - b.obs["image"]).mean()

@@ -82,7 +82,7 @@ def test_recorded_steps_hold_the_action_that_led_to_the_next_reward(
     check_accounts(status)
     assert len(pairs_in(steps)) > 60
     for step in steps:
-        np.testing.assert_array_equal(step.wish, step.action)
+        np.testing.assert_array_equal(step.requested_action, step.action)
     ends = [s for s in steps if s.is_last and s.obs["image"][0, 0, 0] == EPISODE_STEPS]
     assert len(ends) >= 4
     assert all(s.is_terminal == (s.obs["image"][0, 0, 1] % 2 == 1) for s in ends)

@@ -71,7 +71,7 @@ def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder)
     sent = [robot.tick(k).action for k in range(6)]
     robot.recorder.close()
     np.testing.assert_array_equal([s.action for s in robot.steps], sent)
-    np.testing.assert_allclose([s.wish for s in robot.steps], 0.5)
+    np.testing.assert_allclose([s.requested_action for s in robot.steps], 0.5)
     assert np.std([a[0] for a in sent]) > 0.05
     assert all(s.policy_version == 0 for s in robot.steps)
 
@@ -187,7 +187,7 @@ def test_noise_on_choices_is_how_often_a_random_one_is_taken(chooser):
     sent = np.stack([robot.tick(k).action for k in range(400)])
     robot.recorder.close()
     np.testing.assert_array_equal([s.action for s in robot.steps], sent)
-    assert all(s.wish.tolist() == [0, 0, 0, 1] for s in robot.steps)
+    assert all(s.requested_action.tolist() == [0, 0, 0, 1] for s in robot.steps)
     counts = sent.sum(0)  # expected: 50 each, and 250 of the policy's own
     assert counts.sum() == 400
     assert (counts[:3] > 25).all()

@@ -61,10 +61,10 @@ def _list(*, as_json: bool) -> int:
 
 def _table(task: str, spec: Spec) -> Table:
     table = Table("what", "name", "shape", "range", title=task, title_justify="left")
-    for key, image in spec.images.items():
-        table.add_row("camera", key, f"{image.shape}", "0 .. 255")
-    for key, vector in spec.vectors.items():
-        table.add_row("vector", key, f"({vector.size},)", ", ".join(vector.names))
+    for key, sensor in spec.inputs.items():
+        table.add_row(
+            "camera" if key in spec.images else "vector", key, str(sensor.shape), sensor.reach
+        )
     action = spec.action
     for i, (low, high) in enumerate(zip(action.low, action.high, strict=True)):
         name = action.names[i] if i < len(action.names) else str(i)

@@ -22,7 +22,7 @@ class TensorInfo(Frozen):
     """One input or output of the graph, batch axis of 1 included."""
 
     name: str
-    dtype: Literal["uint8", "float32", "bool", "int64"]
+    dtype: Literal["bool", "uint8", "int16", "uint16", "int32", "int64", "float32"]
     shape: tuple[int, ...]
     meaning: str = ""
 

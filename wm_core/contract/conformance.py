@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_core.contract.inputs import INPUTS, ImageSpec, input_of
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
 
@@ -44,14 +45,8 @@ def check_policy(folder: Path, *, steps: int = 20, seed: int = 0) -> PolicyRunne
 
 
 def random_obs(spec: Spec, rng: np.random.Generator) -> Obs:
-    """One observation of noise: images (H, W, C) uint8, vectors (n,) float32."""
-    images: Obs = {
-        k: rng.integers(0, 256, image.shape, dtype=np.uint8) for k, image in spec.images.items()
-    }
-    vectors: Obs = {
-        k: rng.normal(0, 1, vector.size).astype(np.float32) for k, vector in spec.vectors.items()
-    }
-    return images | vectors
+    """Draw one observation of noise: images (H, W, C), vectors (n,) float32."""
+    return {key: sensor.random(rng) for key, sensor in spec.inputs.items()}
 
 
 def _trial(
@@ -143,7 +138,7 @@ def check_env(env: Any, *, steps: int = 20, seed: int = 0) -> None:
             f"step {t}: equal seeds and actions must give equal observations and rewards",
         )
     for key, value in first[0][0].items():
-        if value.dtype == np.uint8:
+        if isinstance(input_of(env.observation_space.spaces[key]), ImageSpec):
             _require(value.min() < value.max(), f"{key!r} is one colour: is it being rendered?")
             _require(
                 any(not np.array_equal(value, obs[key]) for obs, *_ in first[1:]),
@@ -155,11 +150,10 @@ def _check_spaces(env: Any) -> None:
     spaces = getattr(env.observation_space, "spaces", None)
     _require(isinstance(spaces, dict), "expected a Dict observation space")
     for key, box in dict(spaces or {}).items():
-        image = box.dtype == np.uint8 and len(box.shape) == 3 and box.shape[2] in (1, 3)
-        vector = box.dtype == np.float32 and len(box.shape) == 1
+        wanted = " or ".join(kind.what for kind in INPUTS.values())
         _require(
-            image or vector,
-            f"{key!r}: expected (H, W, 1 or 3) uint8 or (n,) float32, got {box.shape} {box.dtype}",
+            input_of(box) is not None,
+            f"{key!r}: expected {wanted}, got {box.shape} {box.dtype}",
         )
     _check_action_space(env.action_space)
     rate_hz = env.metadata.get("render_fps")

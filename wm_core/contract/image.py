@@ -13,7 +13,7 @@ from math import gcd
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.spec import ImageSpec
+from wm_core.contract.inputs import ImageSpec
 
 
 @lru_cache(maxsize=16)
@@ -63,18 +63,19 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
     """The image that the network sees: centre crop to its aspect ratio, then area resize.
 
     Args:
-        frame: (H, W, C) uint8, RGB or mono as ``spec.channels`` says, at least ``spec``'s size.
-        spec: the size and channels that the policy wants.
+        frame: (H, W, C) with the channels and dtype of ``spec``, at least of its size.
+        spec: the kind and size of image that the policy wants.
 
     Returns:
-        (spec.height, spec.width, spec.channels) uint8, C-contiguous and owned by the caller.
+        (spec.height, spec.width, spec.channels), C-contiguous and owned by the caller.
 
     Raises:
         SpecMismatch: for another dtype or number of channels, or a frame that is too small.
     """
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != spec.channels:
+    if frame.dtype != spec.dtype or frame.ndim != 3 or frame.shape[2] != spec.channels:
         raise SpecMismatch(
-            f"expected a (H, W, {spec.channels}) uint8 frame, got {frame.shape} {frame.dtype}"
+            f"expected a (H, W, {spec.channels}) {spec.dtype} frame, "
+            f"got {frame.shape} {frame.dtype}"
         )
     if frame.shape[0] < spec.height or frame.shape[1] < spec.width:
         raise SpecMismatch(

@@ -68,7 +68,7 @@ class PolicyRunner:
         self._noise = {n: np.full(by_name[n].shape, 0.5, np.float32) for n in card.noise}
         self._initial = {p.input: np.zeros(by_name[p.input].shape, np.float32) for p in card.carry}
         self._flags = {flag: np.array([flag]) for flag in (False, True)}
-        self._obs_keys = (*self.spec.images, *self.spec.vectors)
+        self._obs_keys = tuple(self.spec.inputs)
 
     @classmethod
     def from_bytes(cls, model: bytes, *, max_bytes: int = MAX_MODEL_BYTES) -> PolicyRunner:
@@ -155,7 +155,7 @@ class PolicyRunner:
         """One step of the policy.
 
         Args:
-            obs: images (H, W, C) uint8 from ``contract.image.to_network``; vectors (n,) float32.
+            obs: images (H, W, C) from ``contract.image.to_network``; vectors (n,) float32.
             prev_action: (A,) in [-1, 1], what was really sent in the last step.
             is_first: forget the carry and begin an episode.
             carry: from ``initial_carry`` or the last output.
@@ -295,18 +295,16 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
-_ORT_DTYPE = {
-    "tensor(uint8)": "uint8",
-    "tensor(float)": "float32",
-    "tensor(bool)": "bool",
-    "tensor(int64)": "int64",
-}
+def _dtype_of(arg: Any) -> str:
+    """The dtype of a graph's input or output, as a card names it."""
+    name = str(arg.type).removeprefix("tensor(").removesuffix(")")
+    return "float32" if name == "float" else name
 
 
 def _check_graph(what: str, infos: tuple[TensorInfo, ...], args: list[Any]) -> None:
     """Raise ``PolicyRefused`` unless the card tells the truth about the graph's ``args``."""
     card = {info.name: (info.dtype, info.shape) for info in infos}
-    graph = {arg.name: (_ORT_DTYPE.get(arg.type, arg.type), tuple(arg.shape)) for arg in args}
+    graph = {arg.name: (_dtype_of(arg), tuple(arg.shape)) for arg in args}
     for name in sorted(card.keys() | graph.keys()):
         if card.get(name) != graph.get(name):
             raise PolicyRefused(
@@ -322,9 +320,8 @@ def _check_roles(card: PolicyCard) -> None:
     floats = ("float32", (1, spec.action.size))
     answers = {"action": floats, "command": ("float32", (1, spec.action.command_size))}
     want: dict[str, tuple[str, tuple[int, ...]]] = {
-        key: ("uint8", (1, *image.shape)) for key, image in spec.images.items()
+        key: (sensor.dtype.name, (1, *sensor.shape)) for key, sensor in spec.inputs.items()
     }
-    want |= {key: ("float32", (1, vector.size)) for key, vector in spec.vectors.items()}
     want |= {"prev_action": floats, "is_first": ("bool", (1,))}
     for name, expected in want.items():
         if inputs.get(name) != expected:

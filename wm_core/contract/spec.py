@@ -6,39 +6,32 @@ holds its camera and its actuators against it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.frozen import Frozen as Frozen
+from wm_core.contract.inputs import ImageSpec as ImageSpec
+from wm_core.contract.inputs import Input, Vector, read_input
+from wm_core.contract.inputs import VectorSpec as VectorSpec
 
 Obs = dict[str, np.ndarray]
 
 
-class Frozen(BaseModel):
-    """Immutable settings that refuse fields they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def _images(value: Any) -> Any:
+    return _read_each(value, ImageSpec)
 
 
-class ImageSpec(Frozen):
-    """One camera at the network's size, (height, width, channels) uint8."""
-
-    height: int = Field(64, gt=0)
-    width: int = Field(64, gt=0)
-    channels: Literal[1, 3] = 3
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.height, self.width, self.channels)
+def _vectors(value: Any) -> Any:
+    return _read_each(value, Vector)
 
 
-class VectorSpec(Frozen):
-    """One vector of measurements, (size,) float32 in SI units."""
-
-    size: int = Field(gt=0)
-    names: tuple[str, ...] = ()  #: one per element where the source names them (joints)
+def _read_each(value: Any, implied: type[Input]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: read_input(fields, implied) for key, fields in value.items()}
 
 
 class ActionSpec(Frozen):
@@ -140,8 +133,12 @@ class ActionSpec(Frozen):
 class Spec(Frozen):
     """Everything a policy may read and write, and how often."""
 
-    images: dict[str, ImageSpec] = Field(default_factory=lambda: {"image": ImageSpec()})
-    vectors: dict[str, VectorSpec] = Field(default_factory=dict)
+    images: Annotated[dict[str, SerializeAsAny[ImageSpec]], BeforeValidator(_images)] = Field(
+        default_factory=lambda: {"image": ImageSpec()}
+    )
+    vectors: Annotated[dict[str, SerializeAsAny[Vector]], BeforeValidator(_vectors)] = Field(
+        default_factory=dict
+    )
     action: ActionSpec
     period_s: float = Field(0.05, gt=0)  #: of one agent step
 
@@ -152,21 +149,18 @@ class Spec(Frozen):
             raise ValueError(f"need at least one input, each named once; named twice: {twice}")
         return self
 
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """Every sensor by name, images first: the order of a policy's inputs."""
+        return {**self.images, **self.vectors}
+
     def check_obs(self, obs: Obs) -> None:
         """Raise ``SpecMismatch`` unless ``obs`` has every input with its shape and dtype."""
-        want: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-            k: (s.shape, np.dtype(np.uint8)) for k, s in self.images.items()
-        }
-        want |= {k: ((s.size,), np.dtype(np.float32)) for k, s in self.vectors.items()}
-        for key, (shape, dtype) in want.items():
+        for key, sensor in self.inputs.items():
             if key not in obs:
                 raise SpecMismatch(f"observation lacks {key!r}; it has {sorted(obs)}")
-            if obs[key].shape != shape or obs[key].dtype != dtype:
-                raise SpecMismatch(
-                    f"{key!r}: expected {shape} {dtype}, got {obs[key].shape} {obs[key].dtype}"
-                )
+            sensor.check(key, obs[key])
 
     def zeros(self) -> Obs:
-        """An observation of zeros: images (H, W, C) uint8, vectors (n,) float32."""
-        images: Obs = {k: np.zeros(s.shape, np.uint8) for k, s in self.images.items()}
-        return images | {k: np.zeros(s.size, np.float32) for k, s in self.vectors.items()}
+        """An observation of zeros: images (H, W, C), vectors (n,) float32."""
+        return {key: sensor.zeros() for key, sensor in self.inputs.items()}

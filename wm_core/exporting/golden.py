@@ -38,14 +38,14 @@ def make_golden(step: PolicyStep, steps: int) -> bytes:
 
 
 def scenes(spec: Spec, steps: int, rng: np.random.Generator) -> Obs:
-    """A smooth random sequence: images (T, H, W, C) uint8, vectors (T, n) float32."""
+    """A smooth random sequence: images (T, H, W, C), vectors (T, n) float32."""
     obs: Obs = {}
     for key, image in spec.images.items():
         grid = rng.uniform(0, 255, (_GRID, _GRID, image.channels))
-        shown = np.empty((steps, *image.shape), np.uint8)
+        shown = np.empty((steps, *image.shape), image.dtype)
         for t in range(steps):
             grid = np.clip(grid + rng.normal(0, 6, grid.shape), 0, 255)
-            shown[t] = _enlarge(grid, image.height, image.width)
+            shown[t] = image.scene(_enlarge(grid, image.height, image.width))
         obs[key] = shown
     for key, vector in spec.vectors.items():
         obs[key] = rng.normal(0, 0.3, (steps, vector.size)).cumsum(0).astype(np.float32)
@@ -92,11 +92,11 @@ def _rollout(step: PolicyStep, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
 
 
 def _frame(image: ImageSpec, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, C) uint8 camera frame, wider than the network's image and at no whole ratio."""
+    """(H, W, C) camera frame, wider than the network's image and at no whole ratio."""
     height, width = image.height * 5 // 2, image.width * 10 // 3
     smooth = _enlarge(rng.uniform(0, 255, (_GRID, _GRID, image.channels)), height, width)
     noise = rng.integers(-20, 21, smooth.shape)
-    return np.clip(smooth.astype(np.int64) + noise, 0, 255).astype(np.uint8)
+    return image.scene(np.clip(smooth.astype(np.int64) + noise, 0, 255).astype(np.uint8))
 
 
 def _enlarge(grid: np.ndarray, height: int, width: int) -> np.ndarray:

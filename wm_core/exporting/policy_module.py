@@ -52,7 +52,7 @@ class PolicyStep(nn.Module):
         self.space, self._prior_kind = dynamics.space, type(dynamics.prior)
         names = dynamics.carry_names if self.has_memory else ()
         self.carry = tuple(CarryPair(input=n, output=f"next_{n}") for n in names)
-        taken = sorted({*names, "prev_action", "is_first", *NOISE} & {*spec.images, *spec.vectors})
+        taken = sorted({*names, "prev_action", "is_first", *NOISE} & {*spec.inputs})
         if taken:
             raise SettingsError(
                 f"inputs {taken} have names that a policy uses itself; rename them"
@@ -89,17 +89,9 @@ class PolicyStep(nn.Module):
     def inputs(self) -> tuple[TensorInfo, ...]:
         """Every input in the order of ``forward``'s arguments."""
         spec, size = self.spec, self.spec.action.size
-        images = [
-            TensorInfo(
-                name=key,
-                dtype="uint8",
-                shape=(1, *image.shape),
-                meaning=f"{'RGB' if image.channels == 3 else 'mono'}, from contract.image",
-            )
-            for key, image in spec.images.items()
-        ]
-        vectors = [
-            _floats(key, (1, vector.size), "SI units") for key, vector in spec.vectors.items()
+        sensors = [
+            TensorInfo(name=key, dtype=s.dtype.name, shape=(1, *s.shape), meaning=s.meaning)
+            for key, s in spec.inputs.items()
         ]
         carry = [
             _floats(pair.input, shape, "carry")
@@ -109,8 +101,7 @@ class PolicyStep(nn.Module):
             name="is_first", dtype="bool", shape=(1,), meaning="forget the carry, begin an episode"
         )
         return (
-            *images,
-            *vectors,
+            *sensors,
             *carry,
             _floats("prev_action", (1, size), "in [-1, 1], what was really sent"),
             first,
@@ -144,7 +135,7 @@ class PolicyStep(nn.Module):
     def step(self, *arguments: Tensor) -> StepResult:
         """``forward`` with what a golden rollout wants to know beside it."""
         *given, sent, is_first, noise_latent, noise_action = arguments
-        keys = [*self.spec.images, *self.spec.vectors]
+        keys = list(self.spec.inputs)
         obs, carry = dict(zip(keys, given, strict=False)), tuple(given[len(keys) :])
         latent = self._latent(obs, carry, sent, is_first, noise_latent)
         part = latent.read(self.reads)

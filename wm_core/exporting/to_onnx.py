@@ -25,8 +25,6 @@ from wm_core.contract.card import CARD_KEY, TensorInfo
 OPSET = 18
 IR_VERSION = 8  #: what onnxruntime 1.15 and its successors read; torch writes a newer one
 
-_DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "bool": torch.bool}
-
 
 class Template:
     """A traced graph that takes new weights.
@@ -128,7 +126,7 @@ def _with_plain_numbers(module: nn.Module) -> nn.Module:
 def _example(info: TensorInfo) -> Tensor:
     if info.dtype == "bool":
         return torch.zeros(info.shape, dtype=torch.bool)
-    return torch.full(info.shape, 0.5).to(_DTYPES[info.dtype])
+    return torch.full(info.shape, 0.5).to(getattr(torch, info.dtype))
 
 
 @contextmanager

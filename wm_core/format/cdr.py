@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_core.contract.errors import ChunkRefused
+from wm_core.contract.inputs import ImageSpec
 
 IMAGE = "sensor_msgs/msg/Image"
 JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -32,8 +33,6 @@ DEFINITIONS = {
     JOINT_STATE: "std_msgs/Header header\nstring[] name\nfloat64[] position\n"
     "float64[] velocity\nfloat64[] effort\n" + _HEADER,
 }
-_ENCODINGS = {1: "mono8", 3: "rgb8"}
-_CHANNELS = {name: channels for channels, name in _ENCODINGS.items()}
 #: Fast CDR leaves up to 8 bytes of whatever was in memory behind a message with empty arrays.
 _SLACK_BYTES = 24
 _STAMP_LIMIT_NS = 2**31 * 1_000_000_000  #: the seconds of a ROS stamp are int32
@@ -56,19 +55,20 @@ def _align(size: int, to: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _image_front(height: int, width: int, channels: int, frame_id: str) -> bytes:
+def _image_front(image: ImageSpec, frame_id: str) -> bytes:
     """Everything between the stamp and the pixels."""
     out = bytearray(_LITTLE_ENDIAN + bytes(8) + _string(frame_id))
-    out += _align(len(out), 4) + struct.pack("<II", height, width) + _string(_ENCODINGS[channels])
-    out += b"\x00"  # is_bigendian
-    out += _align(len(out), 4) + struct.pack("<II", width * channels, height * width * channels)
+    out += _align(len(out), 4) + struct.pack("<II", image.height, image.width)
+    out += _string(image.encoding) + b"\x00"  # is_bigendian
+    size = image.recorded_bytes
+    out += _align(len(out), 4) + struct.pack("<II", size // image.height, size)
     return bytes(out[12:])
 
 
-def encode_image(image: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
-    """CDR of a ``sensor_msgs/msg/Image`` that holds ``image``, (H, W, 1 or 3) uint8."""
-    front = _image_front(*image.shape, frame_id)
-    return b"".join((_LITTLE_ENDIAN, _stamp(stamp_ns), front, image.tobytes()))
+def encode_image(pixels: np.ndarray, image: ImageSpec, stamp_ns: int, frame_id: str) -> bytes:
+    """CDR of a ``sensor_msgs/msg/Image`` that holds ``pixels`` (H, W, C), which fit ``image``."""
+    data = pixels.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
+    return b"".join((_LITTLE_ENDIAN, _stamp(stamp_ns), _image_front(image, frame_id), data))
 
 
 @lru_cache(maxsize=64)
@@ -155,12 +155,11 @@ class ImageMessage(NamedTuple):
     """What an Image message says; the pixels stay where they are."""
 
     stamp_ns: int
-    shape: tuple[int, int, int]  #: (H, W, C)
     offset: int  #: of the first pixel within the message
 
 
-def decode_image(data: bytes | memoryview) -> ImageMessage:
-    """Stamp, shape and place of the pixels of an Image; rgb8 and mono8 without row padding.
+def decode_image(data: bytes | memoryview, image: ImageSpec) -> ImageMessage:
+    """Read stamp and place of the pixels of an Image that fits ``image``, without row padding.
 
     Raises:
         ChunkRefused: for anything else.
@@ -171,14 +170,16 @@ def decode_image(data: bytes | memoryview) -> ImageMessage:
     height, width, encoding = cursor.u32(), cursor.u32(), cursor.string()
     cursor.take(1)
     step, size = cursor.u32(), cursor.u32()
-    channels = _CHANNELS.get(encoding)
-    if channels is None:
-        raise ChunkRefused(f"expected an image encoding of {sorted(_CHANNELS)}, got {encoding!r}")
-    if step != width * channels or size != height * step:
-        raise ChunkRefused(f"image {width}x{height} {encoding}: step {step}, {size} bytes")
+    row = image.recorded_bytes // image.height
+    expected = (image.height, image.width, image.encoding, row, image.recorded_bytes)
+    if (height, width, encoding, step, size) != expected:
+        raise ChunkRefused(
+            f"expected an image of (height, width, encoding, bytes of a row, bytes) {expected}, "
+            f"got {(height, width, encoding, step, size)}"
+        )
     offset = cursor.take(size)
     cursor.end()
-    return ImageMessage(stamp_ns, (height, width, channels), offset)
+    return ImageMessage(stamp_ns, offset)
 
 
 class JointStateMessage(NamedTuple):

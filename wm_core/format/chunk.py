@@ -1,14 +1,15 @@
 """A run of Steps as one MCAP file: what the robot spools, the wire carries and the store keeps.
 
 Topics: ``/<image>`` Image, ``/<vector>`` JointState, ``/action`` (position: the action; effort:
-the wish, or nothing) and ``/step`` (reward, flags, policy version), one message each per step and
-all stamped alike, so that rosbag2 and Foxglove open a chunk as they find it.  The log time is
-the stamp, moved on where stamps do not grow.  ``docs/wire.md`` describes the format.
+the requested action, or nothing) and ``/step`` (reward, flags, policy version), one message each
+per step and all stamped alike, so that rosbag2 and Foxglove open a chunk as they find it.  The
+log time is the stamp, moved on where stamps do not grow.  ``docs/wire.md`` describes the format.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, SpecMismatch
+from wm_core.contract.inputs import ImageSpec
 from wm_core.contract.spec import Frozen, Spec
-from wm_core.contract.step import Step
+from wm_core.contract.step import DEFAULTS, NUMBERS, Step
 from wm_core.format import cdr
 from wm_core.format.recording import Recording, Topic, read_recording, write_recording
 
@@ -34,15 +36,6 @@ MAX_UNPACKED_BYTES = 2**28
 _ROBOT = re.compile(r"[a-z0-9_-]{1,64}")
 _SESSION = re.compile(r"[0-9a-f]{32}")
 _INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FIELDS = (
-    "reward",
-    "is_first",
-    "is_last",
-    "is_terminal",
-    "is_intervention",
-    "is_valid",
-    "policy_version",
-)
 _OVERHEAD_BYTES = 1024  #: per message, a generous bound of its headers and names
 
 
@@ -80,8 +73,7 @@ class ChunkMeta(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> ChunkMeta:
         self.key.check()
-        names = [*self.spec.images, *self.spec.vectors]
-        odd = [k for k in names if not _INPUT.fullmatch(k) or k in ("action", "step")]
+        odd = [k for k in self.spec.inputs if not _INPUT.fullmatch(k) or k in ("action", "step")]
         if odd:
             raise ChunkRefused(f"inputs {odd} cannot be topics; choose other names")
         if self.unpacked_bytes > MAX_UNPACKED_BYTES:
@@ -108,15 +100,11 @@ class ChunkMeta(Frozen):
     @property
     def unpacked_bytes(self) -> int:
         """The most that the chunk may unpack to."""
-        pixels = sum(s.height * s.width * s.channels for s in self.spec.images.values())
-        numbers = sum(s.size for s in self.spec.vectors.values()) + 2 * self.spec.action.size
-        names = [
-            *self.spec.action.names,
-            *(n for s in self.spec.vectors.values() for n in s.names),
-        ]
-        text = sum(8 + len(n.encode()) for n in names)
-        topics = len(self.spec.images) + len(self.spec.vectors) + 2
-        per_step = pixels + 8 * numbers + text + _OVERHEAD_BYTES * topics
+        action = self.spec.action
+        text = sum(8 + len(name.encode()) for name in action.names)
+        per_step = sum(sensor.recorded_bytes for sensor in self.spec.inputs.values())
+        topics = len(self.spec.inputs) + 2
+        per_step += 2 * 8 * action.size + text + _OVERHEAD_BYTES * topics
         return self.steps * per_step + 8 * _OVERHEAD_BYTES * topics
 
     @classmethod
@@ -170,7 +158,7 @@ def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
 def check_step(step: Step, spec: Spec) -> None:
     """Raise ``SpecMismatch`` unless a chunk of ``spec`` can hold ``step``."""
     spec.check_obs(step.obs)
-    for array in (step.action, step.wish):
+    for array in (step.action, step.requested_action):
         if array is not None and array.shape != (spec.action.size,):
             raise SpecMismatch(f"action: expected ({spec.action.size},), got {array.shape}")
 
@@ -178,12 +166,12 @@ def check_step(step: Step, spec: Spec) -> None:
 def _step_messages(step: Step, spec: Spec) -> list[bytes]:
     """One CDR message per topic, in the order of ``ChunkMeta.topics``."""
     stamp, action = step.stamp_ns, spec.action
-    values = np.array([getattr(step, name) for name in _FIELDS], np.float64)
+    values = np.array([getattr(step, name) for name in NUMBERS], np.float64)
     return [
-        *(cdr.encode_image(step.obs[k], stamp, k) for k in spec.images),
+        *(cdr.encode_image(step.obs[k], s, stamp, k) for k, s in spec.images.items()),
         *(cdr.encode_joint_state(s.names, step.obs[k], stamp) for k, s in spec.vectors.items()),
-        cdr.encode_joint_state(action.names, step.action, stamp, step.wish),
-        cdr.encode_joint_state(_FIELDS, values, stamp),
+        cdr.encode_joint_state(action.names, step.action, stamp, step.requested_action),
+        cdr.encode_joint_state(tuple(NUMBERS), values, stamp),
     ]
 
 
@@ -197,27 +185,21 @@ class Columns:
 
     meta: ChunkMeta
     recording: Recording
-    vectors: dict[str, np.ndarray]  #: (n, size) float32
-    action: np.ndarray  #: (n, A) float32
-    wish: np.ndarray  #: (n, A) float32, NaN where there was none
-    has_wish: np.ndarray  #: (n,) bool
-    reward: np.ndarray  #: (n,) float64
-    is_first: np.ndarray  #: (n,) bool, as are the next four
-    is_last: np.ndarray
-    is_terminal: np.ndarray
-    is_intervention: np.ndarray
-    is_valid: np.ndarray
-    policy_version: np.ndarray  #: (n,) int64
     stamp_ns: np.ndarray  #: (n,) int64
+    action: np.ndarray  #: (n, A) float32
+    requested_action: np.ndarray  #: (n, A) float32, NaN where none was recorded
+    has_request: np.ndarray  #: (n,) bool, whether one was recorded
+    numbers: dict[str, np.ndarray]  #: (n,) every one of ``contract.step.NUMBERS``
+    vectors: dict[str, np.ndarray]  #: (n, size) float32
     image_block: dict[str, np.ndarray]  #: (n,) int32
     image_offset: dict[str, np.ndarray]  #: (n,) int64
 
     def image(self, key: str, index: int) -> np.ndarray:
-        """(H, W, C) uint8 of camera ``key`` at step ``index``; a read-only view."""
-        shape = self.meta.spec.images[key].shape
+        """(H, W, C) the image of camera ``key`` at step ``index``; a read-only view."""
+        image = self.meta.spec.images[key]
         block = self.recording.unpacked[self.image_block[key][index]]
-        flat = np.frombuffer(block, np.uint8, int(np.prod(shape)), self.image_offset[key][index])
-        return flat.reshape(shape)
+        start, dtype = self.image_offset[key][index], image.dtype.newbyteorder("<")
+        return np.frombuffer(block, dtype, math.prod(image.shape), start).reshape(image.shape)
 
 
 def read_columns(data: bytes) -> Columns:
@@ -235,33 +217,41 @@ def read_columns(data: bytes) -> Columns:
     vectors = {
         k: _joints(recording, f"/{k}", stamp_ns, s.size)[0] for k, s in spec.vectors.items()
     }
-    action, wish, has_wish = _joints(recording, "/action", stamp_ns, spec.action.size)
-    fields, _, _ = _joints(recording, "/step", stamp_ns, len(_FIELDS), names=_FIELDS)
-    flags, versions = fields[:, 1:-1], fields[:, -1]
-    if not np.isin(flags, (0.0, 1.0)).all():
-        raise ChunkRefused("a flag that is neither 0 nor 1")
-    if not ((np.abs(versions) < 2**53) & (versions == np.rint(versions))).all():
-        raise ChunkRefused("a policy version that is no integer")
-    images = {k: _images(recording, f"/{k}", stamp_ns, s.shape) for k, s in spec.images.items()}
-    is_first, is_last, is_terminal, is_intervention, is_valid = flags.T == 1.0
+    action, requested, has_request = _joints(recording, "/action", stamp_ns, spec.action.size)
+    images = {k: _images(recording, f"/{k}", stamp_ns, s) for k, s in spec.images.items()}
     return Columns(
         meta=meta,
         recording=recording,
-        vectors={k: _float32(v) for k, v in vectors.items()},
-        action=_float32(action),
-        wish=_float32(wish),
-        has_wish=has_wish,
-        reward=fields[:, 0],
-        is_first=is_first,
-        is_last=is_last,
-        is_terminal=is_terminal,
-        is_intervention=is_intervention,
-        is_valid=is_valid,
-        policy_version=versions.astype(np.int64),
         stamp_ns=stamp_ns,
+        action=_float32(action),
+        requested_action=_float32(requested),
+        has_request=has_request,
+        numbers=_numbers(recording, stamp_ns),
+        vectors={k: _float32(v) for k, v in vectors.items()},
         image_block={k: places[0].astype(np.int32) for k, places in images.items()},
         image_offset={k: places[1] for k, places in images.items()},
     )
+
+
+def _numbers(recording: Recording, stamp_ns: np.ndarray) -> dict[str, np.ndarray]:
+    """(n,) each of ``NUMBERS``; one that the recording is too old for takes its default."""
+    first = cdr.decode_joint_state(recording.view(recording.messages["/step"][0]))
+    required = len(NUMBERS.keys() - DEFAULTS.keys())
+    names = tuple(NUMBERS)[: max(required, len(first.names))]
+    values, _, _ = _joints(recording, "/step", stamp_ns, len(names), names=names)
+    columns = {
+        name: np.full(len(stamp_ns), DEFAULTS[name], NUMBERS[name])
+        for name in tuple(NUMBERS)[len(names) :]
+    }
+    for name, column in zip(names, values.T, strict=True):
+        dtype = NUMBERS[name]
+        if dtype.kind == "b" and not np.isin(column, (0.0, 1.0)).all():
+            raise ChunkRefused(f"{name}: expected 0 or 1 in each step, got something else")
+        whole = (np.abs(column) < 2**53) & (column == np.rint(column))
+        if dtype.kind == "i" and not whole.all():
+            raise ChunkRefused(f"{name}: expected a whole number in each step, got another")
+        columns[name] = column.astype(dtype)
+    return columns
 
 
 def _float32(values: np.ndarray) -> np.ndarray:
@@ -317,18 +307,17 @@ def _joints(
 
 
 def _images(
-    recording: Recording, topic: str, stamp_ns: np.ndarray, shape: tuple[int, int, int]
+    recording: Recording, topic: str, stamp_ns: np.ndarray, image: ImageSpec
 ) -> np.ndarray:
     """(2, n) int64: block and offset within it of each step's pixels."""
     places = np.empty((2, len(stamp_ns)), np.int64)
     for i, message in enumerate(recording.messages[topic]):
-        image = cdr.decode_image(recording.view(message))
-        if image.stamp_ns != stamp_ns[i] or image.shape != shape:
+        found = cdr.decode_image(recording.view(message), image)
+        if found.stamp_ns != stamp_ns[i]:
             raise ChunkRefused(
-                f"{topic} step {i}: expected {shape} at {stamp_ns[i]} ns, "
-                f"got {image.shape} at {image.stamp_ns} ns"
+                f"{topic} step {i}: expected the stamp {stamp_ns[i]} ns, got {found.stamp_ns} ns"
             )
-        places[:, i] = message.block, message.offset + image.offset
+        places[:, i] = message.block, message.offset + found.offset
     return places
 
 
@@ -345,15 +334,9 @@ def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
             obs={k: c.image(k, i).copy() for k in spec.images}
             | {k: v[i].copy() for k, v in c.vectors.items()},
             action=c.action[i].copy(),
-            reward=float(c.reward[i]),
-            is_first=bool(c.is_first[i]),
-            is_last=bool(c.is_last[i]),
-            is_terminal=bool(c.is_terminal[i]),
-            is_intervention=bool(c.is_intervention[i]),
-            is_valid=bool(c.is_valid[i]),
-            wish=c.wish[i].copy() if c.has_wish[i] else None,
-            policy_version=int(c.policy_version[i]),
+            requested_action=c.requested_action[i].copy() if c.has_request[i] else None,
             stamp_ns=int(c.stamp_ns[i]),
+            **{name: column[i].item() for name, column in c.numbers.items()},
         )
         for i in range(c.meta.steps)
     ]

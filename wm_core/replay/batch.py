@@ -10,7 +10,7 @@ import numpy as np
 
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Obs
-from wm_core.store.index import IS_FIRST, IS_LAST, IS_TERMINAL
+from wm_core.store.index import flag
 
 NO_CONTEXT = -1
 
@@ -37,17 +37,15 @@ def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch[np
         has_context: (B,) bool; without one, step 0 is a stand-in whose content does not matter
             and step 1 counts as the first of an episode.
     """
-    flags = steps["flags"]
-    is_first = (flags & IS_FIRST) != 0
-    is_first[:, 1] |= ~has_context
+    flags = {name: flag(steps, name) for name in ("is_first", "is_last", "is_terminal")}
+    flags["is_first"][:, 1] |= ~has_context
+    is_first = flags["is_first"]
     return Batch(
         obs=obs,
         prev_action=prev_action(steps["action"], is_first),
         reward=np.where(is_first[:, 1:], np.float32(0.0), steps["reward"][:, 1:]),
-        is_first=is_first[:, 1:],
-        is_last=(flags[:, 1:] & IS_LAST) != 0,
-        is_terminal=(flags[:, 1:] & IS_TERMINAL) != 0,
         key=np.ascontiguousarray(steps["key"][:, 1:]),
         context_key=np.where(has_context, steps["key"][:, 0], NO_CONTEXT),
         policy_version=np.ascontiguousarray(steps["policy_version"][:, 1:]),
+        **{name: values[:, 1:] for name, values in flags.items()},
     )

@@ -56,7 +56,8 @@ class EnvRecorder:
         """Take in one step, stamped in the environment's own time; full chunks are sealed."""
         index = self._first_step + len(self._open)
         stamp_ns = self._begin_ns + round(index * self._spec.period_s * 1e9)
-        self._open.append(replace(step, stamp_ns=stamp_ns, is_valid=is_finite(step)))
+        is_valid = is_finite(step.obs, step.action, step.reward)
+        self._open.append(replace(step, stamp_ns=stamp_ns, is_valid=is_valid))
         if len(self._open) >= self._seal_steps:
             self.seal()
 

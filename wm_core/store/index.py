@@ -23,11 +23,12 @@ import numpy as np
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import TMP_SUFFIX
 from wm_core.contract.spec import Spec
+from wm_core.contract.step import FLAGS, NUMBERS
 from wm_core.format.chunk import Columns, chunk_path, read_columns
 from wm_core.store.ledger import Row
 
 INDEX_VERSION = 1
-IS_FIRST, IS_LAST, IS_TERMINAL, IS_INTERVENTION, IS_VALID = 1, 2, 4, 8, 16  #: bits of ``flags``
+_BITS = {name: 1 << bit for bit, name in enumerate(FLAGS)}  #: of the field ``flags``
 BLOCKS = np.dtype([("offset", "<i8"), ("size", "<i8"), ("unpacked", "<i8")])
 
 
@@ -44,16 +45,20 @@ def step_dtype(spec: Spec) -> np.dtype:
 
     ``block`` counts the blocks of the file; ``offset`` is that of the pixels in the unpacked one.
     """
-    fields: list[tuple] = [
-        ("action", "<f4", (spec.action.size,)),
-        ("reward", "<f4"),
-        ("flags", "u1"),
-        ("policy_version", "<i8"),
-    ]
-    fields += [(f"vector.{k}", "<f4", (s.size,)) for k, s in spec.vectors.items()]
+    numbers = {name: dtype.kind for name, dtype in NUMBERS.items()}
+    fields: list[tuple] = [("action", "<f4", (spec.action.size,))]
+    fields += [(name, "<f4") for name, kind in numbers.items() if kind == "f"]
+    fields += [("flags", "u1")]
+    fields += [(name, "<i8") for name, kind in numbers.items() if kind == "i"]
+    fields += [(f"vector.{k}", "<f4", s.shape) for k, s in spec.vectors.items()]
     for key in spec.images:
         fields += [(f"block.{key}", "<i4"), (f"offset.{key}", "<i8")]
     return np.dtype(fields)
+
+
+def flag(steps: np.ndarray, name: str) -> np.ndarray:
+    """(...) bool, the flag ``name`` of ``steps`` (...)."""
+    return (steps["flags"] & _BITS[name]) != 0
 
 
 def index_path(root: Path, row: Row) -> Path:
@@ -90,23 +95,22 @@ def make_index(columns: Columns) -> Index:
     """The index of a decoded chunk; a step with a NaN or infinity is never valid."""
     spec = columns.meta.spec
     steps = np.zeros(columns.meta.steps, step_dtype(spec))
-    with np.errstate(over="ignore"):
-        steps["reward"] = columns.reward
-    steps["action"], steps["policy_version"] = columns.action, columns.policy_version
-    sound = np.isfinite(steps["reward"]) & np.isfinite(columns.action).all(1)
+    flags = {name: columns.numbers[name] for name in FLAGS}
+    steps["action"] = columns.action
+    sound = np.isfinite(columns.action).all(1)
+    for name in NUMBERS.keys() - flags.keys():
+        with np.errstate(over="ignore"):
+            steps[name] = columns.numbers[name]
+        sound &= np.isfinite(steps[name])
     for key, values in columns.vectors.items():
         steps[f"vector.{key}"] = values
         sound &= np.isfinite(values).all(1)
+    flags["is_valid"] = flags["is_valid"] & sound
+    for name, values in flags.items():
+        steps["flags"] |= values * np.uint8(_BITS[name])
     for key in spec.images:
         steps[f"block.{key}"] = columns.image_block[key]
         steps[f"offset.{key}"] = columns.image_offset[key]
-    steps["flags"] = (
-        columns.is_first * IS_FIRST
-        | columns.is_last * IS_LAST
-        | columns.is_terminal * IS_TERMINAL
-        | columns.is_intervention * IS_INTERVENTION
-        | (columns.is_valid & sound) * IS_VALID
-    )
     blocks = [(b.offset, b.size, b.unpacked_size) for b in columns.recording.blocks]
     return Index(spec, steps, np.array(blocks, BLOCKS))
 

@@ -200,7 +200,7 @@ class Store:
         """The observations of ``steps`` (...), as ``read`` gave them.
 
         Returns:
-            images (..., H, W, C) uint8 and vectors (..., n) float32.
+            images (..., H, W, C) and vectors (..., n) float32.
 
         Raises:
             BlockLost: where a file has gone; its chunk is then left out of ``segments``.
@@ -208,10 +208,10 @@ class Store:
         obs: Obs = {}
         with self.lock:
             for key, spec in self.spec.images.items():
-                size = int(np.prod(spec.shape))
-                out = np.empty((steps.size, size), np.uint8)
+                out = np.empty((steps.size, spec.recorded_bytes), np.uint8)
                 self._read_images(key, steps.reshape(-1), out)
-                obs[key] = out.reshape(*steps.shape, *spec.shape)
+                pixels = out.view(spec.dtype.newbyteorder("<")).astype(spec.dtype, copy=False)
+                obs[key] = pixels.reshape(*steps.shape, *spec.shape)
         for key in self.spec.vectors:
             obs[key] = np.ascontiguousarray(steps[f"vector.{key}"])
         return obs

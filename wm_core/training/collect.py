@@ -214,6 +214,6 @@ def _to_step(now: EnvState, sent: np.ndarray, wish: np.ndarray, version: int) ->
         is_first=now.is_first,
         is_last=now.is_last,
         is_terminal=now.is_terminal,
-        wish=None if now.is_last else np.asarray(wish, np.float32),
+        requested_action=None if now.is_last else np.asarray(wish, np.float32),
         policy_version=version,
     )

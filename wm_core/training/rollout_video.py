@@ -111,8 +111,5 @@ def render(
     generator = torch.Generator(device).manual_seed(seed)
     start = agent.initial(len(batch.reward))
     made = agent.world.open_loop(to_device(batch, device), start, observed, generator)
-    return RolloutVideo(_rgb(batch.obs[key]), _rgb(made[key].cpu().numpy()), observed)
-
-
-def _rgb(frames: np.ndarray) -> np.ndarray:
-    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
+    picture = agent.spec.images[key].picture
+    return RolloutVideo(picture(batch.obs[key]), picture(made[key].cpu().numpy()), observed)

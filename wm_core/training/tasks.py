@@ -18,7 +18,8 @@ from gymnasium.wrappers import AddRenderObservation
 
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.image import to_network
-from wm_core.contract.spec import ActionSpec, ImageSpec, Obs, Spec, VectorSpec
+from wm_core.contract.inputs import ImageSpec, input_of
+from wm_core.contract.spec import ActionSpec, Obs, Spec, VectorSpec
 from wm_core.training.atari import NAMESPACE, make_game
 
 HOME = "sim"  #: the module whose tasks need no prefix
@@ -76,15 +77,15 @@ def _inputs(space: spaces.Space) -> dict[str, spaces.Space]:
     """The parts of an observation by name; a single one is the image or the vector."""
     if isinstance(space, spaces.Dict):
         return dict(space.spaces)
-    return {"image" if _is_image(space) else "vector": space}
+    return {"image" if _image_of(space) else "vector": space}
 
 
-def _is_image(space: spaces.Space) -> bool:
-    """Whether it is (H, W), (H, W, 1) or (H, W, 3) uint8."""
-    shape = space.shape or ()
-    return space.dtype == np.uint8 and (
-        len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
-    )
+def _image_of(space: spaces.Space) -> ImageSpec | None:
+    """The image that ``space`` gives, where it is one; (H, W) has one channel."""
+    if isinstance(space, spaces.Box) and len(space.shape) == 2:
+        space = spaces.Box(space.low[..., None], space.high[..., None], dtype=space.dtype)  # type: ignore[arg-type]
+    image = input_of(space)
+    return image if isinstance(image, ImageSpec) else None
 
 
 def _vector_size(key: str, space: spaces.Space) -> int:
@@ -131,9 +132,9 @@ def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
     """
     images, vectors = {}, {}
     for key, space in _inputs(env.observation_space).items():
-        if _is_image(space):
-            channels = (*space.shape, 1)[2]  # type: ignore[misc]
-            images[key] = ImageSpec(height=image_size, width=image_size, channels=channels)
+        image = _image_of(space)
+        if image is not None:
+            images[key] = image.model_copy(update={"height": image_size, "width": image_size})
         else:
             names = tuple(env.metadata.get(f"{key}_names", ()))
             vectors[key] = VectorSpec(size=_vector_size(key, space), names=names)
@@ -150,7 +151,7 @@ def to_obs(observation: Any, spec: Spec, space: spaces.Space) -> Obs:
         space: the environment's observation space.
 
     Returns:
-        Images (H, W, C) uint8 at the network's size and vectors (n,) float32; one of n choices is
+        Images (H, W, C) at the network's size and vectors (n,) float32; one of n choices is
         a one-hot vector (n,).
     """
     parts = _inputs(space)

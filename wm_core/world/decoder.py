@@ -11,8 +11,8 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, Style, norm_act
 from wm_core.nn.conv import ConvUp, shape_up
-from wm_core.nn.dists import sigmoid_error, symexp, symlog
-from wm_core.world.encoder import check_size, to_float
+from wm_core.nn.dists import sigmoid_error
+from wm_core.world.encoder import check_size
 from wm_core.world.latent import Latent
 from wm_core.world.settings import WorldConfig
 
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: Spec, config: WorldConfig) -> None:
         super().__init__()
-        self.reads = config.decoder_reads
+        self.spec, self.reads = spec, config.decoder_reads
         self.sigmoid = config.pixels == "sigmoid"
         self.images = nn.ModuleDict({k: ImageDecoder(s, config) for k, s in spec.images.items()})
         self.vectors = nn.ModuleDict(
@@ -103,30 +103,42 @@ class Decoder(nn.Module):
         )
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:
-        """Images (..., H, W, C) uint8 and vectors (..., n), as ``latent`` (...) has them."""
+        """Images (..., H, W, C) and vectors (..., n), as ``latent`` (...) has them."""
         lead, flat = latent.deter.shape[:-1], latent.flat()
-        made = {}
+        decoded = {}
         for key, image in self.images.items():
-            raw = image(flat.deter, flat.flat_stoch).float()
-            shade = torch.sigmoid(raw) if self.sigmoid else (raw + 0.5).clamp(0.0, 1.0)
-            made[key] = (shade * 255.0).round().to(torch.uint8).unflatten(0, lead)
+            shade = self._shade(image(flat.deter, flat.flat_stoch)).clamp(0.0, 1.0)
+            decoded[key] = self.spec.images[key].unscaled(shade).unflatten(0, lead)
         part = latent.read(self.reads)
-        return made | {key: symexp(vector(part)) for key, vector in self.vectors.items()}
+        for key, vector in self.vectors.items():
+            decoded[key] = self.spec.vectors[key].unscaled(vector(part))
+        return decoded
 
     def loss(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Per input, (...): squared error summed over pixels in [0, 1] or over symlog elements."""
+        """Per input, (...): squared error as the network sees it, summed over pixels or elements.
+
+        A pixel that says nothing, as a kind of image may have, adds no error and no gradient.
+        """
         lead, flat = latent.deter.shape[:-1], latent.flat()
         losses = {}
         for key, image in self.images.items():
             raw = image(flat.deter, flat.flat_stoch)
-            target = to_float(obs[key].flatten(0, len(lead) - 1))
+            frames, kind = obs[key].flatten(0, len(lead) - 1), self.spec.images[key]
+            target, known = kind.scaled(frames), kind.known(frames)
+            if known is not None:
+                target = torch.where(known, target, self._shade(raw).detach())
             error = (
                 sigmoid_error(raw, target)
                 if self.sigmoid
-                else (raw.float() + 0.5 - target).square().flatten(1).sum(-1)
+                else (self._shade(raw) - target).square().flatten(1).sum(-1)
             )
             losses[key] = error.unflatten(0, lead)
         part = latent.read(self.reads) if self.vectors else None
         for key, vector in self.vectors.items():
-            losses[key] = (vector(part) - symlog(obs[key])).square().sum(-1)
+            target = self.spec.vectors[key].scaled(obs[key])
+            losses[key] = (vector(part) - target).square().sum(-1)
         return losses
+
+    def _shade(self, raw: Tensor) -> Tensor:
+        """(N, H, W, C) the image that raw pixels (N, H, W, C) stand for, about 0 .. 1."""
+        return torch.sigmoid(raw.float()) if self.sigmoid else raw.float() + 0.5

@@ -11,7 +11,6 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, Style
 from wm_core.nn.conv import LEVELS, V1_SIDE, ConvDown, shape_down
-from wm_core.nn.dists import symlog
 from wm_core.world.settings import WorldConfig
 
 
@@ -30,19 +29,15 @@ def check_size(image: ImageSpec, config: WorldConfig) -> None:
         )
 
 
-def to_float(image: Tensor) -> Tensor:
-    """(..., H, W, C) uint8 pixels as floats in [0, 1]."""
-    return image.float() * (1.0 / 255.0)
-
-
 class Encoder(nn.Module):
     """Every camera and every vector of ``spec`` in one embedding (..., E).
 
-    Images are scaled to [-0.5, 0.5], vectors by symlog.
+    Each kind of sensor scales its observations; images then lie in [-0.5, 0.5].
     """
 
     def __init__(self, spec: Spec, config: WorldConfig) -> None:
         super().__init__()
+        self.spec = spec
         self.images = nn.ModuleDict()
         self.vectors = nn.ModuleDict()
         self.size = 0  #: E
@@ -57,12 +52,15 @@ class Encoder(nn.Module):
             self.size += config.units
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        """(..., E) embedding of images (..., H, W, C) uint8 and vectors (..., n)."""
+        """(..., E) embedding of images (..., H, W, C) and vectors (..., n)."""
         parts = []
         for key, down in self.images.items():
             image = obs[key]
             # (N, C, H, W) view of (N, H, W, C) memory
-            flat = to_float(image.reshape(-1, *image.shape[-3:])).permute(0, 3, 1, 2) - 0.5
-            parts.append(down(flat).flatten(1).reshape(*image.shape[:-3], -1))
-        parts += [layers(symlog(obs[key])) for key, layers in self.vectors.items()]
+            scaled = self.spec.images[key].scaled(image.reshape(-1, *image.shape[-3:]))
+            parts.append(
+                down(scaled.permute(0, 3, 1, 2) - 0.5).flatten(1).reshape(*image.shape[:-3], -1)
+            )
+        for key, layers in self.vectors.items():
+            parts.append(layers(self.spec.vectors[key].scaled(obs[key])))
         return torch.cat([p.float() for p in parts], -1)

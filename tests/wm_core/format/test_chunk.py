@@ -44,6 +44,10 @@ SPEC = Spec(
 )
 
 
+def some_action(rng, spec):
+    return rng.normal(size=spec.action.size).astype(np.float32)
+
+
 def make_steps(count, rng, spec=SPEC):
     images = {k: rng.integers(0, 256, (count, *s.shape), np.uint8) for k, s in spec.images.items()}
     vectors = {k: rng.normal(size=(count, s.size)) for k, s in spec.vectors.items()}
@@ -58,7 +62,9 @@ def make_steps(count, rng, spec=SPEC):
             is_terminal=bool(rng.integers(2)),
             is_intervention=bool(rng.integers(2)),
             is_valid=bool(rng.integers(2)),
-            wish=rng.normal(size=spec.action.size).astype(np.float32) if i % 3 else None,
+            requested_action=rng.normal(size=spec.action.size).astype(np.float32)
+            if i % 3
+            else None,
             policy_version=int(rng.integers(-1, 100)),
             stamp_ns=1_700_000_000_000_000_000 + i * 50_000_001,
         )
@@ -108,7 +114,7 @@ def test_choices_go_through_unchanged():
     spec = SPEC.model_copy(update={"action": choices})
     rng = np.random.default_rng(0)
     steps = [
-        dataclasses.replace(s, action=choices.random(rng), wish=choices.random(rng))
+        dataclasses.replace(s, action=choices.random(rng), requested_action=choices.random(rng))
         for s in make_steps(9, rng, spec)
     ]
     meta, got = decode_chunk(encode_chunk(steps, make_meta(9, spec)))
@@ -308,7 +314,7 @@ def test_a_spec_of_absurd_size_is_refused_before_memory_is_taken():
 
 def test_a_block_that_unpacks_to_more_than_its_steps_need_is_refused_unread():
     bomb = np.zeros((2000, 2000, 3), np.uint8)
-    message = cdr.encode_image(bomb, 1, "image")
+    message = cdr.encode_image(bomb, ImageSpec(height=2000, width=2000), 1, "image")
     topics = GOOD_META.topics
     data = write_recording(
         topics,
@@ -346,7 +352,7 @@ def lp(text):
 
 def test_flags_other_than_zero_and_one_are_refused():
     step = dataclasses.replace(make_steps(1, np.random.default_rng(0))[0], is_last=2)
-    with pytest.raises(ChunkRefused, match="flag"):
+    with pytest.raises(ChunkRefused, match="is_last: expected 0 or 1"):
         decode_chunk(encode_chunk([step], make_meta(1)))
 
 

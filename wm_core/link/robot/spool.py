@@ -98,7 +98,8 @@ class Spool:
         A step with a NaN is kept and marked invalid.
         """
         misfit = self._misfit(step)
-        if not misfit and step.is_valid and not is_finite(step):
+        finite = misfit or is_finite(step.obs, step.action, step.reward)
+        if step.is_valid and not finite:
             step = replace(step, is_valid=False)
         with self._lock:
             index, self._next_step = self._next_step, self._next_step + 1

@@ -1,0 +1,256 @@
+"""Kinds of sensor: each is one class that knows all that sets its kind apart.
+
+A kind states its shape and dtype, how a recording holds it, how it is scaled for the network and
+back, which Gymnasium boxes give it, and how it is drawn.  It is an image (H, W, C) or a vector
+(n,); the rest of the project asks for nothing else.  Register a kind of your own by
+``register_input``; its settings then name it under ``kind``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from wm_core.contract.errors import SpecMismatch, nearest
+from wm_core.contract.frozen import Frozen
+
+
+class Input(Frozen):
+    """One sensor of a policy; a subclass is one kind of sensor.
+
+    Class attributes:
+        kind: the name in ``INPUTS``.
+        implied: a spec does not write ``kind`` where the other fields tell it.
+        dtype: of the arrays, in the policy file too.
+        what: the shape and dtype in words.
+    """
+
+    kind: ClassVar[str]
+    implied: ClassVar[bool] = False
+    dtype: ClassVar[np.dtype[Any]]
+    what: ClassVar[str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        raise NotImplementedError
+
+    @property
+    def recorded_bytes(self) -> int:
+        """The most that one observation fills in a recording, headers apart."""
+        raise NotImplementedError
+
+    @property
+    def meaning(self) -> str:
+        """What a policy's card says of the input."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> str:
+        """The range of values or the names of the elements, for a person to read."""
+        raise NotImplementedError
+
+    @classmethod
+    def of_box(cls, box: Any) -> Input | None:
+        """The input that a Gymnasium ``Box`` gives at its own size; None if of another kind."""
+        raise NotImplementedError
+
+    def scaled(self, raw: Any) -> Any:
+        """A tensor (..., *shape) of observations as floats of the network's range."""
+        raise NotImplementedError
+
+    def unscaled(self, value: Any) -> Any:
+        """Observations (..., *shape) of a tensor of floats as ``scaled`` gives them."""
+        raise NotImplementedError
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one observation (*shape) of noise."""
+        raise NotImplementedError
+
+    def check(self, key: str, value: np.ndarray) -> None:
+        """Raise ``SpecMismatch`` unless ``value`` has the shape (*shape) and dtype of ``key``."""
+        if value.shape != self.shape or value.dtype != self.dtype:
+            raise SpecMismatch(
+                f"{key!r}: expected {self.shape} {self.dtype}, got {value.shape} {value.dtype}"
+            )
+
+    def zeros(self) -> np.ndarray:
+        """(*shape) an observation of zeros."""
+        return np.zeros(self.shape, self.dtype)
+
+    @model_serializer(mode="wrap")
+    def _named(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return fields(self) if self.implied else {"kind": self.kind, **fields(self)}
+
+
+_Kind = TypeVar("_Kind", bound=type[Input])
+INPUTS: dict[str, type[Input]] = {}  #: kinds by name; a box is tried on them in this order
+
+
+def register_input(kind: _Kind) -> _Kind:
+    """Add a kind of sensor, as a decorator of its class."""
+    INPUTS[kind.kind] = kind
+    return kind
+
+
+class ImageSpec(Input):
+    """One camera at the network's size, (height, width, channels).
+
+    ``ImageSpec(...)`` itself makes an RGB or, with one channel, a Mono.
+
+    Class attributes:
+        encoding: of the ``sensor_msgs/msg/Image`` that a recording holds.
+        resize: how a larger frame is made smaller, see ``contract.image``.
+    """
+
+    height: int = Field(64, gt=0, description="rows of the image that the network sees, pixels")
+    width: int = Field(64, gt=0, description="columns of the image that the network sees, pixels")
+    channels: Literal[1, 3] = Field(3, description="numbers per pixel: 3 colours, or 1")
+
+    encoding: ClassVar[str]
+    resize: ClassVar[Literal["area", "nearest"]] = "area"
+
+    def __new__(cls, /, **fields: Any) -> ImageSpec:
+        """Make the kind of image that ``channels`` tells."""
+        kind = (Mono if fields.get("channels") == 1 else RGB) if cls is ImageSpec else cls
+        return super().__new__(kind)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.height, self.width, self.channels)
+
+    @property
+    def recorded_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def meaning(self) -> str:
+        return f"{self.kind}, from contract.image"
+
+    @classmethod
+    def of_box(cls, box: Any) -> ImageSpec | None:
+        shape: tuple[int, ...] = box.shape or ()
+        channels = cls.model_fields["channels"].default
+        if box.dtype != cls.dtype or len(shape) != 3 or shape[2] != channels:
+            return None
+        return cls(height=shape[0], width=shape[1])
+
+    def known(self, raw: Any) -> Any:
+        """A bool tensor (..., H, W, C) of the pixels of ``raw`` that say anything; None: all."""
+        return None
+
+    def picture(self, raw: np.ndarray) -> np.ndarray:
+        """(..., H, W, 3) uint8 colours in which to show observations (..., H, W, C)."""
+        raise NotImplementedError
+
+    def scene(self, shade: np.ndarray) -> np.ndarray:
+        """An image (..., H, W, C) that shows the shades (..., H, W, C) uint8."""
+        raise NotImplementedError
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        return self.scene(rng.integers(0, 256, self.shape, dtype=np.uint8))
+
+
+class _Camera(ImageSpec):
+    """Pixels of 0 .. 255, which the network sees as 0 .. 1."""
+
+    implied = True
+    dtype = np.dtype(np.uint8)
+
+    @property
+    def reach(self) -> str:
+        return "0 .. 255"
+
+    def scaled(self, raw: Any) -> Any:
+        return raw.float() * (1.0 / 255.0)
+
+    def unscaled(self, value: Any) -> Any:
+        return (value * 255.0).round().byte()
+
+    def picture(self, raw: np.ndarray) -> np.ndarray:
+        return np.repeat(raw, 3 // self.channels, axis=-1)
+
+    def scene(self, shade: np.ndarray) -> np.ndarray:
+        return shade
+
+
+@register_input
+class RGB(_Camera):
+    """A colour camera, (H, W, 3) uint8."""
+
+    channels: Literal[3] = 3
+    kind, encoding, what = "RGB", "rgb8", "(H, W, 3) uint8"
+
+
+@register_input
+class Mono(_Camera):
+    """A grey camera, (H, W, 1) uint8."""
+
+    channels: Literal[1] = 1
+    kind, encoding, what = "mono", "mono8", "(H, W, 1) uint8"
+
+
+@register_input
+class Vector(Input):
+    """A vector of measurements, (size,) float32 in SI units, which the network sees by symlog."""
+
+    size: int = Field(gt=0, description="numbers in the vector, at least one")
+    names: tuple[str, ...] = Field((), description="one per number where the source names them")
+
+    kind, implied, what = "vector", True, "(n,) float32"
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.size,)
+
+    @property
+    def recorded_bytes(self) -> int:
+        return 8 * self.size + sum(8 + len(name.encode()) for name in self.names)
+
+    @property
+    def meaning(self) -> str:
+        return "SI units"
+
+    @property
+    def reach(self) -> str:
+        return ", ".join(self.names)
+
+    @classmethod
+    def of_box(cls, box: Any) -> Vector | None:
+        shape: tuple[int, ...] = box.shape or ()
+        return cls(size=shape[0]) if box.dtype == cls.dtype and len(shape) == 1 else None
+
+    def scaled(self, raw: Any) -> Any:
+        return raw.sign() * raw.abs().log1p()
+
+    def unscaled(self, value: Any) -> Any:
+        return value.sign() * value.abs().expm1()
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(0, 1, self.size).astype(np.float32)
+
+
+VectorSpec = Vector
+
+
+def read_input(value: Any, implied: type[Input]) -> Any:
+    """The input in the settings ``value``: of the kind that they name, else ``implied``."""
+    if not isinstance(value, dict):
+        return value
+    if "kind" not in value:
+        return implied(**value)
+    fields = dict(value)
+    name = str(fields.pop("kind"))
+    if name not in INPUTS:
+        raise ValueError(nearest(name, INPUTS, what="kind of input"))
+    return INPUTS[name](**fields)
+
+
+def input_of(box: Any) -> Input | None:
+    """The input that a Gymnasium ``Box`` gives at its own size; None where no kind fits."""
+    found = (kind.of_box(box) for kind in INPUTS.values())
+    return next((given for given in found if given is not None), None)
