@@ -32,9 +32,14 @@ ARGUMENTS = (
     ("state_dir", "", "folder for the node's reports; empty: ~/.ros/wm_ros/policy"),
     ("spool_dir", "", "folder for experience that waits; empty: <state_dir>/spool"),
     ("robot", "", "name under which experience is stored"),
+    (
+        "sensors",
+        "",
+        "names of the sensors, such as image,wrist,joint_states; the first sets the pace",
+    ),
     ("driver_launch", "", "launch file of the robot's driver; empty: none"),
 )
-#: arguments that are parameters of the node: switches, and words that are passed on when set
+#: arguments that are parameters of the node: switches, words and lists that are passed on if set
 SWITCHES = ("use_sim_time", "autostart")
 WORDS = (
     "command_type",
@@ -45,6 +50,7 @@ WORDS = (
     "spool_dir",
     "robot",
 )
+LISTS = ("sensors",)
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -53,6 +59,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     parameters = {name: got[name].lower() == "true" for name in SWITCHES}
     parameters |= {name: got[name] for name in WORDS if got[name]}
+    parameters |= {name: got[name].split(",") for name in LISTS if got[name]}
     node = Node(
         package="wm_ros",
         executable="policy_node",

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from wm_ros.experience import Recorder, Signals
 from wm_ros.policy_slot import PolicySlot
 from wm_ros.safety import Guard
-from wm_ros.sensors import Sensors
+from wm_ros.sensors.table import Sensors
 from wm_ros.stream import Stream
 from wm_ros.timing import TickStats
 
@@ -57,7 +57,7 @@ def status_report(
         **stats.summary(),
         "frames": sensors.frames,
         "frames_missed": sensors.frames_missed,
-        "frame_age_s": (time.monotonic_ns() - sensors.arrived_ns) * 1e-9,
+        "frame_age_s": (time.monotonic_ns() - sensors.first.arrived_ns) * 1e-9,
         "refusal": sensors.refusal,
         "refusals": slot.refusals[-3:],
         "latched": guard.latched,

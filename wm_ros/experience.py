@@ -29,8 +29,11 @@ class Signal:
     answered: bool = True  #: False: the robot did not use the command that answered the last frame
 
 
+UNREWARDED_TICKS = 3  #: after so many ticks without a reward message none waits for one
+
+
 class Signals:
-    """Messages that wait for the tick that acts on their image, and the returns they add up to.
+    """Keeps reward messages for the tick that acts on their image, and adds up returns.
 
     A message without a tick is counted, never shifted to another one.
 
@@ -40,6 +43,7 @@ class Signals:
 
     def __init__(self, keep: int = 64) -> None:
         self._keep = keep
+        self._ticks_since = UNREWARDED_TICKS  # frames acted upon since the last message
         self._waiting: OrderedDict[int, Signal] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self.return_now = 0.0
@@ -48,6 +52,7 @@ class Signals:
     def put(self, signal: Signal) -> None:
         """Remember one message."""
         self.counts["signals"] += 1
+        self._ticks_since = 0
         if signal.is_first:
             self.return_now = 0.0
         elif np.isfinite(signal.reward):
@@ -60,9 +65,23 @@ class Signals:
             self._waiting.popitem(last=False)
             self.counts["signals_without_tick"] += 1
 
-    def has(self, stamp_ns: int) -> bool:
-        """Whether the message of this stamp has come."""
-        return stamp_ns in self._waiting
+    def on_tick(self) -> None:
+        """Note that a tick acts on a new frame, whether its message has come or not."""
+        self._ticks_since += 1
+
+    def may_come(self, stamp_ns: int, *, waited_ns: int, period_ns: int) -> bool:
+        """Whether a frame should wait for its message, which travels on another topic.
+
+        Args:
+            stamp_ns: stamp of the frame.
+            waited_ns: time since the frame came; at most half a period is waited.
+            period_ns: of one tick.
+        """
+        return (
+            self._ticks_since < UNREWARDED_TICKS
+            and waited_ns < period_ns // 2
+            and stamp_ns not in self._waiting
+        )
 
     def take(self, stamp_ns: int) -> Signal | None:
         """The message of exactly this stamp; older ones are dropped and counted."""

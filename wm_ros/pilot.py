@@ -15,29 +15,9 @@ from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_ros.experience import Recorder, Signal, Signals
 from wm_ros.policy_slot import PolicySlot
-from wm_ros.safety import Guard, SafeKind, limited, safe_command
-
-
-@dataclass(frozen=True, slots=True)
-class PilotSettings:
-    """How the pilot explores."""
-
-    exploration_noise: float = 0.0  #: deviation of normal noise in [-1, 1]; of choices: how often
-    random_prefill: int = 0  #: ticks of uniform random actions, less what the first policy saw
-    random_hold: int = 4  #: ticks that one random action is held
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Senses:
-    """What the sensors said until this tick; ages in seconds."""
-
-    obs: Obs | None  #: None while no frame fits the policy
-    stamp_ns: int = 0
-    fresh: bool = False  #: the frame came since the last tick
-    receive_age_s: float = float("inf")
-    stamp_age_s: float = 0.0
-    refused: str | None = None  #: why there is no observation, in one word
+from wm_ros.safety import Guard, limited, safe_command
+from wm_ros.sensors.senses import Senses
+from wm_ros.settings import PilotSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +44,7 @@ class Pilot:
         signals: reward and flags that wait for their tick.
         recorder: where ticks are recorded.
         settings: exploration.
-        safe_action: what stopping means.
+        seed: of every random draw.
     """
 
     def __init__(
@@ -74,12 +54,13 @@ class Pilot:
         signals: Signals,
         recorder: Recorder,
         settings: PilotSettings,
-        safe_action: SafeKind = "zero",
+        *,
+        seed: int = 0,
     ) -> None:
         self._slot, self._guard = slot, guard
         self._signals, self._recorder = signals, recorder
-        self._settings, self._safe_action = settings, safe_action
-        self._rng = np.random.default_rng(settings.seed)
+        self._settings = settings
+        self._rng = np.random.default_rng(seed)
         self._spec: Spec | None = None
         self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what the actuators have
         self._command: np.ndarray | None = None  # the same in physical units
@@ -213,4 +194,4 @@ class Pilot:
     def _safe_command(self) -> np.ndarray | None:
         spec = self._spec
         zero = np.zeros(0, np.float32) if spec is None else spec.action.zero_command
-        return safe_command(self._safe_action, zero, self._command)
+        return safe_command(self._guard.settings.safe_action, zero, self._command)

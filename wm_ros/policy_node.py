@@ -1,4 +1,4 @@
-"""The robot's policy: a camera in, a command out at a fixed rate, experience to the spool.
+"""Runs a policy on the robot: sensors in, a command out at a fixed rate, experience to the spool.
 
 Callbacks only remember; the tick decides, on the steady clock.  Silence means stop.
 """
@@ -9,7 +9,9 @@ import gc
 import json
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,54 +21,58 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.timer import Timer
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros import convert, params, qos, settings
+from wm_ros import convert, params, qos
+from wm_ros.acceptance import check_policy
+from wm_ros.commands import COMMANDS
 from wm_ros.diagnosis import diagnostics, status_report
 from wm_ros.experience import Recorder, Signals
-from wm_ros.pilot import Pilot, Senses
+from wm_ros.pilot import Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot
 from wm_ros.process import run
 from wm_ros.reports import ReportWriter
 from wm_ros.safety import Guard
-from wm_ros.sensors import Sensors
+from wm_ros.sensors.senses import Senses
+from wm_ros.sensors.source import Source
+from wm_ros.sensors.table import SENSORS, Sensors
+from wm_ros.settings import PolicySettings
 from wm_ros.stream import Stream
 from wm_ros.timing import Due, Pacer, TickStats
 
 _ARM_NOW_NS = 1_000
-_PARTNER_POLL_NS = 1_000_000
-_ALONE_TICKS = 3  #: after so many frames without a reward no tick waits for one
+_REWARD_POLL_NS = 1_000_000  #: between two looks for the reward of a frame
 
 
 class PolicyNode(LifecycleNode):
     """Runs a policy on a robot.
 
-    Subscribes ``image_raw``, ``joint_states`` (where the policy wants a vector) and ``reward``;
-    publishes ``cmd_vel``, ``joint_command`` or ``choice``, ``~/status`` and ``/diagnostics``;
-    offers ``~/rearm``.  Parameters: ``wm_ros.params.POLICY``.
+    Subscribes its sensors and ``reward``; publishes the command, ``~/status`` and
+    ``/diagnostics``; offers ``~/rearm``.  Parameters: ``wm_ros.settings.PolicySettings``, and
+    ``SensorSettings`` for each sensor.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("policy", **kwargs)
-        self._params = params.declare(self, params.POLICY)
+        params.declare(self, params.POLICY)
+        self._settings = params.read(self, PolicySettings)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._spec: Spec | None = None
         self._active = False
         self._closers = ExitStack()
         self._safe_because = ""
-        self._alone = -1  # ticks since the last reward; -1: none came yet
 
     # ------------------------------------------------------------------------------ life cycle
 
     def begin(self) -> None:
         """Configure and activate by itself, unless a lifecycle manager is to do it."""
-        if self._params["autostart"]:
+        if self._settings.autostart:
             if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
                 raise SpecMismatch("the node could not be configured; see above")
             self.trigger_activate()
@@ -80,8 +86,8 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, begin to watch for new ones, open the topics."""
         try:
-            self._params = params.read(self, params.POLICY)
-            self._set_up(self._params)
+            self._settings = params.read(self, PolicySettings)
+            self._set_up(self._settings)
         except (WmError, OSError) as error:
             self.get_logger().error(str(error))
             self._tear_down()
@@ -120,32 +126,29 @@ class PolicyNode(LifecycleNode):
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
-    def _set_up(self, p: dict[str, Any]) -> None:
+    def _set_up(self, s: PolicySettings) -> None:
         """Build every part; ``_closers`` closes them in the reverse order."""
-        state_dir = settings.state_dir(p, self.get_name())
+        folder = s.state_folder(self.get_name())
+        heard = params.read_sensors(self, s.sensors)
+        self._command = COMMANDS[s.command_type](s.twist_fields)
         self._signals, self._stats = Signals(), TickStats()
-        self._recorder = Recorder(reward_required=p["reward_required"])
-        self._sensors = Sensors(self._period_ns())
-        self._guard = Guard(settings.safety(p))
+        self._recorder = Recorder(reward_required=s.reward_required)
+        self._sensors = Sensors([SENSORS[v.type](k) for k, v in heard.items()], self._period_ns())
+        self._guard = Guard(s)
         self._new_pacer()
-        self._reports = ReportWriter(state_dir)
+        self._reports = ReportWriter(folder)
         self._closers.callback(self._reports.close)
-        self._stream = Stream(settings.stream(p, state_dir))
-        fixed = FolderSource(Path(p["policy_dir"]).expanduser()) if p["policy_dir"] else None
+        self._stream = Stream(s, folder)
+        fixed = FolderSource(Path(s.policy_dir).expanduser()) if s.policy_dir else None
         self._slot = PolicySlot(
             fixed or self._stream,
-            settings.slot(p, state_dir),
+            s,
+            seed=s.seed,
+            log=folder / "swaps.jsonl",
             accept=self._accept,
             on_event=self._say,
         )
-        self._pilot = Pilot(
-            self._slot,
-            self._guard,
-            self._signals,
-            self._recorder,
-            settings.pilot(p),
-            p["safe_action"],
-        )
+        self._pilot = Pilot(self._slot, self._guard, self._signals, self._recorder, s, seed=s.seed)
         for close in (self._write_reports, self._stream.close, self._recorder.close):
             self._closers.callback(close)
         self._closers.callback(self._slot.close)
@@ -153,23 +156,27 @@ class PolicyNode(LifecycleNode):
             raise SpecMismatch(self._slot.refusals[-1])
         self._slot.between_ticks()
         self._adopt()
-        self._open_topics(p)
+        self._subscribe([heard[source.name].topic for source in self._sensors.sources])
+        self._open_topics()
         self._slot.start()
 
-    def _open_topics(self, p: dict[str, Any]) -> None:
-        reliable = p["image_reliability"] == "reliable"
-        for kind, topic, callback, profile in (
-            (Image, "image_raw", self._on_image, qos.camera(reliable=reliable)),
-            (JointState, "reward", self._on_signal, qos.signals()),
-            (JointState, "joint_states", self._on_joints, qos.joints()),
-        ):
-            subscription = self.create_subscription(kind, topic, callback, profile)
+    def _subscribe(self, topics: Sequence[str]) -> None:
+        """Subscribe the rewards, and each sensor on its topic of ``topics``."""
+        reliable = self._settings.image_reliability == "reliable"
+        opened = [self.create_subscription(JointState, "reward", self._on_signal, qos.signals())]
+        for source, topic in zip(self._sensors.sources, topics, strict=True):
+            profile = qos.sensor(depth=source.queue, reliable=source.is_image and reliable)
+            callback = partial(self._on_sensor, source)
+            opened.append(self.create_subscription(source.message_class, topic, callback, profile))
+        for subscription in opened:
             self._closers.callback(self.destroy_subscription, subscription)
-        kind, topic = convert.command_topic(p["command_type"])
-        self._command = self.create_publisher(kind, topic, qos.command())
+
+    def _open_topics(self) -> None:
+        command = self._command
+        self._commands = self.create_publisher(command.message_class, command.topic, qos.command())
         self._status = self.create_publisher(String, "~/status", qos.latched())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        for publisher in (self._command, self._status, self._diagnostics):
+        for publisher in (self._commands, self._status, self._diagnostics):
             self._closers.callback(self.destroy_publisher, publisher)
         rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
         self._closers.callback(self.destroy_service, rearm)
@@ -186,7 +193,7 @@ class PolicyNode(LifecycleNode):
         command = self._pilot.stop()
         if command is not None:
             self._publish(command, 0)
-            self._command.wait_for_all_acked(Duration(seconds=0.3))
+            self._commands.wait_for_all_acked(Duration(seconds=0.3))
 
     def _tear_down(self) -> None:
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
@@ -197,23 +204,13 @@ class PolicyNode(LifecycleNode):
 
     def _accept(self, runner: PolicyRunner) -> None:
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
-        spec, p = runner.spec, self._params
-        if len(spec.images) != 1:
-            raise SpecMismatch(f"expected a policy with one camera, got {sorted(spec.images)}")
-        if spec.action.discrete != (p["command_type"] == "index"):
-            raise SpecMismatch(
-                f"command_type is {p['command_type']}, the policy's action is "
-                f"{'one of several choices' if spec.action.discrete else 'continuous'}; "
-                "'index' is for policies that choose, and only for them"
-            )
-        if "twist" in p["command_type"] and spec.action.size != len(p["twist_fields"]):
-            raise SpecMismatch(
-                f"twist_fields names {len(p['twist_fields'])} elements, the policy's action has "
-                f"{spec.action.size}; set twist_fields or command_type"
-            )
-        if self._spec is not None and spec != self._spec:
-            raise SpecMismatch(f"expected the running policy's spec {self._spec}, got {spec}")
-        self._stream.begin(runner.card.task, spec)
+        check_policy(
+            runner.spec,
+            command=self._command,
+            sources=self._sensors.sources,
+            running=self._spec,
+        )
+        self._stream.begin(runner.card.task, runner.spec)
 
     def _adopt(self) -> None:
         """Take sizes and period from the first policy."""
@@ -222,28 +219,22 @@ class PolicyNode(LifecycleNode):
             return
         self._spec = runner.spec
         period_ns = self._period_ns()
-        self._guard.settings = settings.safety(
-            self._params,
-            card_max_obs_age_s=runner.card.max_obs_age_s,
-            period_s=period_ns * 1e-9,
-        )
-        self._sensors.period_ns = period_ns
+        self._guard.begin(period_s=period_ns * 1e-9, card_max_obs_age_s=runner.card.max_obs_age_s)
+        self._sensors.begin(runner.spec, period_ns)
         self._recorder.open(self._stream.put if self._stream.records else None, period_ns)
         self._pilot.begin(runner)
         self._new_pacer()
 
     def _period_ns(self) -> int:
-        period_s = self._params["period_s"]
-        if not period_s:
-            period_s = self._params["idle_period_s"] if self._spec is None else self._spec.period_s
-        return round(period_s * 1e9)
+        s, spec = self._settings, self._spec
+        return round((s.period_s or (s.idle_period_s if spec is None else spec.period_s)) * 1e9)
 
     def _new_pacer(self) -> None:
         self._pacer = Pacer(
             self._period_ns(),
             time.monotonic_ns(),
             simulated=self._simulated,
-            frame_wait=self._params["frame_wait"],
+            frame_wait=self._settings.frame_wait,
         )
 
     def _say(self, text: str) -> None:
@@ -255,23 +246,20 @@ class PolicyNode(LifecycleNode):
 
     # ------------------------------------------------------------------------------- callbacks
 
-    def _on_image(self, msg: Image) -> None:
-        """Remember the newest frame; a tick that waits for it runs next."""
+    def _on_sensor(self, source: Source, msg: Any) -> None:
+        """Remember a message; a tick that waits for one of the first sensor runs next."""
         now = time.monotonic_ns()
-        self._sensors.on_image(msg, now)
-        self._pacer.on_frame(now, self._sensors.stamp_ns)
-        self._arm()
+        self._sensors.on_message(source, msg, now)
+        if source is self._sensors.first:
+            self._pacer.on_frame(now, source.stamp_ns)
+            self._arm()
 
     def _on_signal(self, msg: JointState) -> None:
         try:
             self._signals.put(convert.to_signal(msg))
-            self._alone = 0
         except SpecMismatch as error:
             self._signals.counts["signals_refused"] += 1
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
-
-    def _on_joints(self, msg: JointState) -> None:
-        self._sensors.on_joints(msg)
 
     def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = True, f"was latched by {self._guard.latched}"
@@ -290,31 +278,22 @@ class PolicyNode(LifecycleNode):
         self._tick_timer.reset()
 
     def _on_timer(self) -> None:
-        now = time.monotonic_ns()
-        if now >= self._pacer.next_call_ns() and self._partner_may_come(now):
-            self._arm(_PARTNER_POLL_NS)
+        now, first = time.monotonic_ns(), self._sensors.first
+        if now >= self._pacer.next_call_ns() and self._signals.may_come(
+            first.stamp_ns, waited_ns=now - first.arrived_ns, period_ns=self._pacer.period_ns
+        ):
+            self._arm(_REWARD_POLL_NS)
             return
         due = self._pacer.poll(now)
         if due is not None:
             self._tick(due, now)
         self._arm()
 
-    def _partner_may_come(self, now_ns: int) -> bool:
-        """Whether a frame waits for its reward, which travels on another topic."""
-        return (
-            0 <= self._alone < _ALONE_TICKS
-            and self._sensors.frames > 0
-            and now_ns - self._sensors.arrived_ns < self._pacer.period_ns // 2
-            and not self._signals.has(self._sensors.stamp_ns)
-        )
-
     def _tick(self, due: Due, now_ns: int) -> None:
         ros_now_ns = self.get_clock().now().nanoseconds
-        senses = self._sensors.sense(
-            self._spec, fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns
-        )
-        if self._alone >= 0 and due.fresh:
-            self._alone += 1
+        senses = self._sensors.sense(fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns)
+        if due.fresh:
+            self._signals.on_tick()
         decision = self._pilot.decide(senses)
         if decision.command is not None:
             self._publish(decision.command, decision.stamp_ns)
@@ -343,18 +322,16 @@ class PolicyNode(LifecycleNode):
         if senses.obs is None:
             return None
         if self._simulated:  # the simulated clock stands still while the policy thinks
-            return (left_ns - self._sensors.arrived_ns) * 1e-6
+            return (left_ns - self._sensors.first.arrived_ns) * 1e-6
         return (self.get_clock().now().nanoseconds - senses.stamp_ns) * 1e-6
 
     def _publish(self, command: np.ndarray, stamp_ns: int) -> None:
-        self._command.publish(
-            convert.to_command(
-                self._params["command_type"],
+        self._commands.publish(
+            self._command.encode(
                 command,
-                fields=self._params["twist_fields"],
                 names=() if self._spec is None else self._spec.action.names,
                 stamp_ns=stamp_ns,
-                frame_id=self._params["base_frame"],
+                frame_id=self._settings.base_frame,
             )
         )
 

@@ -21,10 +21,9 @@ import numpy as np
 from wm_core.contract.errors import WmError
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs
+from wm_ros.settings import SlotSettings
 
-SwapMode = Literal["reinfer", "border"]
 CATCH_UP_STEPS = 2  #: at most so many steps of history are left for the control thread
-COUNTED_UPDATES = 50  #: a swap counts when at least so many learner updates lie behind it
 
 
 class PolicySource(Protocol):
@@ -55,25 +54,13 @@ class FolderSource:
         return max(versions, key=lambda p: int(p.name), default=None)
 
 
-class Moment(NamedTuple):
-    """What a policy was shown at one tick."""
+class HistoryEntry(NamedTuple):
+    """What the policy was given at one tick."""
 
     tick: int
     obs: Obs
     prev_action: np.ndarray
     is_first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SlotSettings:
-    """How policies are watched and swapped."""
-
-    swap_mode: SwapMode = "reinfer"
-    history_s: float = 2.0  #: what a new policy's latent is inferred from
-    poll_s: float = 0.25
-    mean: bool = False  #: take the mean action instead of drawing it
-    seed: int = 0
-    log: Path | None = None  #: one JSON line per swap
 
 
 @dataclass(slots=True)
@@ -88,7 +75,9 @@ class PolicySlot:
 
     Args:
         source: which policy should be running.
-        settings: see ``SlotSettings``.
+        settings: how policies are watched and swapped.
+        seed: of every random draw of a policy.
+        log: file that gets one JSON line per swap; None for none.
         accept: raises ``WmError`` for a policy that this robot cannot run.
         load: reads and verifies a policy folder.
         on_event: is told in one sentence what was loaded, refused or swapped (any thread).
@@ -99,21 +88,22 @@ class PolicySlot:
         source: PolicySource,
         settings: SlotSettings,
         *,
+        seed: int = 0,
+        log: Path | None = None,
         accept: Callable[[PolicyRunner], None] = lambda runner: None,
         load: Callable[[Path], PolicyRunner] = PolicyRunner.load,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._source, self._settings = source, settings
+        self._seed, self._log = seed, log
         self._accept, self._load, self._on_event = accept, load, on_event
         self._engine: PolicyEngine | None = None
         self._ready: _Candidate | None = None
-        self._history: deque[Moment] = deque(maxlen=1)
+        self._history: deque[HistoryEntry] = deque(maxlen=1)
         self._tick = 0
         self._seen: tuple[Path, int] | None = None
-        self._counted_at = 0
-        self._counted_hashes: set[str] = set()
         self._log_lines: deque[str] = deque(maxlen=1000)
-        self.loaded = self.refused = self.swaps = self.swaps_counted = 0
+        self.loaded = self.refused = self.swaps = 0
         self.refusals: list[str] = []  #: the latest 20 reasons
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -151,7 +141,7 @@ class PolicySlot:
         if self._engine is None:
             raise RuntimeError("act needs a policy: check runner first")
         with self._lock:
-            self._history.append(Moment(self._tick, obs, prev_action, is_first))
+            self._history.append(HistoryEntry(self._tick, obs, prev_action, is_first))
         self._tick += 1
         return self._engine.act(obs, prev_action, is_first)
 
@@ -164,7 +154,7 @@ class PolicySlot:
             self._swap(ready, "start")
         elif self._settings.swap_mode == "reinfer":
             try:
-                self._replay(ready, self._moments_after(ready.upto))
+                self._replay(ready, self._history_after(ready.upto))
             except WmError as error:
                 self._take_away(ready)
                 self._refuse(f"policy version {ready.engine.runner.card.version}", error)
@@ -203,12 +193,11 @@ class PolicySlot:
             "policy_learner_updates": 0 if runner is None else runner.card.learner_updates,
             "policies_loaded": self.loaded,
             "policies_refused": self.refused,
-            "swaps": self.swaps_counted,
-            "swaps_all": self.swaps,
+            "swaps": self.swaps,
         }
 
     def _watch(self) -> None:
-        while not self._stop.wait(self._settings.poll_s):
+        while not self._stop.wait(self._settings.policy_poll_s):
             try:
                 self.look()
             except Exception as error:  # the running policy goes on, whatever a file does
@@ -218,7 +207,8 @@ class PolicySlot:
     def _prepare(self, runner: PolicyRunner) -> _Candidate:
         """An engine that has run once and, in mode ``reinfer``, has seen nearly all of history."""
         spec, settings = runner.spec, self._settings
-        engine = PolicyEngine(runner, seed=settings.seed + runner.card.version, mean=settings.mean)
+        mean = settings.exploration == "mean"
+        engine = PolicyEngine(runner, seed=self._seed + runner.card.version, mean=mean)
         engine.act(spec.zeros(), np.zeros(spec.action.size, np.float32), True)
         engine.reset()
         keep = max(2, round(settings.history_s / spec.period_s))
@@ -227,23 +217,23 @@ class PolicySlot:
                 self._history = deque(self._history, maxlen=keep)
         candidate = _Candidate(engine)
         if settings.swap_mode == "reinfer" and self._engine is not None:
-            while len(moments := self._moments_after(candidate.upto)) > CATCH_UP_STEPS:
-                self._replay(candidate, moments)
+            while len(entries := self._history_after(candidate.upto)) > CATCH_UP_STEPS:
+                self._replay(candidate, entries)
         return candidate
 
-    def _moments_after(self, tick: int) -> list[Moment]:
+    def _history_after(self, tick: int) -> list[HistoryEntry]:
         """History behind ``tick``, from the last beginning of an episode on."""
         with self._lock:
-            moments = [m for m in self._history if m.tick > tick]
-        firsts = [i for i, moment in enumerate(moments) if moment.is_first]
-        return moments[firsts[-1] :] if firsts else moments
+            entries = [m for m in self._history if m.tick > tick]
+        firsts = [i for i, entry in enumerate(entries) if entry.is_first]
+        return entries[firsts[-1] :] if firsts else entries
 
-    def _replay(self, candidate: _Candidate, moments: list[Moment]) -> None:
-        for moment in moments:
-            # The oldest moment kept has no past: the new latent begins there as in an episode.
-            is_first = moment.is_first or candidate.upto < 0
-            candidate.engine.act(moment.obs, moment.prev_action, is_first)
-            candidate.upto, candidate.steps = moment.tick, candidate.steps + 1
+    def _replay(self, candidate: _Candidate, entries: list[HistoryEntry]) -> None:
+        for entry in entries:
+            # The oldest entry kept has no past: the new latent begins there as in an episode.
+            is_first = entry.is_first or candidate.upto < 0
+            candidate.engine.act(entry.obs, entry.prev_action, is_first)
+            candidate.upto, candidate.steps = entry.tick, candidate.steps + 1
 
     def _take_away(self, candidate: _Candidate) -> None:
         """Have ``candidate`` wait no longer; a newer one that came meanwhile waits on."""
@@ -255,19 +245,7 @@ class PolicySlot:
         self._engine = candidate.engine
         self._take_away(candidate)
         card = candidate.engine.runner.card
-        counted = False
-        if mode == "start":
-            self._counted_at = card.learner_updates
-        else:
-            self.swaps += 1
-            counted = (
-                card.weights_sha256 not in self._counted_hashes
-                and card.learner_updates - self._counted_at >= COUNTED_UPDATES
-            )
-            if counted:
-                self.swaps_counted += 1
-                self._counted_at = card.learner_updates
-        self._counted_hashes.add(card.weights_sha256)
+        self.swaps += int(mode != "start")
         line = {
             "time_s": round(time.time(), 3),
             "version": card.version,
@@ -276,8 +254,7 @@ class PolicySlot:
             "agent_steps": card.agent_steps,
             "mode": mode,
             "reinferred_steps": candidate.steps,
-            "counted": counted,
-            "swaps": self.swaps_counted,
+            "swaps": self.swaps,
             "tick": self._tick,
         }
         self._log_lines.append(json.dumps(line))
@@ -291,7 +268,7 @@ class PolicySlot:
 
     def _write_log(self) -> None:
         """Append what waits; where the disk refuses, it waits on and the watch goes on."""
-        path = self._settings.log
+        path = self._log
         if path is None or not self._log_lines:
             return
         lines = [self._log_lines.popleft() for _ in range(len(self._log_lines))]

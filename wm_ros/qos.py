@@ -9,17 +9,10 @@ from __future__ import annotations
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
-def camera(*, reliable: bool) -> QoSProfile:
-    """Only the newest frame counts; reliable where frames are large and few may be lost."""
+def sensor(*, depth: int = 1, reliable: bool = False) -> QoSProfile:
+    """The newest ``depth`` messages count; reliable where they are large and few may be lost."""
     policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=policy)
-
-
-def joints() -> QoSProfile:
-    """Measurements that are joined to a frame by stamp: a few may wait."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT
-    )
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=policy)
 
 
 def signals() -> QoSProfile:

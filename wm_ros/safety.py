@@ -6,24 +6,11 @@ Fail closed: whatever is missing, old, frozen or not a number leads to the chann
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from wm_core.contract.spec import ActionSpec, Obs
-
-SafeKind = Literal["zero", "hold", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class SafetySettings:
-    """When to stop."""
-
-    max_obs_age_s: float = 0.2  #: by the image's stamp; 0 switches this check off
-    max_receive_age_s: float = 0.05  #: by arrival: a tick without a newer frame is safe beyond it
-    frozen_frames: int = 0  #: this many equal frames in a row count as frozen; 0 = off
-    latch: bool = False  #: once tripped, stay safe until ``rearm``
+from wm_ros.settings import SafeKind, SafetySettings
 
 
 def safe_command(kind: SafeKind, zero: np.ndarray, last: np.ndarray | None) -> np.ndarray | None:
@@ -55,13 +42,27 @@ def limited(action: np.ndarray, prev_action: np.ndarray, spec: ActionSpec) -> np
 
 
 class Guard:
-    """Looks at every tick's observation and names the reason why it must not be acted upon."""
+    """Checks every tick's observation and names the reason why it must not be acted upon.
 
-    def __init__(self, settings: SafetySettings) -> None:
+    Args:
+        settings: when to stop, and how.
+        period_s: of one agent step: a longer gap without a frame is safe, if not set otherwise.
+        card_max_obs_age_s: oldest image that the policy's card allows; 0 where it says nothing.
+    """
+
+    def __init__(
+        self, settings: SafetySettings, *, period_s: float = 0.05, card_max_obs_age_s: float = 0.0
+    ) -> None:
         self.settings = settings
+        self.begin(period_s=period_s, card_max_obs_age_s=card_max_obs_age_s)
         self.latched: str | None = None
         self._digest = 0
         self._same = 0
+
+    def begin(self, *, period_s: float, card_max_obs_age_s: float) -> None:
+        """Take what the settings leave open from the first policy."""
+        self._max_gap_s = self.settings.max_gap_s or period_s
+        self._max_obs_age_s = max(0.0, self.settings.max_obs_age_s or card_max_obs_age_s)
 
     def check_frame(self, *, fresh: bool, receive_age_s: float, stamp_age_s: float) -> str | None:
         """Why this frame must not be acted upon, or None.
@@ -71,8 +72,8 @@ class Guard:
             receive_age_s: steady time since it arrived.
             stamp_age_s: ROS time since its stamp; negative beyond a period is a clock jump.
         """
-        limit = self.settings.max_obs_age_s
-        if not fresh and receive_age_s > self.settings.max_receive_age_s:
+        limit = self._max_obs_age_s
+        if not fresh and receive_age_s > self._max_gap_s:
             return self.trip("no_frame")
         if limit > 0 and stamp_age_s > limit:
             return self.trip("stale_stamp")
@@ -101,7 +102,7 @@ class Guard:
 
     def trip(self, reason: str) -> str:
         """The reason, found here or elsewhere; remembered where the guard latches."""
-        if self.settings.latch and self.latched is None:
+        if self.settings.latch_safe and self.latched is None:
             self.latched = reason
         return reason
 

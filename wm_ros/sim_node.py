@@ -24,8 +24,12 @@ from sensor_msgs.msg import Image, JointState
 import sim
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_ros import convert, params, qos
+from wm_ros.commands import COMMANDS
 from wm_ros.experience import Signal
 from wm_ros.process import run
+from wm_ros.sensors.camera import Camera, to_image
+from wm_ros.sensors.joint_states import JointStates, from_vector
+from wm_ros.settings import SimSettings
 
 _ARM_NOW_NS = 1_000
 _ALIVE_NS = 1_000_000_000  #: nobody is waited for who has answered nothing for so long
@@ -72,39 +76,32 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
 class SimNode(Node):
     """Publishes ``image_raw``, ``reward``, ``joint_states`` and ``/clock``; obeys a command.
 
-    Parameters: ``wm_ros.params.SIM``.
+    Parameters: ``wm_ros.settings.SimSettings``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim", **kwargs)
-        p = self._params = params.declare(self, params.SIM)
-        self._env = make_task(p["task"], p["image_size"], p["proprio"], p["task_kwargs"])
+        params.declare(self, params.SIM)
+        s = self._settings = params.read(self, SimSettings)
+        self._env = make_task(s.task, s.image_size, s.proprio, s.task_kwargs)
+        self._command = COMMANDS[s.command_type](s.twist_fields)
         space: Any = self._env.action_space
         discrete = isinstance(space, Discrete)
-        if discrete != (p["command_type"] == "index"):
-            raise SettingsError(
-                f"command_type is {p['command_type']}, task {p['task']!r} takes {space}; "
-                "'index' is for tasks with choices, and only for them"
-            )
         if discrete:
             self._low, self._high = np.array([[0], [space.n - 1]], np.float32)
         else:
             self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
-        if "twist" in p["command_type"] and len(p["twist_fields"]) != self._low.size:
-            raise SettingsError(
-                f"twist_fields names {len(p['twist_fields'])} elements, task {p['task']!r} has "
-                f"{self._low.size}; set twist_fields or command_type"
-            )
+        self._command.check(self._low.size, discrete=discrete, what=f"task {s.task!r}")
         stop = self._env.metadata.get("action_noop", 0) if discrete else 0.0
         self._stopped = np.clip(np.full_like(self._low, stop), self._low, self._high)
         self._period_ns = round(1e9 / float(self._env.metadata["render_fps"]))
-        self._wall_ns = max(1, round(self._period_ns / p["rate_factor"]))
+        self._wall_ns = max(1, round(self._period_ns / s.rate_factor))
         follows = bool(self.get_parameter("use_sim_time").value)
-        self._simulated = p["rate_factor"] != 1.0 or p["publish_clock"] or follows
-        self._answer_wait_ns = int(p["answer_wait_s"] * 1e9)
+        self._simulated = s.rate_factor != 1.0 or s.publish_clock or follows
+        self._answer_wait_ns = int(s.answer_wait_s * 1e9)
         if self._simulated and not self._answer_wait_ns:
             self._answer_wait_ns = _ALIVE_NS
-        self._silence_ns = int(p["command_timeout_s"] * 1e9) or 2 * self._wall_ns
+        self._silence_ns = int(s.command_timeout_s * 1e9) or 2 * self._wall_ns
         self._wall_clock = Clock(clock_type=ClockType.SYSTEM_TIME)
         self._sim_ns = _SIM_START_NS
         self._stamp_ns = 0
@@ -112,19 +109,21 @@ class SimNode(Node):
         self._last: np.ndarray | None = None  # (A,) whatever came last
         self._last_ns = self._answered_ns = -(10**18)  # steady time of the last one, long ago
         self._over = True
-        self._seed: int | None = p["seed"]
+        self._seed: int | None = s.seed
         self.frames = self.unanswered = 0
         self._open_topics()
 
     def _open_topics(self) -> None:
-        self._image = self.create_publisher(Image, "image_raw", qos.camera(reliable=True))
+        self._image = self.create_publisher(Image, Camera.topic, qos.sensor(reliable=True))
         self._reward = self.create_publisher(JointState, "reward", qos.signals())
-        self._joints = self.create_publisher(JointState, "joint_states", qos.signals())
+        self._joints = self.create_publisher(JointState, JointStates.topic, qos.signals())
         self._clock_out = (
             self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
         )
-        kind, topic = convert.command_topic(self._params["command_type"])
-        self.create_subscription(kind, topic, self._on_command, qos.command())
+        command = self._command
+        self.create_subscription(
+            command.message_class, command.topic, self._on_command, qos.command()
+        )
         self._due_ns = time.monotonic_ns()
         # Steady: this node makes the simulated time, so it cannot wait for it.
         self._timer = self.create_timer(
@@ -147,17 +146,16 @@ class SimNode(Node):
 
     def _on_command(self, msg: Any) -> None:
         """Remember a command; one that answers the present frame is what its period runs under."""
-        kind, fields = self._params["command_type"], self._params["twist_fields"]
         try:
-            value, stamp_ns = convert.from_command(kind, msg, self._low.size, fields=fields)
+            value, stamp_ns = self._command.decode(msg, self._low.size)
         except SpecMismatch as error:
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
             return
         self._last = self._stopped if value is None else value
         self._last_ns = time.monotonic_ns()
-        # A plain Twist has no stamp, so whatever comes counts as the answer.  A stamp of 0 where
-        # there could be one is a safe action that has seen no frame: obeyed, but no answer.
-        answers = stamp_ns == self._stamp_ns or kind == "twist"
+        # Without stamps whatever comes counts as the answer.  A stamp of 0 on a message that has
+        # one marks a safe action chosen without any frame: it is obeyed, but answers nothing.
+        answers = stamp_ns == self._stamp_ns or not self._command.stamped
         if answers and value is not None:
             self._answer, self._answered_ns = value, self._last_ns
             if self._last_ns >= self._due_ns:
@@ -215,17 +213,17 @@ class SimNode(Node):
         """The frame comes last, so that its partners are on their way before it."""
         obs = seen if isinstance(seen, dict) else {"image": seen}
         if self._clock_out is not None:
-            self._clock_out.publish(ClockMsg(clock=convert.to_time(signal.stamp_ns)))
+            clock = ClockMsg()
+            convert.set_time(clock.clock, signal.stamp_ns)
+            self._clock_out.publish(clock)
         if "proprio" in obs:
-            felt = np.ravel(obs["proprio"])
+            vector = np.ravel(obs["proprio"])
             names = self._env.metadata.get("proprio_names", ())
-            names = (
-                names if len(names) == felt.size else [f"proprio_{i}" for i in range(felt.size)]
-            )
-            self._joints.publish(convert.from_vector(felt, signal.stamp_ns, names))
+            if len(names) != vector.size:
+                names = [f"proprio_{i}" for i in range(vector.size)]
+            self._joints.publish(from_vector(vector, signal.stamp_ns, names))
         self._reward.publish(convert.from_signal(signal))
-        frame_id = self._params["frame_id"]
-        self._image.publish(convert.to_image(obs["image"], signal.stamp_ns, frame_id))
+        self._image.publish(to_image(obs["image"], signal.stamp_ns, self._settings.frame_id))
         self.frames += 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from wm_core.contract.errors import SettingsError
@@ -10,33 +9,22 @@ from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.robot.policy_client import PolicyClient
-from wm_core.link.robot.spool import Spool, SpoolSettings
+from wm_core.link.robot.spool import Spool
 from wm_core.link.robot.uploader import Uploader
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """Where experience goes and policies come from."""
-
-    robot: str
-    spool_dir: Path
-    cache_dir: Path  #: policies that came from the trainer
-    spool: SpoolSettings
-    trainer_url: str = ""  #: empty: experience stays in the spool, up to its bound
-    channel: str = "main"
-    token_file: str = ""
-    record: bool = True
+from wm_ros.settings import StreamSettings
 
 
 class Stream:
     """Takes steps and says which policy is the newest; works without a trainer too.
 
     Args:
-        settings: see ``StreamSettings``.
+        settings: where experience goes and policies come from.
+        folder: of the node's files; the trainer's policies are kept there.
     """
 
-    def __init__(self, settings: StreamSettings) -> None:
+    def __init__(self, settings: StreamSettings, folder: Path) -> None:
         self.settings = settings
+        self._spool_dir = Path(settings.spool_dir or folder / "spool").expanduser()
         self._spool: Spool | None = None
         self._uploader: Uploader | None = None
         self._client: PolicyClient | None = None
@@ -46,9 +34,15 @@ class Stream:
             token = _token(settings.token_file)
             url = settings.trainer_url
             self._client = PolicyClient(
-                url, channel=settings.channel, cache=settings.cache_dir, token=token
+                url,
+                channel=settings.channel,
+                cache=folder / "policies",
+                token=token,
+                settings=settings.delivery,
             )
-            self._uploader = Uploader(settings.spool_dir, url=url, token=token)
+            self._uploader = Uploader(
+                self._spool_dir, url=url, token=token, settings=settings.upload
+            )
 
     @property
     def session(self) -> str:
@@ -68,7 +62,7 @@ class Stream:
         """Begin a recording; a second call does nothing."""
         if self._spool is None and self.settings.record:
             self._spool = Spool(
-                self.settings.spool_dir,
+                self._spool_dir,
                 robot=self.settings.robot,
                 task=task,
                 spec=spec,

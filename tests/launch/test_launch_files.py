@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 from pathlib import Path
 
 import pytest
 import yaml
 
-from wm_ros import params
+from wm_core.contract.spec import Frozen
+from wm_ros import params, settings
+from wm_ros.settings import NodeSettings, PolicySettings, SimSettings, StreamSettings
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "launch"
@@ -80,19 +83,30 @@ def test_users_find_the_arguments_they_expect():
 def test_every_parameter_that_a_launch_file_sets_is_declared_by_its_node():
     policy = {p.name for p in params.POLICY} | BUILT_IN
     robot = FOLDER / "robot_launch.py"
-    passed = table_of(robot, "SWITCHES") + table_of(robot, "WORDS")
+    passed = [n for kind in ("SWITCHES", "WORDS", "LISTS") for n in table_of(robot, kind)]
     assert set(passed) <= policy & set(table_of(robot, "ARGUMENTS")) | BUILT_IN
     dicts = [n for n in ast.walk(tree_of(FOLDER / "sim_launch.py")) if isinstance(n, ast.Dict)]
     keys = {k.value for d in dicts for k in d.keys if isinstance(k, ast.Constant)}
     assert keys <= {p.name for p in params.SIM} | BUILT_IN
 
 
-def test_every_key_of_the_parameter_file_is_a_declared_parameter_of_its_type():
+def flat(tree: dict, prefix: str = "") -> dict:
+    """Nested parameters of a YAML file by their dotted names."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def test_the_parameter_file_lists_defaults_and_says_the_same_as_the_settings():
     known = {p.name: p.default for table in TABLES.values() for p in table}
-    given = yaml.safe_load((FOLDER / "wm_ros.yaml").read_text())["/**"]["ros__parameters"]
+    given = flat(yaml.safe_load((FOLDER / "wm_ros.yaml").read_text())["/**"]["ros__parameters"])
+    assert given
     for key, value in given.items():
-        assert key in known
-        assert type(value) is type(known[key]), key
+        assert (value, type(value)) == (known[key], type(known[key])), key
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -109,9 +123,11 @@ def test_every_file_that_is_named_is_installed(path):
 
 
 def test_parameters_have_a_text_and_defaults_within_their_ranges():
-    for table in TABLES.values():
+    for table in (*TABLES.values(), params.sensor_params("wrist")):
         for param in table:
-            assert param.text
+            assert len(param.text.split()) >= 4, param.name
+            number = type(param.default) in (int, float)
+            assert number == (param.low is not None) == (param.high is not None), param.name
             words = param.default if isinstance(param.default, list) else [param.default]
             assert not param.choices or set(words) <= set(param.choices)
             if param.low is not None:
@@ -121,5 +137,38 @@ def test_parameters_have_a_text_and_defaults_within_their_ranges():
 def test_both_nodes_agree_on_the_parameters_that_they_share():
     policy, sim = ({p.name: p for p in table} for table in TABLES.values())
     shared = policy.keys() & sim.keys()
-    assert shared == {p.name for p in params.COMMON}
-    assert all(policy[name] is sim[name] for name in shared)
+    assert shared == NodeSettings.model_fields.keys()
+    assert all(policy[name] == sim[name] for name in shared)
+
+
+def test_no_two_parts_of_a_node_use_one_name():
+    """The models are joined by inheritance, in which one field would silently hide another."""
+    for model in (PolicySettings, SimSettings):
+        own = [name for part in model.__mro__ for name in vars(part).get("__annotations__", ())]
+        names = [name for name in own if name in model.model_fields]
+        assert sorted(names) == sorted(set(names))
+
+
+def models_of_settings() -> set[type[Frozen]]:
+    """Every model of settings that the robot's parts define."""
+    names = [f"wm_core.link.robot.{n}" for n in ("client", "policy_client", "spool", "uploader")]
+    modules = [settings, *map(importlib.import_module, names)]
+    found = {v for m in modules for k, v in vars(m).items() if k.endswith("Settings")}
+    assert len(found) > 8
+    return found
+
+
+def test_every_setting_of_the_robot_can_be_reached_by_a_parameter():
+    tables = (*TABLES.values(), params.sensor_params("wrist"))
+    reached = {p.name.rpartition(".")[2] for table in tables for p in table}
+    groups = set(StreamSettings.model_fields) - reached  # settings within settings
+    assert groups == {"spool", "upload", "delivery"}
+    for model in models_of_settings():
+        missing = set(model.model_fields) - reached - groups
+        assert not missing, f"{model.__name__}: {missing}"
+
+
+def test_names_of_earlier_releases_lead_to_parameters():
+    names = {p.name for p in params.POLICY}
+    assert set(params.RENAMED.values()) <= names
+    assert not set(params.RENAMED) & names

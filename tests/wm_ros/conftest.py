@@ -36,9 +36,11 @@ ROOT = Path(__file__).parents[2]
 PERIOD_S = 0.04  # of the counting task
 
 
-def tiny_spec(size: int = 32, period_s: float = PERIOD_S, vectors: int = 0) -> Spec:
+def tiny_spec(
+    size: int = 32, period_s: float = PERIOD_S, vectors: int = 0, more: tuple[str, ...] = ()
+) -> Spec:
     return Spec(
-        images={"image": ImageSpec(height=size, width=size)},
+        images={name: ImageSpec(height=size, width=size) for name in ("image", *more)},
         vectors={"proprio": VectorSpec(size=vectors)} if vectors else {},
         action=ActionSpec(
             low=(-0.5, -2.0), high=(1.0, 2.0), names=("forward", "turn"), units=("m/s", "rad/s")
@@ -126,6 +128,9 @@ def _graph(spec: Spec, bias, spread: float):
         TensorInfo(name="is_first", dtype="bool", shape=(1,)),
         TensorInfo(name="noise_action", dtype="float32", shape=(1, size)),
     ]
+    for i, (name, image) in enumerate(list(spec.images.items())[1:]):
+        inputs.insert(1, TensorInfo(name=name, dtype="uint8", shape=(1, *image.shape)))
+        nodes.insert(5, h.make_node("Identity", [name], [f"unused_{i}"]))
     if spec.vectors:
         n = spec.vectors["proprio"].size
         inputs.insert(1, TensorInfo(name="proprio", dtype="float32", shape=(1, n)))
@@ -151,10 +156,11 @@ def _golden(model: bytes, spec: Spec, inputs) -> bytes:
     rng, steps, size = np.random.default_rng(0), 4, spec.action.size
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     frame = rng.integers(1, 256, (80, 96, 3), dtype=np.uint8)
-    arrays = {"frame/image": frame, "seen/image": to_network(frame, spec.images["image"])}
-    image = rng.integers(1, 256, (steps, *spec.images["image"].shape), dtype=np.uint8)
-    feeds = {
-        "image": image,
+    arrays, feeds = {}, {}
+    for name, image in spec.images.items():
+        arrays |= {f"frame/{name}": frame, f"seen/{name}": to_network(frame, image)}
+        feeds[name] = rng.integers(1, 256, (steps, *image.shape), dtype=np.uint8)
+    feeds |= {
         "prev_action": np.zeros((steps, size), np.float32),
         "is_first": np.array([True, False, True, False]),
         "noise_action": rng.random((steps, size), dtype=np.float32),
@@ -234,7 +240,7 @@ def policy_at():
 
 @pytest.fixture
 def spec_of():
-    """Builds the tiny policy's spec: ``spec_of(size, period_s, vectors)``."""
+    """Builds the tiny policy's spec: ``spec_of(size, period_s, vectors, more)``."""
     return tiny_spec
 
 

@@ -115,7 +115,7 @@ def test_a_task_is_driven_as_it_is_rendered(drive, policy_at, choosing, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("executable", "said"), [("sim_node", "Discrete"), ("policy_node", "several")]
+    ("executable", "said"), [("sim_node", "of task"), ("policy_node", "of the policy")]
 )
 def test_a_command_type_that_carries_no_choice_is_refused(
     processes, policy_at, choosing, tmp_path, executable, said

@@ -171,3 +171,22 @@ def test_returns_add_up_every_reward_of_an_episode():
     signals.put(signal(10, reward=2.0))
     assert signals.returns == [4.5]
     assert signals.return_now == 2.0
+
+
+def test_a_frame_waits_for_its_reward_where_rewards_came_with_the_last_frames():
+    signals = Signals()
+
+    def waits(stamp, waited=0):
+        return signals.may_come(stamp, waited_ns=waited, period_ns=PERIOD)
+
+    assert not waits(0)  # no reward ever came
+    signals.put(signal(0))
+    assert not waits(0)  # it has come
+    assert waits(100)
+    assert waits(100, waited=49)
+    assert not waits(100, waited=50)  # at most half a period
+    for _ in range(3):
+        signals.on_tick()
+    assert not waits(400)  # three frames in a row had none
+    signals.put(signal(400))
+    assert waits(500)

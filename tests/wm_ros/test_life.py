@@ -126,11 +126,13 @@ def test_every_parameter_of_the_tables_is_described_and_ranged(watcher, monkeypa
     from rclpy.node import Node
 
     from wm_ros import params
+    from wm_ros.settings import PolicySettings, SimSettings
 
-    for name, table in (("policy", params.POLICY), ("sim", params.SIM)):
-        node = Node(name, context=watcher.context)
-        values = params.declare(node, table)
-        assert values == {p.name: p.default for p in table}
+    tables = ((PolicySettings, params.POLICY), (SimSettings, params.SIM))
+    for model, table in tables:
+        node = Node("described", context=watcher.context)
+        params.declare(node, table)
+        assert params.read(node, model) == model()
         for param in table:
             assert node.describe_parameter(param.name).description == param.text
         node.destroy_node()

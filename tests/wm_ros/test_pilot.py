@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from wm_ros.experience import Recorder, Signal, Signals
-from wm_ros.pilot import Pilot, PilotSettings, Senses
-from wm_ros.policy_slot import FolderSource, PolicySlot, SlotSettings
-from wm_ros.safety import Guard, SafetySettings
+from wm_ros.pilot import Pilot
+from wm_ros.policy_slot import FolderSource, PolicySlot
+from wm_ros.safety import Guard
+from wm_ros.sensors.senses import Senses
+from wm_ros.settings import PilotSettings, SafetySettings, SlotSettings
 
 PERIOD_NS = 40_000_000
 
@@ -16,17 +18,16 @@ PERIOD_NS = 40_000_000
 class Robot:
     """A pilot and everything around it, driven by hand."""
 
-    def __init__(self, folder, settings=None, safety=None, safe_action="zero", spec=None):
+    def __init__(self, folder, settings=None, **safety):
         self.slot = PolicySlot(FolderSource(folder), SlotSettings())
         self.signals, self.steps = Signals(), []
         self.recorder = Recorder()
         self.pilot = Pilot(
             self.slot,
-            Guard(safety or SafetySettings()),
+            Guard(SafetySettings(**safety)),
             self.signals,
             self.recorder,
             settings or PilotSettings(),
-            safe_action,
         )
 
     def adopt(self):
@@ -111,7 +112,7 @@ def test_a_bad_tick_sends_zero_and_breaks_the_record(folder, change, reason):
 
 
 def test_a_short_gap_repeats_the_command_where_that_was_asked_for(folder):
-    robot = Robot(folder, safety=SafetySettings(max_receive_age_s=0.3)).adopt()
+    robot = Robot(folder, max_gap_s=0.3).adopt()
     robot.tick(0)
     decision = robot.tick(1, fresh=False, age_s=0.1)
     assert decision.safe is None

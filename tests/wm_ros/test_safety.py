@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wm_core.contract.spec import ActionSpec
-from wm_ros.safety import Guard, SafetySettings, limited, safe_command
+from wm_ros.safety import Guard, limited, safe_command
+from wm_ros.settings import SafetySettings
 
 FINE = {"fresh": True, "receive_age_s": 0.01, "stamp_age_s": 0.02}
 SPEC = ActionSpec(low=(-1.0,), high=(1.0,), max_change=0.5)
@@ -23,7 +24,7 @@ SPEC = ActionSpec(low=(-1.0,), high=(1.0,), max_change=0.5)
     ],
 )
 def test_a_frame_that_is_missing_or_old_by_arrival_or_stamp_is_not_acted_upon(change, reason):
-    guard = Guard(SafetySettings(max_obs_age_s=0.2, max_receive_age_s=0.05))
+    guard = Guard(SafetySettings(max_obs_age_s=0.2, max_gap_s=0.05))
     assert guard.check_frame(**{**FINE, **change}) == reason
 
 
@@ -45,7 +46,7 @@ def test_a_nan_among_the_measurements_is_found():
 
 
 def test_a_latched_guard_stays_safe_until_it_is_rearmed():
-    guard = Guard(SafetySettings(latch=True))
+    guard = Guard(SafetySettings(latch_safe=True, max_obs_age_s=0.2))
     assert guard.check_frame(**{**FINE, "stamp_age_s": 9.0}) == "stale_stamp"
     assert guard.check_frame(**FINE) == "latched"
     assert guard.latched == "stale_stamp"

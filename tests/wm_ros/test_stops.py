@@ -8,6 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from wm_core.format.chunk import decode_chunk
+
 pytestmark = pytest.mark.ros
 
 COUNTING = {"task": "counting_task:Counting-v0"}
@@ -27,12 +29,13 @@ def camera(watcher):
     """A camera of the test's own: ``camera(frame)`` publishes one frame, best effort."""
     from sensor_msgs.msg import Image
 
-    from wm_ros import convert, qos
+    from wm_ros import qos
+    from wm_ros.sensors.camera import to_image
 
-    publisher = watcher.node.create_publisher(Image, "image_raw", qos.camera(reliable=False))
+    publisher = watcher.node.create_publisher(Image, "image_raw", qos.sensor())
 
     def publish(frame: np.ndarray) -> float:
-        publisher.publish(convert.to_image(frame, time.time_ns(), "camera_optical"))
+        publisher.publish(to_image(frame, time.time_ns(), "camera_optical"))
         return time.monotonic()
 
     return publish
@@ -51,6 +54,13 @@ def run_camera(watcher, camera, seconds: float, ready=lambda: False, size: int =
         while (left := due - time.monotonic()) > 0:
             watcher.executor.spin_once(timeout_sec=left)
     return sent
+
+
+def steps_in(spool):
+    """Every step in the chunks of a spool, in order."""
+    return [
+        s for path in sorted(spool.rglob("*.mcap")) for s in decode_chunk(path.read_bytes())[1]
+    ]
 
 
 def start_robot(processes, folder, **params):
@@ -172,6 +182,41 @@ def test_a_larger_camera_is_resized(processes, watcher, commands, camera, policy
     start_robot(processes, tmp_path, policy_dir=str(policy))
     run_camera(watcher, camera, 15, ready=lambda: moving(commands), size=96)
     assert moving(commands)
+
+
+def test_a_second_camera_works_by_parameters_alone_and_its_silence_stops_the_robot(
+    processes, watcher, commands, camera, policy_at, spec_of, report_of, tmp_path
+):
+    from sensor_msgs.msg import Image
+
+    from wm_ros import qos
+    from wm_ros.sensors.camera import to_image
+
+    policy = policy_at(tmp_path / "policy", bias=0.5, spec=spec_of(more=("wrist",)))
+    wrist = watcher.node.create_publisher(Image, "arm/image_raw", qos.sensor())
+    start_robot(
+        processes,
+        tmp_path,
+        policy_dir=str(policy),
+        sensors=["image", "wrist"],
+        wrist={"topic": "arm/image_raw"},
+    )
+
+    def both(frame):
+        wrist.publish(to_image(frame, time.time_ns(), "wrist_optical"))
+        return camera(frame)
+
+    run_camera(watcher, both, 60, ready=lambda: moving(commands))
+    assert moving(commands)
+    run_camera(watcher, camera, 60, ready=lambda: not moving(commands))
+    assert not moving(commands)
+    run_camera(watcher, both, 60, ready=lambda: moving(commands))
+    assert moving(commands)
+    assert processes.stop("policy_node") == 0
+    assert report_of(tmp_path / "state" / "status.json")["safe_by_reason"]["no_wrist"] > 0
+    steps = steps_in(tmp_path / "state" / "spool")
+    assert steps
+    assert all(step.obs.keys() == {"image", "wrist"} for step in steps)
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])

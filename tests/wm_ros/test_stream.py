@@ -10,17 +10,13 @@ import pytest
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.step import Step
 from wm_core.link.robot.spool import SpoolSettings
-from wm_ros.stream import Stream, StreamSettings
+from wm_ros.settings import StreamSettings
+from wm_ros.stream import Stream
 
 
 def stream_at(folder, **changes):
-    values = {
-        "robot": "tester",
-        "spool_dir": folder / "spool",
-        "cache_dir": folder / "policies",
-        "spool": SpoolSettings(seal_steps=2),
-    }
-    return Stream(StreamSettings(**(values | changes)))
+    values = {"robot": "tester", "spool": SpoolSettings(seal_steps=2)}
+    return Stream(StreamSettings(**(values | changes)), folder)
 
 
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1:9"])

@@ -26,8 +26,13 @@ from wm_core.contract.policy_folder import (
     version_folder,
     versions_in,
 )
-from wm_core.contract.spec import Frozen
-from wm_core.link.robot.client import FAILURES, Backoff, Counters, TrainerClient
+from wm_core.link.robot.client import (
+    FAILURES,
+    Backoff,
+    ConnectionSettings,
+    Counters,
+    TrainerClient,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +40,16 @@ _PIECE_BYTES = 1 << 18
 _COUNTED = ("received", "refused", "retries", "resumed", "bytes_received")
 
 
-class PolicyClientSettings(Frozen):
+class PolicyClientSettings(ConnectionSettings):
     """Deadlines and bounds of policy delivery."""
 
-    keep: int = Field(5, gt=0)  #: versions that stay in the cache
-    max_bytes: int = Field(1 << 30, gt=0)  #: a larger file is refused
-    wait_s: float = Field(30.0, gt=0, le=60)  #: how long one question may stay open
-    connect_s: float = Field(5.0, gt=0)
-    read_s: float = Field(30.0, gt=0)
-    backoff_first_s: float = Field(0.2, gt=0)
-    backoff_most_s: float = Field(30.0, gt=0)
+    keep: int = Field(5, ge=1, le=1000, description="Versions of the policy to keep on the robot")
+    max_bytes: int = Field(
+        1 << 30, ge=1, le=2**62, description="Bytes above which a policy's file is refused"
+    )
+    wait_s: float = Field(
+        30.0, ge=0.001, le=60, description="Seconds that one question for a policy may stay open"
+    )
 
 
 class PolicyClient:

@@ -35,12 +35,30 @@ _COUNTED = ("steps_put", "steps_invalid", "steps_sealed", "chunks_sealed", "chun
 class SpoolSettings(Frozen):
     """When a chunk is sealed and how much may wait."""
 
-    seal_steps: int = Field(64, gt=0, le=4096)  #: a chunk is sealed at so many steps ...
-    seal_s: float = Field(2.0, gt=0)  #: ... or at this age of its first ...
-    seal_bytes: int = Field(1_000_000, gt=0)  #: ... or at so many bytes before compression
-    max_bytes: int = Field(2_000_000_000, gt=0)  #: of chunks on the disk that wait
-    queue_steps: int = Field(2048, gt=0)  #: steps in memory that wait for the writer
-    overflow: Literal["drop_newest", "drop_oldest"] = "drop_oldest"
+    seal_steps: int = Field(
+        64, ge=1, le=4096, description="Steps after which a chunk of experience is sealed"
+    )
+    seal_s: float = Field(
+        2.0, ge=0.001, le=3600, description="Seconds after which a chunk of experience is sealed"
+    )
+    seal_bytes: int = Field(
+        1_000_000,
+        ge=1,
+        le=2**40,
+        description="Bytes, before compression, after which a chunk of experience is sealed",
+    )
+    max_bytes: int = Field(
+        2_000_000_000,
+        ge=1,
+        le=2**62,
+        description="Most bytes on the disk that wait for the trainer",
+    )
+    queue_steps: int = Field(
+        2048, ge=1, le=2**31, description="Most steps in memory that wait for the disk"
+    )
+    overflow: Literal["drop_newest", "drop_oldest"] = Field(
+        "drop_oldest", description="What gives way where the spool or its queue is full"
+    )
 
 
 class Spool:

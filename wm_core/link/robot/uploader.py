@@ -20,8 +20,14 @@ from pathlib import Path
 from pydantic import Field
 
 from wm_core.contract.files import make_folder
-from wm_core.contract.spec import Frozen
-from wm_core.link.robot.client import FAILURES, Backoff, Counters, Reply, TrainerClient
+from wm_core.link.robot.client import (
+    FAILURES,
+    Backoff,
+    ConnectionSettings,
+    Counters,
+    Reply,
+    TrainerClient,
+)
 from wm_core.link.robot.journal import (
     REFUSED,
     SENT,
@@ -41,17 +47,21 @@ _BATCH = 64  #: chunks between two looks at the spool
 _COUNTED = ("acked", "acked_before", "bytes_sent", "refused", "retries", "denied")
 
 
-class UploaderSettings(Frozen):
+class UploaderSettings(ConnectionSettings):
     """Deadlines and bounds of the uploader."""
 
-    connect_s: float = Field(5.0, gt=0)
-    read_s: float = Field(30.0, gt=0)
-    backoff_first_s: float = Field(0.2, gt=0)
-    backoff_most_s: float = Field(30.0, gt=0)
-    denied_s: float = Field(30.0, gt=0)  #: wait after a wrong token
-    bytes_per_s: float | None = Field(None, gt=0)  #: bandwidth cap; None for none
-    keep_bytes: int = Field(0, ge=0)  #: acknowledged chunks of a robot kept as a black box
-    refused_bytes: int = Field(200_000_000, ge=0)  #: refused chunks of a robot kept
+    denied_s: float = Field(
+        30.0, ge=0.001, le=3600, description="Seconds to wait after the trainer refused the token"
+    )
+    bytes_per_s: float = Field(
+        0.0, ge=0, le=1e12, description="Most bytes per second that are sent; 0: no bound"
+    )
+    keep_bytes: int = Field(
+        0, ge=0, le=2**62, description="Bytes of acknowledged chunks to keep, as a black box"
+    )
+    refused_bytes: int = Field(
+        200_000_000, ge=0, le=2**62, description="Bytes of chunks to keep that the trainer refused"
+    )
 
 
 class Uploader:
@@ -81,7 +91,7 @@ class Uploader:
             token=token,
             connect_s=s.connect_s,
             read_s=s.read_s,
-            bytes_per_s=s.bytes_per_s,
+            bytes_per_s=s.bytes_per_s or None,
         )
         self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
         self._stop = threading.Event()

@@ -1,0 +1,144 @@
+"""Which sensor feeds which input, and what belongs to one observation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
+from wm_ros.acceptance import check_policy
+from wm_ros.commands import COMMANDS
+from wm_ros.sensors.camera import Camera
+from wm_ros.sensors.joint_states import JointStates
+from wm_ros.sensors.table import Sensors, assign
+
+MS = 1_000_000
+PERIOD = 40 * MS
+ACTION = ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0))
+
+
+def spec_with(images=("image",), vectors=()) -> Spec:
+    return Spec(
+        images={name: ImageSpec(height=8, width=8) for name in images},
+        vectors={name: VectorSpec(size=2) for name in vectors},
+        action=ACTION,
+    )
+
+
+def fed(sources, spec) -> dict[str, str]:
+    return {name: source.name for name, source in assign(sources, spec).items()}
+
+
+@pytest.mark.parametrize("names", [(), ("joint_states",), ("arm", "hand")])
+def test_one_camera_and_one_joint_state_feed_a_policy_whatever_it_calls_its_inputs(names):
+    sources = [Camera("image"), JointStates("joint_states")]
+    got = fed(sources, spec_with(("front",), names))
+    assert got == {"front": "image"} | dict.fromkeys(names, "joint_states")
+
+
+def test_sensors_feed_the_inputs_of_their_names():
+    names = ["wrist", "image", "arm", "hand"]
+    sources = [Camera(n) for n in names[:2]] + [JointStates(n) for n in names[2:]]
+    assert fed(sources, spec_with(("image", "wrist"), ("arm", "hand"))) == {n: n for n in names}
+
+
+@pytest.mark.parametrize(
+    ("sources", "images", "vectors", "said"),
+    [
+        ([Camera("image")], ("image", "wrist"), (), "wants 'wrist' .*no sensor feeds it"),
+        ([Camera("a"), Camera("b")], ("image",), (), "'a', 'b'.* could feed it"),
+        ([Camera("image")], ("image",), ("arm",), "wants 'arm'"),
+        ([JointStates("image")], ("image",), (), "'image' cannot give the ImageSpec"),
+        ([Camera("image"), JointStates("arm")], (), ("arm",), "first sensor, 'image'"),
+        (
+            [Camera("image"), JointStates("a"), JointStates("b")],
+            ("image",),
+            ("arm", "hand"),
+            "wants 'arm' .*'a', 'b'.* could feed it",
+        ),
+    ],
+)
+def test_a_policy_whose_inputs_have_no_sensor_is_refused(sources, images, vectors, said):
+    with pytest.raises(SpecMismatch, match=said):
+        assign(sources, spec_with(images, vectors))
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "said"),
+    [
+        ("index", ACTION, "the action of the policy is continuous"),
+        ("twist", ActionSpec.choices(3), "one of several choices"),
+        ("twist_stamped", ActionSpec(low=(0.0,), high=(1.0,)), "twist_fields names 2 elements"),
+    ],
+)
+def test_a_policy_whose_action_no_command_carries_is_refused(kind, action, said):
+    spec, command = spec_with().model_copy(update={"action": action}), COMMANDS[kind](("x", "y"))
+    with pytest.raises(SpecMismatch, match=said):
+        check_policy(spec, command=command, sources=[Camera("image")], running=None)
+
+
+def test_a_policy_of_another_spec_than_the_running_one_is_refused():
+    command, sources = COMMANDS["joint"](), [Camera("image")]
+    check_policy(spec_with(), command=command, sources=sources, running=spec_with())
+    with pytest.raises(SpecMismatch, match="expected the running policy's spec"):
+        check_policy(spec_with(), command=command, sources=sources, running=spec_with(("front",)))
+
+
+# --------------------------------------------------------------------- one observation of several
+
+
+@pytest.fixture
+def frame_of():
+    """Makes an image message of one colour at a stamp."""
+    pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+    from wm_ros.sensors.camera import to_image
+
+    return lambda value, stamp: to_image(np.full((8, 8, 3), value, np.uint8), stamp, "")
+
+
+@pytest.fixture
+def two_cameras():
+    """Two cameras that feed a policy: image, which sets the pace, and wrist."""
+    sensors = Sensors([Camera("image"), Camera("wrist")], PERIOD)
+    sensors.begin(spec_with(("image", "wrist")), PERIOD)
+    return sensors
+
+
+def sense(sensors):
+    return sensors.sense(fresh=True, now_ns=0, ros_now_ns=0)
+
+
+@pytest.mark.ros
+def test_from_the_second_camera_comes_the_frame_nearest_to_the_first_ones(two_cameras, frame_of):
+    first, second = two_cameras.sources
+    for stamp in (60, 90, 125):
+        two_cameras.on_message(second, frame_of(stamp, stamp * MS), 0)
+    two_cameras.on_message(first, frame_of(7, 100 * MS), 0)
+    senses = sense(two_cameras)
+    assert senses.stamp_ns == 100 * MS
+    assert {name: int(v[0, 0, 0]) for name, v in senses.obs.items()} == {"image": 7, "wrist": 90}
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("stamp", [None, 59, 141])
+def test_a_second_camera_more_than_a_period_away_means_no_observation(
+    two_cameras, frame_of, stamp
+):
+    first, second = two_cameras.sources
+    if stamp is not None:
+        two_cameras.on_message(second, frame_of(1, stamp * MS), 0)
+    two_cameras.on_message(first, frame_of(1, 100 * MS), 0)
+    senses = sense(two_cameras)
+    assert (senses.obs, senses.refused) == (None, "no_wrist")
+
+
+@pytest.mark.ros
+def test_gaps_between_the_stamps_of_the_first_sensor_alone_are_missed_frames(
+    two_cameras, frame_of
+):
+    first, second = two_cameras.sources
+    for k in (0, 1, 4):
+        two_cameras.on_message(first, frame_of(1, k * PERIOD), 0)
+        two_cameras.on_message(second, frame_of(1, 5 * k * PERIOD), 0)
+    assert (two_cameras.frames, two_cameras.frames_missed) == (3, 2)

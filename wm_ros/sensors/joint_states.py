@@ -1,0 +1,52 @@
+"""Positions and velocities of joints: ``sensor_msgs/JointState`` to a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.spec import VectorSpec
+from wm_ros.convert import message_class, set_header
+from wm_ros.sensors.source import Source
+
+
+class JointStates(Source):
+    """Joint states, of which the message nearest to the observation's stamp counts."""
+
+    message, topic = "sensor_msgs/JointState", "joint_states"
+    queue = kept = 10
+    feeds_many = True
+
+    def fits(self, kind: object) -> bool:
+        return isinstance(kind, VectorSpec)
+
+    def decode(self, msg: Any, kind: VectorSpec) -> np.ndarray:
+        return to_vector(msg, kind.size, self.name)
+
+
+def to_vector(msg: Any, size: int, what: str) -> np.ndarray:
+    """(size,) float32 of a joint state: its positions, with the velocities behind where they fit.
+
+    Raises:
+        SpecMismatch: where neither has ``size`` numbers; ``what`` names the sensor.
+    """
+    positions, velocities = list(msg.position), list(msg.velocity)
+    values = positions if len(positions) == size else positions + velocities
+    if len(values) != size:
+        raise SpecMismatch(
+            f"{what}: expected {size} positions, or positions and velocities, "
+            f"got {len(positions)} and {len(velocities)}"
+        )
+    return np.array(values, np.float32)
+
+
+def from_vector(vector: np.ndarray, stamp_ns: int, names: Sequence[str]) -> Any:
+    """A joint state whose positions are ``vector`` (n,)."""
+    msg = message_class("sensor_msgs/JointState")(
+        name=list(names), position=[float(v) for v in vector]
+    )
+    set_header(msg.header, stamp_ns)
+    return msg
