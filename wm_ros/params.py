@@ -60,7 +60,7 @@ def _param(name: str, value: Any, field: FieldInfo) -> Param:
         key: getattr(m, key) for m in field.metadata for key in ("ge", "le") if hasattr(m, key)
     }
     extra = field.json_schema_extra
-    choices = extra["choices"] if isinstance(extra, dict) else get_args(field.annotation)
+    choices: Any = extra["choices"] if isinstance(extra, dict) else get_args(field.annotation)
     return Param(
         name,
         list(value) if isinstance(value, tuple) else value,
