@@ -1,4 +1,4 @@
-# `make help` lists what there is.  Everything here sets up what it needs, once.
+# `make help` lists the commands.  Each sets up what it needs, once.
 #
 #   PYTHON=python3.12   the interpreter to build with (default: the first of 3.10 .. 3.13 that runs)
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
@@ -57,36 +57,36 @@ say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help demo test check lint format bench results docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
-help: ## this list
+help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup ## the whole loop: robot, ROS 2, trainer, new policies (DEMO_MINUTES=15)
+demo: setup ## run the whole loop: robot, ROS 2, trainer, new policies (DEMO_MINUTES=15)
 	$(RUN) $(BIN)/wm demo --minutes $(DEMO_MINUTES)
 
 test: setup robot-setup lint ## set up, check, and run every test that needs no hours and no GPU
-	$(call say,all tests but the slow ones)
+	$(call say,every test but the slow ones - $(WORKERS) files at a time)
 	$(TEST) $(SIDE_BY_SIDE) $(STRICT) -m "not slow and not gpu" --durations=20
 
-check: setup lint ## format, lint, types, imports and the quick tests: under a minute
+check: setup lint ## check format, style, types and imports, and run the quick tests
 	$(TEST) -q $(SIDE_BY_SIDE) -m "not ros and not mujoco and not long and not slow and not gpu"
 
-lint: setup
+lint: setup ## check format, style, types and imports
 	$(call say,format - style - types - imports)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup ## rewrite the sources in the house's style
+format: setup ## rewrite the sources in the style of the project
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## measure simulator, replay and learner
+bench: setup ## measure how fast simulator, replay and learner are
 	$(RUN) $(BIN)/wm bench sim
 	$(RUN) $(BIN)/wm bench replay
 	$(RUN) $(BIN)/wm bench learner
 
-results: setup ## train every preset for the same CPU time, and write down what it comes to (hours; goes on when called again)
+results: setup ## train every preset for the same CPU time and write down its returns (takes hours, resumes)
 	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.results $(RESULTS)
 	$(BIN)/python -m benchmarks.results --page
 
@@ -94,10 +94,10 @@ docs: setup ## check every link, and list where we deviate from the papers
 	$(TEST) -q tests/house/test_docs.py
 	@grep -rn "Deviates:" wm_core | sed -E 's/^([^:]+:[0-9]+): */\1  /'
 
-robot-test: setup robot-setup ## only what runs on the robot, on every Python that is here
-	$(TEST) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/link tests/wm_ros
+robot-test: setup robot-setup ## run the tests of what runs on the robot, on every Python that is here
+	$(TEST) $(SIDE_BY_SIDE) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/format tests/wm_core/link tests/wm_ros
 
-clean: ## forget the environments and every cache; runs/ stays
+clean: ## delete the environments and every cache; runs/ stays
 	rm -rf $(VENV) $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIMES) *.egg-info build install log
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 

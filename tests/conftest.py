@@ -1,6 +1,7 @@
 """What every test shares: isolation from other robots and other workers, and honest skips.
 
-Tests run in several processes side by side (pytest-xdist). Each process has ROS domains that no
+Tests run in several processes side by side (pytest-xdist), called workers. The tests of a file run
+in one worker, in order, and share what their fixtures make. Each worker has ROS domains that no
 other one uses; ports are given by the system; folders come from ``tmp_path``.
 """
 
@@ -8,6 +9,11 @@ import os
 import re
 
 import pytest
+
+try:
+    from xdist.scheduler import LoadFileScheduling
+except ImportError:  # tests then run one after the other
+    LoadFileScheduling = object
 
 # Set before anything imports rclpy or mujoco; what the caller chose stays.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -43,6 +49,50 @@ os.environ["ROS_DOMAIN_ID"] = str(_domains()[0])
 def ros_domains() -> tuple[int, ...]:
     """The ROS domains that tests of this process may use, and no other process does."""
     return _domains()
+
+
+# ------------------------------------------------------------------ side by side
+
+#: what takes longest comes first, so that no worker is left with it at the end
+FIRST = (
+    "tests/learn/",
+    "tests/wm_core/demo/test_whole_demo.py",
+    "tests/wm_core/exporting/test_presets.py",
+    "tests/wm_core/training/",
+    "tests/wm_core/",
+    "tests/wm_ros/test_presets.py",
+    "tests/examples/",
+    "tests/benchmarks/",
+    "tests/wm_ros/",
+)
+#: files whose tests have no fixture in common that is dear: each test may go to another worker
+APART = ("tests/learn/", "tests/examples/", "tests/benchmarks/")
+
+
+def pytest_collection_modifyitems(items):
+    """Order the tests by ``FIRST``; those of a file stay together."""
+
+    def rank(item):
+        places = (n for n, start in enumerate(FIRST) if item.nodeid.startswith(start))
+        return next(places, len(FIRST))
+
+    items.sort(key=rank)
+
+
+class Scheduling(LoadFileScheduling):
+    """Gives a file as a whole to the next free worker, and a test of ``APART`` by itself."""
+
+    def _split_scope(self, nodeid):
+        return nodeid if nodeid.startswith(APART) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+# ------------------------------------------------------------------ skips
 
 
 def pytest_addoption(parser):
