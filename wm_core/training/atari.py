@@ -1,10 +1,10 @@
-"""Atari games by ``ALE/Pong-v5``: one decision every four frames, seen as 64x64 RGB.
+"""Makes Atari games by names like ``ALE/Pong-v5``: one action every 4 frames, 64x64 RGB images.
 
 ale-py (the extra ``atari``) brings the games along; nothing is downloaded.
 
 Source: Machado et al. 2018, arXiv:1709.06009, for the protocol; Mnih et al. 2015 for no-ops, frame
     skip and the maximum over two frames.
-Deviates: no frames are stacked, because our models carry a memory from step to step; actions are
+Deviates: no frames are stacked, because our models have a memory; actions are
     not sticky unless asked for (Atari 100k); the resize is ours, so Gymnasium's
     AtariPreprocessing, which resizes by OpenCV, is not used.
 """
@@ -22,16 +22,16 @@ from wm_core.contract.image import area_resize
 
 NAMESPACE = "ALE/"
 SKIP = 4  #: frames per decision
-NOOPS = 30  #: most frames that an episode idles before its first decision
+NOOPS = 30  #: most frames of no action before the first decision of an episode
 FRAMES_HZ = 60
 
 
 class Game(gymnasium.Wrapper):
-    """An Atari game as a task.
+    """Turns an Atari game into a task.
 
     Args:
-        env: the game itself, every frame, as RGB or gray.
-        image_size: height and width of the image; the whole frame is squeezed into it.
+        env: the game itself, one frame per step, RGB or gray.
+        image_size: height and width in pixels that the whole frame is resized to.
         life_loss: whether losing a life terminates the episode, and with it the game.
     """
 
@@ -49,17 +49,17 @@ class Game(gymnasium.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a game and let it idle for 1 .. ``NOOPS`` frames; (size, size, C) uint8, info."""
+        """Begin a game and idle for 1 .. ``NOOPS`` frames; returns (size, size, C) uint8, info."""
         frame, info = self.env.reset(seed=seed, options=options)
         for _ in range(self.env.unwrapped.np_random.integers(NOOPS) + 1):
             frame, _, terminated, truncated, info = self.env.step(0)
             if terminated or truncated:
                 frame, info = self.env.reset()
         self._lives = info["lives"]
-        return self._see(frame), info
+        return self._resized(frame), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Hold ``action`` for ``SKIP`` frames.
+        """Repeat ``action`` for ``SKIP`` frames.
 
         The image (size, size, C) uint8 is the brighter of the last two frames, pixel by pixel.
         """
@@ -71,10 +71,10 @@ class Game(gymnasium.Wrapper):
             if terminated or truncated:
                 break
         self._lives = info["lives"]
-        return self._see(np.max(frames, axis=0)), total, terminated, truncated, info
+        return self._resized(np.max(frames, axis=0)), total, terminated, truncated, info
 
-    def _see(self, frame: np.ndarray) -> np.ndarray:
-        """(size, size, C) uint8 of a whole frame (210, 160) or (210, 160, 3)."""
+    def _resized(self, frame: np.ndarray) -> np.ndarray:
+        """Resize a whole frame (210, 160) or (210, 160, 3) to (size, size, C) uint8."""
         return area_resize(frame.reshape(*frame.shape[:2], -1), self._size, self._size)
 
 
@@ -87,14 +87,14 @@ def make_game(
     sticky: bool = False,
     **kwargs: Any,
 ) -> gymnasium.Env:
-    """The game ``name``, such as ALE/Pong-v5.
+    """Make the game ``name``, such as ALE/Pong-v5.
 
     Args:
         name: as ale-py registers it.
         image_size: height and width of the image in pixels.
         gray: one channel instead of RGB.
         life_loss: whether losing a life terminates the episode.
-        sticky: repeat the last action in a quarter of the frames, whatever is decided.
+        sticky: repeat the last action in a random quarter of the frames.
         kwargs: further arguments of the game, such as ``full_action_space``.
     """
     ale: Any = importlib.import_module("ale_py")

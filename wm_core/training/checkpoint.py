@@ -1,8 +1,8 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Saves and loads checkpoints, from which a run continues as if it had never stopped.
 
 A checkpoint is one file of tensors and plain containers, read with ``weights_only=True``, so that
-a file from elsewhere cannot run code.  It is written beside its place, synced and renamed: after a
-kill there is the old one or the new one, never half of either.
+a file from elsewhere cannot run code.  It appears in one piece: after a kill there is the old one
+or the new one, never half of either.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _ARRAY = "__array__"
 
 
 def folder_of(run: Path) -> Path:
-    """Where the checkpoints of ``run`` lie."""
+    """Give the folder of the checkpoints of ``run``."""
     return run / "checkpoints"
 
 
 def listed(run: Path) -> list[Path]:
-    """The checkpoints of ``run``, oldest first."""
+    """List the checkpoints of ``run``, oldest first."""
     folder = folder_of(run)
     if not folder.is_dir():
         return []
@@ -83,7 +83,7 @@ class CheckpointWriter:
         return self._every.due(time.monotonic())
 
     def is_cheap(self) -> bool:
-        """Whether writing one takes little of the time that has passed since the last."""
+        """Whether writing one takes little of the time since the last one."""
         return self._cost_s <= CHEAP_SHARE * (time.monotonic() - self._every.last)
 
     def save(self, state: dict[str, Any], *, updates: int, agent_steps: int) -> None:
@@ -100,10 +100,10 @@ class CheckpointWriter:
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """The state in the checkpoint at ``path``, its tensors on ``device``.
+    """Load the state in the checkpoint at ``path``, its tensors on ``device``.
 
     Raises:
-        StoreError: for a file that is no checkpoint of this format.
+        StoreError: for a file that is not a checkpoint of this format.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
@@ -124,7 +124,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of ``run`` that can be read, and its state.
+    """Find the newest checkpoint of ``run`` that can be read, and load its state.
 
     Raises:
         StoreError: where there is none; the message says what lies there instead.
@@ -132,19 +132,19 @@ def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict
     if not run.is_dir():
         around = run.parent.iterdir() if run.parent.is_dir() else ()
         raise StoreError(nearest(run.name, [p.name for p in around if p.is_dir()], what="run"))
-    refused = []
+    errors = []
     for path in reversed(listed(run)):
         try:
             return path, load(path, device=device)
         except StoreError as error:
-            refused.append(str(error))
-    why = "; ".join(refused) or f"{folder_of(run)} holds none; was this folder made by wm train?"
+            errors.append(str(error))
+    why = "; ".join(errors) or f"{folder_of(run)} holds none; was this folder made by wm train?"
     raise StoreError(f"no checkpoint to go on from: {why}")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """An agent as a run left it."""
+    """An agent as it stands in a checkpoint."""
 
     agent: AgentCore
     config: Config
@@ -156,7 +156,7 @@ class Trained:
 
 
 def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
-    """The agent in the newest readable checkpoint of ``run``, on ``device``.
+    """Load the agent in the newest readable checkpoint of ``run`` to ``device``.
 
     Raises:
         StoreError: where there is none, or its weights do not fit its settings.
@@ -180,7 +180,7 @@ def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
 
 
 def settings_in(state: dict[str, Any]) -> tuple[Config, Spec, str]:
-    """Configuration, spec and task that a checkpoint was made with."""
+    """Read configuration, spec and task of a checkpoint."""
     return (
         Config.model_validate(state["config"]),
         Spec.model_validate(state["spec"]),
@@ -189,7 +189,7 @@ def settings_in(state: dict[str, Any]) -> tuple[Config, Spec, str]:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with every array as a tensor (or a plain number), for ``save``."""
+    """Replace every array in ``value`` by a tensor or a plain number, for ``save``."""
     if isinstance(value, np.ndarray):
         return {_ARRAY: torch.from_numpy(np.array(value))}
     if isinstance(value, np.generic):
@@ -202,7 +202,7 @@ def plain(value: Any) -> Any:
 
 
 def restored(value: Any) -> Any:
-    """What ``plain`` was given, except that tuples come back as lists."""
+    """Undo ``plain``, except that tuples come back as lists."""
     if isinstance(value, dict):
         if value.keys() == {_ARRAY}:
             return value[_ARRAY].cpu().numpy()

@@ -1,4 +1,4 @@
-"""Acting in environments of this process; what happens goes the way a robot's experience goes."""
+"""Acts in environments of this process and records every step as a robot would."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from wm_core.training.tasks import to_obs
 
 
 class EnvActor(Protocol):
-    """Whoever chooses the actions of N environments at once."""
+    """Chooses the actions of N environments at once."""
 
     version: int  #: of the published policy that acts; -1 where it is none
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        """(N, A) float32 in [-1, 1], or one-hot, for observations with a leading axis of N.
+        """Choose actions (N, A) float32 in [-1, 1], or one-hot, for N observations.
 
         Args:
             obs: images (N, H, W, C) uint8, vectors (N, n) float32.
-            prev_action: (N, A) what was sent in the tick before; zeros at ``is_first``.
+            prev_action: (N, A) actions sent one step before; zeros at ``is_first``.
             is_first: (N,) bool, True where an episode begins.
         """
         ...
 
 
 class RandomActor:
-    """Uniform actions: the prefill, and the yardstick of every evaluation."""
+    """Draws uniform actions: for the prefill, and as the baseline of every evaluation."""
 
     version = -1
 
@@ -46,12 +46,12 @@ class RandomActor:
 
 
 class AgentActor:
-    """The training network itself, without export; for collection inside the trainer.
+    """Acts with the training network itself, which needs no export.
 
     Args:
         agent: an ``agents.agent.AgentCore``.
-        generator: of the latents' and the actions' noise, on the agent's device.
-        mean: the action's mean instead of a sample (evaluation).
+        generator: draws the noise of latents and actions, on the agent's device.
+        mean: take the mean of the actions instead of a sample, as evaluations do.
         version: recorded with every step.
     """
 
@@ -80,7 +80,7 @@ class AgentActor:
 
 @dataclass
 class EnvState:
-    """What one environment shows now, before an action is chosen."""
+    """What one environment shows before the next action is chosen."""
 
     obs: Obs
     reward: float = 0.0  #: 0.0 at ``is_first``
@@ -91,12 +91,12 @@ class EnvState:
 
 
 class EnvAdapter:
-    """One environment as a sequence of moments and actions in [-1, 1].
+    """Presents a Gymnasium environment as states and actions in [-1, 1].
 
     Args:
-        env: observations and actions in its own units.
-        spec: what ``tasks.spec_of(env)`` says.
-        rng: gives every episode its seed.
+        env: has observations and actions in its own units.
+        spec: as ``tasks.spec_of(env)`` gives it.
+        rng: draws the seed of every episode.
     """
 
     def __init__(self, env: gymnasium.Env, spec: Spec, rng: np.random.Generator) -> None:
@@ -105,21 +105,21 @@ class EnvAdapter:
         self.state = self.reset()
 
     def reset(self) -> EnvState:
-        """Begin an episode."""
+        """Begin an episode; returns its first state."""
         raw, info = self.env.reset(seed=int(self._rng.integers(2**31)))
         self.prev_action = np.zeros(self._spec.action.size, np.float32)
-        self.state = EnvState(self._see(raw), info=info)
+        self.state = EnvState(self._obs_of(raw), info=info)
         return self.state
 
     def step(self, action: np.ndarray) -> EnvState:
-        """Send ``action`` (A,) in [-1, 1], which must be within the limits already."""
+        """Send ``action`` (A,) in [-1, 1], already within the spec's limits."""
         command: Any = self._spec.action.to_physical(action)
         if isinstance(self.env.action_space, spaces.Discrete):
             command = int(command[0]) + int(self.env.action_space.start)
         raw, reward, terminated, truncated, info = self.env.step(command)
         self.prev_action = action
         self.state = EnvState(
-            self._see(raw),
+            self._obs_of(raw),
             reward=float(reward),
             is_first=False,
             is_last=bool(terminated or truncated),
@@ -128,13 +128,13 @@ class EnvAdapter:
         )
         return self.state
 
-    def _see(self, raw: Any) -> Obs:
+    def _obs_of(self, raw: Any) -> Obs:
         return to_obs(raw, self._spec, self.env.observation_space)
 
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One finished episode."""
+    """Return and length of a finished episode."""
 
     total: float  #: its return, undiscounted
     length: int  #: agent steps
@@ -169,13 +169,13 @@ class Collector:
         actions = choose(actor, self._adapters)
         ended = []
         for i, (adapter, action) in enumerate(zip(self._adapters, actions, strict=True)):
-            now = adapter.state
+            state = adapter.state
             sent = self._spec.action.limit(action, adapter.prev_action)
-            if now.is_last:  # nothing was sent after the end
+            if state.is_last:  # nothing was sent after the end
                 sent = np.zeros_like(sent)
-            self._recorders[i].add(_to_step(now, sent, action, actor.version))
-            self._totals[i] += now.reward
-            if now.is_last:
+            self._recorders[i].add(_to_step(state, sent, action, actor.version))
+            self._totals[i] += state.reward
+            if state.is_last:
                 ended.append(EpisodeResult(float(self._totals[i]), int(self._lengths[i])))
                 self._totals[i], self._lengths[i] = 0.0, 0
                 adapter.reset()
@@ -185,19 +185,19 @@ class Collector:
         return ended
 
     def seal(self) -> None:
-        """Bring every step so far into the store."""
+        """Write every step so far to the store."""
         for recorder in self._recorders:
             recorder.seal()
 
     def close(self) -> None:
-        """Seal what is open and close the environments; harmless when repeated."""
+        """Seal what is open and close the environments; a second call does nothing."""
         self.seal()
         for adapter in self._adapters:
             adapter.env.close()
 
 
 def choose(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:
-    """(N, A) float32 in [-1, 1]: what ``actor`` wants in each of the N adapters now."""
+    """Ask ``actor`` for the actions (N, A) float32 in [-1, 1] of N environments."""
     keys = adapters[0].state.obs
     return actor.act(
         {k: np.stack([a.state.obs[k] for a in adapters]) for k in keys},
@@ -206,14 +206,14 @@ def choose(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:
     )
 
 
-def _to_step(now: EnvState, sent: np.ndarray, wish: np.ndarray, version: int) -> Step:
+def _to_step(state: EnvState, sent: np.ndarray, requested: np.ndarray, version: int) -> Step:
     return Step(
-        obs=now.obs,
+        obs=state.obs,
         action=sent,
-        reward=now.reward,
-        is_first=now.is_first,
-        is_last=now.is_last,
-        is_terminal=now.is_terminal,
-        requested_action=None if now.is_last else np.asarray(wish, np.float32),
+        reward=state.reward,
+        is_first=state.is_first,
+        is_last=state.is_last,
+        is_terminal=state.is_terminal,
+        requested_action=None if state.is_last else np.asarray(requested, np.float32),
         policy_version=version,
     )

@@ -1,4 +1,4 @@
-"""Which device to train on: the command line's choice, never a library's."""
+"""Chooses the device to train on from the name that a user gave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def choose(name: Device) -> torch.device:
-    """The device that ``name`` means here; ``auto`` is a CUDA device where there is one.
+    """Give the device that ``name`` means here; ``auto`` is a CUDA device where there is one.
 
     Raises:
         SettingsError: for ``cuda`` where torch sees none.

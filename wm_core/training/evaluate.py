@@ -1,7 +1,7 @@
-"""What a policy is worth: returns over whole episodes, with a bound that tells the truth.
+"""Evaluates a policy by its returns over whole episodes, with a 95 % interval of their mean.
 
-The same loop judges the training network, the exported file, random actions and an expert, so
-that their returns can be compared.
+The same loop runs the training network, the exported file, random actions and an expert, so that
+their returns can be compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _T = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns of a number of episodes."""
+    """Returns and lengths of a number of episodes."""
 
     returns: tuple[float, ...]  #: undiscounted, one per episode
     lengths: tuple[int, ...]  #: agent steps, one per episode
@@ -56,7 +56,7 @@ class Evaluation:
         return (self.mean - half, self.mean + half)
 
     def summary(self) -> dict[str, object]:
-        """For JSON: mean, sd, bounds (null where infinite), episodes, returns, lengths."""
+        """Summarise in a dictionary for JSON; bounds are null where infinite."""
         low, high = (b if math.isfinite(b) else None for b in self.bounds)
         return {
             "mean": self.mean,
@@ -70,7 +70,7 @@ class Evaluation:
 
 
 def _t(freedom: int) -> float:
-    """97.5 % point of Student's t; beyond the table, the normal's with its first correction."""
+    """Look up the 97.5 % point of Student's t; beyond the table, correct the normal's."""
     return _T[freedom - 1] if freedom <= len(_T) else 1.960 + 2.4 / freedom
 
 
@@ -83,25 +83,25 @@ def run_episodes(
     on_episode: Callable[[int, float], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Run whole episodes and add up their rewards.
+    """Run whole episodes and sum up their rewards.
 
     Args:
-        adapter: the environment; it is reset before every episode.
+        adapter: of the environment, which is reset before every episode.
         actor: chooses the actions.
         spec: of both.
         episodes: how many.
-        on_episode: told the number of episodes so far and the last return.
-        stop: ends the evaluation early, after the episode in progress was given up.
+        on_episode: receives the number of episodes so far and the last return.
+        stop: ends the evaluation early and drops the episode in progress.
     """
     returns: list[float] = []
     lengths: list[int] = []
     while len(returns) < episodes and not stop():
-        now, total, length = adapter.reset(), 0.0, 0
-        while not now.is_last and not stop():
+        state, total, length = adapter.reset(), 0.0, 0
+        while not state.is_last and not stop():
             action = spec.action.limit(choose(actor, [adapter])[0], adapter.prev_action)
-            now = adapter.step(action)
-            total, length = total + now.reward, length + 1
-        if now.is_last:
+            state = adapter.step(action)
+            total, length = total + state.reward, length + 1
+        if state.is_last:
             returns.append(total)
             lengths.append(length)
             if on_episode is not None:
@@ -110,7 +110,7 @@ def run_episodes(
 
 
 class EngineActor:
-    """An exported policy file as an actor of one environment."""
+    """Acts in one environment with an exported policy file."""
 
     def __init__(self, engine: PolicyEngine) -> None:
         self._engine = engine
@@ -122,13 +122,13 @@ class EngineActor:
 
 
 class ExpertActor:
-    """The scripted expert that an environment brings along.
+    """Acts with the scripted expert that an environment brings along.
 
-    It is the method ``expert_action()`` of the environment or the function ``expert_action(env)``
-    of the module that its class is in, and answers an element of the action space.
+    It is the method ``expert_action()`` of the environment or the function
+    ``expert_action(env)`` of its module, and returns an element of the action space.
 
     Args:
-        adapter: asked before every step.
+        adapter: of the environment.
         spec: of the environment.
 
     Raises:
@@ -146,7 +146,7 @@ class ExpertActor:
         elif callable(beside):
             self._command = partial(beside, env)
         else:
-            raise SettingsError("this task has no expert: its module lacks expert_action()")
+            raise SettingsError("this task has no expert: expected expert_action() in its module")
         self._spec, self._first = spec, getattr(adapter.env.action_space, "start", 0)
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
@@ -155,15 +155,15 @@ class ExpertActor:
 
 
 def open_env(task: str, *, seed: int, spec: Spec | None = None) -> tuple[EnvAdapter, Spec]:
-    """The environment of ``task``, seeded, with the spec that its policies have.
+    """Open the environment of ``task``, seeded, and give the spec that its policies have.
 
     Args:
         task: as for ``tasks.make_env``.
         seed: of the episodes.
-        spec: what the policy wants; the environment must give at least that.
+        spec: of the policy; the environment must give at least its inputs.
 
     Raises:
-        SettingsError: where the environment cannot give what the policy wants.
+        SettingsError: where the environment lacks an input of the policy or takes other actions.
     """
     wants_vectors = bool(spec and spec.vectors)
     env = make_env(task, **({"proprio": True} if wants_vectors and task in task_names() else {}))

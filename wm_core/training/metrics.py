@@ -1,7 +1,7 @@
-"""Where a run writes its numbers: JSON lines for programs, TensorBoard for eyes.
+"""Writes the numbers of a run: JSON lines for programs, TensorBoard for people.
 
-The learner hands over 0-dim tensors; they are averaged between two lines without leaving the
-device, so that logging does not stall it.
+The learner gives 0-dim tensors; they are averaged between two lines without leaving the device,
+so that logging does not stall it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from wm_core.contract.files import write_durably
+
 
 class MetricLog:
-    """``metrics.jsonl`` and ``tb/`` of a run folder.
+    """Writes ``metrics.jsonl`` and ``tb/`` of a run folder.
 
     Args:
         run: the run folder; lines are appended to what is there.
-        resume_at: drop lines beyond this number of updates: they will be made again.
+        resume_at: drop lines beyond this number of updates, which will be written again.
     """
 
     def __init__(self, run: Path, *, resume_at: int | None = None) -> None:
-        # Here, not above: importing TensorBoard takes half a second that `wm evaluate` can spare.
+        # Here, not above: importing TensorBoard takes half a second that `wm evaluate` saves.
         from torch.utils.tensorboard import SummaryWriter
 
         run.mkdir(parents=True, exist_ok=True)
@@ -45,12 +47,11 @@ class MetricLog:
         """Take in the numbers () of one update, to be averaged in the next line."""
         for key, value in metrics.items():
             number = value.detach() if isinstance(value, torch.Tensor) else value
-            seen = self._counts[key]
-            self._sums[key] = self._sums[key] + number if seen else number
+            self._sums[key] = self._sums[key] + number if self._counts[key] else number
             self._counts[key] += 1
 
     def means(self) -> dict[str, float]:
-        """The averages since the last ``write``; an update that was not finite shows here."""
+        """Average since the last ``write``; an update that was not finite shows here."""
         return {k: float(v) / self._counts[k] for k, v in self._sums.items()}
 
     def write(self, counters: Mapping[str, float], extra: Mapping[str, float] = {}) -> None:
@@ -72,7 +73,7 @@ class MetricLog:
             self._board.add_scalar(name, value, int(counters["updates"]))
 
     def video(self, name: str, frames: np.ndarray, *, updates: int, fps: float) -> None:
-        """Show a video in TensorBoard.
+        """Write a video to TensorBoard.
 
         Args:
             name: its tag.
@@ -90,7 +91,7 @@ class MetricLog:
         self._board._get_file_writer().add_summary(summary, updates)
 
     def close(self) -> None:
-        """Flush and close the files; harmless when repeated."""
+        """Flush and close the files; a second call does nothing."""
         self._file.close()
         self._board.close()
 
@@ -104,13 +105,11 @@ def _drop_after(path: Path, updates: int) -> None:
             continue
         if line.get("updates", 0) <= updates:
             kept.append(text)
-    part = path.with_suffix(".jsonl.tmp")
-    part.write_text("".join(f"{line}\n" for line in kept))
-    part.replace(path)
+    write_durably(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def gif(frames: np.ndarray, *, fps: float) -> bytes:
-    """An endless animated GIF of ``frames`` (N, H, W, 3) uint8."""
+    """Encode ``frames`` (N, H, W, 3) uint8 as an animated GIF that repeats."""
     images = [Image.fromarray(f).quantize(128) for f in frames]
     out = io.BytesIO()
     pause_ms = max(20, round(1000 / fps))

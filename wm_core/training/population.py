@@ -1,4 +1,4 @@
-"""Judges the candidates of an evolution in the environment itself, on all cores."""
+"""Evaluates the candidates of an evolution in the environment itself, on all cores."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Weights = dict[str, np.ndarray]
 
 
 class Population:
-    """Mean returns of candidates over whole episodes, each over the same ones.
+    """Computes the mean return of each candidate, all over the same whole episodes.
 
-    Every process has an environment and a copy of the agent; a generation sends it the world
-    model's present weights.  Processes begin with the first call and end with this one.
+    Every process has an environment and a copy of the agent; each generation sends it the world
+    model's present weights.  The processes start with the first call.
 
     Args:
-        agent: whose candidates they are.
+        agent: which the candidates belong to.
         task: as for ``tasks.make_env``.
-        processes: how many; None: one for each core.
+        processes: how many run side by side; None: one for each core.
     """
 
     def __init__(self, agent: AgentCore, task: str, *, processes: int | None = None) -> None:
@@ -40,7 +40,7 @@ class Population:
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, candidates: np.ndarray) -> np.ndarray:
-        """(P,) mean returns of candidates (P, n)."""
+        """Compute the mean returns (P,) of candidates (P, n)."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self._processes,
@@ -52,11 +52,13 @@ class Population:
         weights = {k: v.cpu().numpy() for k, v in state.items() if isinstance(v, torch.Tensor)}
         self._generation += 1
         parts = np.array_split(candidates, min(self._processes, len(candidates)))
-        jobs = [self._pool.submit(_judge, weights, part, self._generation) for part in parts]
+        jobs = [
+            self._pool.submit(_mean_returns, weights, part, self._generation) for part in parts
+        ]
         return np.concatenate([job.result() for job in jobs])
 
     def close(self) -> None:
-        """End the processes; harmless when repeated."""
+        """End the processes; a second call does nothing."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -66,14 +68,14 @@ _here: dict[str, Any] = {}  #: this process's own agent and environment
 
 
 def _begin(spec: Spec, config: Config, task: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the learner's to obey
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the learner, not this process
     torch.set_num_threads(1)
     _here["agent"] = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     _here["task"], _here["spec"] = task, spec
 
 
-def _judge(weights: Weights, candidates: np.ndarray, generation: int) -> np.ndarray:
-    """(p,) mean returns of candidates (p, n), all over the same episodes and draws."""
+def _mean_returns(weights: Weights, candidates: np.ndarray, generation: int) -> np.ndarray:
+    """Compute mean returns (p,) of candidates (p, n), all over the same episodes and noise."""
     agent: AgentCore = _here["agent"]
     agent.world.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
     assert isinstance(agent.behavior, Evolution)

@@ -1,4 +1,4 @@
-"""Which code and which machine a result comes from."""
+"""Says which revision of the code a result comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @cache
 def commit() -> str:
-    """The git revision of this code, with ``+`` where files differ; empty outside a checkout."""
+    """Give the git revision, with ``+`` where files differ; empty outside a checkout."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return ""

@@ -1,7 +1,7 @@
-"""What the world model imagines beside what really happened.
+"""Renders what the world model imagines beside what the camera recorded.
 
-After a few real frames the model's eyes are closed: from there on it is given the recorded actions
-only, and its decoder draws what it believes the camera saw.
+After a few real frames the model gets the recorded actions only, and its decoder draws what it
+predicts that the camera saw (an open-loop rollout).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from wm_core.contract.errors import SettingsError
 from wm_core.replay.sampler import Sampler
 from wm_core.world.latent import to_device
 
-OBSERVED = 5  #: real frames before the eyes close
-_SEEING, _BLIND = (60, 170, 80), (225, 120, 20)  #: colours of the bar above the model's frames
+OBSERVED = 5  #: real frames that the model sees first
+#: colours of the bar above the model's frames
+_OBSERVED_RGB, _IMAGINED_RGB = (60, 170, 80), (225, 120, 20)
 _BAR_PX = 2
 _GAP_PX = 2
 
@@ -39,7 +40,11 @@ class RolloutVideo:
         return float(np.abs(real.astype(np.int16) - model).mean())
 
     def frames(self) -> np.ndarray:
-        """(T, H', W', 3) uint8: windows side by side; real, model and difference from the top."""
+        """Put windows side by side, with real, model and difference below each other.
+
+        Returns:
+            (T, H', W', 3) uint8.
+        """
         frames = [
             np.concatenate([self._column(n, t) for n in range(len(self.real))], axis=1)
             for t in range(self.real.shape[1])
@@ -47,31 +52,31 @@ class RolloutVideo:
         return np.stack(frames)
 
     def strip(self, window: int = 0, columns: int = 16) -> np.ndarray:
-        """(H', W', 3) uint8: moments of one window from left to right.
+        """Put times of one window from left to right into one picture (H', W', 3) uint8.
 
         Args:
             window: which of the N.
-            columns: how many moments, evenly spaced.
+            columns: how many times, evenly spaced.
         """
         last = self.real.shape[1] - 1
-        moments = np.unique(np.linspace(0, last, columns).round().astype(int))
-        return np.concatenate([self._column(window, t) for t in moments], axis=1)
+        times = np.unique(np.linspace(0, last, columns).round().astype(int))
+        return np.concatenate([self._column(window, t) for t in times], axis=1)
 
     def _column(self, n: int, t: int) -> np.ndarray:
         real, model = self.real[n, t], self.model[n, t]
         width = real.shape[1]
         bar = np.empty((_BAR_PX, width, 3), np.uint8)
-        bar[:] = _SEEING if t < self.observed else _BLIND
-        away = np.abs(real.astype(np.int16) - model).astype(np.uint8)
-        column = np.concatenate([real, bar, model, bar, away])
+        bar[:] = _OBSERVED_RGB if t < self.observed else _IMAGINED_RGB
+        difference = np.abs(real.astype(np.int16) - model).astype(np.uint8)
+        column = np.concatenate([real, bar, model, bar, difference])
         gap = np.full((column.shape[0], _GAP_PX, 3), 255, np.uint8)
         return np.concatenate([column, gap], axis=1)
 
 
 def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.ndarray]:
-    """Draw ``count`` windows (N, T, ...), within one episode as far as ``tries`` batches hold any.
+    """Draw ``count`` windows (N, T, ...), each within one episode where ``tries`` batches allow.
 
-    A window across the border of two episodes would ask the model to imagine a reset.
+    In a window across the border of two episodes the model would have to imagine a reset.
     """
     whole: list[Batch[np.ndarray]] = []
     across: list[Batch[np.ndarray]] = []
@@ -89,13 +94,13 @@ def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np
 def render(
     agent: AgentCore, batch: Batch[np.ndarray], *, seed: int, observed: int = OBSERVED
 ) -> RolloutVideo:
-    """Render what ``agent`` makes of ``batch``, of its first camera.
+    """Render what ``agent`` imagines for the first camera of ``batch``.
 
     Args:
         agent: on any device.
         batch: windows (N, T, ...), more than ``observed`` steps long.
-        seed: of the model's draws.
-        observed: real frames before the eyes close.
+        seed: of the latents' noise.
+        observed: real frames that the model sees first.
 
     Raises:
         SettingsError: for an agent without a camera, or windows that are too short.
@@ -110,6 +115,6 @@ def render(
     device = agent.device
     generator = torch.Generator(device).manual_seed(seed)
     start = agent.initial(len(batch.reward))
-    made = agent.world.open_loop(to_device(batch, device), start, observed, generator)
+    imagined = agent.world.open_loop(to_device(batch, device), start, observed, generator)
     picture = agent.spec.images[key].picture
-    return RolloutVideo(picture(batch.obs[key]), picture(made[key].cpu().numpy()), observed)
+    return RolloutVideo(picture(batch.obs[key]), picture(imagined[key].cpu().numpy()), observed)

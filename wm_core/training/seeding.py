@@ -1,7 +1,7 @@
-"""One seed, many independent streams of randomness, none of them global.
+"""Makes independent random generators from one seed; no global one is used.
 
-Every part draws from its own generator, so that adding a draw in one place cannot change what
-another one does, and so that a checkpoint can hold each stream's exact position.
+Every part draws from its own generator, so that a new draw in one place does not change the
+others, and so that a checkpoint can hold each stream's exact position.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STREAMS = ("init", "sampler", "learner", "actor", "env", "explore")
 
 
 class Streams:
-    """The generators of one run, each reached by its name.
+    """Holds the random generators of one run by name.
 
     Args:
         seed: any non-negative integer; equal seeds give equal streams.
@@ -37,7 +37,7 @@ class Streams:
         self.explore = np.random.default_rng(words["explore"])
 
     def state(self) -> dict[str, Any]:
-        """Where every stream stands, in plain containers and tensors."""
+        """Give the position of every stream in plain containers and tensors."""
         torch_streams = {"learner": self.learner, "actor": self.actor}
         numpy_streams = {"sampler": self.sampler, "env": self.env, "explore": self.explore}
         return {k: g.get_state() for k, g in torch_streams.items()} | {
@@ -45,7 +45,7 @@ class Streams:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on exactly where ``state()`` was taken."""
+        """Continue exactly where ``state()`` was taken."""
         self.learner.set_state(state["learner"].cpu())
         self.actor.set_state(state["actor"].cpu())
         for name in ("sampler", "env", "explore"):

@@ -1,31 +1,26 @@
-"""Where experience comes from: this process's own environments, robots, or nowhere any more.
+"""Where new experience comes from: environments of this process, robots, or a finished store.
 
-The trainer asks a source for more when the data it has is used up as far as the replay ratio
-allows, and never the other way round: no source waits for the learner.
+The trainer asks a source for more when its replay ratio allows no further update.  No source ever
+waits for the learner.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
 
 from wm_core.store.reader import Store
 from wm_core.training.collect import Collector, EnvActor, EpisodeResult
 
-POLL_S = 0.2  #: how long to wait for robots before looking again
-REFRESH_S = 1.0  #: how often a busy learner looks for new experience
+POLL_S = 0.2  #: seconds to wait for robots before looking again
+REFRESH_S = 1.0  #: seconds after which a busy learner looks for new experience
 
 
-class Source(Protocol):
-    """What brings new steps into the store."""
+class Source:
+    """Brings new steps into the store; this base class brings none."""
 
-    over: bool  #: there will never be more than there is
-
-    @property
-    def steps_goal(self) -> int | None:
-        """How many steps there will be in the end; None where nobody knows."""
-        ...
+    over = False  #: whether the store will never hold more than it does
+    steps_goal: int | None = None  #: steps that there will be in the end; None where unknown
 
     def more(self, version: int) -> bool:
         """Bring in steps or wait a little for them; False when there will never be more.
@@ -33,41 +28,28 @@ class Source(Protocol):
         Args:
             version: of the newest published policy.
         """
-        ...
-
-    def poll(self) -> None:
-        """Take notice of what has arrived meanwhile, without waiting."""
-        ...
-
-    def episodes(self) -> list[EpisodeResult]:
-        """The episodes that ended since the last call, as far as the source sees them end."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything; harmless when repeated."""
-        ...
-
-
-class FinishedStore:
-    """A store that nobody writes to."""
-
-    over = True
-    steps_goal: int | None = None
-
-    def more(self, version: int) -> bool:
         return False
 
     def poll(self) -> None:
+        """Take in what has arrived meanwhile, without waiting."""
         return
 
     def episodes(self) -> list[EpisodeResult]:
+        """Episodes that ended since the last call, as far as the source sees them end."""
         return []
 
     def close(self) -> None:
+        """Release everything; a second call does nothing."""
         return
 
 
-class GrowingStore:
+class FinishedStore(Source):
+    """A store that is not written to any more."""
+
+    over = True
+
+
+class GrowingStore(Source):
     """A store that robots fill through the service.
 
     Args:
@@ -75,47 +57,35 @@ class GrowingStore:
         stop: ends the waiting.
     """
 
-    over = False
-    steps_goal: int | None = None
-
     def __init__(self, store: Store, stop: threading.Event) -> None:
         self._store, self._stop = store, stop
-        self._looked_s = 0.0
+        self._refreshed_s = 0.0
 
     def more(self, version: int) -> bool:
         if not self._store.refresh():
             self._stop.wait(POLL_S)
-        self._looked_s = time.monotonic()
+        self._refreshed_s = time.monotonic()
         return True
 
     def poll(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._looked_s > REFRESH_S:
-            self._looked_s = now_s
+        if now_s - self._refreshed_s > REFRESH_S:
+            self._refreshed_s = now_s
             self._store.refresh()
 
-    def episodes(self) -> list[EpisodeResult]:
-        return []
 
-    def close(self) -> None:
-        return
-
-
-class OwnEnvironments:
-    """Environments of this process: act for one chunk, then learn from it.
+class OwnEnvironments(Source):
+    """Environments of this process, which act for one chunk of steps at a time.
 
     Args:
         collector: acts and records.
         store: what the collector's recorders write to.
-        prefill: until the store holds so many steps, ``explorer`` acts.
-        explorer: acts first.
-        actor: acts then.
-        steps: stop when the store has taken in so many.
+        explorer: acts until the store holds ``prefill`` steps.
+        actor: acts from then on.
+        prefill: agent steps of ``explorer``.
+        steps: agent steps in the store at which the source ends.
         chunk: agent steps to take at a time, over all environments.
     """
-
-    over = False
-    steps_goal: int | None
 
     def __init__(
         self,
@@ -144,9 +114,6 @@ class OwnEnvironments:
         self._collector.seal()
         self._store.refresh()
         return True
-
-    def poll(self) -> None:
-        return
 
     def episodes(self) -> list[EpisodeResult]:
         ended, self._episodes = self._episodes, []

@@ -1,4 +1,4 @@
-"""How far a run is, for the screen, for ``status.json`` and for whoever supervises a learner."""
+"""Reports how far a run is: on the screen and in ``status.json``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 NAME = "status.json"
-RATE_WINDOW_S = 20.0  #: over which rates are taken
+RATE_WINDOW_S = 20.0  #: seconds over which rates are taken
 
 
 @dataclass(frozen=True)
 class Status:
-    """One look at a run; ``status.json`` holds exactly these fields."""
+    """The progress of a run at one time; ``status.json`` holds exactly these fields."""
 
     phase: str  #: starting, waiting (for data), training, done, diverged
     updates: int
-    updates_goal: int | None  #: None where nothing says when to stop
+    updates_goal: int | None  #: None where no number of updates ends the run
     updates_per_s: float
     agent_steps: int  #: durable in the store
     agent_steps_goal: int | None
@@ -31,20 +31,20 @@ class Status:
     cpu_s_goal: float | None = None  #: None where no ``train.minutes`` says when to stop
 
     def write(self, run: Path) -> None:
-        """Replace ``run``'s status file at once: a reader sees the old one or this one."""
+        """Replace the status file of ``run`` in one piece."""
         part = run / f"{NAME}.tmp"
         part.write_text(json.dumps(asdict(self)))
         part.replace(run / NAME)
 
 
 class Rate:
-    """Events per second over the last ``RATE_WINDOW_S``."""
+    """Measures events per second over the last ``RATE_WINDOW_S``."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque()
 
     def at(self, now_s: float, count: int) -> float:
-        """The rate, given the ``count`` so far at ``now_s``."""
+        """Compute the rate at ``now_s`` from the ``count`` of events so far."""
         self._marks.append((now_s, count))
         while len(self._marks) > 2 and now_s - self._marks[1][0] > RATE_WINDOW_S:
             self._marks.popleft()

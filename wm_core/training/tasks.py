@@ -1,8 +1,8 @@
-"""Tasks by name: a Gymnasium environment and the ``Spec`` that a policy for it has.
+"""Makes environments by the name of a task, and the ``Spec`` that a policy for them has.
 
 ``walker_walk`` is a task of this project, ``my_package.my_module:MyTask-v0`` a user's own, and
-``CartPole-v1`` whatever else Gymnasium knows; ``CartPole-v1@pixels`` is seen as it is rendered.
-Observations become dictionaries of what the policy sees: images at the network's size (the same
+``CartPole-v1`` any other that Gymnasium has; ``CartPole-v1@pixels`` gives rendered images.
+Observations become dictionaries of the policy's inputs: images at the network's size (the same
 crop and area resize as on a robot) and float32 vectors.
 """
 
@@ -27,7 +27,7 @@ VIEWS = ("pixels", "both")  #: behind an @: rendered frames instead of, or besid
 
 
 def task_names() -> list[str]:
-    """The names of this project's own tasks, sorted; empty where they are not installed."""
+    """List the names of this project's own tasks, sorted; empty where they are not installed."""
     try:
         importlib.import_module(HOME)
     except ModuleNotFoundError:
@@ -41,7 +41,7 @@ def task_names() -> list[str]:
 
 
 def make_env(task: str, **kwargs: Any) -> gymnasium.Env:
-    """The environment of ``task``; keyword arguments go to its constructor.
+    """Make the environment of ``task``; keyword arguments go to its constructor.
 
     Raises:
         SettingsError: for a task that does not exist (naming the nearest) or does not load.
@@ -68,20 +68,20 @@ def make_env(task: str, **kwargs: Any) -> gymnasium.Env:
             raise SettingsError(f"task {task!r}: there is no such id: {error}") from error
         raise SettingsError(nearest(name, gymnasium.registry, what="task")) from error
     except (gymnasium.error.Error, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise SettingsError(f"task {task!r} cannot be made: {said}") from error
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"task {task!r} cannot be made: {reason}") from error
     return env
 
 
 def _inputs(space: spaces.Space) -> dict[str, spaces.Space]:
-    """The parts of an observation by name; a single one is the image or the vector."""
+    """Name the parts of an observation; a single one is the image or the vector."""
     if isinstance(space, spaces.Dict):
         return dict(space.spaces)
     return {"image" if _image_of(space) else "vector": space}
 
 
 def _image_of(space: spaces.Space) -> ImageSpec | None:
-    """The image that ``space`` gives, where it is one; (H, W) has one channel."""
+    """Give the image input that ``space`` is, or None; (H, W) has one channel."""
     if isinstance(space, spaces.Box) and len(space.shape) == 2:
         space = spaces.Box(space.low[..., None], space.high[..., None], dtype=space.dtype)  # type: ignore[arg-type]
     image = input_of(space)
@@ -120,7 +120,7 @@ def _action_of(env: gymnasium.Env) -> ActionSpec:
 
 
 def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
-    """What a policy for ``env`` sees and does.
+    """Give the inputs and actions of a policy for ``env``.
 
     Args:
         env: observations are boxes or choices (one, or a dictionary of them), actions a box or a
@@ -128,7 +128,7 @@ def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
         image_size: height and width that larger images are cropped and resized to, pixels.
 
     Raises:
-        SettingsError: for spaces that a policy cannot have, such as actions without bounds.
+        SettingsError: for spaces that a policy cannot use, such as actions without bounds.
     """
     images, vectors = {}, {}
     for key, space in _inputs(env.observation_space).items():
@@ -143,11 +143,11 @@ def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
 
 
 def to_obs(observation: Any, spec: Spec, space: spaces.Space) -> Obs:
-    """What the policy sees of an environment's ``observation``: the inputs of ``spec``.
+    """Turn an environment's ``observation`` into the inputs of ``spec``.
 
     Args:
         observation: an element of ``space``.
-        spec: of the policy, which may see less than there is.
+        spec: of the policy, which may use fewer inputs than there are.
         space: the environment's observation space.
 
     Returns:
@@ -155,16 +155,16 @@ def to_obs(observation: Any, spec: Spec, space: spaces.Space) -> Obs:
         a one-hot vector (n,).
     """
     parts = _inputs(space)
-    seen = observation if isinstance(space, spaces.Dict) else dict.fromkeys(parts, observation)
+    values = observation if isinstance(space, spaces.Dict) else dict.fromkeys(parts, observation)
     obs: Obs = {}
     for key, image in spec.images.items():
-        frame = np.asarray(seen[key])
+        frame = np.asarray(values[key])
         obs[key] = to_network(frame.reshape(*frame.shape[:2], -1), image)
     for key, vector in spec.vectors.items():
         part = parts[key]
         if isinstance(part, spaces.Discrete):
             obs[key] = np.zeros(vector.size, np.float32)
-            obs[key][int(seen[key]) - int(part.start)] = 1.0
+            obs[key][int(values[key]) - int(part.start)] = 1.0
         else:
-            obs[key] = np.array(seen[key], np.float32).reshape(-1)
+            obs[key] = np.array(values[key], np.float32).reshape(-1)
     return obs
