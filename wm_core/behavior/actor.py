@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wm_core.behavior.base import Carry, Choice, Estimate, PolicyHead
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import MLP, STYLE, Linear, Style
@@ -17,8 +18,12 @@ from wm_core.nn.dists import (
     OneHot,
     TanhNormal,
     TruncatedNormal,
+    draw_gap,
     unimix_log_probs,
 )
+from wm_core.world.heads import NumberHead
+from wm_core.world.latent import Latent
+from wm_core.world.settings import Part
 
 _MEAN_LIMIT = 5.0  #: of tanh_normal, before the tangent
 
@@ -138,3 +143,38 @@ class LinearController(nn.Module):
     def noise(self, uniform: Tensor) -> Tensor:
         """(..., A) what draws take, of uniforms (..., A)."""
         return (OneHot if self.discrete else Normal).noise(uniform)
+
+
+class ActorHead(PolicyHead):
+    """Acts by one draw from an actor's distribution, with the critic's value beside it.
+
+    Args:
+        actor: chooses.
+        critic: estimates the return; None: there is no estimate.
+        reads: the part of the latent that both read.
+    """
+
+    def __init__(
+        self, actor: Actor | LinearController, critic: NumberHead | None, reads: Part
+    ) -> None:
+        super().__init__()
+        self.actor, self.critic, self.reads = actor, critic, reads
+        self.noise_shape = (actor.action_size,)
+        if critic is not None:
+            self.estimates = {"value": "expected discounted return, in units of reward"}
+
+    def choose(self, latent: Latent, carry: Carry, uniform: Tensor | None) -> Choice:
+        dist = self.actor.dist(latent.read(self.reads))
+        if uniform is None:
+            return Choice(dist.mode)
+        noise = self.actor.noise(uniform)
+        action = dist.sample(noise)
+        if isinstance(dist, OneHot):
+            return Choice(action, gap=draw_gap(dist.log_probs, noise).unsqueeze(-1))
+        return Choice(action)
+
+    def estimate(self, latent: Latent) -> dict[str, Estimate]:
+        if self.critic is None:
+            return {}
+        raw = self.critic(latent.read(self.reads))
+        return {"value": Estimate(self.critic.value(raw), self.critic.size_of(raw))}

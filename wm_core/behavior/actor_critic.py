@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wm_core.behavior.actor import Actor
+from wm_core.behavior.actor import Actor, ActorHead
+from wm_core.behavior.base import Behavior, BehaviorLosses
 from wm_core.behavior.critic import Critic
 from wm_core.behavior.imagine import Imagined, frozen, imagine
 from wm_core.behavior.returns import lambda_return, survival
-from wm_core.config import Config
+from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import Style
 from wm_core.nn.dists import ActionDist
 from wm_core.nn.normalize import AdaptiveScale, PercentileRange, RunningStd
+from wm_core.nn.optim import ParameterGroup
 from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel
 
 
-@dataclass(frozen=True, slots=True)
-class BehaviorLosses:
-    """What one round of imagination made."""
-
-    losses: dict[str, Tensor]  #: name -> (), scaled
-    metrics: dict[str, Tensor]  #: name -> ()
-
-
-class ActorCritic(nn.Module):
+class ActorCritic(Behavior):
     """The actor, the critic, and the running scales of what they are paid.
 
     Source: DreamerV3, arXiv:2301.04104, "Critic learning" and "Actor learning"; replay-value loss
@@ -38,9 +31,11 @@ class ActorCritic(nn.Module):
     and 8.
     """
 
-    def __init__(self, action: ActionSpec, config: Config) -> None:
+    def __init__(
+        self, action: ActionSpec, world_model: WorldModel, settings: BehaviorConfig, *, seed: int
+    ) -> None:
         super().__init__()
-        world, self.config = config.world, config.behavior
+        world, self.config = world_model.config, settings
         if self.config.gradient == "auto":
             chosen = "reinforce" if action.discrete else "dynamics"
             self.config = self.config.model_copy(update={"gradient": chosen})
@@ -65,10 +60,18 @@ class ActorCritic(nn.Module):
                 initial=self.config.entropy,
             )  # fmt: skip
 
-    def follow(self, updates: int) -> None:
-        """Move what follows slowly, after update number ``updates``."""
+    def head(self, world: WorldModel) -> ActorHead:
+        return ActorHead(self.actor, self.critic.fast, self.config.reads)
+
+    def parameter_groups(self) -> dict[str, ParameterGroup]:
+        return {"actor": ParameterGroup.of(self.actor), "critic": ParameterGroup.of(self.critic)}
+
+    def begin(self) -> None:
+        self.critic.update_target(rate=1.0)
+
+    def update_target(self, updates: int) -> None:
         if updates % self.config.slow_every == 0:
-            self.critic.follow()
+            self.critic.update_target()
 
     def loss(
         self,

@@ -28,7 +28,7 @@ class Critic(nn.Module):
         self.slow = copy.deepcopy(self.fast).requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, rate: float | None = None) -> None:
+    def update_target(self, rate: float | None = None) -> None:
         """Move the slow copy towards the fast one; ``rate`` 1 makes them equal."""
         slow: list[Tensor] = list(self.slow.parameters())
         fast: list[Tensor] = list(self.fast.parameters())

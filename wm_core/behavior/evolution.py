@@ -5,27 +5,24 @@ Source: World Models, arXiv:1803.10122, sections 2.3 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import cmaes
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wm_core.behavior.actor import LinearController
-from wm_core.behavior.actor_critic import BehaviorLosses
-from wm_core.config import Config
+from wm_core.behavior.actor import ActorHead, LinearController
+from wm_core.behavior.base import Behavior, BehaviorLosses
+from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
 from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel
 
-Judge = Callable[[np.ndarray], np.ndarray]  #: (P, n) candidates to (P,) returns
 
-
-class Evolution(nn.Module):
+class Evolution(Behavior):
     """A population of controllers; one generation every few updates.
 
     The controller that acts is the mean of the population's distribution, which noise in the
@@ -35,28 +32,27 @@ class Evolution(nn.Module):
         action: what the controller chooses.
         config: of the whole agent.
 
-    Attributes:
-        judge: where candidates are judged in the environment: set by whoever has one.
-
     Deviates: the paper lets the best candidate act, re-evaluated every 25 generations.
     """
 
-    def __init__(self, action: ActionSpec, config: Config) -> None:
+    def __init__(
+        self, action: ActionSpec, world: WorldModel, settings: BehaviorConfig, *, seed: int
+    ) -> None:
         super().__init__()
-        self.config, self._settings = config.behavior, config.behavior.evolution
-        self.actor = LinearController(config.world.width_of(self.config.reads), action)
+        self.config, self._settings = settings, settings.evolution
+        self.actor = LinearController(world.config.width_of(settings.reads), action)
         self.actor.requires_grad_(False)  # no gradient moves it
-        self.judge: Judge | None = None
+        self.wants_environment = self._settings.where == "env"
         self._updates = 0
         self._search = cmaes.CMA(
             mean=np.zeros(self.actor.parameters_count),
             sigma=self._settings.sigma,
             population_size=self._settings.population,
-            seed=config.seed,
+            seed=seed,
         )
 
-    def follow(self, updates: int) -> None:
-        """Nothing here follows anything."""
+    def head(self, world: WorldModel) -> ActorHead:
+        return ActorHead(self.actor, None, self.config.reads)
 
     def loss(
         self,
@@ -72,11 +68,11 @@ class Evolution(nn.Module):
         candidates = np.stack([self._search.ask() for _ in range(self._settings.population)])
         if self._settings.where == "dream":
             returns = self._dreamt(world, posterior.detach(), candidates, generator)
-        elif self.judge is not None:
-            returns = self.judge(candidates)
+        elif self.fitness is not None:
+            returns = self.fitness(candidates)
         else:
             raise SettingsError(
-                "behavior.evolution.where is env, but there is no environment here to judge in; "
+                "behavior.evolution.where is env, but there is no environment to evaluate candidates in; "
                 "choose dream, or train with --task"
             )
         self._search.tell(list(zip(candidates, (-returns).tolist(), strict=True)))

@@ -52,6 +52,12 @@ def sample_onehot(probs: Tensor, weights: Tensor) -> Tensor:
     return onehot + (probs - probs.detach()) if probs.requires_grad else onehot
 
 
+def draw_gap(log_probs: Tensor, weights: Tensor) -> Tensor:
+    """(...) how far the winner of a draw (..., K) is ahead of the second, as a log-ratio."""
+    best = (log_probs + weights.log()).topk(2, -1).values
+    return best[..., 0] - best[..., 1]
+
+
 def normal_kl(p: Normal, q: Normal) -> Tensor:
     """(...) KL(p || q) in nats, summed over the last axis of (..., Z)."""
     ratio = (p.std / q.std).square()

@@ -1,13 +1,33 @@
-"""LaProp behind adaptive gradient clipping, with fused multi-tensor operations."""
+"""LaProp and Adam whose warm-up and bias correction belong to each parameter.
+
+A part that starts to learn late, because a stage of training freezes it, begins with a warm-up
+and a bias correction of its own.  The counts are tensors on the parameter's device, so a step
+never waits for the device.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+
+
+class ParameterGroup(NamedTuple):
+    """Weights that are trained together."""
+
+    parameters: list[nn.Parameter]
+    lr: float | None = None  #: learning rate; None: as the settings of the optimiser say
+    clip: float | None = None  #: largest norm of Adam's gradient; None: as the settings say
+
+    @classmethod
+    def of(cls, module: nn.Module) -> ParameterGroup:
+        """The trained weights of ``module``, at the rates of the settings."""
+        return cls([p for p in module.parameters() if p.requires_grad])
 
 
 def clip_adaptively(
@@ -33,13 +53,81 @@ def clip_adaptively(
     return norms.square().sum().sqrt()
 
 
-class LaProp(Optimizer):
-    """RMS-normalised gradients, then momentum over them, both without start-up bias.
+class CountingOptimizer(Optimizer):
+    """Keeps two moments of each parameter's gradients, and a count of its updates on its device.
 
     Args:
-        parameters: what is trained, or groups of it with rates of their own.
+        parameters: the weights to train, or groups of them with rates of their own.
+        defaults: settings of a group that says none; ``lr`` and ``warmup`` at least.
+    """
+
+    count, first, second = "updates", "momentum", "square"  # names in a checkpoint
+
+    def __init__(self, parameters: Parameters, defaults: dict[str, Any]) -> None:
+        self.norm = torch.zeros(())  #: of the last gradient, before clipping
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Apply the gradients that ``backward`` left; parameters without one are skipped."""
+        if closure is not None:
+            raise ValueError(f"{type(self).__name__} takes no closure: call backward first")
+        norms = []
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                gradients = [p.grad for p in parameters]
+                norms.append(self._step_group(group, parameters, gradients))
+        if norms:
+            self.norm = torch.stack(norms).square().sum().sqrt()
+
+    def _step_group(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]
+    ) -> Tensor:
+        """() norm of ``gradients`` (...), of ``parameters`` (...), before clipping."""
+        raise NotImplementedError
+
+    def _counted(self, parameters: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """(P,) float64 updates of each parameter, this one included, and its two moments."""
+        for p in parameters:
+            if not self.state[p]:
+                count = torch.zeros((), dtype=torch.float32, device=p.device)
+                moments = {self.first: torch.zeros_like(p), self.second: torch.zeros_like(p)}
+                self.state[p] = {self.count: count} | moments
+        counts, firsts, seconds = (
+            [self.state[p][name] for p in parameters]
+            for name in (self.count, self.first, self.second)
+        )
+        torch._foreach_add_(counts, 1.0)
+        return torch.stack(counts).double(), firsts, seconds
+
+    @staticmethod
+    def _rates(group: dict[str, Any], updates: Tensor) -> Tensor:
+        """(P,) learning rates after so many ``updates`` (P,) of each parameter."""
+        return group["lr"] * (updates / max(1, group["warmup"])).clamp_max(1.0)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken; counts of whole groups go to their parameters."""
+        held = {index: dict(state) for index, state in state_dict["state"].items()}
+        for group in state_dict["param_groups"]:
+            for index in group["params"]:
+                if index in held and self.count not in held[index]:
+                    held[index][self.count] = torch.tensor(float(group["updates"]))
+        super().load_state_dict({**state_dict, "state": held})
+        self.param_groups[:] = [self.defaults | group for group in self.param_groups]
+        for p, state in self.state.items():
+            state[self.count] = torch.as_tensor(
+                state[self.count], dtype=torch.float32, device=p.device
+            )
+
+
+class LaProp(CountingOptimizer):
+    """Divides gradients by their root mean square, then takes momentum over the quotients.
+
+    Args:
+        parameters: the weights to train, or groups of them with rates of their own.
         lr: learning rate after warm-up.
-        warmup: updates over which the rate rises linearly from ``lr`` / ``warmup``.
+        warmup: updates over which a parameter's rate rises linearly from ``lr`` / ``warmup``.
         agc: ratio of adaptive gradient clipping.
         agc_floor: its floor on parameter norms.
         beta1: of the momentum.
@@ -51,7 +139,7 @@ class LaProp(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        parameters: Parameters,
         *,
         lr: float = 4e-5,
         warmup: int = 1000,
@@ -61,43 +149,84 @@ class LaProp(Optimizer):
         beta2: float = 0.999,
         eps: float = 1e-20,
     ) -> None:
-        self.norm = torch.zeros(())  #: of the last gradient, before clipping
         defaults = dict(
             lr=lr, warmup=warmup, agc=agc, agc_floor=agc_floor, beta1=beta1, beta2=beta2, eps=eps
         )
-        super().__init__(parameters, defaults | {"updates": 0})
+        super().__init__(parameters, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Apply the gradients that ``backward`` left; parameters without one are skipped."""
-        if closure is not None:
-            raise ValueError("LaProp takes no closure: call backward first")
-        norms = []
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                norms.append(self._step_group(group, parameters))
-        if norms:
-            self.norm = torch.stack(norms).square().sum().sqrt()
-
-    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> Tensor:
-        """() norm of the gradients of ``parameters``, each (...), before clipping."""
-        for p in parameters:
-            if not self.state[p]:
-                self.state[p] = {"square": torch.zeros_like(p), "momentum": torch.zeros_like(p)}
-        squares = [self.state[p]["square"] for p in parameters]
-        momenta = [self.state[p]["momentum"] for p in parameters]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        group["updates"] += 1
-        n, beta1, beta2 = group["updates"], group["beta1"], group["beta2"]
+    def _step_group(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]
+    ) -> Tensor:
+        beta1, beta2 = group["beta1"], group["beta2"]
+        updates, momenta, squares = self._counted(parameters)
         norm = clip_adaptively(gradients, parameters, ratio=group["agc"], floor=group["agc_floor"])
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
-        scale = torch._foreach_div(squares, 1.0 - beta2**n)
+        scale = torch._foreach_div(squares, (1.0 - beta2**updates).unbind())
         torch._foreach_sqrt_(scale)
         torch._foreach_add_(scale, group["eps"])
         torch._foreach_div_(gradients, scale)
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta1)
-        rate = group["lr"] * min(1.0, n / max(1, group["warmup"]))
-        torch._foreach_add_(parameters, momenta, alpha=-rate / (1.0 - beta1**n))
+        rates = self._rates(group, updates) / (1.0 - beta1**updates)
+        torch._foreach_sub_(parameters, torch._foreach_mul(momenta, rates.unbind()))
         return norm
+
+
+class Adam(CountingOptimizer):
+    """Adam whose weight decay is apart from the gradient, behind a limit on the gradient's norm.
+
+    Args:
+        parameters: the weights to train, or groups of them with rates of their own.
+        lr: learning rate after warm-up.
+        warmup: updates over which a parameter's rate rises linearly from ``lr`` / ``warmup``.
+        clip: largest norm of the gradients of all parameters together.
+        betas: of the mean and of the mean square.
+        eps: added to the root mean square.
+        weight_decay: share of a weight that an update of rate 1 takes away.
+
+    Source: Loshchilov and Hutter 2019, arXiv:1711.05101; state as of torch.optim.AdamW.
+    """
+
+    count, first, second = "step", "exp_avg", "exp_avg_sq"
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        lr: float,
+        warmup: int,
+        clip: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        self.clip = clip
+        defaults = dict(lr=lr, warmup=warmup, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Clip the gradients that ``backward`` left to a common norm, and apply them."""
+        every = [p for group in self.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(every, self.clip, foreach=True)
+        super().step(closure)
+        self.norm = norm
+
+    def _step_group(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]
+    ) -> Tensor:
+        beta1, beta2 = group["betas"]
+        updates, means, squares = self._counted(parameters)
+        rates = self._rates(group, updates)
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, (1.0 - rates * group["weight_decay"]).unbind())
+        torch._foreach_lerp_(means, gradients, 1.0 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
+        scale = torch._foreach_sqrt(squares)
+        torch._foreach_div_(scale, (1.0 - beta2**updates).sqrt().unbind())
+        torch._foreach_add_(scale, group["eps"])
+        steps = torch._foreach_div(means, scale)
+        torch._foreach_mul_(steps, (rates / (1.0 - beta1**updates)).unbind())
+        torch._foreach_sub_(parameters, steps)
+        return self.norm

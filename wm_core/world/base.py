@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wm_core.world.latent import Latent
 from wm_core.world.prior import Prior
@@ -25,6 +25,7 @@ class Dynamics(Protocol):
     space: Space  #: of stoch
     prior: Prior  #: from deter to what will be seen
     carry_names: tuple[str, ...]
+    representation: tuple[nn.Module, ...]  #: modules that learn to encode, not to predict
     remembers: bool  #: whether a carry is small enough to be stored for every step of replay
 
     def initial(self, n: int, device: torch.device | None = None) -> Latent:

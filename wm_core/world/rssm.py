@@ -79,6 +79,7 @@ class RSSM(nn.Module):
 
     carry_names = ("deter", "stoch")
     remembers = True
+    representation: tuple[nn.Module, ...] = ()
 
     def __init__(self, embed: int, action: int, config: WorldConfig) -> None:
         super().__init__()

@@ -105,6 +105,7 @@ class SequenceModel(nn.Module):
         reader = SplitTokens if self.tokens == "split" else JointTokens
         self.reader = reader(self.space.size, action, self.backbone.width, style)
         self.prior = make_prior(self.space, config)
+        self.representation: tuple[nn.Module, ...] = (self.posterior,)
         self.remembers = self.backbone.remembers
         self.carry_names = (*self.backbone.names, "stoch")
 

@@ -15,6 +15,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import Linear, Style
 from wm_core.nn.normalize import AdaptiveScale
+from wm_core.nn.optim import ParameterGroup
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
 from wm_core.world.heads import ContHead, number_head
@@ -75,6 +76,16 @@ class WorldModel(nn.Module):
                 target=config.kl_target, low=1e-3, high=1.0, raise_when_low=False, initial=1.0
             )
         )
+
+    def parameter_groups(self) -> dict[str, ParameterGroup]:
+        """The weights that learn to encode and to show, and those that learn to predict."""
+        parts = (self.encoder, self.decoder, self.projection, *self.dynamics.representation)
+        encoding = {id(p) for part in parts if part is not None for p in part.parameters()}
+        every = list(self.parameters())
+        return {
+            "representation": ParameterGroup([p for p in every if id(p) in encoding]),
+            "dynamics": ParameterGroup([p for p in every if id(p) not in encoding]),
+        }
 
     # ------------------------------------------------------------------ what heads say
 

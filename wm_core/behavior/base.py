@@ -1,0 +1,135 @@
+"""What a behaviour must be able to do for agent, exporter and library not to care which it is.
+
+A behaviour learns what to do; its ``PolicyHead`` is the part of it that acts.  The same head acts
+in training and in the exported file, so a behaviour says once how an action is chosen.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wm_core.contract.batch import Batch
+from wm_core.nn.optim import ParameterGroup
+from wm_core.world.latent import Latent
+from wm_core.world.settings import Part
+from wm_core.world.world_model import WorldModel
+
+Carry = tuple[Tensor, ...]
+Fitness = Callable[[np.ndarray], np.ndarray]  #: (P, n) candidates to their (P,) mean returns
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviorLosses:
+    """The losses of one update of a behaviour, and the numbers to report about it."""
+
+    losses: dict[str, Tensor]  #: name -> (), scaled
+    metrics: dict[str, Tensor]  #: name -> ()
+
+
+class Choice(NamedTuple):
+    """One action, and what the next choice needs."""
+
+    action: Tensor  #: (N, A), not yet clipped to [-1, 1]
+    carry: Carry = ()  #: (N, ...) each, in the order of ``PolicyHead.carry``
+    gap: Tensor | None = None  #: (N, S) log-ratio of the two best of each draw; None: no draws
+
+
+class Estimate(NamedTuple):
+    """A number about a state that goes out beside the action."""
+
+    value: Tensor  #: (N,)
+    scale: Tensor  #: (N,) size of the terms that ``value`` sums: rounding is relative to it
+
+
+class PolicyHead(nn.Module, ABC):
+    """The part of a behaviour that acts; the exported policy holds its submodules.
+
+    Zeros are the carry of a policy that has chosen nothing yet; whoever calls ``choose`` zeroes
+    the carry at ``is_first``.
+
+    Attributes:
+        reads: the part of the latent that it reads; ``stoch`` needs no memory of the past.
+        noise_shape: of the uniforms that one choice takes.
+        carry: name -> shape, without the batch axis, of what a choice hands to the next.
+        estimates: name -> meaning of the numbers that go out beside the action.
+    """
+
+    reads: Part = "feat"
+    noise_shape: tuple[int, ...]
+    carry: Mapping[str, tuple[int, ...]] = {}
+    estimates: Mapping[str, str] = {}
+
+    @abstractmethod
+    def choose(self, latent: Latent, carry: Carry, uniform: Tensor | None) -> Choice:
+        """Choose (N, A) actions.
+
+        Args:
+            latent: (N,) posterior of the newest observation.
+            carry: (N, ...) of the choice before, as ``carry`` names it.
+            uniform: (N, *noise_shape) in [0, 1) that decide the draw; None: the likeliest action.
+        """
+
+    def estimate(self, latent: Latent) -> dict[str, Estimate]:
+        """The ``estimates`` of (N,) ``latent``, by name."""
+        return {}
+
+    def initial(self, n: int, device: torch.device | None = None) -> Carry:
+        """(n, ...) the carry of a policy that has chosen nothing yet."""
+        return tuple(torch.zeros(n, *shape, device=device) for shape in self.carry.values())
+
+
+class Behavior(nn.Module, ABC):
+    """Learns what to do from what a world model has observed.
+
+    What it must keep between two updates stands in its ``state_dict``, as for any module.  It is
+    made by ``make(action, world, settings, seed=)``, as ``BEHAVIORS`` names it.
+
+    Attributes:
+        wants_environment: whether it learns from ``fitness``.
+        fitness: mean returns of candidates in the environment; None where there is none.
+    """
+
+    wants_environment = False
+    fitness: Fitness | None = None
+
+    @abstractmethod
+    def head(self, world: WorldModel) -> PolicyHead:
+        """What acts, made of this behaviour's own modules and, for a planner, of ``world``'s."""
+
+    @abstractmethod
+    def loss(
+        self,
+        world: WorldModel,
+        batch: Batch[Tensor],
+        posterior: Latent,
+        generator: torch.Generator,
+    ) -> BehaviorLosses:
+        """The losses of one update.
+
+        Args:
+            world: the world model, trained by these losses where they reach it by ``posterior``.
+            batch: (B, T) recorded experience.
+            posterior: (B, T) latents of ``batch``, with gradients into ``world``.
+            generator: of every draw, on the device of ``posterior``.
+        """
+
+    def parameter_groups(self) -> dict[str, ParameterGroup]:
+        """The weights that an optimiser moves, by the name of their group.
+
+        The settings of the optimiser have learning rates for groups named ``actor`` and
+        ``critic``; any other group that says none is trained at the world model's.
+        """
+        return {"actor": ParameterGroup.of(self)}
+
+    def begin(self) -> None:
+        """Do what depends on the initial weights, once they are drawn."""
+
+    def update_target(self, updates: int) -> None:
+        """Move target networks after update number ``updates``."""
