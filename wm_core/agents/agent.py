@@ -5,18 +5,16 @@ Every system of this project is this class with other parts; ``presets`` names t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wm_core.agents.optimizers import Optimizers, parts_of
+from wm_core.agents.optimizers import Optimizers
 from wm_core.agents.precision import choose_dtypes
-from wm_core.behavior.actor import Actor, LinearController
-from wm_core.behavior.actor_critic import ActorCritic, BehaviorLosses
-from wm_core.behavior.critic import Critic
-from wm_core.behavior.evolution import Evolution
+from wm_core.behavior.base import Behavior, BehaviorLosses, PolicyHead
+from wm_core.behavior.settings import BEHAVIORS
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Spec
@@ -27,8 +25,21 @@ from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel, computing_in
 
 
+@dataclass(frozen=True, slots=True)
+class Acting(Latent):
+    """The latent that acting goes on from, with what the behaviour carries beside it."""
+
+    behavior: Carry = ()  #: (N, ...) each, as ``PolicyHead.carry`` names them
+
+    @classmethod
+    def of(cls, latent: Latent, behavior: Carry) -> Acting:
+        """(N,) ``latent`` and ``behavior`` (N, ...) as one."""
+        values = {field.name: getattr(latent, field.name) for field in fields(Latent)}
+        return cls(**values, behavior=behavior)
+
+
 class AgentCore(nn.Module):
-    """What acts, what learns, and everything that must be saved between updates.
+    """Joins a world model, a behaviour and their optimisers: all that a checkpoint must hold.
 
     Args:
         spec: what the robot sees and does.
@@ -36,26 +47,20 @@ class AgentCore(nn.Module):
         generator: decides the initial weights.
     """
 
+    head: PolicyHead  #: what of the behaviour acts
+
     def __init__(self, spec: Spec, config: Config, *, generator: torch.Generator) -> None:
         super().__init__()
         self.spec, self.config = spec, config
         self.world = WorldModel(spec, config.world)
-        kind = Evolution if config.behavior.learner == "evolution" else ActorCritic
-        self.behavior = kind(spec.action, config)
+        settings, make = config.behavior.of_learner, BEHAVIORS.make(config.behavior.learner)
+        self.behavior: Behavior = make(spec.action, self.world, settings, seed=config.seed)
         initialize(self, generator)
-        if self.critic is not None:
-            self.critic.follow(rate=1.0)
-        parts = parts_of(self.world, self.actor, self.critic)
-        self.optimizers = Optimizers(parts, self.world, config.optim)
-
-    @property
-    def actor(self) -> Actor | LinearController:
-        return self.behavior.actor
-
-    @property
-    def critic(self) -> Critic | None:
-        """None where the behaviour has none."""
-        return getattr(self.behavior, "critic", None)
+        self.behavior.begin()
+        groups = self.world.parameter_groups() | self.behavior.parameter_groups()
+        self.optimizers = Optimizers(groups, self.world, config.optim)
+        # not registered: its modules are those of the behaviour and the world model
+        self.__dict__["head"] = self.behavior.head(self.world)
 
     @property
     def device(self) -> torch.device:
@@ -68,12 +73,13 @@ class AgentCore(nn.Module):
 
     @property
     def has_memory(self) -> bool:
-        """Whether acting needs a carry: not where the actor reads what it sees and no more."""
-        return self.config.behavior.reads == "feat"
+        """Whether acting needs the past: not where the behaviour reads the newest ``stoch``."""
+        return self.head.reads != "stoch"
 
-    def initial(self, n: int) -> Latent:
+    def initial(self, n: int) -> Acting:
         """(n,) latents of agents that have seen nothing."""
-        return self.world.dynamics.initial(n, self.device)
+        latent = self.world.dynamics.initial(n, self.device)
+        return Acting.of(latent, self.head.initial(n, self.device))
 
     # ------------------------------------------------------------------ learning
 
@@ -93,7 +99,7 @@ class AgentCore(nn.Module):
         losses, metrics, posterior = self.losses(batch, context, generator)
         total = torch.stack(list(losses.values())).sum()
         self.optimizers.step(total)
-        self.behavior.follow(self.updates)
+        self.behavior.update_target(self.updates)
         metrics |= {name: loss.detach() for name, loss in losses.items()}
         return metrics | {"loss": total.detach(), "gradient": self.optimizers.gradient}, posterior
 
@@ -132,13 +138,13 @@ class AgentCore(nn.Module):
     def act(
         self,
         obs: dict[str, Tensor],
-        carry: Latent,
+        carry: Acting,
         prev_action: Tensor,
         is_first: Tensor,
         *,
         mean: bool,
         generator: torch.Generator,
-    ) -> tuple[Tensor, Latent]:
+    ) -> tuple[Tensor, Acting]:
         """(N, A) actions in [-1, 1] and the next carry, for N environments side by side.
 
         Args:
@@ -159,11 +165,12 @@ class AgentCore(nn.Module):
             latent = self.world.observe_step(carry, prev_action, obs, is_first, uniform)
         else:
             latent = self.world.glimpse(obs, uniform)
-        dist = self.actor.dist(latent.read(self.config.behavior.reads))
+        before = tuple(c * _rows(~is_first, c) for c in carry.behavior)
+        choice = self.head.choose(latent, before, None if mean else rand(*self.head.noise_shape))
+        after = Acting.of(latent, choice.carry)
         if mean:
-            return dist.mode, latent
-        action = dist.sample(self.actor.noise(rand(self.spec.action.size))).clamp(-1.0, 1.0)
-        return self._explore(action, rand), latent
+            return choice.action, after
+        return self._explore(choice.action.clamp(-1.0, 1.0), rand), after
 
     def _explore(self, action: Tensor, rand: Any) -> Tensor:
         """(N, A) ``action`` with the noise that collecting adds."""
@@ -184,3 +191,8 @@ class AgentCore(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take the optimisers' part of a ``state_dict``."""
         self.optimizers.load_state_dict(state)
+
+
+def _rows(flag: Tensor, like: Tensor) -> Tensor:
+    """(N, 1, ...) 1 where ``flag`` (N,) is true, with as many axes as ``like`` (N, ...)."""
+    return flag.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

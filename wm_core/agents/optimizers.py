@@ -2,127 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wm_core.agents.settings import OptimConfig
-from wm_core.nn.optim import LaProp
+from wm_core.nn.optim import Adam, LaProp, ParameterGroup
 from wm_core.nn.ssm import recurrence_parameters
-
-Parts = dict[str, list[nn.Parameter]]
-
-#: of the world model, what learns to see and to show: everything else is dynamics
-_REPRESENTATION = ("encoder.", "decoder.", "projection.", "dynamics.posterior.")
-
-
-def parts_of(world: nn.Module, actor: nn.Module, critic: nn.Module | None) -> Parts:
-    """Every trained weight, by the part of the agent that it belongs to."""
-    parts: Parts = {"representation": [], "dynamics": []}
-    for name, weight in world.named_parameters():
-        kind = "representation" if name.startswith(_REPRESENTATION) else "dynamics"
-        parts[kind].append(weight)
-    parts["actor"] = [p for p in actor.parameters() if p.requires_grad]
-    parts["critic"] = [] if critic is None else [p for p in critic.parameters() if p.requires_grad]
-    return {name: weights for name, weights in parts.items() if weights}
 
 
 class Optimizers:
-    """What turns gradients into new weights.
+    """Turn gradients into new weights.
 
     Args:
-        parts: as ``parts_of`` has them.
-        world: for its state-space layers, which are not decayed.
+        groups: every trained weight, by the part of the agent that it belongs to:
+            ``representation`` and ``dynamics`` of the world model, and those of the behaviour.
+        world: the world model, for its state-space layers, which are not decayed.
         config: kind and rates.
 
     Source: LaProp as in DreamerV3, arXiv:2301.04104; Adam with a rate for each part as in
     Dreamer, arXiv:1912.01603, and DreamerV2, arXiv:2010.02193.
     """
 
-    def __init__(self, parts: Parts, world: nn.Module, config: OptimConfig) -> None:
+    def __init__(
+        self, groups: Mapping[str, ParameterGroup], world: nn.Module, config: OptimConfig
+    ) -> None:
         self.config, self.updates = config, 0
-        self.gradient = torch.zeros(())  #: norm of the last one, before clipping
+        self.gradient = torch.zeros(())  #: norm of the newest gradient, before clipping
+        rows = self._by_rate(groups)
         if config.kind == "laprop":
             names = {"warmup", "agc", "agc_floor", "beta1", "beta2", "eps"}
-            groups = [{"params": weights, "lr": rate} for weights, rate, _ in self._by_rate(parts)]
-            self._laprop = LaProp(groups, lr=config.lr, **config.model_dump(include=names))
-            return
-        self._adams = [
-            (weights, clip, self._adam(weights, rate, world))
-            for weights, rate, clip in self._by_rate(parts)
-        ]
+            by_rate = [{"params": row.parameters, "lr": row.lr} for row in rows]
+            settings = config.model_dump(include=names)
+            self._all: list[LaProp] | list[Adam] = [LaProp(by_rate, lr=config.lr, **settings)]
+        else:
+            self._all = [self._adam(row, world) for row in rows]
 
-    def _by_rate(self, parts: Parts) -> list[tuple[list[nn.Parameter], float, float]]:
-        """(weights, rate, largest gradient) of each optimiser; parts of one rate are one."""
-        config = self.config
-        model = ["representation"] if config.dynamics_lr else ["representation", "dynamics"]
-        rows = [(model, config.lr, config.clip)]
+    def _by_rate(self, groups: Mapping[str, ParameterGroup]) -> list[ParameterGroup]:
+        """The weights of each optimiser with their rate and clip; parts of one rate are one."""
+        config, shared = self.config, ["representation", "dynamics"]
+        rates = {name: getattr(config, f"{name}_lr") for name in ("dynamics", "actor", "critic")}
         if config.dynamics_lr:
-            rows.append((["dynamics"], config.dynamics_lr, config.clip))
-        for name, rate in (("actor", config.actor_lr), ("critic", config.critic_lr)):
-            if config.kind == "laprop" and rate is None:
-                model.append(name)
-            else:
-                rows.append(([name], rate or config.lr, config.behavior_clip))
-        return [
-            (weights, rate, clip)
-            for names, rate, clip in rows
-            if (weights := [p for name in names for p in parts.get(name, ())])
-        ]
+            shared.remove("dynamics")
+        rows = []
+        for name, group in groups.items():
+            rate = group.lr or rates.get(name)
+            if config.kind == "laprop" and rate is None and name not in shared:
+                shared.append(name)
+            elif name not in shared:
+                clip = group.clip or (config.clip if name == "dynamics" else config.behavior_clip)
+                rows.append(ParameterGroup(group.parameters, rate or config.lr, clip))
+        together = [p for name in shared if name in groups for p in groups[name].parameters]
+        rows.insert(0, ParameterGroup(together, config.lr, config.clip))
+        return [row for row in rows if row.parameters]
 
-    def _adam(
-        self, weights: list[nn.Parameter], rate: float, world: nn.Module
-    ) -> torch.optim.Optimizer:
-        config = self.config
-        undecayed = {id(p) for p in recurrence_parameters(world)}
-        plain = {"params": [p for p in weights if id(p) in undecayed], "weight_decay": 0.0}
-        rest = {"params": [p for p in weights if id(p) not in undecayed]}
-        return torch.optim.AdamW(
-            [group for group in (rest, plain) if group["params"]],
-            lr=rate,
+    def _adam(self, row: ParameterGroup, world: nn.Module) -> Adam:
+        config, undecayed = self.config, {id(p) for p in recurrence_parameters(world)}
+        plain = [p for p in row.parameters if id(p) in undecayed]
+        rest = [p for p in row.parameters if id(p) not in undecayed]
+        groups = [{"params": rest}, {"params": plain, "weight_decay": 0.0}]
+        return Adam(
+            [group for group in groups if group["params"]],
+            lr=row.lr or config.lr,
+            warmup=config.warmup,
+            clip=row.clip or config.clip,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.decay,
-            foreach=True,
         )
 
     def step(self, loss: Tensor) -> None:
         """One update down the gradient of ``loss`` (); weights that it does not reach stay."""
         self.updates += 1
-        if self.config.kind == "laprop":
-            self._laprop.zero_grad(set_to_none=True)
-            loss.backward()
-            self._laprop.step()
-            self.gradient = self._laprop.norm
-            return
-        for _, _, adam in self._adams:
-            adam.zero_grad(set_to_none=True)
+        for optimizer in self._all:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norms, warm = [], min(1.0, self.updates / max(1, self.config.warmup))
-        for weights, clip, adam in self._adams:
-            norms.append(nn.utils.clip_grad_norm_(weights, clip, foreach=True))
-            rates = [group["lr"] for group in adam.param_groups]
-            for group in adam.param_groups:
-                group["lr"] *= warm
-            adam.step()
-            for group, rate in zip(adam.param_groups, rates, strict=True):
-                group["lr"] = rate
-        self.gradient = torch.stack(norms).square().sum().sqrt()
+        for optimizer in self._all:
+            optimizer.step()
+        self.gradient = torch.stack([o.norm for o in self._all]).square().sum().sqrt()
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: tensors and plain containers."""
-        if self.config.kind == "laprop":
-            return {"updates": self.updates, "laprop": self._laprop.state_dict()}
-        return {
-            "updates": self.updates, "adams": [adam.state_dict() for _, _, adam in self._adams]
-        }  # fmt: skip
+        """The state for a checkpoint: tensors and plain containers."""
+        states = [optimizer.state_dict() for optimizer in self._all]
+        held = {"laprop": states[0]} if self.config.kind == "laprop" else {"adams": states}
+        return {"updates": self.updates} | held
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken."""
         self.updates = int(state["updates"])
-        if self.config.kind == "laprop":
-            self._laprop.load_state_dict(state["laprop"])
-            return
-        for (_, _, adam), held in zip(self._adams, state["adams"], strict=True):
-            adam.load_state_dict(held)
+        states = [state["laprop"]] if self.config.kind == "laprop" else state["adams"]
+        for optimizer, held in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(held)

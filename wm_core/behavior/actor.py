@@ -164,17 +164,18 @@ class ActorHead(PolicyHead):
             self.estimates = {"value": "expected discounted return, in units of reward"}
 
     def choose(self, latent: Latent, carry: Carry, uniform: Tensor | None) -> Choice:
-        dist = self.actor.dist(latent.read(self.reads))
+        part = latent.read(self.reads)
+        dist = self.actor.dist(part)
         if uniform is None:
-            return Choice(dist.mode)
+            return Choice(dist.mode, part=part)
         noise = self.actor.noise(uniform)
-        action = dist.sample(noise)
+        action, gap = dist.sample(noise), None
         if isinstance(dist, OneHot):
-            return Choice(action, gap=draw_gap(dist.log_probs, noise).unsqueeze(-1))
-        return Choice(action)
+            gap = draw_gap(dist.log_probs, noise).unsqueeze(-1)
+        return Choice(action, gap=gap, part=part)
 
-    def estimate(self, latent: Latent) -> dict[str, Estimate]:
+    def estimate(self, latent: Latent, choice: Choice) -> dict[str, Estimate]:
         if self.critic is None:
             return {}
-        raw = self.critic(latent.read(self.reads))
+        raw = self.critic(choice.part)
         return {"value": Estimate(self.critic.value(raw), self.critic.size_of(raw))}

@@ -39,6 +39,7 @@ class Choice(NamedTuple):
     action: Tensor  #: (N, A), not yet clipped to [-1, 1]
     carry: Carry = ()  #: (N, ...) each, in the order of ``PolicyHead.carry``
     gap: Tensor | None = None  #: (N, S) log-ratio of the two best of each draw; None: no draws
+    part: Tensor | None = None  #: (N, width) of the latent that it was made from, for estimates
 
 
 class Estimate(NamedTuple):
@@ -76,8 +77,8 @@ class PolicyHead(nn.Module, ABC):
             uniform: (N, *noise_shape) in [0, 1) that decide the draw; None: the likeliest action.
         """
 
-    def estimate(self, latent: Latent) -> dict[str, Estimate]:
-        """The ``estimates`` of (N,) ``latent``, by name."""
+    def estimate(self, latent: Latent, choice: Choice) -> dict[str, Estimate]:
+        """The ``estimates`` of (N,) ``latent`` in which ``choice`` was made, by name."""
         return {}
 
     def initial(self, n: int, device: torch.device | None = None) -> Carry:

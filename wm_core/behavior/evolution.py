@@ -1,4 +1,4 @@
-"""CMA-ES over a linear controller, judged in the world model's dream or in the environment.
+"""CMA-ES searches for a linear controller, in imagination or in the environment.
 
 Source: World Models, arXiv:1803.10122, sections 2.3 and 4.
 """
@@ -30,7 +30,9 @@ class Evolution(Behavior):
 
     Args:
         action: what the controller chooses.
-        config: of the whole agent.
+        world: decides the size of what the controller reads.
+        settings: of the whole behaviour.
+        seed: of the search.
 
     Deviates: the paper lets the best candidate act, re-evaluated every 25 generations.
     """
@@ -72,8 +74,8 @@ class Evolution(Behavior):
             returns = self.fitness(candidates)
         else:
             raise SettingsError(
-                "behavior.evolution.where is env, but there is no environment to evaluate candidates in; "
-                "choose dream, or train with --task"
+                "behavior.evolution.where is env, but there is no environment to evaluate "
+                "candidates in; choose dream, or train with --task"
             )
         self._search.tell(list(zip(candidates, (-returns).tolist(), strict=True)))
         device = next(self.actor.parameters()).device

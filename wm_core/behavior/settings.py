@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from wm_core.contract.spec import Frozen
+from wm_core.parts import Part, PartTable
 
 
 class EvolutionConfig(Frozen):
@@ -23,7 +25,7 @@ class EvolutionConfig(Frozen):
 class BehaviorConfig(Frozen):
     """The actor, and what it is trained with in imagination."""
 
-    learner: Literal["actor_critic", "evolution"] = "actor_critic"
+    learner: str = "actor_critic"
     reads: Literal["feat", "stoch"] = "feat"  #: with stoch, the exported policy has no memory
     #: auto: through the dynamics for continuous actions, REINFORCE for discrete ones
     gradient: Literal["reinforce", "dynamics", "mix", "auto"] = "reinforce"
@@ -65,6 +67,21 @@ class BehaviorConfig(Frozen):
     replay_value_scale: float = 0.3
 
     evolution: EvolutionConfig = EvolutionConfig()
+    own: dict[str, SerializeAsAny[Frozen]] = Field(
+        {}, description="Settings of registered behaviours, by the name of the behaviour"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, values: Any) -> Any:
+        """Make the settings of behaviours from outside, with defaults for the chosen one."""
+        if not isinstance(values, dict):
+            return values
+        own = dict(values.get("own", {}))
+        for name in (*own, values.get("learner", "actor_critic")):
+            if not BEHAVIORS.is_builtin(name):
+                own[name] = BEHAVIORS.settings_of(name).model_validate(own.get(name, {}))
+        return values | {"own": own}
 
     @model_validator(mode="after")
     def _fits(self) -> BehaviorConfig:
@@ -73,3 +90,18 @@ class BehaviorConfig(Frozen):
                 f"entropy_rule {self.entropy_rule} wants action normal, whose spread has a range"
             )
         return self
+
+    @property
+    def of_learner(self) -> Frozen:
+        """The settings of the chosen behaviour: these, or those of a registered one."""
+        return self if BEHAVIORS.is_builtin(self.learner) else self.own[self.learner]
+
+
+#: a behaviour is made by ``make(action, world, settings, seed=)``, see ``behavior.base.Behavior``
+BEHAVIORS: PartTable[Callable[..., Any]] = PartTable(
+    "behavior",
+    {
+        "actor_critic": Part(BehaviorConfig, "wm_core.behavior.actor_critic:ActorCritic"),
+        "evolution": Part(BehaviorConfig, "wm_core.behavior.evolution:Evolution"),
+    },
+)

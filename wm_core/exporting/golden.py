@@ -80,13 +80,10 @@ def _rollout(step: PolicyStep, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
         result = step.step(*(now[name] for name in shapes))
         out = dict(zip(names, result.outputs, strict=True))
         carry = {pair.input: out[pair.output] for pair in step.carry}
-        told = {f"out/{name}": value for name, value in out.items()}
-        told |= {f"gap/{name}": gap for name, gap in result.gaps.items()}
-        if result.value_scale is not None:
-            told["scale/value"] = result.value_scale
-        if not step.spec.action.discrete:
-            told["scale/command"] = step.span[None]
-        for name, value in told.items():
+        row = {f"out/{name}": value for name, value in out.items()}
+        row |= {f"gap/{name}": gap for name, gap in result.gaps.items()}
+        row |= {f"scale/{name}": scale for name, scale in result.scales.items()}
+        for name, value in row.items():
             rows.setdefault(name, []).append(value[0].numpy())
     return {name: np.stack(values) for name, values in rows.items()}
 

@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 
 from wm_core.agents.agent import AgentCore
-from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.golden import check_golden
@@ -66,8 +65,8 @@ def make_trainer(
     store.refresh()
     spec = _spec(settings, store, resumed)
     agent = AgentCore(spec, config, generator=streams.init).to(where)
-    if isinstance(agent.behavior, Evolution) and config.behavior.evolution.where == "env":
-        agent.behavior.judge = Population(agent, settings.task) if settings.task else None
+    if agent.behavior.wants_environment and settings.task:
+        agent.behavior.fitness = Population(agent, settings.task)
     learner = _learner(config, store, agent, streams)
     trainer = Trainer(
         settings.run,

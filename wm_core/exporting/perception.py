@@ -1,0 +1,102 @@
+"""What a world model contributes to an exported policy: how an observation becomes a latent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from wm_core.nn.dists import draw_gap
+from wm_core.world.base import Carry
+from wm_core.world.latent import Latent
+from wm_core.world.prior import NetPrior
+from wm_core.world.space import Categorical
+from wm_core.world.world_model import WorldModel
+
+
+class Perception(nn.Module):
+    """Sees with the whole dynamics: a step hands its latent to the next.
+
+    Attributes:
+        carry: name -> shape, batch axis of 1 included, of what a step hands to the next.
+        drawn: name of the output that holds the draw of the latent.
+        noise_shape: of the uniforms that one draw takes, batch axis of 1 included.
+    """
+
+    drawn = "next_stoch"
+
+    def __init__(self, world: WorldModel) -> None:
+        super().__init__()
+        dynamics = world.dynamics
+        self.encoder, self.space = world.encoder, dynamics.space
+        self.dynamics: Any = dynamics
+        self.noise_shape = (1, *dynamics.space.shape)
+        shapes = [tuple(c.shape) for c in dynamics.carry_of(dynamics.initial(1))]
+        self.carry = dict(zip(dynamics.carry_names, shapes, strict=True))
+        self._compares = isinstance(dynamics.prior, NetPrior)
+
+    def see(
+        self,
+        obs: dict[str, Tensor],
+        carry: Carry,
+        sent: Tensor,
+        is_first: Tensor,
+        uniform: Tensor,
+    ) -> Latent:
+        """(1,) posterior of one more observation.
+
+        Args:
+            obs: images (1, H, W, C) uint8, vectors (1, n).
+            carry: (1, ...) of the step before, in the order of ``self.carry``.
+            sent: (1, A) action that was really sent.
+            is_first: (1,) bool; the past is forgotten there.
+            uniform: (1, ...) of ``noise_shape``, in (0, 1).
+        """
+        embed, before = self.encoder(obs), self.dynamics.latent_of(carry)
+        return self.dynamics.observe_step(before, sent, embed, is_first, uniform)
+
+    def answers(self, latent: Latent) -> Carry:
+        """(1, ...) outputs that tell ``latent`` (1,): here the next carry."""
+        return self.dynamics.carry_of(latent)
+
+    def surprise(self, latent: Latent) -> Tensor | None:
+        """(1,) KL of the posterior from the prior, or the mixture's nats per dimension."""
+        guess = self.dynamics.prior(latent.deter)
+        if self._compares:
+            return self.space.kl(latent.params, guess)
+        return self.dynamics.prior.loss(guess, latent)
+
+    def gap(self, latent: Latent, uniform: Tensor) -> Tensor | None:
+        """(1, S) log-ratio of the two best of each draw; None where a draw has no candidates."""
+        if not isinstance(self.space, Categorical):
+            return None
+        assert latent.params is not None
+        return draw_gap(latent.params, self.space.noise(uniform))
+
+
+class Glance(Perception):
+    """Sees with the posterior alone: no past, and no prior that could be surprised."""
+
+    drawn = "stoch"
+
+    def __init__(self, world: WorldModel) -> None:
+        super().__init__(world)
+        self.dynamics, self.carry = world.dynamics.posterior, {}
+
+    def see(
+        self,
+        obs: dict[str, Tensor],
+        carry: Carry,
+        sent: Tensor,
+        is_first: Tensor,
+        uniform: Tensor,
+    ) -> Latent:
+        params = self.space.params(self.dynamics(self.encoder(obs)))
+        stoch = self.space.sample(params, self.space.noise(uniform))
+        return Latent(stoch.new_zeros(1, 0), stoch, params)
+
+    def answers(self, latent: Latent) -> Carry:
+        return (latent.stoch,)
+
+    def surprise(self, latent: Latent) -> Tensor | None:
+        return None
