@@ -62,7 +62,7 @@ class Optimizers:
         config, undecayed = self.config, {id(p) for p in recurrence_parameters(world)}
         plain = [p for p in row.parameters if id(p) in undecayed]
         rest = [p for p in row.parameters if id(p) not in undecayed]
-        groups = [{"params": rest}, {"params": plain, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": plain, "weight_decay": 0.0}]
         return Adam(
             [group for group in groups if group["params"]],
             lr=row.lr or config.lr,

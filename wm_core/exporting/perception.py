@@ -63,6 +63,7 @@ class Perception(nn.Module):
         """(1,) KL of the posterior from the prior, or the mixture's nats per dimension."""
         guess = self.dynamics.prior(latent.deter)
         if self._compares:
+            assert latent.params is not None
             return self.space.kl(latent.params, guess)
         return self.dynamics.prior.loss(guess, latent)
 

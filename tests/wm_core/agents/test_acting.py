@@ -25,7 +25,8 @@ def act(parts, agent, *, mean=False, n=N, seed=0, carry=None):
 def test_noise_of_collecting_is_added_and_clipped_and_the_mean_has_none(small):
     parts = small("world_models", behavior={"explore_noise": 0.4})
     agent = parts.agent()
-    agent.actor.take(torch.tensor([0.2, 2.0] + [0.0] * (agent.actor.parameters_count - 2)))
+    actor = agent.behavior.actor
+    actor.take(torch.tensor([0.2, 2.0] + [0.0] * (actor.parameters_count - 2)))
     certain = torch.tensor([0.2, 2.0]).tanh()
     torch.testing.assert_close(act(parts, agent, mean=True)[0], certain.expand(N, 2))
     drawn = act(parts, agent)[0]
@@ -40,7 +41,8 @@ def test_noise_of_collecting_is_added_and_clipped_and_the_mean_has_none(small):
 def test_noise_of_choices_is_now_and_then_a_choice_at_random(small):
     parts = small("world_models", discrete=True, behavior={"explore_noise": 0.3})
     agent = parts.agent()
-    agent.actor.take(torch.tensor([0.0, 99.0] + [0.0] * (agent.actor.parameters_count - 2)))
+    actor = agent.behavior.actor
+    actor.take(torch.tensor([0.0, 99.0] + [0.0] * (actor.parameters_count - 2)))
     drawn = act(parts, agent)[0]
     assert torch.equal(drawn.sum(-1), torch.ones(N))
     expected = torch.tensor([0.1, 0.8, 0.1])  # a third of the random ones are the best, too
@@ -64,7 +66,7 @@ def test_an_actor_with_a_memory_acts_by_what_it_carries(small):
     parts = small("dreamer_v3")
     agent = parts.agent()
     with torch.no_grad():  # an untrained actor hardly reads
-        agent.actor.mean.weight.mul_(100.0)
+        agent.behavior.actor.mean.weight.mul_(100.0)
     obs = {"image": torch.zeros(4, 16, 16, 3, dtype=torch.uint8)}
     none, going = torch.zeros(4, 2), torch.zeros(4, dtype=torch.bool)
     _, carried = act(parts, agent, n=4)

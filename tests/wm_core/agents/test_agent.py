@@ -7,7 +7,6 @@ import torch
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
-from wm_core.agents.optimizers import parts_of
 from wm_core.agents.precision import choose_dtypes
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Spec
@@ -27,19 +26,23 @@ def warm(agent, batch, context):
 
 
 def test_the_critics_pull_has_no_gradient_from_its_slow_copy(warm, batch, context):
-    assert not any(p.requires_grad for p in warm.critic.slow.parameters())
+    assert not any(p.requires_grad for p in warm.behavior.critic.slow.parameters())
     groups = warm.optimizers.state_dict()["laprop"]["param_groups"]
     trained = [p for p in warm.parameters() if p.requires_grad]
     assert sum(len(group["params"]) for group in groups) == len(trained)
-    slow = {id(p) for p in warm.critic.slow.parameters()}
-    parts = parts_of(warm.world, warm.actor, warm.critic)
-    assert not slow & {id(p) for weights in parts.values() for p in weights}
+    slow = {id(p) for p in warm.behavior.critic.slow.parameters()}
+    parts = warm.world.parameter_groups() | warm.behavior.parameter_groups()
+    assert not slow & {id(p) for group in parts.values() for p in group.parameters}
 
 
 def test_slow_critic_starts_equal_and_follows_by_its_rate(agent, batch, context):
-    fast, slow = agent.critic.fast.out.weight, agent.critic.slow.out.weight
+    fast, slow = agent.behavior.critic.fast.out.weight, agent.behavior.critic.slow.out.weight
     before = slow.clone()
-    pairs = zip(agent.critic.fast.parameters(), agent.critic.slow.parameters(), strict=True)
+    pairs = zip(
+        agent.behavior.critic.fast.parameters(),
+        agent.behavior.critic.slow.parameters(),
+        strict=True,
+    )
     assert all(torch.equal(a, b) for a, b in pairs)
     agent.update(batch, context, seeded())
     torch.testing.assert_close(slow, before + 0.02 * (fast - before))

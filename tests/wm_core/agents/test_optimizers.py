@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from wm_core import presets
-from wm_core.agents.optimizers import Optimizers, parts_of
+from wm_core.agents.optimizers import Optimizers
 from wm_core.agents.settings import OptimConfig
+from wm_core.nn.optim import ParameterGroup
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -16,16 +17,19 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def owners(agent):
     """id of a weight -> the part that it belongs to."""
-    parts = parts_of(agent.world, agent.actor, agent.critic)
-    return {id(p): part for part, weights in parts.items() for p in weights}
+    groups = agent.world.parameter_groups() | agent.behavior.parameter_groups()
+    return {id(p): name for name, group in groups.items() for p in group.parameters}
 
 
 def rows(agent):
     """(parts, rate) of each Adam of ``agent``."""
     own = owners(agent)
     return [
-        ({own[id(p)] for p in weights}, {group["lr"] for group in adam.param_groups})
-        for weights, _, adam in agent.optimizers._adams
+        (
+            {own[id(p)] for group in adam.param_groups for p in group["params"]},
+            {group["lr"] for group in adam.param_groups},
+        )
+        for adam in agent.optimizers._all
     ]
 
 
@@ -54,24 +58,15 @@ def test_every_trained_weight_has_one_optimiser(preset, small):
     agent = small(preset).agent()
     trained = {id(p) for p in agent.parameters() if p.requires_grad}
     assert set(owners(agent)) == trained
-    if agent.config.optim.kind == "adam":
-        held = [id(p) for weights, _, _ in agent.optimizers._adams for p in weights]
-        stepped = [
-            id(p)
-            for _, _, adam in agent.optimizers._adams
-            for group in adam.param_groups
-            for p in group["params"]
-        ]
-        assert sorted(held) == sorted(stepped)
-    else:
-        groups = agent.optimizers._laprop.param_groups
-        held = [id(p) for group in groups for p in group["params"]]
-    assert sorted(held) == sorted(trained)
+    groups = [group for one in agent.optimizers._all for group in one.param_groups]
+    stepped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(stepped) == sorted(trained)
 
 
 def test_one_laprop_over_everything_is_one_group(small):
     agent = small("dreamer_v3").agent()
-    (group,) = agent.optimizers._laprop.param_groups
+    (laprop,) = agent.optimizers._all
+    (group,) = laprop.param_groups
     assert {owners(agent)[id(p)] for p in group["params"]} == {*MODEL, "actor", "critic"}
 
 
@@ -80,7 +75,7 @@ def test_the_recurrence_of_a_state_space_does_not_decay(small):
     names = {id(p): n for n, p in agent.named_parameters()}
     undecayed = {
         names[id(p)].split(".ssm.")[1]
-        for _, _, adam in agent.optimizers._adams
+        for adam in agent.optimizers._all
         for group in adam.param_groups
         if group["weight_decay"] == 0.0
         for p in group["params"]
@@ -100,7 +95,7 @@ class Parts:
         self.actor = torch.nn.Linear(1, 1, bias=False)
         for net in (self.world, self.actor):
             net.weight.data.fill_(1.0)
-        parts = {"dynamics": [self.world.weight], "actor": [self.actor.weight]}
+        parts = {"dynamics": ParameterGroup.of(self.world), "actor": ParameterGroup.of(self.actor)}
         self.optimizers = Optimizers(parts, self.world, OptimConfig(**given | config))
 
     def step(self, world=3.0, actor=4.0):
@@ -167,7 +162,7 @@ def test_stages_train_first_what_sees_then_what_foresees_then_what_acts(small):
     ]
     for seed, (names, moving) in enumerate(expected):
         before = {n: p.clone() for n, p in agent.world.named_parameters()}
-        acts = agent.actor.linear.weight.clone()
+        acts = agent.behavior.actor.linear.weight.clone()
         metrics, _ = agent.update(batch, None, seeded(seed))
         assert {n for n in metrics if "_loss" in n} == names
         moved = {n for n, p in agent.world.named_parameters() if not torch.equal(p, before[n])}
@@ -177,7 +172,7 @@ def test_stages_train_first_what_sees_then_what_foresees_then_what_acts(small):
         assert moved <= allowed
         if seed in (1, 3):  # nothing is hidden behind zeros any more
             assert moved == allowed
-        searched = not torch.equal(agent.actor.linear.weight, acts)
+        searched = not torch.equal(agent.behavior.actor.linear.weight, acts)
         assert searched == (moving == "all") == ("generation" in metrics)
 
 

@@ -26,9 +26,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def parts_of(agent) -> dict[str, dict[str, torch.nn.Parameter]]:
-    parts = {"world": agent.world, "actor": agent.actor}
-    if agent.critic is not None:
-        parts |= {"critic": agent.critic.fast, "slow critic": agent.critic.slow}
+    parts = {"world": agent.world, "actor": agent.behavior.actor}
+    if hasattr(agent.behavior, "critic"):
+        parts |= {"critic": agent.behavior.critic.fast, "slow critic": agent.behavior.critic.slow}
     return {name: dict(part.named_parameters()) for name, part in parts.items()}
 
 
@@ -99,7 +99,7 @@ def test_each_loss_reaches_its_own_part_and_no_other(preset, discrete, learnt):
     names |= {"cont_loss"} if config.cont else set()
     names |= {"barlow_loss"} if config.objective == "barlow" else {"recon_loss/image"}
     names |= {"entropy_loss"} if config.entropy_scale else set()
-    if agent.critic is not None:
+    if hasattr(agent.behavior, "critic"):
         names |= {"policy_loss", "value_loss"}
         names |= {"replay_value_loss"} if agent.config.behavior.replay_value_scale else set()
     assert set(losses) == names

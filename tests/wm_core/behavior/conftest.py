@@ -61,9 +61,9 @@ class Game:
         )
         spec = Spec(images={}, vectors={"v": VectorSpec(size=3)}, action=action)
         self.world = shaken(WorldModel(spec, world_config), 1)
-        self.behavior = shaken(ActorCritic(action, self.config), 2)
-        if self.behavior.critic is not None:
-            self.behavior.critic.follow(rate=1.0)
+        made = ActorCritic(action, self.world, self.config.behavior, seed=0)
+        self.behavior = shaken(made, 2)
+        self.behavior.begin()
         generator = torch.Generator().manual_seed(3)
         none = torch.zeros(B, T, dtype=torch.bool)
         self.batch = Batch(

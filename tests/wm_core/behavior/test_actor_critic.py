@@ -78,7 +78,7 @@ def test_following_moves_the_slow_copy_alone(generator):
     critic = Critic(3, 4, 31, BehaviorConfig(slow_rate=0.25))
     initialize(critic.fast, generator)
     fast = [p.clone() for p in critic.fast.parameters()]
-    critic.follow()
+    critic.update_target()
     for now, before, slow in zip(
         critic.fast.parameters(), fast, critic.slow.parameters(), strict=True
     ):
@@ -101,11 +101,11 @@ def test_a_target_copy_moves_every_k_updates_and_makes_targets_in_the_critic_s_s
     moved = critic.fast.value(critic.fast(part)).detach()
     assert not torch.allclose(before, moved)
     for updates, expected in ((1, before), (2, before), (3, moved)):
-        game.behavior.follow(updates)
+        game.behavior.update_target(updates)
         torch.testing.assert_close(critic.value(part), expected)
     shaken_again(critic.fast)
     for updates in (4, 5):
-        game.behavior.follow(updates)
+        game.behavior.update_target(updates)
         torch.testing.assert_close(critic.value(part), moved)
 
 

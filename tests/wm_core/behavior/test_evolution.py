@@ -1,8 +1,9 @@
-"""CMA-ES: it finds what a judge likes, repeats itself, goes on where it was saved."""
+"""CMA-ES: it finds the best candidate, repeats itself, goes on where it was saved."""
 
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import torch
 from wm_core.behavior.actor import LinearController
 from wm_core.behavior.evolution import Evolution
 from wm_core.behavior.settings import BehaviorConfig, EvolutionConfig
-from wm_core.config import Config
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
 from wm_core.world.latent import Latent
@@ -27,18 +27,17 @@ def evolution_of(*, seed=0, where="env", action=CONTINUOUS, **changes):
         learner="evolution", imag_horizon=4, evolution=EvolutionConfig(**settings | changes)
     )
     world = WorldConfig(latent="gaussian", gaussians=2, deter=2, cell="plain")
-    config = Config.model_construct(world=world, behavior=behavior, seed=seed)
-    return Evolution(action, config)
+    return Evolution(action, SimpleNamespace(config=world), behavior, seed=seed)
 
 
 @pytest.fixture
 def goal():
-    """(10,) the candidate that the judge likes best: biases, then weights."""
+    """(10,) the candidate with the best fitness: biases, then weights."""
     return np.random.default_rng(0).normal(size=10)
 
 
 def generations(evolution, goal, n):
-    evolution.judge = lambda candidates: -np.square(candidates - goal).sum(1)
+    evolution.fitness = lambda candidates: -np.square(candidates - goal).sum(1)
     posterior = Latent(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
     return [evolution.loss(None, None, posterior, torch.Generator()).metrics for _ in range(n)]
 
@@ -48,7 +47,7 @@ def candidate_of(controller):
     return torch.cat([bias, weight.flatten()]).numpy()
 
 
-def test_it_finds_the_candidate_that_the_judge_likes_best(goal):
+def test_the_search_finds_the_candidate_with_the_best_fitness(goal):
     evolution = evolution_of()
     first, *_, last = generations(evolution, goal, 80)
     assert last["imag_return"] > first["imag_return"]
@@ -97,7 +96,7 @@ def test_the_mean_of_the_search_acts(goal):
     np.testing.assert_array_equal(candidate_of(evolution.actor), mean)
 
 
-def test_without_an_environment_there_is_nothing_to_judge_in():
+def test_evaluating_in_an_environment_without_one_is_refused():
     evolution = evolution_of()
     posterior = Latent(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
     with pytest.raises(SettingsError, match=r"no environment .* choose dream"):
@@ -117,9 +116,8 @@ def dreaming(request, play):
         behavior = BehaviorConfig(
             learner="evolution", imag_horizon=3, evolution=EvolutionConfig(**settings | changes)
         )
-        config = Config.model_construct(world=game.config.world, behavior=behavior, seed=0)
         action = ActionSpec.choices(3) if discrete else CONTINUOUS
-        return game, Evolution(action, config)
+        return game, Evolution(action, game.world, behavior, seed=0)
 
     return make
 
@@ -144,7 +142,7 @@ def test_a_dream_s_returns_are_decided_by_the_generator(dreaming):
 
 
 def test_every_candidate_dreams_from_the_same_starts_with_the_same_draws(dreaming):
-    """Its return does not depend on who is judged beside it."""
+    """Its return does not depend on which others are evaluated with it."""
     game, evolution = dreaming()
     candidates = some(evolution)
     together = dreamt(game, evolution, candidates)

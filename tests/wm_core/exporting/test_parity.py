@@ -51,13 +51,13 @@ def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, s
         first = torch.tensor([t == 0])
         with torch.no_grad():
             after = agent.world.observe_step(latent, prev_action, obs, first, uniform)
-            mean = agent.actor.dist(after.feat).mean
+            mean = agent.behavior.actor.dist(after.feat).mean
             half = torch.full((1, spec.action.size), 0.5)
             given = (*obs.values(), latent.deter, latent.stoch, prev_action, first, uniform, half)
             action, _, deter, stoch, value, _ = step(*given)
         np.testing.assert_array_equal(deter, after.deter)
         np.testing.assert_array_equal(stoch, after.stoch)
-        want = agent.critic.fast.value(agent.critic.fast(after.feat)).detach()
+        want = agent.behavior.critic.fast.value(agent.behavior.critic.fast(after.feat)).detach()
         np.testing.assert_allclose(value, want, rtol=1e-4)
         want = spec.action.limit(mean[0].numpy(), prev_action[0].numpy())
         np.testing.assert_allclose(action[0], want, atol=1e-6)
