@@ -1,7 +1,7 @@
 """Camera frame to network image: the one preprocessing that robot and trainer share.
 
-The uint8 array made here is what the policy sees *and* what is recorded, so that training and
-acting cannot differ.  Area resize only, computed in whole numbers and rounded half to even: the
+The array made here is what the policy sees *and* what is recorded, so that training and
+acting cannot differ.  Resizing is computed in whole numbers (areas are rounded half to even): the
 same bits on every machine.
 """
 
@@ -50,6 +50,19 @@ def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.rint(mean).astype(np.uint8)
 
 
+def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width, C) of each target pixel's area the middle pixel of ``frame`` (H, W, C).
+
+    For numbers that must not be averaged, such as distances on both sides of an edge.
+    """
+    rows = (2 * np.arange(height) + 1) * frame.shape[0] // (2 * height)
+    cols = (2 * np.arange(width) + 1) * frame.shape[1] // (2 * width)
+    return frame[rows[:, None], cols]
+
+
+_RESIZE = {"area": area_resize, "nearest": nearest_resize}
+
+
 def _center_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """The largest centred part (h, w, C) of ``frame`` with the aspect ratio height : width."""
     rows, cols = frame.shape[:2]
@@ -60,7 +73,7 @@ def _center_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    """The image that the network sees: centre crop to its aspect ratio, then area resize.
+    """The image that the network sees: centre crop to its aspect ratio, then the kind's resize.
 
     Args:
         frame: (H, W, C) with the channels and dtype of ``spec``, at least of its size.
@@ -85,4 +98,4 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
     if frame.shape == spec.shape:
         return np.array(frame, order="C")
     crop = _center_crop(frame, spec.height, spec.width)
-    return area_resize(crop, spec.height, spec.width)
+    return _RESIZE[spec.resize](crop, spec.height, spec.width)

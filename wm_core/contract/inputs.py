@@ -165,6 +165,8 @@ class _Camera(ImageSpec):
         return "0 .. 255"
 
     def scaled(self, raw: Any) -> Any:
+        if raw.is_floating_point():
+            raise SpecMismatch(f"expected pixels of 0 .. 255 as {self.dtype}, got {raw.dtype}")
         return raw.float() * (1.0 / 255.0)
 
     def unscaled(self, value: Any) -> Any:
@@ -247,6 +249,8 @@ def read_input(value: Any, implied: type[Input]) -> Any:
     name = str(fields.pop("kind"))
     if name not in INPUTS:
         raise ValueError(nearest(name, INPUTS, what="kind of input"))
+    if not issubclass(INPUTS[name], implied):
+        raise ValueError(f"expected a kind of {implied.__name__}, got {name!r}")
     return INPUTS[name](**fields)
 
 
