@@ -12,7 +12,7 @@ import math
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from wm_core.contract.errors import SpecMismatch, nearest
 from wm_core.contract.frozen import Frozen
@@ -193,6 +193,61 @@ class Mono(_Camera):
 
     channels: Literal[1] = 1
     kind, encoding, what = "mono", "mono8", "(H, W, 1) uint8"
+
+
+@register_input
+class Depth(ImageSpec):
+    """A depth camera, (H, W, 1) uint16 millimetres, 0 where the distance is unknown.
+
+    The network sees ``near_mm`` .. ``far_mm`` as 0 .. 1 and the unknown as 0, which no distance
+    beyond ``near_mm`` is; the world model learns nothing from an unknown pixel.
+    """
+
+    channels: Literal[1] = 1
+    near_mm: int = Field(0, ge=0, description="distance that the network sees as 0, millimetres")
+    far_mm: int = Field(
+        10_000, gt=0, lt=2**16, description="distance that the network sees as 1, millimetres"
+    )
+
+    kind, encoding, what, resize = "depth", "16UC1", "(H, W, 1) uint16", "nearest"
+    dtype = np.dtype(np.uint16)
+
+    @model_validator(mode="after")
+    def _near_is_near(self) -> Depth:
+        if self.near_mm >= self.far_mm:
+            raise ValueError(f"near_mm {self.near_mm} must be below far_mm {self.far_mm}")
+        return self
+
+    @property
+    def reach(self) -> str:
+        return f"{self.near_mm} .. {self.far_mm} mm"
+
+    @classmethod
+    def of_box(cls, box: Any) -> ImageSpec | None:
+        image = super().of_box(box)
+        if image is None:
+            return None
+        reach = {"near_mm": int(box.low.min()), "far_mm": int(box.high.max())}
+        return cls(height=image.height, width=image.width, **reach)
+
+    def scaled(self, raw: Any) -> Any:
+        beyond = raw.float() - self.near_mm
+        return (beyond * (1.0 / (self.far_mm - self.near_mm))).clamp(0.0, 1.0)
+
+    def unscaled(self, value: Any) -> Any:
+        return (value * (self.far_mm - self.near_mm) + self.near_mm).round().int()
+
+    def known(self, raw: Any) -> Any:
+        return raw.float() > 0.0
+
+    def picture(self, raw: np.ndarray) -> np.ndarray:
+        far = np.clip((raw - float(self.near_mm)) / (self.far_mm - self.near_mm), 0.0, 1.0)
+        shade = np.where(raw > 0, np.rint(255.0 - 200.0 * far), 0.0).astype(np.uint8)
+        return np.repeat(shade, 3, axis=-1)
+
+    def scene(self, shade: np.ndarray) -> np.ndarray:
+        share = shade.astype(np.int64) * (self.far_mm - self.near_mm) // 255
+        return np.where(shade == 0, 0, self.near_mm + share).astype(self.dtype)
 
 
 @register_input

@@ -60,7 +60,7 @@ def test_what_the_network_sees_comes_back_as_it_was(sensor):
 
 
 def test_pixels_that_are_already_scaled_are_refused():
-    with pytest.raises(SpecMismatch, match="as uint8, got torch.float32"):
+    with pytest.raises(SpecMismatch, match="as uint8, got"):
         ImageSpec().scaled(torch.rand(64, 64, 3))
 
 
