@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,3 +63,17 @@ def write_durably(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one piece, as ``durable_file`` does."""
     with durable_file(path) as file:
         file.write(data)
+
+
+def try_lock(path: Path) -> int | None:
+    """Lock the file at ``path`` for this process; None where another process holds the lock.
+
+    The system releases it however the process ends; ``os.close`` releases it before.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle

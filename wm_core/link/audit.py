@@ -1,7 +1,7 @@
-"""What became of every chunk, from sequence numbers, ledger rows and the files' own bytes.
+"""Audits what became of every chunk, from sequence numbers, ledger rows and the files' own bytes.
 
-No counter is asked: what the robot sealed stands in its journals and file names, what the trainer
-has is what its files still hash to.
+It uses no counters: the robot's journals and file names say what was sealed, and the hashes of the
+trainer's files say what is stored.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from wm_core.store.ledger import LEDGER_NAME, Ledger, Row
 
 @dataclass(frozen=True)
 class SessionAudit:
-    """One session's account; every sealed chunk is acked, pruned, pending or lost."""
+    """Accounts for one session; every sealed chunk is acked, pruned, pending or lost."""
 
     robot: str
     session: str
     sent: int  #: chunks that were sealed: the sequence numbers 0 .. sent - 1
     acked: tuple[int, ...]  #: in the ledger; the file hashes to its row, or was pruned
-    pruned: tuple[int, ...]  #: acknowledged, and given up later to keep the store in its bound
+    pruned: tuple[int, ...]  #: acknowledged, and evicted later to keep the store within its bound
     pending: tuple[int, ...]  #: still in the spool
-    lost: tuple[int, ...]  #: none of these; includes those of the next three
-    dropped: dict[int, str]  #: given up by the spool at its bound, with the reason
+    lost: tuple[int, ...]  #: none of these; includes those of the next three fields
+    dropped: dict[int, str]  #: evicted by the spool at its bound, with the reason
     refused: dict[int, str]  #: refused by the trainer, with the reason
-    damaged: dict[int, str]  #: acknowledged once; file gone or changed since
+    damaged: dict[int, str]  #: acknowledged once; the file has gone or changed since
     steps_stored: int  #: in the acked chunks
     steps_pruned: int  #: in the pruned chunks, by their rows
-    steps_dropped: dict[str, int]  #: steps that the journal says were given up, by reason
+    steps_dropped: dict[str, int]  #: steps that the journal lists as dropped, by reason
     ended: bool  #: the session was closed in order
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All sessions together."""
+    """Accounts for all sessions together."""
 
     sessions: tuple[SessionAudit, ...]
 
@@ -69,21 +69,21 @@ class Audit:
 
 
 def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = None) -> Audit:
-    """The account of every session that the store or a spool knows, or of one.
+    """Account for every session that the store or a spool knows, or for one.
 
     Args:
         store: the store's folder, with its ledger.
         spools: spool folders of the robots that wrote to it.
-        session: of this one only.
+        session: account for this one only; None for all.
     """
     spooled = {(s.robot, s.session): s for spool in spools for s in sessions_in(spool)}
     ledger = Ledger(store / LEDGER_NAME)
     try:
-        known = dict.fromkeys([*spooled, *ledger.sessions()])
+        names = dict.fromkeys([*spooled, *ledger.sessions()])
         return Audit(
             tuple(
                 _audit(store, ledger, robot, name, spooled.get((robot, name)))
-                for robot, name in known
+                for robot, name in names
                 if session in (None, name)
             )
         )
@@ -98,9 +98,8 @@ def _audit(
     pending = {chunk.key.seq for chunk in spooled.waiting()} if spooled else set()
     refused = spooled.refused() if spooled else {}
     dropped = journal.dropped_seqs() if journal else {}
-    rows = ledger.of_session(
-        robot, name
-    )  # after the spool: what was acknowledged meanwhile counts
+    # after the spool: what was acknowledged meanwhile counts
+    rows = ledger.of_session(robot, name)
     pruned = {row.seq: row.steps for row in rows if row.arrival <= ledger.pruned_through()}
     stored, damaged = {}, {}
     for row in rows:
@@ -112,8 +111,8 @@ def _audit(
         except (OSError, ChunkRefused) as error:
             damaged[row.seq] = str(error)
     # A process killed between a chunk and its journal leaves a number that only a file knows.
-    seen = {*pending, *refused, *(row.seq for row in rows)}
-    sent = max([journal.next_seq if journal else 0, *(seq + 1 for seq in seen)])
+    known = {*pending, *refused, *(row.seq for row in rows)}
+    sent = max([journal.next_seq if journal else 0, *(seq + 1 for seq in known)])
     pending -= stored.keys()
     lost = set(range(sent)) - stored.keys() - pruned.keys() - pending
     return SessionAudit(
@@ -135,14 +134,14 @@ def _audit(
 
 
 def _sha256(spooled: SpoolSession | None, seq: int) -> str:
-    """Of a chunk that the trainer refused; empty where it is not kept."""
+    """Hash a chunk that the trainer refused; empty where it is not kept."""
     if spooled is None or not spooled.refused_path(seq).exists():
         return ""
     return hashlib.sha256(spooled.refused_path(seq).read_bytes()).hexdigest()
 
 
 def _verified_steps(store: Path, row: Row) -> int:
-    """Steps in the file of ``row``; raises where its bytes are not those acknowledged."""
+    """Count the steps in the file of ``row``; raise where its bytes changed since."""
     data = chunk_path(store, row.key).read_bytes()
     got = hashlib.sha256(data).hexdigest()
     if got != row.sha256:

@@ -1,4 +1,4 @@
-"""What lies in a spool folder: sessions, their sealed chunks, and what became of each number.
+"""Reads and writes a spool folder: sessions, their sealed chunks, and what became of each number.
 
 ``<spool>/<robot>/<session>/<seq:08d>.mcap`` waits for its acknowledgement; ``session.json`` says
 durably how many chunks were sealed and which of them were dropped, so that losses are computed
@@ -7,7 +7,7 @@ from sequence numbers and never from counters.  ``refused/`` and ``sent/`` lie b
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import try_lock, write_durably
 from wm_core.contract.spec import Frozen
 from wm_core.format.chunk import ChunkKey
 
@@ -28,7 +28,7 @@ SENT = "sent"
 
 
 class Journal(Frozen):
-    """A session's own account; chunks 0 .. ``next_seq`` - 1 were sealed."""
+    """A session's record of itself; chunks 0 .. ``next_seq`` - 1 were sealed."""
 
     version: Literal[1] = 1
     robot: str
@@ -38,12 +38,12 @@ class Journal(Frozen):
     next_seq: int = 0
     next_step: int = 0  #: steps that were put, dropped ones included
     dropped_chunks: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
-    #: reason -> inclusive ranges of sequence numbers that were sealed and given up
+    #: reason -> inclusive ranges of sequence numbers that were sealed and evicted
     dropped_steps: dict[str, int] = Field(default_factory=dict)  #: by reason
-    closed: bool = False  #: ended in order; else the process was killed, or still runs
+    closed: bool = False  #: closed normally; else the process was killed, or still runs
 
     def with_dropped(self, reason: str, seq: int) -> Journal:
-        """This journal with chunk ``seq`` given up for ``reason``."""
+        """Note that chunk ``seq`` was evicted for ``reason``; returns the new journal."""
         ranges = list(self.dropped_chunks.get(reason, []))
         if ranges and ranges[-1][1] == seq - 1:
             ranges[-1] = (ranges[-1][0], seq)
@@ -52,7 +52,7 @@ class Journal(Frozen):
         return self.model_copy(update={"dropped_chunks": self.dropped_chunks | {reason: ranges}})
 
     def dropped_seqs(self) -> dict[int, str]:
-        """Sequence number -> reason of every chunk that was given up."""
+        """Map the sequence number of every evicted chunk to the reason."""
         return {
             seq: reason
             for reason, ranges in self.dropped_chunks.items()
@@ -63,7 +63,7 @@ class Journal(Frozen):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Waiting:
-    """One sealed chunk that waits in the spool; sorts oldest first."""
+    """A sealed chunk that waits in the spool; sorts oldest first."""
 
     created_ns: int  #: of its session
     key: ChunkKey
@@ -79,7 +79,7 @@ class SpoolSession:
         self.path, self.robot, self.session = path, path.parent.name, path.name
 
     def journal(self) -> Journal | None:
-        """What the session says of itself, or None where it cannot be read."""
+        """Read the session's journal; None where it cannot be read."""
         try:
             return Journal.model_validate_json((self.path / JOURNAL_NAME).read_bytes())
         except (OSError, ValidationError):
@@ -90,7 +90,7 @@ class SpoolSession:
         write_durably(self.path / JOURNAL_NAME, journal.model_dump_json().encode())
 
     def waiting(self, created_ns: int = 0) -> list[Waiting]:
-        """The sealed chunks that wait here, by sequence number."""
+        """List the sealed chunks that wait here, by sequence number."""
         found = []
         for seq, entry in _numbered(self.path):
             try:
@@ -103,7 +103,7 @@ class SpoolSession:
         return sorted(found)
 
     def refused(self) -> dict[int, str]:
-        """Sequence number -> reason of every chunk that the trainer would not have."""
+        """Map the sequence number of every chunk that the trainer refused to the reason."""
         folder = self.path / REFUSED
         reasons = {}
         for seq, entry in _numbered(folder):
@@ -112,28 +112,18 @@ class SpoolSession:
         return reasons
 
     def refused_path(self, seq: int) -> Path:
-        """Where a refused chunk lies, while the bound on them lets it."""
+        """Give the path of a refused chunk, which may have been removed at the bound."""
         return self.path / REFUSED / f"{seq:08d}.mcap"
 
     def try_lock(self) -> int | None:
-        """A handle that marks the session as running; None where another process holds it.
-
-        None as well where the disk has no room for one.
-        """
-        try:
-            handle = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            return None
-        return handle
+        """Mark the session as running; None where another process did, or the disk is full."""
+        with contextlib.suppress(OSError):
+            return try_lock(self.path / LOCK_NAME)
+        return None
 
 
 def sessions_in(spool: Path) -> list[SpoolSession]:
-    """Every session below a spool folder; what does not fit the layout is passed over."""
+    """List the sessions below a spool folder; other files are ignored."""
     found = []
     for path in sorted(spool.glob("*/*")):
         try:
@@ -159,7 +149,7 @@ def bound_folders(folders: Iterable[Path], max_bytes: int) -> None:
 
 
 def _numbered(folder: Path) -> list[tuple[int, os.DirEntry[str]]]:
-    """The chunk files of a folder with their sequence numbers."""
+    """List the chunk files of a folder with their sequence numbers."""
     try:
         with os.scandir(folder) as entries:
             return [

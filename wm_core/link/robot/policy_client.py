@@ -1,7 +1,7 @@
-"""The robot's side of policy delivery: wait for a version, fetch it, verify it, place it whole.
+"""Delivers policies to the robot: waits for a version, fetches it, verifies it, stores it whole.
 
-Blobs are fetched by their hash and resumed where a connection was cut.  The last versions stay
-on the robot, so that it starts without a trainer and rollback is a matter of choosing a folder.
+Files are fetched by their hash and resumed where a connection was cut.  The last versions stay on
+the robot, so that it starts without a trainer, and a rollback is the choice of another folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import re
-import threading
 from pathlib import Path
 
 from pydantic import Field
@@ -26,13 +25,8 @@ from wm_core.contract.policy_folder import (
     version_folder,
     versions_in,
 )
-from wm_core.link.robot.client import (
-    FAILURES,
-    Backoff,
-    ConnectionSettings,
-    Counters,
-    TrainerClient,
-)
+from wm_core.link.robot.client import ConnectionSettings
+from wm_core.link.robot.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +46,8 @@ class PolicyClientSettings(ConnectionSettings):
     )
 
 
-class PolicyClient:
-    """A thread that keeps the newest policy of a channel in a local folder.
+class PolicyClient(Worker):
+    """Keeps the newest policy of a channel in a local folder, in a thread.
 
     Args:
         url: of the trainer's service.
@@ -61,7 +55,7 @@ class PolicyClient:
         channel: name of the line of policies.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines and bounds.
-        rng: draws the jitter of the back-off.
+        rng: draws the jitter of the waits after failures.
     """
 
     def __init__(
@@ -77,54 +71,38 @@ class PolicyClient:
         if not re.fullmatch(CHANNEL_PATTERN, channel):
             raise SettingsError(f"expected a channel like {CHANNEL_PATTERN}, got {channel!r}")
         self.settings, self._channel = settings or PolicyClientSettings(), channel
-        s = self.settings
+        super().__init__(
+            "policy-client", url, token=token, settings=self.settings, counted=_COUNTED, rng=rng
+        )
         self._home = Path(cache) / channel
-        self._client = TrainerClient(url, token=token, connect_s=s.connect_s, read_s=s.read_s)
-        self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._counters = Counters("policy delivery", _COUNTED)
         self._refused = ""  # hash of the last policy that was refused: not asked for again
         self._manifest = self._cached()
-        self._thread = threading.Thread(target=self._run, name="policy-client", daemon=True)
-        self._thread.start()
+        self._start()
 
     def latest(self) -> Path | None:
-        """Folder of the newest verified version, or None before the first."""
+        """Give the folder of the newest verified version, or None before the first."""
         with self._lock:
             manifest = self._manifest
         return version_folder(self._home, manifest.version) if manifest else None
 
     def counters(self) -> dict[str, int | str]:
-        """The version at hand (-1: none), what was received, and the last error."""
+        """Give the newest version (-1: none), what was received, and the last error."""
         with self._lock:
             version = self._manifest.version if self._manifest else -1
         return {**self._counters.read(), "version": version}
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """End the thread, cutting a request short; a second call does nothing."""
-        self._stop.set()
-        self._client.abort()
-        self._thread.join(timeout_s)
+    def _work(self) -> None:
+        try:
+            self._ask()
+        except PolicyRefused as error:
+            self._counters.count("refused")
+            self._retry_later(f"refused: {error}")
+        else:
+            self._backoff.reset()
+            self._counters.set_error("")
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._once()
-                self._backoff.reset()
-                self._counters.set_error("")
-            except PolicyRefused as error:
-                self._counters.count("refused")
-                self._fail(f"refused: {error}")
-            except FAILURES as error:
-                self._fail(f"{type(error).__name__}: {error}")
-            except Exception as error:  # a fault of ours must not end policy delivery
-                log.exception("the policy client goes on after a fault")
-                self._fail(f"{type(error).__name__}: {error}")
-        self._client.close()
-
-    def _once(self) -> None:
-        """Ask once, and take in what is new."""
+    def _ask(self) -> None:
+        """Ask once, and receive what is new."""
         have = self._refused or (self._manifest.policy.sha256 if self._manifest else "")
         after = self._manifest.version if self._manifest else -1
         wait_s = self.settings.wait_s
@@ -139,14 +117,14 @@ class PolicyClient:
             raise ConnectionError(f"{reply.status}: {reply.body[:200].decode(errors='replace')}")
         manifest = Manifest.parse(reply.body)
         try:
-            self._take(manifest)
+            self._receive(manifest)
         except PolicyRefused:
             self._refused = manifest.policy.sha256
             raise
         self._refused = ""
 
-    def _take(self, manifest: Manifest) -> None:
-        """Fetch, verify and place a version, then call it the latest."""
+    def _receive(self, manifest: Manifest) -> None:
+        """Fetch, verify and store a version, then name it the latest."""
         if manifest.channel != self._channel:
             raise PolicyRefused(f"expected channel {self._channel!r}, got {manifest.channel!r}")
         for blob in (manifest.policy, manifest.golden):
@@ -155,7 +133,7 @@ class PolicyClient:
                     f"{blob.name}: at most {self.settings.max_bytes} bytes, got {blob.bytes}"
                 )
             if Path(blob.name).name != blob.name or blob.name == MANIFEST_NAME:
-                raise PolicyRefused(f"{blob.name!r} is no plain file name")
+                raise PolicyRefused(f"{blob.name!r} is not a plain file name")
         files = {blob.name: self._fetch(blob) for blob in (manifest.policy, manifest.golden)}
         put_version(self._home, manifest, files)
         write_durably(self._home / LATEST_NAME, manifest.model_dump_json().encode())
@@ -168,7 +146,7 @@ class PolicyClient:
         log.info("policy version %d received", manifest.version)
 
     def _fetch(self, blob: Blob) -> bytes:
-        """The verified content of ``blob``; what an earlier attempt received is kept."""
+        """Fetch and verify the content of ``blob``; what an earlier attempt received is kept."""
         part = self._home / "partial" / f"{blob.sha256}.part"
         make_folder(part.parent)
         have = part.stat().st_size if part.exists() else 0
@@ -190,7 +168,7 @@ class PolicyClient:
             if response.status == 200:  # from the beginning, asked or not
                 have = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise ConnectionError(f"not the range that was asked for, from {have}")
+                raise ConnectionError(f"expected the bytes from {have} on, got another range")
             self._counters.count("resumed", int(have > 0))
             with part.open("ab" if have else "wb") as file:
                 while piece := response.read(_PIECE_BYTES):
@@ -203,7 +181,7 @@ class PolicyClient:
             raise ConnectionError(f"{blob.name}: cut after {have} of {blob.bytes} bytes")
 
     def _cached(self) -> Manifest | None:
-        """What an earlier run left: the latest, or the newest version that is still whole."""
+        """Find the policy of an earlier run: the latest, or the newest that is whole."""
         newest_first = reversed(versions_in(self._home))
         folders = [version_folder(self._home, version) for version in newest_first]
         for path in (self._home / LATEST_NAME, *(f / MANIFEST_NAME for f in folders)):
@@ -214,12 +192,7 @@ class PolicyClient:
                     check_bytes((folder / blob.name).read_bytes(), blob)
             except (OSError, PolicyRefused) as error:
                 if path.exists():
-                    log.warning("cached policy %s is passed over: %s", path, error)
+                    log.warning("cached policy %s is ignored: %s", path, error)
                 continue
             return manifest
         return None
-
-    def _fail(self, error: str) -> None:
-        self._counters.count("retries")
-        self._counters.set_error(error)
-        self._stop.wait(self._backoff.next_s())

@@ -1,8 +1,8 @@
-"""The robot's spool: steps go into a bounded queue, a thread makes them durable chunks.
+"""Spools the robot's steps: they enter a bounded queue, and a thread makes durable chunks.
 
-``put`` never blocks and never raises.  Whatever does not reach the disk is counted by reason, and
-the counts travel in the next chunk's ``dropped``; a gap in the steps ends a chunk, so the steps of
-one chunk always follow each other.
+``put`` never blocks and never raises.  A step that does not reach the disk is counted by reason,
+and the counts travel in the next chunk's ``dropped``; a gap in the steps ends a chunk, so the
+steps of one chunk always follow each other.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from wm_core.link.robot.spool_disk import SpoolDisk
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.1  # the writer's rhythm; also how late a chunk may be sealed
+_POLL_S = 0.1  # how often the writer runs; a chunk may be sealed so much later
 _COUNTED = ("steps_put", "steps_invalid", "steps_sealed", "chunks_sealed", "chunks_dropped")
 
 
 class SpoolSettings(Frozen):
-    """When a chunk is sealed and how much may wait."""
+    """Says when a chunk is sealed and how much may wait."""
 
     seal_steps: int = Field(
         64, ge=1, le=4096, description="Steps after which a chunk of experience is sealed"
@@ -62,13 +62,13 @@ class SpoolSettings(Frozen):
 
 
 class Spool:
-    """One session's stream of steps to the disk.
+    """Writes one session's steps to the disk.
 
     Args:
         folder: the spool folder; other sessions and robots may share it.
         robot: this robot's name, 1 to 64 of a-z, 0-9, _ and -.
         task: what the robot is doing.
-        spec: what every step must fit.
+        spec: which every step must fit.
         settings: bounds.
         session: 32 hexadecimal digits that were never used before; None draws them.
     """
@@ -111,9 +111,9 @@ class Spool:
         self._thread.start()
 
     def put(self, step: Step) -> bool:
-        """Take one step, whose arrays are the spool's from now on; False: dropped and counted.
+        """Queue one step, whose arrays the caller must not change any more.
 
-        A step with a NaN is kept and marked invalid.
+        Returns False where it was dropped and counted.  A step with a NaN is marked invalid.
         """
         misfit = self._misfit(step)
         finite = misfit or is_finite(step.obs, step.action, step.reward)
@@ -137,14 +137,14 @@ class Spool:
         return True
 
     def counters(self) -> dict[str, int]:
-        """Steps and chunks so far, dropped steps by reason, and what waits."""
+        """Count steps and chunks so far, dropped steps by reason, and what waits."""
         with self._lock:
             dropped = {f"dropped_{reason}": n for reason, n in self._dropped.items()}
             waits = {"queue_steps": len(self._queue), "bytes_on_disk": self._disk.bytes}
             return {**self._counts, **dropped, **waits}
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Seal what was put until now; whether that happened in time."""
+        """Seal every step put until now; returns whether that happened in time."""
         with self._changed:
             self._flushes_wanted += 1
             ticket = self._flushes_wanted
@@ -159,11 +159,11 @@ class Spool:
         self._thread.join(timeout_s)
 
     def _misfit(self, step: Step) -> str:
-        """Why ``step`` cannot be recorded; empty where it can."""
+        """Say why ``step`` cannot be recorded; empty where it can."""
         try:
             check_step(step, self._template.spec)
         except SpecMismatch as error:
-            if not self._dropped["spec_mismatch"]:  # said once, counted always
+            if not self._dropped["spec_mismatch"]:  # logged once, counted always
                 log.warning("steps are dropped: %s", error)
             return "spec_mismatch"
         return ""
@@ -179,7 +179,7 @@ class Spool:
     # ------------------------------------------------------------------ the writer's thread
 
     def _run(self) -> None:
-        self._survive(self._disk.begin)
+        self._try(self._disk.begin)
         while True:
             self._wake.wait(_POLL_S)
             self._wake.clear()
@@ -192,9 +192,9 @@ class Spool:
             aged = time.monotonic() - self._opened_s >= self.settings.seal_s
             if aged or closing or ticket > self._flushes_done:
                 self._seal()
-            self._survive(self._disk.forget_acknowledged)
+            self._try(self._disk.forget_acknowledged)
             if closing:
-                self._survive(self._end)
+                self._try(self._end)
             with self._changed:
                 self._flushes_done = ticket
                 self._changed.notify_all()
@@ -215,7 +215,7 @@ class Spool:
     def _seal(self) -> None:
         if self._open:
             steps, self._open = self._open, []
-            if not self._survive(lambda: self._write(steps)):
+            if not self._try(lambda: self._write(steps)):
                 self._drop("writer_fault", len(steps))
 
     def _write(self, steps: list[Step]) -> None:
@@ -239,8 +239,8 @@ class Spool:
         self._disk.save(next_step=next_step, dropped_steps=dropped)
         self._disk.end()
 
-    def _survive(self, work: Callable[[], None]) -> bool:
-        """Whether ``work`` went well; a fault costs what it touched, never the thread."""
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Do ``work`` and return whether it succeeded; a fault never ends the thread."""
         try:
             work()
         except Exception:

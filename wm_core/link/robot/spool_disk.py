@@ -1,6 +1,6 @@
-"""The durable half of a spool: chunk files within a bound, and the session's journal.
+"""Keeps the files of a spool: chunks within a bound, and the session's journal.
 
-Used by the spool's writer thread alone; the uploader may take files away at any time.
+Only the spool's writer thread uses it; the uploader may remove files at any time.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _MAX_LEFTOVER_BYTES = 64 << 20
 
 
 class _Kept(NamedTuple):
-    """A chunk that lay on the disk when last seen, and the steps that go with it."""
+    """A chunk that was on the disk when last checked."""
 
     created_ns: int  #: of its session; sorts oldest first
     key: ChunkKey
     bytes: int
-    steps: int  #: 0 for one of an earlier session
+    steps: int  #: in it; 0 for a chunk of an earlier session
 
 
 class SpoolDisk:
-    """Chunk files of one session, and of the robot's earlier ones, within ``max_bytes``.
+    """Keeps the chunk files of the robot's sessions within ``max_bytes``.
 
     Args:
         folder: the spool folder.
         journal: of the new session.
-        max_bytes: bound over all of the robot's chunks that wait.
-        drop_oldest: at the bound, give up the oldest chunk; else the new one.
-        on_drop: told (reason, steps) of this session's steps that were given up.
-        on_count: told (name, n) of everything else that is worth a number.
+        max_bytes: most bytes of all of the robot's chunks that wait.
+        drop_oldest: at the bound, evict the oldest chunk instead of the new one.
+        on_drop: called with (reason, steps) for dropped steps of this session.
+        on_count: called with (name, n) for everything else that is counted.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SpoolDisk:
         self.bytes = 0  #: of chunks that wait
 
     def begin(self) -> None:
-        """Open the session and take stock of what earlier ones left."""
+        """Open the session and list the chunks that earlier ones left."""
         self.save()
         self._lock = self._home.try_lock()
         for session in sessions_in(self._folder):
@@ -83,7 +83,7 @@ class SpoolDisk:
         self._on_count("chunks_left_over", len(self._kept))
 
     def write(self, data: bytes, steps: int) -> bool:
-        """Make the next chunk durable; False: its ``steps`` were given up, with the reason."""
+        """Make the next chunk durable; returns False where its ``steps`` were dropped."""
         if not self._make_room(len(data)):
             self._on_drop("spool_full", steps)
             return False
@@ -102,17 +102,17 @@ class SpoolDisk:
         return True
 
     def save(self, **changes: object) -> None:
-        """Write the journal with ``changes``; a full disk leaves the last one standing."""
+        """Write the journal with ``changes``; on a full disk the last one stays."""
         self.journal = self.journal.model_copy(update=changes)
         self._try_save(self._home, self.journal)
 
     def forget_acknowledged(self) -> None:
-        """Take files that the uploader has removed off the account."""
+        """Forget chunks whose files the uploader has removed."""
         while self._kept and not chunk_path(self._folder, self._kept[0].key).exists():
             self.bytes -= self._kept.popleft().bytes
 
     def end(self) -> None:
-        """Close the session's journal and let go of its lock."""
+        """Close the session's journal and release its lock."""
         self.save(closed=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -129,20 +129,20 @@ class SpoolDisk:
                 raise
             freed = 0
             while self._kept and freed < len(data):
-                freed += self._give_up_oldest("disk_full")
+                freed += self._evict_oldest("disk_full")
             if not freed:
                 raise
             write_durably(path, data)
 
     def _make_room(self, size: int) -> bool:
-        """Bring the spool to where ``size`` more bytes fit its bound; whether they do."""
+        """Evict chunks until ``size`` more bytes fit the bound; returns whether they do."""
         self.forget_acknowledged()
         while self._drop_oldest and self._kept and self.bytes + size > self._max_bytes:
-            self._give_up_oldest("spool_full")
+            self._evict_oldest("spool_full")
         return self.bytes + size <= self._max_bytes
 
-    def _give_up_oldest(self, reason: str) -> int:
-        """Remove the oldest chunk and note its number; the bytes that it held."""
+    def _evict_oldest(self, reason: str) -> int:
+        """Remove the oldest chunk and note its number; returns the bytes that it held."""
         kept = self._kept.popleft()
         self.bytes -= kept.bytes
         try:
@@ -168,10 +168,10 @@ class SpoolDisk:
             self._on_count("journal_faults", 1)
 
     def _recover(self, session: SpoolSession) -> None:
-        """Finish or remove what a killed process left half written."""
+        """Finish or remove files that a killed process left half written."""
         unfinished = list(session.path.glob(f"*.mcap.*{TMP_SUFFIX}"))
         handle = session.try_lock() if unfinished else None
-        if handle is None:  # nothing to do, or that process lives
+        if handle is None:  # nothing to do, or that process still runs
             return
         for path in unfinished:
             key = ChunkKey(session.robot, session.session, int(path.name.split(".")[0]))

@@ -1,8 +1,8 @@
-"""The robot's uploader: sealed chunks go to the trainer, oldest first, until acknowledged.
+"""Uploads sealed chunks to the trainer, oldest first, until each is acknowledged.
 
 An acknowledgement repeats the chunk's hash; only then is the file deleted (or kept as a black
-box).  What the trainer refuses for good is set aside with the reason.  Without a trainer it goes
-on trying, ever more slowly, and the spool holds the bound.
+box).  A chunk that the trainer refuses for good is quarantined with the reason.  Without a trainer
+the uploader keeps trying, ever more slowly, and the spool keeps its bound.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import random
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,14 +19,7 @@ from pathlib import Path
 from pydantic import Field
 
 from wm_core.contract.files import make_folder
-from wm_core.link.robot.client import (
-    FAILURES,
-    Backoff,
-    ConnectionSettings,
-    Counters,
-    Reply,
-    TrainerClient,
-)
+from wm_core.link.robot.client import ConnectionSettings, Reply
 from wm_core.link.robot.journal import (
     REFUSED,
     SENT,
@@ -36,11 +28,12 @@ from wm_core.link.robot.journal import (
     bound_folders,
     sessions_in,
 )
+from wm_core.link.robot.worker import Worker
 
 log = logging.getLogger(__name__)
 
-_REFUSED = (409, 413, 415)  #: no later attempt can go better
-_DAMAGED = 400  #: damaged on the way, perhaps: a few attempts before it counts as refused
+_REFUSED = (409, 413, 415)  #: statuses after which no later attempt can succeed
+_DAMAGED = 400  #: perhaps damaged on the way: tried a few times before it counts as refused
 _DAMAGED_ATTEMPTS = 3
 _LOOK_S = 0.2  #: how often an empty spool is looked at
 _BATCH = 64  #: chunks between two looks at the spool
@@ -64,15 +57,15 @@ class UploaderSettings(ConnectionSettings):
     )
 
 
-class Uploader:
-    """A thread that empties a spool folder, of all its sessions and robots.
+class Uploader(Worker):
+    """Empties a spool folder, with all its sessions and robots, in a thread.
 
     Args:
-        spool_folder: what ``Spool`` fills.
+        spool_folder: the folder that ``Spool`` fills.
         url: of the trainer's service, such as ``http://trainer:8765``.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines and bounds.
-        rng: draws the jitter of the back-off.
+        rng: draws the jitter of the waits after failures.
     """
 
     def __init__(
@@ -85,28 +78,24 @@ class Uploader:
         rng: random.Random | None = None,
     ) -> None:
         self._folder, self.settings = Path(spool_folder), settings or UploaderSettings()
-        s = self.settings
-        self._client = TrainerClient(
+        super().__init__(
+            "uploader",
             url,
             token=token,
-            connect_s=s.connect_s,
-            read_s=s.read_s,
-            bytes_per_s=s.bytes_per_s or None,
+            settings=self.settings,
+            counted=_COUNTED,
+            rng=rng,
+            bytes_per_s=self.settings.bytes_per_s,
         )
-        self._backoff = Backoff(s.backoff_first_s, s.backoff_most_s, rng)
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._counters = Counters("upload", _COUNTED)
         self._waiting: list[Waiting] = []
         self._denied_until: dict[str, float] = {}  # robot -> time.monotonic()
         self._damaged: Counter[Path] = Counter()
         self._empty: dict[Path, int] = {}  # session folder without a chunk -> its mtime_ns
         self._created: dict[Path, int] = {}
-        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
-        self._thread.start()
+        self._start()
 
     def counters(self) -> dict[str, int | float | str]:
-        """What was sent and acknowledged, what waits and for how long, and the last error."""
+        """Give what was sent and acknowledged, what waits and how long, and the last error."""
         with self._lock:
             ages = [time.time() - chunk.sealed_s for chunk in self._waiting]
             return {
@@ -117,7 +106,7 @@ class Uploader:
             }
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until the spool is empty; whether it became so in time."""
+        """Wait until the spool is empty; returns whether that happened in time."""
         deadline_s = time.monotonic() + timeout_s
         while any(session.waiting() for session in sessions_in(self._folder)):
             if time.monotonic() > deadline_s or not self._thread.is_alive():
@@ -125,28 +114,16 @@ class Uploader:
             time.sleep(0.05)
         return True
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """End the thread, cutting a request short; a second call does nothing."""
-        self._stop.set()
-        self._client.abort()
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                batch = self._look()
-                if not batch:
-                    self._stop.wait(_LOOK_S)
-                for chunk in batch[:_BATCH]:
-                    if self._stop.is_set() or not self._offer(chunk):
-                        break
-            except Exception as error:  # a fault of the disk or of ours must not end the stream
-                log.exception("the uploader goes on after a fault")
-                self._retry_later(f"{type(error).__name__}: {error}")
-        self._client.close()
+    def _work(self) -> None:
+        batch = self._look()
+        if not batch:
+            self._stop.wait(_LOOK_S)
+        for chunk in batch[:_BATCH]:
+            if self._stop.is_set() or not self._offer(chunk):
+                break
 
     def _look(self) -> list[Waiting]:
-        """The chunks that wait and may be sent now, oldest first."""
+        """Find the chunks that wait and may be sent now, oldest first."""
         found: list[Waiting] = []
         for session in sessions_in(self._folder):
             try:
@@ -163,44 +140,40 @@ class Uploader:
         found.sort()
         with self._lock:
             self._waiting = found
-        now_s = time.monotonic()  # first what may be sent: it must not wait behind the rest
+        now_s = time.monotonic()  # chunks that may be sent must not wait behind the others
         return [c for c in found if self._denied_until.get(c.key.robot, 0.0) <= now_s]
 
     def _created_ns(self, session: SpoolSession) -> int:
         if session.path not in self._created:
             journal = session.journal()
-            if journal is None:  # not written yet, or damaged: asked again next time
+            if journal is None:  # not written yet, or damaged: read again next time
                 return 0
             self._created[session.path] = journal.created_ns
         return self._created[session.path]
 
     def _offer(self, chunk: Waiting) -> bool:
-        """Send one chunk and act on the answer; False where the round should end."""
+        """Send one chunk and act on the reply; returns False where the round should end."""
         if self._denied_until.get(chunk.key.robot, 0.0) > time.monotonic():
             return True
         try:
             data = chunk.path.read_bytes()
-        except FileNotFoundError:  # the spool gave it up at its bound
+        except FileNotFoundError:  # the spool evicted it at its bound
             return True
         sha256 = hashlib.sha256(data).hexdigest()
         robot, session, seq = chunk.key
-        try:
-            reply = self._client.request(
-                "PUT",
-                f"/v1/chunks/{robot}/{session}/{seq}",
-                body=data,
-                headers={"X-Content-SHA256": sha256, "Content-Type": "application/x-mcap"},
-            )
-        except FAILURES as error:
-            self._retry_later(f"{type(error).__name__}: {error}")
-            return False
+        reply = self._client.request(
+            "PUT",
+            f"/v1/chunks/{robot}/{session}/{seq}",
+            body=data,
+            headers={"X-Content-SHA256": sha256, "Content-Type": "application/x-mcap"},
+        )
         self._counters.count("bytes_sent", len(data))
         return self._act_on(reply, chunk, sha256)
 
     def _act_on(self, reply: Reply, chunk: Waiting, sha256: str) -> bool:
-        said = _json(reply.body)
-        reason = str(said.get("reason", ""))
-        if reply.status in (200, 201) and said.get("sha256") == sha256:
+        answer = _json(reply.body)
+        reason = str(answer.get("reason", ""))
+        if reply.status in (200, 201) and answer.get("sha256") == sha256:
             self._acknowledged(chunk, before=reply.status == 200)
             return True
         if reply.status == _DAMAGED:
@@ -216,7 +189,8 @@ class Uploader:
                 return True
             self._stop.wait(self.settings.denied_s)
             return False
-        self._retry_later(f"{reply.status}: {reason or 'not an answer of this protocol'}", reply)
+        error = f"{reply.status}: {reason or 'not an answer of this protocol'}"
+        self._retry_later(error, reply.retry_after_s)
         return False
 
     def _acknowledged(self, chunk: Waiting, *, before: bool) -> None:
@@ -227,7 +201,7 @@ class Uploader:
             self._counters.count("acked_before")
         self._counters.set_error("")
         if self.settings.keep_bytes:
-            self._set_aside(chunk, SENT, self.settings.keep_bytes)
+            self._move_aside(chunk, SENT, self.settings.keep_bytes)
         else:
             chunk.path.unlink(missing_ok=True)
         with self._lock:
@@ -237,7 +211,7 @@ class Uploader:
         self._backoff.reset()
         self._damaged.pop(chunk.path, None)
         note = chunk.path.parent / REFUSED / f"{chunk.path.stem}.txt"
-        self._set_aside(chunk, REFUSED, self.settings.refused_bytes)
+        self._move_aside(chunk, REFUSED, self.settings.refused_bytes)
         try:
             note.write_text(reason + "\n")
         except OSError as error:
@@ -245,26 +219,21 @@ class Uploader:
         self._counters.count("refused")
         self._counters.set_error(f"chunk {chunk.key.seq} refused, {reason}")
 
-    def _set_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
-        """Move a chunk beside the waiting ones, within a bound over the robot's sessions."""
+    def _move_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
+        """Move a chunk to the folder ``name``, which is bounded over the robot's sessions."""
         folder = chunk.path.parent / name
         make_folder(folder)
         try:
             os.replace(chunk.path, folder / chunk.path.name)
-        except FileNotFoundError:  # the spool gave it up at its bound
+        except FileNotFoundError:  # the spool evicted it at its bound
             return
         bound_folders(folder.parents[1].glob(f"*/{name}"), max_bytes)
 
-    def _retry_later(self, error: str, reply: Reply | None = None) -> None:
-        self._counters.count("retries")
-        self._counters.set_error(error)
-        self._stop.wait(self._backoff.next_s(reply.retry_after_s if reply else 0.0))
-
 
 def _json(body: bytes) -> dict[str, object]:
-    """The object in ``body``; an empty one where there is none."""
+    """Parse the object in ``body``; an empty one where there is none."""
     try:
-        said = json.loads(body)
+        value = json.loads(body)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -27,7 +27,7 @@ from wm_core.contract.policy_folder import (
 
 
 class PolicyRepository:
-    """Published versions of one channel, newest kept.
+    """Stores the published versions of one channel and keeps the newest.
 
     Args:
         root: folder of all channels; this one lives in ``root/<channel>``.
@@ -80,22 +80,22 @@ class PolicyRepository:
         return manifest
 
     def latest(self) -> Manifest | None:
-        """The manifest of the newest version, or None before the first."""
+        """Read the manifest of the newest version, or None before the first."""
         try:
             return Manifest.parse((self._home / LATEST_NAME).read_bytes())
         except FileNotFoundError:
             return None
 
     def folder(self, version: int) -> Path:
-        """Where ``version`` lies, or would lie."""
+        """Give the folder of ``version``, whether it exists or not."""
         return version_folder(self._home, version)
 
     def versions(self) -> list[int]:
-        """The versions on the repository, oldest first."""
+        """List the stored versions, oldest first."""
         return versions_in(self._home)
 
     def blob(self, sha256: str) -> Path | None:
-        """The file with that content, if a version that is still on the repository names it."""
+        """Find the file with that hash, if a stored version names it."""
         for version in reversed(self.versions()):
             folder = self.folder(version)
             try:

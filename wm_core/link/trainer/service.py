@@ -1,4 +1,4 @@
-"""The trainer's service: takes in chunks, hands out policies, over HTTP, version 1 in the URL.
+"""Serves robots over HTTP: receives chunks and sends policies (the URL names version 1).
 
 ``docs/http.md`` describes the protocol.  A chunk is acknowledged after the fsync of its file and
 the commit of its row; sizes are checked before memory is taken; without a tokens file only peers
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import ipaddress
 import json
 import logging
@@ -31,7 +30,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from wm_core.contract.errors import ChunkRefused, StoreError
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import try_lock, write_durably
 from wm_core.contract.policy_folder import LATEST_NAME
 from wm_core.contract.spec import Frozen
 from wm_core.format.chunk import ChunkKey
@@ -54,9 +53,9 @@ STATUS = {
     "busy": 503,
 }
 _RETRY_S = {507: "10", 503: "1"}
-_LOOK_S = 0.1  # how often a waiting robot's question looks for a new version
+_LOOK_S = 0.1  # how often a waiting request looks for a new version
 _MAX_WAIT_S = 60.0
-_DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body, so that the answer is heard
+_DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
 
 
 class ServeSettings(Frozen):
@@ -73,10 +72,10 @@ class ServeSettings(Frozen):
 
 
 class Application:
-    """The routes and what they share; made once per service.
+    """Answers the routes of one service.
 
     Args:
-        settings: what to keep and to take in.
+        settings: what to store and to accept.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -86,8 +85,8 @@ class Application:
         self.tokens = Tokens(settings.tokens) if settings.tokens else None
         self.ledger = Ledger(self.store / LEDGER_NAME)
         self.reconciled = reconcile(self.store, self.ledger)
-        self.closing = False  #: questions that wait are answered at once
-        self.uploads = 0  #: bodies on their way in
+        self.closing = False  #: waiting requests are answered at once
+        self.uploads = 0  #: bodies that are being received
         self.app = Starlette(
             routes=[
                 Route("/v1/health", self.health),
@@ -99,11 +98,11 @@ class Application:
         )
 
     async def health(self, request: Request) -> Response:
-        """``GET /v1/health``: whether somebody listens; for anyone."""
+        """Answer ``GET /v1/health``, for anyone."""
         return JSONResponse({"ok": True})
 
     async def status(self, request: Request) -> Response:
-        """``GET /v1/status``: what is stored, set aside and published."""
+        """Answer ``GET /v1/status``: what is stored, quarantined and published."""
         refusal = self._refusal(request)
         if refusal:
             return refusal
@@ -116,7 +115,7 @@ class Application:
         return JSONResponse({**counts, "policies": channels, "free_bytes": free})
 
     async def put_chunk(self, request: Request) -> Response:
-        """``PUT /v1/chunks/{robot}/{session}/{seq}``: take a chunk in, once."""
+        """Answer ``PUT /v1/chunks/{robot}/{session}/{seq}``: store a chunk, once."""
         path = request.path_params
         refusal = self._refusal(request, path["robot"])
         if refusal is None and self.uploads >= self.settings.max_uploads:
@@ -144,14 +143,14 @@ class Application:
             verdict = await run_in_threadpool(self._ingest, key, data, sha256)
         except asyncio.TimeoutError:
             return _answer(408, f"the body did not come within {self.settings.upload_s} s")
-        except ClientDisconnect:  # nobody hears the answer; the chunk will come again
+        except ClientDisconnect:  # no one receives this answer; the chunk will come again
             return _answer(400, "the body was cut")
         finally:
             self.uploads -= 1
         return _answer(STATUS[verdict.kind], verdict.reason, verdict=verdict.kind, sha256=sha256)
 
     async def policy(self, request: Request) -> Response:
-        """``GET /v1/policies/{channel}``: the latest manifest, once it is another than held."""
+        """Answer ``GET /v1/policies/{channel}`` with the latest manifest, once it is a new one."""
         refusal = self._refusal(request)
         if refusal:
             return refusal
@@ -177,7 +176,7 @@ class Application:
             await asyncio.sleep(_LOOK_S)
 
     async def blob(self, request: Request) -> Response:
-        """``GET /v1/blobs/{sha256}``: a published file by its hash, in ranges."""
+        """Answer ``GET /v1/blobs/{sha256}`` with a published file or a range of it."""
         refusal = self._refusal(request)
         if refusal:
             return refusal
@@ -201,7 +200,7 @@ class Application:
         )
 
     def _refusal(self, request: Request, robot: str | None = None) -> Response | None:
-        """Why this peer may not ask, or write as ``robot``; None where it may."""
+        """Refuse a peer that may not ask, or not write as ``robot``; None where it may."""
         if self.tokens is None:
             if request.client and _is_loopback(request.client.host):
                 return None
@@ -219,7 +218,7 @@ class Service:
     """A listening service; ``run`` blocks, ``start`` does not.
 
     Args:
-        settings: what to keep, where to listen.
+        settings: what to store and where to listen.
 
     Raises:
         StoreError: where another service has the root, nothing can be written there, or the
@@ -272,7 +271,7 @@ class Service:
             os.close(self._lock)
 
     def start(self) -> Service:
-        """Serve from a thread; returns once requests are answered."""
+        """Serve in a thread; returns once requests are answered."""
         self._thread = threading.Thread(target=self.run, name="service", daemon=True)
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
@@ -280,7 +279,7 @@ class Service:
         return self
 
     def close(self) -> None:
-        """End a started service; a second call does nothing."""
+        """Stop a started service; a second call does nothing."""
         self._server.should_exit = self.application.closing = True
         if self._thread is not None:
             self._thread.join(10.0)
@@ -295,7 +294,7 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that announces itself, answers waiting robots at its end, and exits in order."""
+    """Uvicorn that announces itself, answers waiting robots when it ends, and exits normally."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -312,7 +311,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as a wish to end, which is then no failure."""
+        """End on SIGINT and SIGTERM without a failure."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -325,17 +324,14 @@ class _Server(uvicorn.Server):
 
 
 def _lock_root(root: Path) -> int:
-    """A handle that marks ``root`` as served; released by the system however the process ends."""
+    """Mark ``root`` as served by this process; returns the handle of the lock."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = try_lock(root / "service.lock")
     except OSError as error:
         raise _unusable(root, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise StoreError(f"{root} is already served by another process") from error
+    if handle is None:
+        raise StoreError(f"{root} is already served by another process")
     return handle
 
 
@@ -344,7 +340,7 @@ def _unusable(root: Path, error: OSError) -> StoreError:
 
 
 async def _body(request: Request, most: int) -> bytes | None:
-    """The request's body; None as soon as it is larger than ``most`` bytes."""
+    """Receive the request's body; None as soon as it is larger than ``most`` bytes."""
     data = bytearray()
     async for piece in request.stream():
         data += piece
@@ -354,17 +350,17 @@ async def _body(request: Request, most: int) -> bytes | None:
 
 
 async def _drain(request: Request) -> None:
-    """Let a refused body pass by, within bounds, so that the sender hears the answer."""
+    """Receive and discard a refused body, within bounds, so that the sender gets the answer."""
 
-    async def pass_by() -> None:
-        passed = 0
+    async def discard() -> None:
+        received = 0
         async for piece in request.stream():
-            passed += len(piece)
-            if passed > _DRAIN_BYTES:
+            received += len(piece)
+            if received > _DRAIN_BYTES:
                 return
 
     with contextlib.suppress(ClientDisconnect, RuntimeError, asyncio.TimeoutError):
-        await asyncio.wait_for(pass_by(), _DRAIN_S)
+        await asyncio.wait_for(discard(), _DRAIN_S)
 
 
 def _answer(status: int, reason: str, **more: str) -> JSONResponse:

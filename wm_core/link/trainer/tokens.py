@@ -1,7 +1,7 @@
-"""Who may write: a file of robots and the hashes of their tokens, never the tokens.
+"""Authenticates robots by a file of their names and the hashes of their tokens.
 
-Each line is ``robot sha256``; an empty line or one that begins with ``#`` says nothing.  The file
-is read again when it changes.
+Each line is ``robot sha256``; empty lines and lines that begin with ``#`` are ignored.  The
+file is read again when it changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LINE = re.compile(r"([a-z0-9_-]{1,64})\s+([0-9a-f]{64})")
 
 
 class Tokens:
-    """The tokens file at ``path``."""
+    """Checks tokens against the file at ``path``."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -31,14 +31,14 @@ class Tokens:
         self._refresh()
 
     def check(self, token: str | None, robot: str | None) -> Literal["ok", "unknown", "other"]:
-        """Whether ``token`` is known, and is ``robot``'s where one is named.
+        """Tell whether ``token`` is known, and belongs to ``robot`` where one is named.
 
         All entries are compared, each in constant time.
         """
         try:
             self._refresh()
-        except SettingsError as error:  # a file that is just being edited shuts nobody out
-            log.error("the tokens read before stay in force: %s", error)
+        except SettingsError as error:  # a file that is just being edited must lock no robot out
+            log.error("the tokens read before stay valid: %s", error)
         given = _digest(token or "")
         owners = [name for name, known in self._hashes if hmac.compare_digest(known, given)]
         if not owners or not token:
@@ -65,7 +65,7 @@ class Tokens:
 
 
 def add_token(path: Path, robot: str) -> str:
-    """A new token of ``robot``; the file at ``path`` gets its hash, nobody else the token."""
+    """Make a new token of ``robot`` and add its hash to the file at ``path``."""
     token = secrets.token_urlsafe(32)
     line = f"{robot} {_digest(token)}"
     if not _LINE.fullmatch(line):

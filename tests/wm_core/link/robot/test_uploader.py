@@ -15,10 +15,11 @@ import pytest
 from wm_core.contract.files import write_durably
 from wm_core.format.chunk import chunk_path
 from wm_core.link.audit import audit
-from wm_core.link.robot.client import Backoff, BandwidthCap, TrainerClient
+from wm_core.link.robot.client import BandwidthCap, TrainerClient
 from wm_core.link.robot.journal import REFUSED, SENT, SpoolSession
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.uploader import Uploader, UploaderSettings
+from wm_core.link.robot.worker import Backoff
 from wm_core.link.trainer.tokens import add_token
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger

@@ -1,0 +1,131 @@
+"""A thread of the robot that talks to the trainer until it is closed, whatever fails meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterable
+
+from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Repeats ``_work`` in a thread; after a failure it waits, longer each time.
+
+    A subclass defines ``_work`` and calls ``_start`` at the end of its constructor.
+
+    Args:
+        name: of the thread, in the log.
+        url: of the trainer's service, such as ``http://trainer:8765``.
+        token: the robot's token; None where the service is on the same machine without one.
+        settings: deadlines of requests, and waits after failures.
+        counted: names of the counters.
+        rng: draws the jitter of the waits.
+        bytes_per_s: most bytes per second that are sent; 0 for no bound.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        token: str | None,
+        settings: ConnectionSettings,
+        counted: Iterable[str],
+        rng: random.Random | None,
+        bytes_per_s: float = 0.0,
+    ) -> None:
+        self._client = TrainerClient(url, token=token, settings=settings, bytes_per_s=bytes_per_s)
+        self._backoff = Backoff(settings.backoff_first_s, settings.backoff_most_s, rng)
+        self._counters = Counters(name, counted)
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _start(self) -> None:
+        self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the thread and its open request; a second call does nothing."""
+        self._stop.set()
+        self._client.abort()
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        """Do one round of work; may raise."""
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._work()
+            except FAILURES as error:
+                self._retry_later(f"{type(error).__name__}: {error}")
+            except Exception as error:  # a mistake of ours must not end the thread
+                log.exception("%s goes on after a fault", self._thread.name)
+                self._retry_later(f"{type(error).__name__}: {error}")
+        self._client.close()
+
+    def _retry_later(self, error: str, at_least_s: float = 0.0) -> None:
+        self._counters.count("retries")
+        self._counters.set_error(error)
+        self._stop.wait(self._backoff.next_s(at_least_s))
+
+
+class Backoff:
+    """Computes waits that double up to a bound, each drawn from the upper half of its range.
+
+    Args:
+        first_s: the first wait.
+        most_s: the longest wait.
+        rng: draws the jitter, so that the robots of a fleet do not retry at the same time.
+    """
+
+    def __init__(
+        self, first_s: float = 0.2, most_s: float = 30.0, rng: random.Random | None = None
+    ) -> None:
+        self._first_s, self._most_s, self._rng = first_s, most_s, rng or random.Random()
+        self._wait_s = first_s
+
+    def next_s(self, at_least_s: float = 0.0) -> float:
+        """Give the seconds to wait now; they grow with each call."""
+        wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, self._most_s)
+        return max(at_least_s, wait_s * self._rng.uniform(0.5, 1.0))
+
+    def reset(self) -> None:
+        """Start again from the first wait, after a success."""
+        self._wait_s = self._first_s
+
+
+class Counters:
+    """Holds the counters and the last error of a thread, for other threads to read.
+
+    Args:
+        what: names the thread in the log.
+        names: of the counters, which start at 0.
+    """
+
+    def __init__(self, what: str, names: Iterable[str]) -> None:
+        self._what, self._lock = what, threading.Lock()
+        self._counts: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self._error = ""
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add ``n`` to one counter."""
+        with self._lock:
+            self._counts[name] += n
+
+    def set_error(self, error: str) -> None:
+        """Keep the last error, empty for none; a repeated one is logged once."""
+        with self._lock:
+            before, self._error = self._error, error
+        if error and error != before:
+            log.warning("%s: %s", self._what, error)
+
+    def read(self) -> dict[str, int | str]:
+        """Give every counter and the last error."""
+        with self._lock:
+            return {**self._counts, "last_error": self._error}
