@@ -1,1 +1,82 @@
-"""World models that train a policy from a robot's own cameras (the trainer's side)."""
+"""World models that learn from a robot's camera: the names to begin with.
+
+Names are imported when they are first used, so that the robot's side never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wm_core import presets
+    from wm_core.config import Config
+    from wm_core.contract.batch import Batch
+    from wm_core.contract.errors import SettingsError, SpecMismatch, StoreError, WmError
+    from wm_core.contract.runner import PolicyEngine, PolicyRunner
+    from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
+    from wm_core.library.agent import Agent, open_loop
+    from wm_core.library.describe import describe
+    from wm_core.library.evaluate import evaluate
+    from wm_core.library.export import export
+    from wm_core.library.show import show
+    from wm_core.library.train import train
+    from wm_core.replay.episodes import Episodes
+    from wm_core.training.tasks import make_env, spec_of
+
+_HOMES = {
+    "wm_core.config": ["Config"],
+    "wm_core.contract.batch": ["Batch"],
+    "wm_core.contract.errors": ["SettingsError", "SpecMismatch", "StoreError", "WmError"],
+    "wm_core.contract.runner": ["PolicyEngine", "PolicyRunner"],
+    "wm_core.contract.spec": ["ActionSpec", "ImageSpec", "Spec", "VectorSpec"],
+    "wm_core.library.agent": ["Agent", "open_loop"],
+    "wm_core.library.describe": ["describe"],
+    "wm_core.library.evaluate": ["evaluate"],
+    "wm_core.library.export": ["export"],
+    "wm_core.library.show": ["show"],
+    "wm_core.library.train": ["train"],
+    "wm_core.replay.episodes": ["Episodes"],
+    "wm_core.training.tasks": ["make_env", "spec_of"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ActionSpec",
+    "Agent",
+    "Batch",
+    "Config",
+    "Episodes",
+    "ImageSpec",
+    "PolicyEngine",
+    "PolicyRunner",
+    "SettingsError",
+    "Spec",
+    "SpecMismatch",
+    "StoreError",
+    "VectorSpec",
+    "WmError",
+    "describe",
+    "evaluate",
+    "export",
+    "make_env",
+    "open_loop",
+    "presets",
+    "show",
+    "spec_of",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that ``name`` is defined in, and return its object."""
+    if name == "presets":
+        return importlib.import_module("wm_core.presets")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'wm_core' has no attribute {name!r}; see dir(wm_core)")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not."""
+    return sorted({*globals(), *__all__})

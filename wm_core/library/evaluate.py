@@ -11,6 +11,7 @@ import torch
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.spec import Spec
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training import checkpoint as checkpoints
 from wm_core.training.collect import AgentActor, EnvActor, RandomActor
@@ -61,41 +62,40 @@ def evaluate(
     """
     if sum([policy is not None, run is not None, random, expert]) != 1:
         raise SettingsError("name exactly one of --policy, --run, --random and --expert")
-    if random or expert:
-        adapter, spec = open_env(_named(task), seed=seed)
-        actor: EnvActor
-        name, actor = "random actions", RandomActor(spec.action, np.random.default_rng(seed))
-        if expert:
-            name, actor = "the expert", ExpertActor(adapter, spec)
-    elif (folder := policy or _newest_policy(run, checkpoint)) is not None:
-        engine = PolicyEngine(PolicyRunner.load(Path(folder)), seed=seed, mean=not sample)
-        task, spec = _named(task or engine.runner.card.task), engine.runner.spec
-        adapter, _ = open_env(task, seed=seed, spec=spec)
-        name, actor = f"policy {engine.runner.card.version} ({folder})", EngineActor(engine)
-    else:
-        where = choose(device)
-        trained = checkpoints.load_agent(Path(run or ""), where)
-        task, spec = _named(task or trained.task), trained.spec
-        adapter, _ = open_env(task, seed=seed, spec=spec)
-        generator = torch.Generator(where).manual_seed(seed)
-        name, actor = (
-            f"checkpoint {trained.path}",
-            AgentActor(trained.agent, generator, mean=not sample),
-        )
+    spec = actor = None
+    name = "random actions" if random else "the expert"
+    if not (random or expert):
+        folder = policy or _newest_policy(run, checkpoint)
+        name, known, spec, actor = _trained(folder, run, seed, not sample, device)
+        task = task or known
+    if not task:
+        raise SettingsError("expected the name of a task, got none: see --task and `wm tasks`")
+    adapter, spec = open_env(task, seed=seed, spec=spec)
     try:
-        result = run_episodes(adapter, actor, spec, episodes=episodes, on_episode=on_episode)
+        if random:
+            actor = RandomActor(spec.action, np.random.default_rng(seed))
+        who = actor or ExpertActor(adapter, spec)
+        result = run_episodes(adapter, who, spec, episodes=episodes, on_episode=on_episode)
     finally:
         adapter.env.close()
     return replace(result, actor=name, task=task)
+
+
+def _trained(
+    folder: str | Path | None, run: str | Path | None, seed: int, mean: bool, device: Device
+) -> tuple[str, str, Spec, EnvActor]:
+    """Load the policy in ``folder``, else the checkpoint in ``run``: name, task, spec, actor."""
+    if folder is not None:
+        engine = PolicyEngine(PolicyRunner.load(Path(folder)), seed=seed, mean=mean)
+        card, spec = engine.runner.card, engine.runner.spec
+        return f"policy {card.version} ({folder})", card.task, spec, EngineActor(engine)
+    where = choose(device)
+    trained = checkpoints.load_agent(Path(run or ""), where)
+    actor = AgentActor(trained.agent, torch.Generator(where).manual_seed(seed), mean=mean)
+    return f"checkpoint {trained.path}", trained.task, trained.spec, actor
 
 
 def _newest_policy(run: str | Path | None, checkpoint: bool) -> Path | None:
     repository = PolicyRepository(Path(run or "") / "policies")
     last = None if checkpoint else repository.latest()
     return None if last is None else repository.folder(last.version)
-
-
-def _named(task: str) -> str:
-    if not task:
-        raise SettingsError("expected the name of a task, got none: see --task and `wm tasks`")
-    return task

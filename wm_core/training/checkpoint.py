@@ -162,6 +162,11 @@ def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
         StoreError: where there is none, or its weights do not fit its settings.
     """
     path, state = newest(run)
+    return agent_in(state, path, device)
+
+
+def agent_in(state: dict[str, Any], path: Path, device: str | torch.device = "cpu") -> Trained:
+    """Make the agent whose ``state`` was read from ``path``, on ``device``."""
     config, spec, task = settings_in(state)
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     try:

@@ -1,0 +1,113 @@
+"""An agent from Python: it learns, acts, is saved, exported, and the same seed gives the same."""
+
+import numpy as np
+import pytest
+import torch
+
+import wm_core as wm
+from wm_core.world.latent import to_device
+
+#: next to no network
+TINY = {
+    "world": {"depth": 2, "units": 16, "bins": 41},
+    "behavior": {"imag_starts": 8, "imag_horizon": 3},
+    "optim": {"lr": 1e-3, "warmup": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    shape = (4, 12)
+    image = np.zeros((*shape, 64, 64, 3), np.uint8)
+    image[:, :, 20:40, :20] = 255
+    action = rng.uniform(-1, 1, (*shape, 2)).astype(np.float32)
+    return wm.Episodes.from_arrays(image=image, action=action, reward=np.zeros(shape))
+
+
+def make(data, **settings):
+    return wm.Agent.create("dreamer_v3", data.spec, seed=3, **TINY | settings)
+
+
+def test_it_learns_what_it_is_shown_and_repeats_itself(data):
+    def losses(agent):
+        return [
+            agent.update(batch)["loss"]
+            for batch in data.windows(batch=2, length=6, updates=12, seed=1)
+        ]
+
+    first, again = losses(make(data)), losses(make(data))
+    assert first == again
+    assert np.mean(first[-3:]) < np.mean(first[:3])
+
+
+def test_tensors_and_arrays_are_taken_alike(data):
+    (batch,) = data.windows(batch=2, length=6, updates=1)
+    assert make(data).update(batch) == make(data).update(to_device(batch))
+
+
+def test_nothing_is_drawn_from_the_global_generators(data):
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    agent = make(data)
+    (batch,) = data.windows(batch=2, length=6, updates=1)
+    agent.update(batch)
+    agent.act(data.spec.zeros(), is_first=True)
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_a_saved_agent_goes_on_exactly(data, tmp_path):
+    agent = make(data)
+    first, second = data.windows(batch=2, length=6, updates=2)
+    agent.update(first)
+    agent.save(tmp_path / "agent.pt")
+    loaded = wm.Agent.load(tmp_path / "agent.pt")
+    assert (loaded.config, loaded.spec, loaded.updates) == (agent.config, agent.spec, 1)
+    assert loaded.update(second) == agent.update(second)
+    obs = data.spec.zeros()
+    np.testing.assert_array_equal(loaded.act(obs, is_first=True), agent.act(obs, is_first=True))
+
+
+def test_acting_remembers_the_episode_until_the_next_begins(data):
+    agent, obs = make(data), data.spec.zeros()
+
+    def episode():
+        return [agent.act(obs, is_first=t == 0, mean=True) for t in range(3)]
+
+    first = episode()
+    assert all(a.shape == (2,) and a.dtype == np.float32 and (abs(a) <= 1).all() for a in first)
+    agent.act(obs, np.ones(2, np.float32))  # what was really sent may be another action
+    with pytest.raises(wm.SpecMismatch, match="uint8"):
+        agent.act({"image": obs["image"].astype(np.float32)})
+
+
+def test_open_loop_shows_every_step_of_every_camera(data):
+    (batch,) = data.windows(batch=2, length=6, updates=1)
+    agent = make(data)
+    frames = wm.open_loop(agent, batch, observed=2, seed=5)
+    assert frames["image"].shape == (2, 6, 64, 64, 3)
+    assert frames["image"].dtype == np.uint8
+    np.testing.assert_array_equal(
+        frames["image"], wm.open_loop(agent, batch, observed=2, seed=5)["image"]
+    )
+
+
+@pytest.mark.long
+def test_an_exported_agent_is_a_policy_that_proves_itself(data, tmp_path):
+    runner = make(data).export(tmp_path / "policy", task="shelf", golden_steps=5)
+    assert (runner.card.task, runner.card.learner_updates) == ("shelf", 0)
+    engine = wm.PolicyEngine(wm.PolicyRunner.load(tmp_path / "policy"), seed=0)
+    assert engine.act(data.spec.zeros(), np.zeros(2, np.float32), True).action.shape == (2,)
+
+
+def test_settings_are_nested_or_dotted_and_a_typo_is_named(data):
+    nested = make(data, world=TINY["world"] | {"units": 24})
+    dotted = make(data, **{"world.units": 24})
+    assert nested.config == dotted.config
+    assert nested.config.world.units == 24
+    with pytest.raises(wm.SettingsError, match=r"setting.world.*'unit'.*did you mean 'units'"):
+        make(data, **{"world.unit": 24})
+    with pytest.raises(wm.SettingsError, match=r"optim.lr.*got 'fast'"):
+        make(data, **{"optim.lr": "fast"})
+    with pytest.raises(wm.SettingsError, match="did you mean 'dreamer_v3'"):
+        wm.Agent.create("dreamer_v4", data.spec)

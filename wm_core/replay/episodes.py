@@ -1,0 +1,161 @@
+"""Episodes in memory: a replay of your own arrays, without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from wm_core.contract.batch import Batch
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.spec import ActionSpec, ImageSpec, Obs, Spec, VectorSpec
+from wm_core.replay.batch import make_batch
+from wm_core.store.index import IS_FIRST, IS_LAST, IS_TERMINAL
+
+NO_POLICY = -1  #: version of the policy of steps that were recorded elsewhere
+Arrays = np.ndarray | Sequence[np.ndarray]  #: (N, T, ...), or N arrays (T_i, ...)
+
+
+class Episodes:
+    """Whole episodes one after the other, from which windows are drawn.
+
+    Args:
+        spec: of observations and actions.
+        obs: by input, (steps, ...) of all episodes.
+        steps: (steps,) of the fields key, action, reward, flags and policy_version.
+    """
+
+    def __init__(self, spec: Spec, obs: Obs, steps: np.ndarray) -> None:
+        self.spec, self._obs, self._steps = spec, obs, steps
+
+    def __len__(self) -> int:
+        """Agent steps of all episodes."""
+        return len(self._steps)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        action: Arrays,
+        reward: Arrays,
+        is_terminal: Arrays | None = None,
+        spec: Spec | None = None,
+        **obs: Arrays,
+    ) -> Episodes:
+        """Take N episodes as arrays (N, T, ...), or as lists of N arrays (T_i, ...).
+
+        Nothing is shifted: ``action[t]`` was chosen after seeing ``obs[t]``, and ``reward[t]``
+        arrived together with ``obs[t]``, so the first reward of an episode counts for nothing.
+
+        Args:
+            action: (N, T, A) in [-1, 1]; for choices, one-hot.
+            reward: (N, T).
+            is_terminal: (N, T) bool: nothing can follow; only the last step of an episode can be.
+                None: every episode was cut by a time limit.
+            spec: of the arrays; None: made from them, with actions from -1 to 1.
+            obs: by input, images (N, T, H, W, C) uint8 and vectors (N, T, n).
+
+        Raises:
+            SpecMismatch: for an array of another shape, type or range.
+        """
+        arrays = {"action": action, "reward": reward} | obs
+        if is_terminal is not None:
+            arrays["is_terminal"] = is_terminal
+        lengths = [len(episode) for episode in reward]
+        flat = {name: _joined(name, array, lengths) for name, array in arrays.items()}
+        spec = spec or _spec_of({name: flat[name] for name in obs}, flat["action"])
+        inputs = _checked(spec, flat)
+        size, last = spec.action.size, np.cumsum(lengths) - 1
+        fields = [("key", "i8"), ("action", "f4", (size,)), ("reward", "f4"), ("flags", "u1")]
+        steps = np.zeros(len(flat["reward"]), [*fields, ("policy_version", "i8")])
+        steps["key"], steps["policy_version"] = np.arange(len(steps)), NO_POLICY
+        steps["action"], steps["reward"] = flat["action"], flat["reward"]
+        steps["flags"][last] |= IS_LAST
+        steps["flags"][[0, *last[:-1] + 1]] |= IS_FIRST
+        if is_terminal is not None:
+            ends = flat["is_terminal"].astype(bool)
+            if np.delete(ends, last).any():
+                raise SpecMismatch(
+                    "is_terminal: expected it only at the last step of an episode, got it before; "
+                    "end the episode there"
+                )
+            steps["flags"][ends] |= IS_TERMINAL
+        return cls(spec, inputs, steps)
+
+    def windows(
+        self, *, batch: int, length: int, updates: int, seed: int = 0
+    ) -> Iterator[Batch[np.ndarray]]:
+        """Draw ``updates`` batches of windows (B, T, ...), each window equally likely.
+
+        A window may reach from one episode into the next: ``is_first`` is set where that begins.
+
+        Args:
+            batch: B, windows of a batch.
+            length: T, steps of a window.
+            updates: how many batches are drawn.
+            seed: of the draws.
+
+        Raises:
+            SpecMismatch: where all episodes together have fewer than ``length`` steps.
+        """
+        if len(self) < length:
+            raise SpecMismatch(f"expected at least {length} steps for a window, got {len(self)}")
+        rng = np.random.default_rng(seed)
+        for _ in range(updates):
+            start = rng.integers(len(self) - length + 1, size=batch)
+            rows = start[:, None] + np.arange(-1, length)
+            obs = {name: array[rows[:, 1:]] for name, array in self._obs.items()}
+            yield make_batch(self._steps[np.maximum(rows, 0)], obs, start > 0)
+
+
+def _joined(name: str, episodes: Arrays, lengths: list[int]) -> np.ndarray:
+    """(steps, ...) of all episodes, one after the other."""
+    got = [len(episode) for episode in episodes]
+    if got != lengths or not sum(lengths):
+        raise SpecMismatch(f"{name}: expected episodes of {lengths} steps, as reward, got {got}")
+    return np.concatenate([np.asarray(episode) for episode in episodes])
+
+
+def _spec_of(obs: Obs, action: np.ndarray) -> Spec:
+    """Spec of arrays (steps, ...): images are (H, W, C) uint8, vectors are flat."""
+    images: dict[str, ImageSpec] = {}
+    vectors: dict[str, VectorSpec] = {}
+    for name, array in obs.items():
+        if array.ndim == 4 and array.dtype == np.uint8 and array.shape[3] in (1, 3):
+            height, width, channels = array.shape[1:]
+            images[name] = ImageSpec(height=height, width=width, channels=channels)
+        elif array.ndim == 2 and array.dtype.kind == "f":
+            vectors[name] = VectorSpec(size=array.shape[1])
+        else:
+            raise SpecMismatch(
+                f"{name}: expected images (N, T, H, W, 1 or 3) uint8 or vectors (N, T, n) of "
+                f"floats, got (N, T, {str(array.shape[1:])[1:]} {array.dtype}"
+            )
+    ends = (1.0,) * action.shape[-1]
+    bounds = ActionSpec(low=tuple(-x for x in ends), high=ends)
+    return Spec(images=images, vectors=vectors, action=bounds)
+
+
+def _checked(spec: Spec, flat: Obs) -> Obs:
+    """The inputs that ``spec`` names, each (steps, ...) of its type; action and reward fit too."""
+    action, reward = flat["action"], flat["reward"]
+    if action.shape != (len(reward), spec.action.size) or not (np.abs(action) <= 1.0).all():
+        low, high = (action.min(), action.max()) if action.size else (0, 0)
+        raise SpecMismatch(
+            f"action: expected (N, T, {spec.action.size}) within -1 .. 1, got steps of shape "
+            f"{action.shape[1:]} within {low:g} .. {high:g}; see ActionSpec.from_physical"
+        )
+    if reward.ndim != 1 or not np.isfinite(reward).all():
+        raise SpecMismatch(f"reward: expected (N, T) finite numbers, got steps {reward.shape[1:]}")
+    inputs: Obs = {}
+    for name, like in spec.zeros().items():
+        array = flat.get(name, np.zeros(0))
+        if like.dtype == np.float32 and array.dtype.kind == "f":
+            array = array.astype(np.float32, copy=False)
+        if array.shape[1:] != like.shape or array.dtype != like.dtype:
+            raise SpecMismatch(
+                f"{name}: expected steps of shape {like.shape} {like.dtype}, "
+                f"got {array.shape[1:]} {array.dtype}"
+            )
+        inputs[name] = array
+    return inputs
