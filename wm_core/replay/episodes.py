@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.spec import ActionSpec, ImageSpec, Obs, Spec, VectorSpec
+from wm_core.contract.inputs import INPUTS, ImageSpec, input_of
+from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.replay.batch import make_batch
-from wm_core.store.index import IS_FIRST, IS_LAST, IS_TERMINAL
+from wm_core.store.index import FLAG_BITS
 
 NO_POLICY = -1  #: version of the policy of steps that were recorded elsewhere
 Arrays = np.ndarray | Sequence[np.ndarray]  #: (N, T, ...), or N arrays (T_i, ...)
@@ -70,8 +72,8 @@ class Episodes:
         steps = np.zeros(len(flat["reward"]), [*fields, ("policy_version", "i8")])
         steps["key"], steps["policy_version"] = np.arange(len(steps)), NO_POLICY
         steps["action"], steps["reward"] = flat["action"], flat["reward"]
-        steps["flags"][last] |= IS_LAST
-        steps["flags"][[0, *last[:-1] + 1]] |= IS_FIRST
+        steps["flags"][last] |= FLAG_BITS["is_last"]
+        steps["flags"][[0, *last[:-1] + 1]] |= FLAG_BITS["is_first"]
         if is_terminal is not None:
             ends = flat["is_terminal"].astype(bool)
             if np.delete(ends, last).any():
@@ -79,7 +81,7 @@ class Episodes:
                     "is_terminal: expected it only at the last step of an episode, got it before; "
                     "end the episode there"
                 )
-            steps["flags"][ends] |= IS_TERMINAL
+            steps["flags"][ends] |= FLAG_BITS["is_terminal"]
         return cls(spec, inputs, steps)
 
     def windows(
@@ -117,23 +119,23 @@ def _joined(name: str, episodes: Arrays, lengths: list[int]) -> np.ndarray:
 
 
 def _spec_of(obs: Obs, action: np.ndarray) -> Spec:
-    """Spec of arrays (steps, ...): images are (H, W, C) uint8, vectors are flat."""
-    images: dict[str, ImageSpec] = {}
-    vectors: dict[str, VectorSpec] = {}
+    """Spec of arrays (steps, ...), each of the kind of sensor that its shape and type tell."""
+    inputs = {}
     for name, array in obs.items():
-        if array.ndim == 4 and array.dtype == np.uint8 and array.shape[3] in (1, 3):
-            height, width, channels = array.shape[1:]
-            images[name] = ImageSpec(height=height, width=width, channels=channels)
-        elif array.ndim == 2 and array.dtype.kind == "f":
-            vectors[name] = VectorSpec(size=array.shape[1])
-        else:
+        dtype = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype
+        box = SimpleNamespace(shape=array.shape[1:], dtype=dtype, low=array, high=array)
+        if (sensor := input_of(box)) is None:
+            kinds = ", ".join(kind.what for kind in INPUTS.values())
             raise SpecMismatch(
-                f"{name}: expected images (N, T, H, W, 1 or 3) uint8 or vectors (N, T, n) of "
-                f"floats, got (N, T, {str(array.shape[1:])[1:]} {array.dtype}"
+                f"{name}: expected steps of one of {kinds}, got {array.shape[1:]} {array.dtype}"
             )
-    ends = (1.0,) * action.shape[-1]
-    bounds = ActionSpec(low=tuple(-x for x in ends), high=ends)
-    return Spec(images=images, vectors=vectors, action=bounds)
+        inputs[name] = sensor
+    high = (1.0,) * action.shape[-1]
+    return Spec(
+        images={k: s for k, s in inputs.items() if isinstance(s, ImageSpec)},
+        vectors={k: s for k, s in inputs.items() if not isinstance(s, ImageSpec)},
+        action=ActionSpec(low=tuple(-x for x in high), high=high),
+    )
 
 
 def _checked(spec: Spec, flat: Obs) -> Obs:
@@ -148,14 +150,12 @@ def _checked(spec: Spec, flat: Obs) -> Obs:
     if reward.ndim != 1 or not np.isfinite(reward).all():
         raise SpecMismatch(f"reward: expected (N, T) finite numbers, got steps {reward.shape[1:]}")
     inputs: Obs = {}
-    for name, like in spec.zeros().items():
-        array = flat.get(name, np.zeros(0))
-        if like.dtype == np.float32 and array.dtype.kind == "f":
-            array = array.astype(np.float32, copy=False)
-        if array.shape[1:] != like.shape or array.dtype != like.dtype:
-            raise SpecMismatch(
-                f"{name}: expected steps of shape {like.shape} {like.dtype}, "
-                f"got {array.shape[1:]} {array.dtype}"
-            )
+    for name, sensor in spec.inputs.items():
+        if name not in flat:
+            raise SpecMismatch(f"expected the inputs {[*spec.inputs]}, got {sorted(flat)}")
+        array = flat[name]
+        if array.dtype.kind == sensor.dtype.kind == "f":
+            array = array.astype(sensor.dtype, copy=False)
+        sensor.check(name, array[0])
         inputs[name] = array
     return inputs

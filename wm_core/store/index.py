@@ -28,7 +28,7 @@ from wm_core.format.chunk import Columns, chunk_path, read_columns
 from wm_core.store.ledger import Row
 
 INDEX_VERSION = 1
-_BITS = {name: 1 << bit for bit, name in enumerate(FLAGS)}  #: of the field ``flags``
+FLAG_BITS = {name: 1 << bit for bit, name in enumerate(FLAGS)}  #: of the field ``flags``
 BLOCKS = np.dtype([("offset", "<i8"), ("size", "<i8"), ("unpacked", "<i8")])
 
 
@@ -58,7 +58,7 @@ def step_dtype(spec: Spec) -> np.dtype:
 
 def flag(steps: np.ndarray, name: str) -> np.ndarray:
     """(...) bool, the flag ``name`` of ``steps`` (...)."""
-    return (steps["flags"] & _BITS[name]) != 0
+    return (steps["flags"] & FLAG_BITS[name]) != 0
 
 
 def index_path(root: Path, row: Row) -> Path:
@@ -107,7 +107,7 @@ def make_index(columns: Columns) -> Index:
         sound &= np.isfinite(values).all(1)
     flags["is_valid"] = flags["is_valid"] & sound
     for name, values in flags.items():
-        steps["flags"] |= values * np.uint8(_BITS[name])
+        steps["flags"] |= values * np.uint8(FLAG_BITS[name])
     for key in spec.images:
         steps[f"block.{key}"] = columns.image_block[key]
         steps[f"offset.{key}"] = columns.image_offset[key]

@@ -80,7 +80,7 @@ def test_choices_are_one_hot_where_the_spec_says_so():
 
 WRONG = {
     "a float image": ({"image": np.zeros((N, T, 8, 8, 3), np.float32)}, "image.*uint8.*float32"),
-    "an image of four colours": ({"image": np.zeros((N, T, 8, 8, 4), np.uint8)}, "1 or 3"),
+    "an image of four colours": ({"image": np.zeros((N, T, 8, 8, 4), np.uint8)}, "RGB|H, W, 3"),
     "an action in other units": ({"action": np.full((N, T, 1), 2.0)}, "action.*-1 .. 1.*2"),
     "an action that is no number": ({"action": np.full((N, T, 1), np.nan)}, "action"),
     "an action without its axis": ({"action": np.zeros((N, T))}, "action"),
