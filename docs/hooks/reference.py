@@ -1,0 +1,231 @@
+"""Makes the reference pages from the code: settings, parameters of the nodes, Python API."""
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+#: rooms whose modules have a page of the API, and what the page is called
+ROOMS = {
+    "wm_core.contract": "What robot and trainer agree on",
+    "wm_core.format": "Recordings",
+    "wm_core.store": "Experience at rest",
+    "wm_core.replay": "Replay",
+    "wm_core.nn": "Layers",
+    "wm_core.world": "World models",
+    "wm_core.behavior": "Behaviours",
+    "wm_core.agents": "Agents",
+    "wm_core.training": "Training",
+    "wm_core.exporting": "Export",
+    "wm_core.library": "Library",
+    "wm_core.link.robot": "Wire, the robot's end",
+    "wm_core.link.trainer": "Wire, the trainer's end",
+    "wm_ros": "Robot nodes",
+    "sim": "Simulator",
+}
+
+#: first page of the API
+API = """# Python API
+
+`import wm_core as wm` offers these names. Each is loaded when it is first used, so that a robot,
+which needs few of them, never loads torch.
+
+<!-- front door -->
+"""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill the lists of decisions and of API pages into the navigation."""
+    decisions = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    lists: dict[str, list[Any]] = {
+        "decisions/": [f"decisions/{name}" for name in decisions],
+        "api/": ["api/index.md", *({title: _page(room)} for room, title in ROOMS.items())],
+    }
+
+    def fill(entry: Any) -> Any:
+        if isinstance(entry, dict):
+            return {name: fill(inside) for name, inside in entry.items()}
+        if isinstance(entry, list):
+            return [fill(inside) for inside in entry]
+        return lists.get(entry, entry)
+
+    config.nav = fill(config.nav)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page of the API for each room."""
+    for room, title in ROOMS.items():
+        folder = ROOT / room.replace(".", "/")
+        modules = sorted(path.stem for path in folder.glob("[a-z]*.py"))
+        text = "\n\n".join([f"# {title}: `{room}`", *(f"::: {room}.{name}" for name in modules)])
+        files.append(File.generated(config, _page(room), content=text + "\n"))
+    files.append(File.generated(config, "api/index.md", content=API))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Fill in the tables that a page of docs/reference asks for by a comment."""
+    for marker, table in (
+        ("<!-- settings -->", settings),
+        ("<!-- parameters -->", parameters),
+        ("<!-- front door -->", front_door),
+        ("<!-- decisions -->", decisions),
+        ("<!-- deviations -->", deviations),
+    ):
+        if marker in markdown:
+            markdown = markdown.replace(marker, table())
+    return markdown
+
+
+def decisions() -> str:
+    """A list of the pages of docs/decisions by their titles."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    return "\n".join(f"- [{p.read_text().splitlines()[0].lstrip('# ')}]({p.name})" for p in pages)
+
+
+def deviations() -> str:
+    """A table of every ``Deviates:`` in a docstring of wm_core."""
+    rows = []
+    for path in sorted((ROOT / "wm_core").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            for part in (ast.get_docstring(node) or "").split("\n\n"):
+                if "Deviates:" in part:
+                    where = module if isinstance(node, ast.Module) else f"{module}.{node.name}"
+                    text = " ".join(part.partition("Deviates:")[2].replace("``", "`").split())
+                    rows.append((f"`{where}`", text))
+    return _table(("where", "what differs"), rows)
+
+
+def _page(room: str) -> str:
+    return f"api/{room.replace('wm_core.', '').replace('.', '_')}.md"
+
+
+# ------------------------------------------------------------------------------ settings
+
+
+def settings() -> str:
+    """Every option of a training, by the part that it belongs to."""
+    from wm_core.config import Config
+
+    return "\n\n".join(_sections(Config, ""))
+
+
+def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    rows, inside = [], []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if inspect.isclass(kind) and issubclass(kind, BaseModel):
+            inside.append((kind, f"{prefix}{name}."))
+        else:
+            option = f"--{prefix}{name}".replace("_", "-")
+            rows.append((f"`{option}`", _value(field.default), _range(field), _text(field)))
+    if rows:
+        title = f"`--{prefix[:-1]}.*`" if prefix else "The whole run"
+        level = "#" * (2 + max(0, prefix.count(".") - 1))
+        about = inspect.getdoc(model) or ""
+        heads = ("option", "default", "values", "what it decides")
+        yield f"{level} {title}\n\n{about}\n\n{_table(heads, rows)}"
+    for kind, below in inside:
+        yield from _sections(kind, below)
+
+
+def _text(field: FieldInfo) -> str:
+    return field.description or ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _range(field: FieldInfo) -> str:
+    """The values that an option takes, in words."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
+    bounds = [
+        f"{sign} {getattr(about, name)}"
+        for about in field.metadata
+        for name, sign in signs.items()
+        if getattr(about, name, None) is not None
+    ]
+    return ", ".join([_kind(field.annotation), *bounds])
+
+
+def _kind(kind: Any) -> str:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " ".join(f"`{word}`" for word in args)
+    if origin in (Union, UnionType):
+        return " or ".join("none" if arg is NoneType else _kind(arg) for arg in args)
+    if origin is tuple:
+        return (
+            f"list of {_kind(args[0])}" if args[-1] is ... else f"{len(args)} x {_kind(args[0])}"
+        )
+    names = {bool: "on or off", int: "integer", float: "number", str: "text", Path: "path"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
+
+
+# ---------------------------------------------------------------------------- parameters
+
+
+def parameters() -> str:
+    """Every parameter of the two nodes."""
+    from wm_ros.params import COMMON, POLICY, SIM
+
+    sections = []
+    for title, table in (
+        ("Both nodes", COMMON),
+        ("`policy_node`", [param for param in POLICY if param not in COMMON]),
+        ("`sim_node`", [param for param in SIM if param not in COMMON]),
+    ):
+        rows = [
+            (
+                f"`{param.name}`",
+                _value(tuple(param.default) if isinstance(param.default, list) else param.default),
+                " ".join(f"`{word}`" for word in param.choices)
+                or ("" if param.low is None else f"{param.low:,} .. {param.high:,}"),
+                param.text,
+            )
+            for param in table
+        ]
+        sections.append(
+            f"## {title}\n\n{_table(('parameter', 'default', 'values', 'meaning'), rows)}"
+        )
+    return "\n\n".join(sections)
+
+
+# ----------------------------------------------------------------------------------- API
+
+
+def front_door() -> str:
+    """What ``import wm_core`` offers, each name by the module that defines it."""
+    import wm_core
+
+    return "\n\n".join(
+        f"::: {module}.{name}" for name, module in getattr(wm_core, "_MODULES", {}).items()
+    )
