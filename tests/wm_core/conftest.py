@@ -227,7 +227,7 @@ def tagged(tmp_path):
             steps=count,
         )
         data = encode_chunk(steps, meta)
-        verdict = ingest(root, ledger, key, data, hashlib.sha256(data).hexdigest())
+        verdict = ingest(root, ledger, key, data)
         assert verdict.kind == "stored", verdict
         return chunk_path(root, key)
 

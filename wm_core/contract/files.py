@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+
+
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: how an OSError says that the disk is full
@@ -36,10 +39,12 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def durable_file(path: Path) -> Iterator[BinaryIO]:
+def replaced_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that appears at ``path`` in one piece when the block ends without an error.
 
-    It is written under a temporary name, synced and renamed, and its folder is synced.
+    Args:
+        path: what stands there is replaced; its folder is made where it is missing.
+        durable: make file and name survive a power cut, which costs two syncs of the disk.
 
     Raises:
         OSError: where the disk is full or refuses; ``path`` is then as it was before.
@@ -49,19 +54,21 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with unfinished.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one piece, as ``durable_file`` does."""
-    with durable_file(path) as file:
+    """Put ``data`` at ``path`` in one piece, so that it survives a power cut."""
+    with replaced_file(path) as file:
         file.write(data)
 
 
@@ -77,3 +84,18 @@ def try_lock(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` in one piece, which a power cut may undo."""
+    with replaced_file(path, durable=False) as file:
+        file.write(data)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the JSON object in ``path``; empty where the file is missing or holds none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

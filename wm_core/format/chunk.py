@@ -343,8 +343,8 @@ def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
     return c.meta, steps
 
 
-def check_chunk(data: bytes, key: ChunkKey | None, *, max_bytes: int) -> ChunkMeta:
-    """The meta of a chunk whose every message was read and found right.
+def check_chunk(data: bytes, key: ChunkKey | None, *, max_bytes: int) -> Columns:
+    """Read every message of a chunk that may come from anywhere.
 
     Args:
         data: the file's bytes.
@@ -356,7 +356,7 @@ def check_chunk(data: bytes, key: ChunkKey | None, *, max_bytes: int) -> ChunkMe
     """
     if len(data) > max_bytes:
         raise ChunkRefused(f"chunk of {len(data)} bytes; at most {max_bytes} are taken")
-    meta = read_columns(data).meta
-    if key is not None and meta.key != key:
-        raise ChunkRefused(f"announced as {tuple(key)}, but it says {tuple(meta.key)}")
-    return meta
+    columns = read_columns(data)
+    if key is not None and columns.meta.key != key:
+        raise ChunkRefused(f"announced as {tuple(key)}, but it says {tuple(columns.meta.key)}")
+    return columns

@@ -146,4 +146,4 @@ def _verified_steps(store: Path, row: Row) -> int:
     got = hashlib.sha256(data).hexdigest()
     if got != row.sha256:
         raise ChunkRefused(f"expected sha256 {row.sha256}, the file has {got}")
-    return check_chunk(data, row.key, max_bytes=len(data)).steps
+    return check_chunk(data, row.key, max_bytes=len(data)).meta.steps

@@ -6,7 +6,6 @@ a robot and from an old store all read one kind of replay.
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from dataclasses import replace
@@ -77,7 +76,7 @@ class EnvRecorder:
             dropped={},
         )
         data = encode_chunk(self._open, meta)
-        verdict = ingest(self._root, self._ledger, key, data, hashlib.sha256(data).hexdigest())
+        verdict = ingest(self._root, self._ledger, key, data)
         if not verdict.ok:
             raise StoreError(f"own chunk {key} was not stored ({verdict.kind}): {verdict.reason}")
         self._seq += 1

@@ -1,8 +1,9 @@
-"""The sidecar of a chunk file: everything small in it, and where its images lie.
+"""The index of a chunk file: everything small in it, and where its images lie.
 
-``<seq>.idx.npz`` stands beside ``<seq>.mcap`` and saves decoding the file again.  It names the
-hash of the chunk that it was made from; one that is missing, damaged or of other bytes is made
-anew, and a folder that cannot be written to only costs time.
+Whoever verifies a chunk writes its index beside it, as ``<seq>.idx.npz``, so that nobody decodes
+the file again.  A sidecar is a cache: it names the hash of the chunk that it was made from; one
+that is missing, damaged or of other bytes is made anew, and a folder that cannot be written to
+only costs time.
 """
 
 from __future__ import annotations
@@ -11,20 +12,18 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.contract.files import TMP_SUFFIX
+from wm_core.contract.files import write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import FLAGS, NUMBERS
-from wm_core.format.chunk import Columns, chunk_path, read_columns
+from wm_core.format.chunk import ChunkKey, Columns, chunk_path, read_columns
 from wm_core.store.ledger import Row
 
 INDEX_VERSION = 1
@@ -61,19 +60,19 @@ def flag(steps: np.ndarray, name: str) -> np.ndarray:
     return (steps["flags"] & FLAG_BITS[name]) != 0
 
 
-def index_path(root: Path, row: Row) -> Path:
+def index_path(root: Path, key: ChunkKey) -> Path:
     """Where the sidecar of a chunk lies."""
-    return chunk_path(root, row.key).with_suffix(".idx.npz")
+    return chunk_path(root, key).with_suffix(".idx.npz")
 
 
 def load_index(root: Path, row: Row) -> Index:
-    """The index of one chunk, from its sidecar if that is good, else from the chunk itself.
+    """Read the index of one chunk from its sidecar, or make a lost one anew from the chunk.
 
     Raises:
         OSError: where the chunk file cannot be read.
         ChunkRefused: where it is not what the ledger took in.
     """
-    path = index_path(root, row)
+    path = index_path(root, row.key)
     try:
         return _read_sidecar(path, row)
     except FileNotFoundError:
@@ -86,8 +85,7 @@ def load_index(root: Path, row: Row) -> Index:
     if got != row.sha256:
         raise ChunkRefused(f"chunk {tuple(row.key)}: expected sha256 {row.sha256}, got {got}")
     index = make_index(read_columns(data))
-    with contextlib.suppress(OSError):
-        _write_sidecar(path, index, row.sha256)
+    write_sidecar(root, row.key, index, row.sha256)
     return index
 
 
@@ -115,19 +113,14 @@ def make_index(columns: Columns) -> Index:
     return Index(spec, steps, np.array(blocks, BLOCKS))
 
 
-def _write_sidecar(path: Path, index: Index, sha256: str) -> None:
+def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:
+    """Put ``index`` beside the chunk of ``key`` and that hash; where that fails, do without."""
     head = {"version": INDEX_VERSION, "sha256": sha256, "spec": index.spec.model_dump_json()}
     text = np.frombuffer(json.dumps(head).encode(), np.uint8)
     out = io.BytesIO()
     np.savez(out, head=text, steps=index.steps, blocks=index.blocks)
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TMP_SUFFIX}")
-    try:
-        unfinished.write_bytes(out.getvalue())
-        os.replace(unfinished, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
+    with contextlib.suppress(OSError):
+        write_atomically(index_path(root, key), out.getvalue())
 
 
 def _read_sidecar(path: Path, row: Row) -> Index:

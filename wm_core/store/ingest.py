@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
 from wm_core.contract.files import NO_ROOM, TMP_SUFFIX, write_durably
 from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
+from wm_core.store.index import index_path, make_index, write_sidecar
 from wm_core.store.ledger import Ledger, Row
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def ingest(
     ledger: Ledger,
     key: ChunkKey,
     data: bytes,
-    sha256: str,
+    sha256: str | None = None,
     *,
     max_bytes: int = MAX_CHUNK_BYTES,
     min_free_bytes: int = 0,
@@ -58,7 +59,7 @@ def ingest(
         ledger: the store's book.
         key: whose chunk and which one.
         data: the chunk's file as it was sent.
-        sha256: what the sender says its hash is, 64 hexadecimal digits.
+        sha256: what the sender says its hash is, 64 hexadecimal digits; None for own bytes.
         max_bytes: a larger chunk is refused without being looked at.
         min_free_bytes: leave at least this much room on the disk.
 
@@ -85,19 +86,19 @@ def _verify_and_store(
     ledger: Ledger,
     key: ChunkKey,
     data: bytes,
-    sha256: str,
+    sha256: str | None,
     max_bytes: int,
     min_free_bytes: int,
 ) -> Verdict:
     got = hashlib.sha256(data).hexdigest()
-    if got != sha256:
+    if sha256 is not None and got != sha256:
         reason = f"expected sha256 {sha256}, got {got} over {len(data)} bytes"
         return _set_aside(root, ledger, key, data, got, Verdict("damaged", reason))
     row = ledger.find(key)
     if row is not None and row.sha256 == got and _is_settled(root, ledger, row):
         return Verdict("known")
     try:
-        meta = check_chunk(data, key, max_bytes=max_bytes)
+        columns = check_chunk(data, key, max_bytes=max_bytes)
     except ChunkVersionRefused as error:
         return _set_aside(root, ledger, key, data, got, Verdict("version", str(error)))
     except ChunkRefused as error:
@@ -105,17 +106,19 @@ def _verify_and_store(
     free = _free_bytes(root)
     if free - len(data) < min_free_bytes:
         return _no_room(root, f"{free} bytes are free and {min_free_bytes} must stay so")
-    path = chunk_path(root, key)
+    path, index = chunk_path(root, key), make_index(columns)
     with ledger.writing():
         row = ledger.find(key)  # again, now that nobody else can write
         if row is None or row.sha256 == got:
             try:
                 write_durably(path, data)
+                write_sidecar(root, key, index, got)  # before a reader can see the row
                 if row is None:
-                    ledger.add(key, got, len(data), meta)
+                    ledger.add(key, got, len(data), columns.meta)
             except (OSError, sqlite3.Error):
                 if row is None:  # still the only writer: take back what has no row
                     path.unlink(missing_ok=True)
+                    index_path(root, key).unlink(missing_ok=True)
                 raise
             return Verdict("stored" if row is None else "known")
     reason = f"chunk {key.seq} is stored with sha256 {row.sha256}; this one has {got}"
@@ -157,7 +160,8 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
     """Bring files and ledger together after a kill; keeps all other writers out meanwhile."""
     adopted = quarantined = 0
     with ledger.writing():
-        unfinished = list(root.glob(f"*/*/*.mcap.*{TMP_SUFFIX}"))
+        kinds = (f"*/*/*.mcap.*{TMP_SUFFIX}", f"*/*/*.idx.npz.*{TMP_SUFFIX}")
+        unfinished = [path for kind in kinds for path in root.glob(kind)]
         for path in unfinished:
             path.unlink(missing_ok=True)
         rows = {row.key for row in ledger.since(0)}
@@ -172,7 +176,9 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
             data = path.read_bytes()
             sha256 = hashlib.sha256(data).hexdigest()
             try:
-                ledger.add(key, sha256, len(data), check_chunk(data, key, max_bytes=len(data)))
+                columns = check_chunk(data, key, max_bytes=len(data))
+                write_sidecar(root, key, make_index(columns), sha256)
+                ledger.add(key, sha256, len(data), columns.meta)
                 adopted += 1
             except ChunkRefused as error:
                 reason = f"found without a row and is no chunk: {error}"

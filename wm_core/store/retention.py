@@ -30,5 +30,5 @@ def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
         ledger.mark_pruned(gone[-1].arrival)
     for row in gone:
         chunk_path(root, row.key).unlink(missing_ok=True)
-        index_path(root, row).unlink(missing_ok=True)
+        index_path(root, row.key).unlink(missing_ok=True)
     return len(gone)

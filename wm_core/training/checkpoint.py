@@ -20,7 +20,7 @@ import torch
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, nearest
-from wm_core.contract.files import durable_file
+from wm_core.contract.files import replaced_file
 from wm_core.contract.spec import Spec
 from wm_core.training.schedule import Every
 
@@ -54,7 +54,7 @@ def save(run: Path, state: dict[str, Any], *, updates: int, keep: int) -> Path:
     """
     folder = folder_of(run)
     path = folder / f"{updates:09d}.pt"
-    with durable_file(path) as file:
+    with replaced_file(path) as file:
         torch.save({"format": FORMAT} | state, file)
     for old in listed(run)[:-keep]:
         old.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shutil
 from itertools import pairwise
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 
 from wm_core.contract.errors import StoreError
+from wm_core.format import chunk
+from wm_core.replay.sampler import Sampler
+from wm_core.store import index
 from wm_core.store.frames import BlockLost, copy_frames
 from wm_core.store.retention import prune
 
@@ -136,11 +140,12 @@ def test_a_chunk_of_another_spec_is_left_out_and_counted(tagged):
     assert (store.skipped, store.steps) == (1, 60)
 
 
-def test_a_damaged_chunk_is_left_out_and_the_rest_goes_on(tagged):
+def test_a_damaged_chunk_that_has_to_be_read_again_is_left_out_and_the_rest_goes_on(tagged):
     paths = tagged.fill(3)
     data = bytearray(paths[1].read_bytes())
     data[200] ^= 1
     paths[1].write_bytes(bytes(data))
+    sidecar(paths[1]).unlink()
     store = tagged.open()
     assert spans(store) == [(0, 0, 20), (0, 40, 20)]
     assert store.skipped == 1
@@ -153,9 +158,24 @@ def sidecar(path):
     return path.with_suffix(".idx.npz")
 
 
+def test_a_chunk_is_hashed_and_decoded_once_between_arrival_and_first_batch(tagged, monkeypatch):
+    hashed, decoded = [], []
+    sha256, read_columns = hashlib.sha256, chunk.read_columns
+    monkeypatch.setattr(hashlib, "sha256", lambda data: hashed.append(len(data)) or sha256(data))
+    for module in (chunk, index):  # each that may read a whole chunk
+        monkeypatch.setattr(
+            module, "read_columns", lambda data: decoded.append(len(data)) or read_columns(data)
+        )
+    [path] = tagged.fill(1)
+    Sampler(tagged.open(), batch=2, length=4, rng=np.random.default_rng(0)).sample()
+    assert hashed == decoded == [path.stat().st_size]
+    sidecar(path).unlink()
+    tagged.open()
+    assert hashed == decoded == 2 * [path.stat().st_size]
+
+
 def test_a_sidecar_saves_reading_the_chunk(tagged):
     [path] = tagged.fill(1)
-    tagged.open()
     shutil.move(path, path.with_suffix(".away"))
     assert spans(tagged.open()) == [(0, 0, 20)]
 

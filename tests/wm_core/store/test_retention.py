@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from wm_core.format.chunk import check_chunk
 from wm_core.link.audit import audit
 from wm_core.store.ingest import ingest, reconcile
@@ -14,8 +12,8 @@ def test_a_pruned_chunk_that_is_sent_again_is_known_and_not_stored_again(tagged)
     [old, _] = tagged.fill(2)
     data = old.read_bytes()
     prune(tagged.root, tagged.ledger, 1)
-    key = check_chunk(data, None, max_bytes=len(data)).key
-    verdict = ingest(tagged.root, tagged.ledger, key, data, hashlib.sha256(data).hexdigest())
+    key = check_chunk(data, None, max_bytes=len(data)).meta.key
+    verdict = ingest(tagged.root, tagged.ledger, key, data)
     assert verdict.kind == "known"
     assert not old.exists()
 

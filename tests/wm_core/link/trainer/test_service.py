@@ -102,7 +102,7 @@ def test_bad_chunks_are_refused_with_a_reason(serve, put, make_chunk):
     assert put(service, key, data, "no hash")[0] == 400
     assert put(service, key._replace(session="e" * 31), data, sha256)[0] == 400
     assert put(service, key._replace(robot="Rover.7"), data, sha256)[0] == 400
-    meta = check_chunk(data, key, max_bytes=len(data)).model_dump_json()
+    meta = check_chunk(data, key, max_bytes=len(data)).meta.model_dump_json()
     newer = write_recording(
         [],
         [],
