@@ -359,7 +359,7 @@ def test_flags_other_than_zero_and_one_are_refused():
 def test_a_chunk_is_held_against_the_key_it_was_announced_by():
     key = GOOD_META.key
     assert check_chunk(GOOD, key, max_bytes=10**6).meta == GOOD_META
-    assert check_chunk(GOOD, None, max_bytes=10**6) == GOOD_META
+    assert check_chunk(GOOD, None, max_bytes=10**6).meta == GOOD_META
     with pytest.raises(ChunkRefused, match="announced as"):
         check_chunk(GOOD, key._replace(seq=4), max_bytes=10**6)
     with pytest.raises(ChunkRefused, match="at most 100"):
