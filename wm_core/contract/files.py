@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-
-
 import json
 import os
 from collections.abc import Iterator
