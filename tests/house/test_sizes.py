@@ -14,8 +14,8 @@ ARRAY = re.compile(r"\b(Tensor|ndarray)\b")
 #: one axis: a name (``B``, ``T_imag + 1``, ``*space.shape``), a number, ``1 or 3``, ``...`` for
 #: any axes or ``.`` for any one
 AXIS = r"(?:\*?[A-Za-z_][\w.']*|\d+(?: or \d+)*|\.\.\.|\.)(?:\s*[-+*/]\s*\w+)*"
-#: ``()``, ``(...)``, ``(n,)``, ``(B, T)``; a call as in ``close()`` is none
-SHAPE = re.compile(rf"(?<![\w`])\((?:|\.\.\.|{AXIS},|{AXIS}(?:, {AXIS})+)\)")
+#: ``()``, ``(...)``, ``(*shape)``, ``(n,)``, ``(B, T)``; a call as in ``close()`` is none
+SHAPE = re.compile(rf"(?<![\w`])\((?:|\.\.\.|\*[\w.]+|{AXIS},|{AXIS}(?:, {AXIS})+)\)")
 
 SOURCES = sorted(path for top in PACKAGES for path in (ROOT / top).rglob("*.py"))
 

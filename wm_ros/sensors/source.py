@@ -47,7 +47,7 @@ class Source:
         self.messages += 1
 
     def observe(self, kind: Any, stamp_ns: int, within_ns: int) -> np.ndarray | None:
-        """The input in the shape of ``kind`` at a stamp; None where no message is near enough.
+        """The input, (H, W, C) or (n,), at a stamp; None where no message is near enough.
 
         Args:
             kind: what the spec says of this input.
