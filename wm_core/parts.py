@@ -35,22 +35,31 @@ class PartTable(Generic[Make]):
     Args:
         kind: what its parts are, such as ``backbone``; named in errors and entry points.
         builtin: the parts that come with this project; their names cannot be taken.
+        base: what the settings of every part derive from.
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, Part[Make]]) -> None:
-        self.kind, self.group = kind, f"wm_core.{kind}"
+    def __init__(
+        self, kind: str, builtin: Mapping[str, Part[Make]], base: type[BaseModel] = BaseModel
+    ) -> None:
+        self.kind, self.group, self.base = kind, f"wm_core.{kind}", base
         self._builtin, self._registered = dict(builtin), dict[str, Part[Make]]()
 
     def register(self, name: str, settings: type[BaseModel], make: Make | str) -> None:
         """Add a part, or replace one that was registered under the same ``name``.
 
         Raises:
-            SettingsError: for the name of a built-in part, and for one that is no identifier.
+            SettingsError: for the name of a built-in part, for one that is no identifier, and for
+                settings that do not derive from the table's base.
         """
         if name in self._builtin:
             raise SettingsError(f"{self.kind} {name!r} is built in; choose another name")
         if not name.isidentifier():
             raise SettingsError(f"expected an identifier as name of a {self.kind}, got {name!r}")
+        if not issubclass(settings, self.base):
+            raise SettingsError(
+                f"expected settings of {self.kind} {name!r} that derive from "
+                f"{self.base.__name__}, got {settings.__name__}"
+            )
         self._registered[name] = Part(settings, make)
 
     def names(self) -> list[str]:
@@ -93,7 +102,7 @@ class PartTable(Generic[Make]):
                 f"entry point {name!r} of {self.group}: expected a wm_core.parts.Part, "
                 f"got {type(part).__name__}"
             )
-        self._registered[name] = part
+        self.register(name, part.settings, part.make)
         return part
 
     @functools.cached_property

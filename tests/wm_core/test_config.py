@@ -6,35 +6,38 @@ import pytest
 
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.config import Config
-from wm_core.world.settings import TransformerConfig, WorldConfig
+from wm_core.world.part_settings import GRUConfig, TransformerConfig
+from wm_core.world.settings import WorldConfig
 
 TRANSFORMER = {"backbone": "transformer"}
 
 
 def test_sizes_that_do_not_fit_together_are_refused():
-    with pytest.raises(ValueError, match="deter 20 is no multiple of 8 blocks"):
-        WorldConfig(deter=20)
+    with pytest.raises(ValueError, match="deter to be a multiple of the 8 blocks, got 20"):
+        GRUConfig(deter=20)
     with pytest.raises(ValueError, match="odd number of bins, got 254"):
-        WorldConfig(bins=254)
+        WorldConfig(heads={"bins": 254})
 
 
 def test_blocks_matter_only_where_there_are_some():
-    assert WorldConfig(deter=20, cell="plain").deter_size == 20
-    assert WorldConfig(deter=20, backbone="ssm").deter_size == 20
+    assert WorldConfig(gru={"deter": 20, "cell": "plain"}).sizes.deter == 20
+    assert WorldConfig(ssm={"deter": 20}, backbone="ssm").sizes.deter == 20
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prior": "mdn", "rep": "unit"}, "prior mdn wants latent gaussian"),
-        ({"prior": "mdn", "latent": "gaussian"}, "prior mdn wants rep unit"),
-        ({"gradients": "staged"}, "gradients staged wants a posterior without memory"),
-        ({"gradients": "staged", "backbone": "ssm"}, "gradients staged wants decoder_reads"),
-        ({"objective": "barlow"}, "objective barlow wants decoder none or detached"),
-        ({"decoder": "none"}, "objective recon wants decoder joint"),
-        ({"decoder": "detached"}, "objective recon wants decoder joint"),
-        ({"rep": "consistency", "latent": "gaussian"}, "rep consistency wants latent categorical"),
-        ({"entropy_scale": 1.0, "latent": "gaussian"}, "entropy_scale wants latent categorical"),
+        ({"prior": "mdn", "kl": {"rep": "unit"}}, "prior mdn needs world.latent gaussian"),
+        ({"prior": "mdn", "latent": "gaussian"}, "prior mdn needs world.kl.rep unit"),
+        ({"gradients": "staged"}, "gradients staged needs a posterior .* backbone than gru"),
+        ({"gradients": "staged", "backbone": "ssm"}, "gradients staged needs world.decoder.reads"),
+        ({"objective": "barlow"}, "objective barlow needs world.decoder.kind none or detached"),
+        ({"decoder": {"kind": "none"}}, "objective recon needs world.decoder.kind joint"),
+        ({"decoder": {"kind": "detached"}}, "objective recon needs world.decoder.kind joint"),
+        ({"kl": {"rep": "consistency"}, "latent": "gaussian"}, "rep consistency needs"),
+        ({"entropy": {"scale": 1.0}, "latent": "gaussian"}, "entropy.scale needs world.latent"),
+        ({"backbone": "grue"}, r"unknown backbone 'grue'; did you mean 'gru'\?"),
+        ({"latent": "uniform"}, "unknown latent 'uniform'"),
     ],
 )
 def test_parts_of_a_world_that_do_not_fit_together_are_refused(settings, message):
@@ -50,7 +53,9 @@ def test_a_share_of_the_entropy_wants_a_deviation_with_a_range(rule, action):
 
 
 def test_an_actor_without_memory_wants_a_posterior_without_memory():
-    with pytest.raises(ValueError, match=r"behavior.reads stoch .* not a gru's posterior"):
+    with pytest.raises(
+        ValueError, match=r"behavior.reads stoch .* world.backbone than gru"
+    ):
         Config(behavior=BehaviorConfig(reads="stoch"))
     Config(world=WorldConfig(backbone="lstm"), behavior=BehaviorConfig(reads="stoch"))
 
@@ -58,7 +63,7 @@ def test_an_actor_without_memory_wants_a_posterior_without_memory():
 @pytest.mark.parametrize("tokens", ["split", "actions"])
 def test_tokens_that_a_robot_does_not_have_want_an_actor_without_memory(tokens):
     world = WorldConfig(**TRANSFORMER, transformer=TransformerConfig(tokens=tokens, window=99))
-    with pytest.raises(ValueError, match=f"transformer.tokens {tokens} wants behavior.reads"):
+    with pytest.raises(ValueError, match=f"transformer.tokens {tokens} needs behavior.reads"):
         Config(world=world)
     Config(world=world, behavior=BehaviorConfig(reads="stoch"))
 
@@ -90,7 +95,7 @@ def test_what_is_read_has_the_length_of_its_parts():
     world = WorldConfig(
         **TRANSFORMER, transformer=TransformerConfig(width=32, layers=3, readout="all")
     )
-    assert world.deter_size == world.width_of("deter") == 96
-    assert world.width_of("feat") == 96 + 32 * 16
-    gaussian = WorldConfig(latent="gaussian", gaussians=7, deter=16)
-    assert (gaussian.width_of("stoch"), gaussian.width_of("feat")) == (7, 23)
+    assert world.sizes.deter == world.sizes.of("deter") == 96
+    assert world.sizes.of("feat") == 96 + 32 * 16
+    gaussian = WorldConfig(latent="gaussian", gaussian={"size": 7}, gru={"deter": 16})
+    assert (gaussian.sizes.of("stoch"), gaussian.sizes.of("feat")) == (7, 23)

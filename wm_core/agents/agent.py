@@ -18,7 +18,7 @@ from wm_core.behavior.settings import BEHAVIORS
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Spec
-from wm_core.nn.blocks import initialize
+from wm_core.nn.blocks import drawing_from, initialize
 from wm_core.nn.dists import normal_noise
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
@@ -52,10 +52,11 @@ class AgentCore(nn.Module):
     def __init__(self, spec: Spec, config: Config, *, generator: torch.Generator) -> None:
         super().__init__()
         self.spec, self.config = spec, config
-        self.world = WorldModel(spec, config.world)
+        self.world = WorldModel(spec, config.world, generator=generator)
         settings, make = config.behavior.of_learner, BEHAVIORS.make(config.behavior.learner)
-        self.behavior: Behavior = make(spec.action, self.world, settings, seed=config.seed)
-        initialize(self, generator)
+        with drawing_from(generator):
+            self.behavior: Behavior = make(spec.action, self.world, settings, seed=config.seed)
+        initialize(self.behavior, generator)
         self.behavior.begin()
         groups = self.world.parameter_groups() | self.behavior.parameter_groups()
         self.optimizers = Optimizers(groups, self.world, config.optim)
@@ -107,7 +108,7 @@ class AgentCore(nn.Module):
         self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Latent]:
         """Scaled losses, name -> (); metrics, name -> (); posteriors (B, T) without gradient."""
-        if self.config.world.reward_squash == "tanh":
+        if self.config.world.heads.squash == "tanh":
             batch = replace(batch, reward=batch.reward.tanh())
         dynamics = self.world.dynamics
         start = self.initial(len(batch.reward)) if context is None else dynamics.latent_of(context)
@@ -160,11 +161,11 @@ class AgentCore(nn.Module):
         def rand(*shape: int) -> Tensor:
             return torch.rand((n, *shape), generator=generator, device=self.device)
 
-        uniform = rand(*self.world.dynamics.space.shape)
+        uniform = rand(*self.world.dynamics.latent_dist.shape)
         if self.has_memory:
             latent = self.world.observe_step(carry, prev_action, obs, is_first, uniform)
         else:
-            latent = self.world.glimpse(obs, uniform)
+            latent = self.world.encode_posterior(obs, uniform)
         before = tuple(c * _rows(~is_first, c) for c in carry.behavior)
         choice = self.head.choose(latent, before, None if mean else rand(*self.head.noise_shape))
         after = Acting.of(latent, choice.carry)

@@ -39,10 +39,10 @@ class ActorCritic(Behavior):
         if self.config.gradient == "auto":
             chosen = "reinforce" if action.discrete else "dynamics"
             self.config = self.config.model_copy(update={"gradient": chosen})
-        inputs, units = world.width_of(self.config.reads), self.config.units or world.units
+        inputs, units = world.sizes.of(self.config.reads), self.config.units or world.units
         style = Style(world.norm, world.activation)
         self.actor = Actor(inputs, action, units, self.config, style)
-        self.critic = Critic(inputs, units, world.bins, self.config, style)
+        self.critic = Critic(inputs, units, world.heads.bins, self.config, style)
         self.scale: PercentileRange | RunningStd | None = None
         if self.config.advantage == "range":
             self.scale = PercentileRange(
@@ -87,7 +87,7 @@ class ActorCritic(Behavior):
         """
         times = self._times(posterior.deter.shape[:2], generator, posterior.deter.device)
         with torch.no_grad():
-            start = world.dynamics.starts(posterior.detach(), times)
+            start = world.dynamics.imagination_starts(posterior.detach(), times)
         through = self.config.gradient != "reinforce"
         dream = imagine(
             world, self.actor, start, self.config.imag_horizon, generator,

@@ -42,7 +42,7 @@ class Evolution(Behavior):
     ) -> None:
         super().__init__()
         self.config, self._settings = settings, settings.evolution
-        self.actor = LinearController(world.config.width_of(settings.reads), action)
+        self.actor = LinearController(world.config.sizes.of(settings.reads), action)
         self.actor.requires_grad_(False)  # no gradient moves it
         self.wants_environment = self._settings.where == "env"
         self._updates = 0
@@ -123,7 +123,7 @@ class Evolution(Behavior):
         (B, T), device, wanted = posterior.deter.shape[:2], posterior.deter.device, None
         wanted = self._settings.rollouts
         times = torch.randperm(T, generator=generator, device=device)[: -(-wanted // B)]
-        starts = world.dynamics.starts(posterior, times)
+        starts = world.dynamics.imagination_starts(posterior, times)
         rows = torch.randperm(B * len(times), generator=generator, device=device)
         chosen = rows.repeat(-(-wanted // len(rows)))[:wanted]
         memory = tuple(m[chosen] for m in starts.memory)

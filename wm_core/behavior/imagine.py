@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wm_core.behavior.actor import Actor
 from wm_core.world.latent import Latent
 from wm_core.world.sequence import SequenceModel
-from wm_core.world.settings import Part
+from wm_core.world.settings import Reads
 from wm_core.world.world_model import WorldModel
 
 
@@ -44,7 +44,7 @@ def imagine(
     horizon: int,
     generator: torch.Generator,
     *,
-    reads: Part = "feat",
+    reads: Reads = "feat",
     differentiable: bool = False,
 ) -> Imagined:
     """Let ``actor`` act for ``horizon`` steps in ``world``, from (N,) ``start``.
@@ -53,7 +53,7 @@ def imagine(
         world: never trained by what is imagined.
         actor: what it reads has no gradient: a reward's gradient reaches an action through the
             dynamics alone, not through what the actor saw.
-        start: (N,) as ``Dynamics.starts`` gives it.
+        start: (N,) as ``Dynamics.imagination_starts`` gives it.
         horizon: T_imag.
         generator: of every draw.
         reads: what of a latent the actor reads.
@@ -75,7 +75,7 @@ def imagine(
 
 
 def _roll_out(
-    world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Part
+    world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Reads
 ) -> Imagined:
     latent, latents, actions = start, [start], []
     for t in range(len(noise)):
@@ -93,7 +93,7 @@ def _stacked(latents: list[Latent]) -> Latent:
 
 
 def _at_once(
-    world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Part
+    world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Reads
 ) -> Imagined:
     """The same roll-out, whose graph is one parallel pass over the actions.
 

@@ -1,13 +1,16 @@
 """Linear layers, norms and MLPs whose weights are drawn from a generator that is passed in.
 
-Layers start as zeros; ``initialize`` fills a whole tree of them.  Nothing here touches torch's
-global random state.
+Layers start as zeros; ``initialize`` fills a whole tree of them.  Torch's own layers draw their
+weights where they are constructed: within ``drawing_from``, a generator decides those too.
+Nothing here changes torch's global random state.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -57,6 +60,15 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, Filled):
             layer.fill(generator)
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Let ``generator`` decide what torch's global CPU generator draws inside; both stay as is."""
+    state = hashlib.sha256(generator.get_state().numpy().tobytes()).digest()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int.from_bytes(state[:7], "little"))
+        yield
 
 
 class Linear(Filled):

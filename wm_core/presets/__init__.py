@@ -1,4 +1,4 @@
-"""Presets and sizes: each is a value of ``Config``, never a class.
+"""Presets name the systems that can be trained; each is a value of ``Config``, never a class.
 
 ``paper`` is the size of the paper or of the authors' code, ``micro`` one for two CPU cores.
 ``docs/algorithms`` has a page for each with the source of every number and what deviates.
@@ -66,26 +66,14 @@ class Row(NamedTuple):
 def row_of(config: Config) -> Row:
     """The parts of ``config`` in a few words each."""
     world, behavior = config.world, config.behavior
-    latent = (
-        f"gaussian {world.gaussians}"
-        if world.latent == "gaussian"
-        else f"categorical {world.groups}x{world.classes}"
-    )
-    backbone = world.backbone
-    if backbone == "transformer":
-        part = world.transformer
-        backbone += f" {part.layers}x{part.width}, {part.tokens} tokens"
-    elif backbone == "ssm":
-        backbone += f" {world.ssm.layers}x{world.deter}"
-    else:
-        backbone += f" {world.deter}" + (f", {world.cell}" if backbone == "gru" else "")
+    latent, backbone = world.settings_of(world.latent), world.settings_of(world.backbone)
     learner = "CMA-ES" if behavior.learner == "evolution" else behavior.gradient
     training = f"{world.gradients}, {config.optim.kind}"
     return Row(
         representation=world.objective,
-        latent=latent + (", mdn prior" if world.prior == "mdn" else ""),
-        backbone=backbone,
-        posterior="q(z|h,e)" if world.backbone == "gru" else "q(z|e)",
+        latent=latent.about + (f", {world.prior} prior" if world.prior != "net" else ""),
+        backbone=f"{world.backbone} {backbone.about}",
+        posterior="q(z|h,e)" if world.recurrent else "q(z|e)",
         behavior=learner,
         reads=behavior.reads,
         training=training + (", stages" if config.optim.stages else ""),

@@ -1,7 +1,8 @@
-"""The size of every preset that two CPU cores can train in half an hour."""
+"""Makes of any preset the size ``micro``, which two CPU cores can train in half an hour."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wm_core.config import Config
@@ -11,27 +12,39 @@ MICRO_TRANSFORMER: dict[str, Any] = {
 }  # fmt: skip
 
 
-def changed(config: Config, **changes: dict[str, Any]) -> Config:
-    """``config`` with single fields of its parts changed, and checked again."""
-    values = config.model_dump()
-    for part, fields in changes.items():
-        for name, value in fields.items():
-            inner = values[part][name]
-            values[part][name] = inner | value if isinstance(value, dict) else value
-    return Config.model_validate(values)
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``changes``; mappings that stand in both are merged in turn."""
+    inner = {
+        name: merged(values[name], change)
+        if isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+        else change
+        for name, change in changes.items()
+    }
+    return {**values, **inner}
 
 
-def micro(config: Config, **changes: dict[str, Any]) -> Config:
+def changed(config: Config, **changes: Mapping[str, Any]) -> Config:
+    """``config`` with some fields changed, by room and name and nested, and validated again."""
+    return Config.model_validate(merged(config.model_dump(), changes))
+
+
+def micro(config: Config, **changes: Mapping[str, Any]) -> Config:
     """``config`` in a size that two CPU cores can train in half an hour.
 
     Deviates: networks, batch, imagined starts and prefill are small and the rates high; half of
     the frames are reconstructed; everything else stays the preset's own.
     """
+    width, wide = 128, 256
     world = {
-        "encoder": "k4s2", "depth": 8, "deter": 256, "hidden": 128, "groups": 16, "classes": 16,
-        "units": 128, "recon_share": 0.5, "discount_horizon": 100.0,
-        "head_layers": min(config.world.head_layers, 2),
+        "units": width, "encoder": {"kind": "k4s2", "depth": 8}, "recon": {"share": 0.5},
+        "categorical": {"groups": 16, "classes": 16},
+        "posterior": {"units": width}, "net": {"units": width},
+        "heads": {"layers": min(config.world.heads.layers, 2)}, "discount_horizon": 100.0,
     }  # fmt: skip
+    if config.world.backbone in ("gru", "lstm"):
+        world[config.world.backbone] = {"deter": wide, "hidden": width}
+    elif config.world.backbone == "ssm":
+        world["ssm"] = {"deter": wide}
     behavior = {
         "imag_starts": 64, "units": None,
         "actor_layers": min(config.behavior.actor_layers, 3),
@@ -42,12 +55,10 @@ def micro(config: Config, **changes: dict[str, Any]) -> Config:
         # an actor as fast as its model saturates before that is right, and stays there
         optim["dynamics_lr"] = 6e-4 if config.optim.dynamics_lr else None
         optim |= {"lr": 6e-4, "actor_lr": 2e-4, "critic_lr": 4e-4, "decay": 0.0}
-    recurrent = config.world.backbone == "gru"
-    batch, length = (16, 16) if recurrent else (8, 32)
+    batch, length = (16, 16) if config.world.recurrent else (8, 32)
     replay = {"batch": batch, "length": length, "cache_bytes": 500_000_000, "online_queue": True}
     train = {"prefill": 300, "replay_ratio": 256.0}
     defaults: dict[str, dict[str, Any]] = {
         "world": world, "behavior": behavior, "optim": optim, "replay": replay, "train": train,
     }  # fmt: skip
-    merged = {part: fields | changes.get(part, {}) for part, fields in defaults.items()}
-    return changed(config.model_copy(update={"size": "micro"}), **merged)
+    return changed(config.model_copy(update={"size": "micro"}), **merged(defaults, changes))

@@ -8,7 +8,21 @@ from wm_core.config import Config
 from wm_core.presets.micro import changed, micro
 from wm_core.replay.settings import ReplayConfig
 from wm_core.training.settings import TrainConfig
-from wm_core.world.settings import WorldConfig
+from wm_core.world.part_settings import (
+    CategoricalConfig,
+    GaussianConfig,
+    GRUConfig,
+    NetConfig,
+    PosteriorConfig,
+)
+from wm_core.world.settings import (
+    DecoderConfig,
+    EncoderConfig,
+    HeadsConfig,
+    KLConfig,
+    ReconConfig,
+    WorldConfig,
+)
 
 #: size -> (deter, hidden, classes, depth, units); groups are always 32.
 V3_SIZES: dict[str, tuple[int, int, int, int, int]] = {
@@ -32,11 +46,16 @@ def dreamer_v1(size: str) -> Config:
         preset="dreamer_v1",
         size="paper",
         world=WorldConfig(
-            norm="none", activation="elu", units=400, encoder="v1", depth=32, pixels="linear",
-            recon_scale=0.5, latent="gaussian", gaussians=30, latent_min_std=0.1,
-            cell="plain", deter=200, hidden=200, prior_layers=1, head_layers=2,
-            reward_head="normal", cont=False, discount_horizon=100.0, fold_discount=False,
-            rep_scale=1.0, free_nats=3.0, free_over="mean",
+            norm="none", activation="elu", units=400,
+            encoder=EncoderConfig(kind="v1", depth=32),
+            decoder=DecoderConfig(pixels="linear"),
+            recon=ReconConfig(scale=0.5),
+            latent="gaussian", gaussian=GaussianConfig(size=30, min_std=0.1),
+            gru=GRUConfig(cell="plain", deter=200, hidden=200),
+            posterior=PosteriorConfig(units=200), net=NetConfig(layers=1, units=200),
+            heads=HeadsConfig(layers=2, reward="normal", cont=False),
+            discount_horizon=100.0, fold_discount=False,
+            kl=KLConfig(rep_scale=1.0, free_nats=3.0, free_over="mean"),
         ),
         behavior=BehaviorConfig(
             gradient="dynamics", action="tanh_normal", init_std=5.0, actor_layers=4,
@@ -49,7 +68,7 @@ def dreamer_v1(size: str) -> Config:
         replay=ReplayConfig(batch=50, length=50, online_queue=False),
         train=TrainConfig(prefill=5000, replay_ratio=500.0),
     )  # fmt: skip
-    return config if size == "paper" else micro(config, world={"gaussians": 30})
+    return config if size == "paper" else micro(config)
 
 
 def dreamer_v2(size: str) -> Config:
@@ -61,11 +80,16 @@ def dreamer_v2(size: str) -> Config:
         preset="dreamer_v2",
         size="paper",
         world=WorldConfig(
-            norm="none", activation="elu", units=400, encoder="v1", depth=48, pixels="linear",
-            recon_scale=0.5, groups=32, classes=32, unimix=0.0, cell="layer_norm", deter=200,
-            hidden=200, prior_layers=1, head_layers=4, reward_head="normal", cont=False,
-            discount_horizon=100.0, fold_discount=False, dyn_scale=0.8, rep_scale=0.2,
-            free_over="mean",
+            norm="none", activation="elu", units=400,
+            encoder=EncoderConfig(kind="v1", depth=48),
+            decoder=DecoderConfig(pixels="linear"),
+            recon=ReconConfig(scale=0.5),
+            categorical=CategoricalConfig(groups=32, classes=32, unimix=0.0),
+            gru=GRUConfig(cell="layer_norm", deter=200, hidden=200),
+            posterior=PosteriorConfig(units=200), net=NetConfig(layers=1, units=200),
+            heads=HeadsConfig(layers=4, reward="normal", cont=False),
+            discount_horizon=100.0, fold_discount=False,
+            kl=KLConfig(dyn_scale=0.8, rep_scale=0.2, free_over="mean"),
         ),
         behavior=BehaviorConfig(
             gradient="auto", action="truncated_normal", actor_layers=4, critic_layers=4,
@@ -93,7 +117,14 @@ def dreamer_v3(size: str) -> Config:
     if size == "micro":
         return micro(Config(preset="dreamer_v3", size="micro"), behavior={"entropy": 3e-3})
     deter, hidden, classes, depth, units = V3_SIZES["12m" if size == "paper" else size]
-    world = WorldConfig(deter=deter, hidden=hidden, classes=classes, depth=depth, units=units)
+    world = WorldConfig(
+        units=units,
+        encoder=EncoderConfig(depth=depth),
+        categorical=CategoricalConfig(classes=classes),
+        gru=GRUConfig(deter=deter, hidden=hidden),
+        posterior=PosteriorConfig(units=hidden),
+        net=NetConfig(units=hidden),
+    )
     return Config(preset="dreamer_v3", size=size, world=world)
 
 
@@ -108,11 +139,15 @@ def daydreamer(size: str) -> Config:
         preset="daydreamer",
         size="paper",
         world=WorldConfig(
-            norm="layer", activation="elu", units=512, encoder="k4s2", depth=64,
-            vector_layers=4, pixels="linear", groups=32, classes=32, cell="layer_norm",
-            deter=512, hidden=512, prior_layers=3, head_layers=4, reward_head="symlog",
-            discount_horizon=200.0, fold_discount=False, dyn_scale=0.8, rep_scale=0.2,
-            free_nats=0.0, kl_target=3.5, reward_scale=2.0,
+            norm="layer", activation="elu", units=512,
+            encoder=EncoderConfig(kind="k4s2", depth=64, vector_layers=4),
+            decoder=DecoderConfig(pixels="linear"),
+            categorical=CategoricalConfig(groups=32, classes=32),
+            gru=GRUConfig(cell="layer_norm", deter=512, hidden=512),
+            posterior=PosteriorConfig(units=512), net=NetConfig(layers=3, units=512),
+            heads=HeadsConfig(layers=4, reward="symlog", reward_scale=2.0),
+            discount_horizon=200.0, fold_discount=False,
+            kl=KLConfig(dyn_scale=0.8, rep_scale=0.2, free_nats=0.0, target=3.5),
         ),
         behavior=BehaviorConfig(
             gradient="auto", actor_layers=4, critic_layers=4, unimix=0.1, entropy=1e-3,
@@ -131,11 +166,11 @@ def daydreamer(size: str) -> Config:
 def r2dreamer(size: str) -> Config:
     """R2-Dreamer (ICLR 2026, arXiv:2603.18202): DreamerV3 without a decoder.
 
-    Numbers: the authors' code, their 12m.  A decoder that only watches: ``--world.decoder
-    detached``.
+    Numbers: the authors' code, their 12m.  A decoder that only shows what latents hold:
+    ``--world.decoder.kind detached``.
     """
     base = dreamer_v3("micro" if size == "micro" else "paper" if size == "paper" else size)
     return changed(
         base.model_copy(update={"preset": "r2dreamer"}),
-        world={"objective": "barlow", "decoder": "none"},
+        world={"objective": "barlow", "decoder": {"kind": "none"}},
     )

@@ -1,4 +1,4 @@
-"""Systems whose posterior has no memory: transformers, state-space layers, an LSTM."""
+"""Presets of systems whose posterior reads no past: transformers, state-space layers, an LSTM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,24 @@ from wm_core.config import Config
 from wm_core.presets.micro import MICRO_TRANSFORMER, micro
 from wm_core.replay.settings import ReplayConfig
 from wm_core.training.settings import TrainConfig
-from wm_core.world.settings import SSMConfig, TransformerConfig, WorldConfig
+from wm_core.world.part_settings import (
+    CategoricalConfig,
+    GaussianConfig,
+    LSTMConfig,
+    NetConfig,
+    PosteriorConfig,
+    SSMConfig,
+    TransformerConfig,
+)
+from wm_core.world.settings import (
+    DecoderConfig,
+    EncoderConfig,
+    EntropyConfig,
+    HeadsConfig,
+    KLConfig,
+    ReconConfig,
+    WorldConfig,
+)
 
 
 def world_models(size: str) -> Config:
@@ -22,12 +39,14 @@ def world_models(size: str) -> Config:
         preset="world_models",
         size="paper",
         world=WorldConfig(
-            norm="none", activation="relu", units=256, encoder="v1", depth=32,
-            decoder_reads="stoch", latent="gaussian", gaussians=32, latent_min_std=1e-3,
-            backbone="lstm", deter=256, hidden=256, posterior_layers=0, prior="mdn", mixtures=5,
-            head_layers=1, reward_head="normal", fold_discount=False, cont_scale=10.0,
-            gradients="staged", rep="unit", rep_scale=1.0, free_nats=16.0,
-            discount_horizon=1000.0,
+            norm="none", activation="relu",
+            encoder=EncoderConfig(kind="v1", depth=32), decoder=DecoderConfig(reads="stoch"),
+            latent="gaussian", gaussian=GaussianConfig(size=32, min_std=1e-3),
+            backbone="lstm", lstm=LSTMConfig(deter=256, hidden=256),
+            posterior=PosteriorConfig(layers=0), prior="mdn", gradients="staged",
+            heads=HeadsConfig(reward="normal", cont_scale=10.0),
+            discount_horizon=1000.0, fold_discount=False,
+            kl=KLConfig(rep="unit", rep_scale=1.0, free_nats=16.0),
         ),
         behavior=BehaviorConfig(
             learner="evolution", imag_horizon=500,
@@ -44,7 +63,8 @@ def world_models(size: str) -> Config:
         return config
     return micro(
         config,
-        world={"gaussians": 24, "free_nats": 12.0, "deter": 128, "head_layers": 2},
+        world={"gaussian": {"size": 24}, "kl": {"free_nats": 12.0}, "heads": {"layers": 2},
+               "lstm": {"deter": 128}},
         behavior={"imag_horizon": 40, "explore_noise": 0.3,
                   "evolution": {"population": 32, "rollouts": 8, "every": 4, "sigma": 0.3}},
         optim={"lr": 1e-3, "dynamics_lr": 1e-3, "stages": (400, 400)},
@@ -64,15 +84,20 @@ def transdreamer(size: str) -> Config:
         preset="transdreamer",
         size="paper",
         world=WorldConfig(
-            norm="none", activation="elu", units=400, encoder="v1", depth=48, pixels="linear",
-            recon_scale=0.5, groups=32, classes=32, unimix=0.0, backbone="transformer",
-            hidden=600, posterior_layers=1, prior_layers=1, head_layers=4,
+            norm="none", activation="elu", units=400,
+            encoder=EncoderConfig(kind="v1", depth=48),
+            decoder=DecoderConfig(pixels="linear"),
+            recon=ReconConfig(scale=0.5),
+            categorical=CategoricalConfig(groups=32, classes=32, unimix=0.0),
+            posterior=PosteriorConfig(units=600), net=NetConfig(layers=1, units=600),
+            backbone="transformer",
             transformer=TransformerConfig(
                 width=600, layers=6, heads=8, head=64, hidden=1024, window=50,
                 activation="relu", readout="all", dropout=0.1,
             ),
-            reward_head="normal", reward_squash="tanh", discount_horizon=1000.0,
-            fold_discount=False, cont_scale=5.0, dyn_scale=0.08, rep_scale=0.02, free_nats=0.0,
+            heads=HeadsConfig(layers=4, reward="normal", squash="tanh", cont_scale=5.0),
+            discount_horizon=1000.0, fold_discount=False,
+            kl=KLConfig(dyn_scale=0.08, rep_scale=0.02, free_nats=0.0),
         ),
         behavior=BehaviorConfig(
             gradient="dynamics", action="truncated_normal", imag_horizon=10, imag_starts=50,
@@ -89,8 +114,8 @@ def transdreamer(size: str) -> Config:
     if size == "paper":
         return config
     transformer = MICRO_TRANSFORMER | {"readout": "all"}
-    return micro(config, world={"transformer": transformer, "dyn_scale": 0.8, "rep_scale": 0.2,
-                                 "free_nats": 1.0})  # fmt: skip
+    kl = {"dyn_scale": 0.8, "rep_scale": 0.2, "free_nats": 1.0}
+    return micro(config, world={"transformer": transformer, "kl": kl})
 
 
 def twm(size: str) -> Config:
@@ -104,17 +129,24 @@ def twm(size: str) -> Config:
         preset="twm",
         size="paper",
         world=WorldConfig(
-            norm="none", activation="silu", units=512, encoder="v1", depth=48, pixels="linear",
-            decoder_reads="stoch", groups=32, classes=32, unimix=0.0, backbone="transformer",
-            hidden=512, posterior_layers=2, prior_layers=4,
+            norm="none", activation="silu", units=512,
+            encoder=EncoderConfig(kind="v1", depth=48),
+            decoder=DecoderConfig(reads="stoch", pixels="linear"),
+            recon=ReconConfig(scale=0.5),
+            categorical=CategoricalConfig(groups=32, classes=32, unimix=0.0),
+            posterior=PosteriorConfig(layers=2, units=512), net=NetConfig(layers=4, units=512),
+            backbone="transformer",
             transformer=TransformerConfig(
                 width=256, layers=10, heads=4, head=64, hidden=1024, window=51, order="post",
                 positions="xl", dropout=0.1, tokens="split",
             ),
-            heads_read="deter", head_layers=4, reward_head="normal", reward_squash="tanh",
-            reward_scale=10.0, discount_horizon=100.0, fold_discount=False, cont_scale=50.0,
-            gradients="staged", recon_scale=0.5, rep="consistency", rep_scale=0.01,
-            free_nats=0.0, entropy_scale=5.0, entropy_floor=0.1,
+            heads=HeadsConfig(
+                reads="deter", layers=4, reward="normal", squash="tanh", reward_scale=10.0,
+                cont_scale=50.0,
+            ),
+            discount_horizon=100.0, fold_discount=False, gradients="staged",
+            kl=KLConfig(rep="consistency", rep_scale=0.01, free_nats=0.0),
+            entropy=EntropyConfig(scale=5.0, floor=0.1),
         ),
         behavior=BehaviorConfig(
             reads="stoch", imag_starts=400, actor_layers=4, critic_layers=4, unimix=0.0,
@@ -133,7 +165,7 @@ def twm(size: str) -> Config:
     transformer = MICRO_TRANSFORMER | {"window": 48}
     return micro(
         config,
-        world={"transformer": transformer, "prior_layers": 2, "head_layers": 2},
+        world={"transformer": transformer, "net": {"layers": 2}},
         replay={"batch": 16, "length": 16},
     )
 
@@ -149,13 +181,17 @@ def awm(size: str) -> Config:
         preset="awm",
         size="paper",
         world=WorldConfig(
-            units=512, encoder="k4s2", depth=32, decoder_reads="stoch", groups=32, classes=32,
-            backbone="transformer", hidden=512,
+            units=512,
+            encoder=EncoderConfig(kind="k4s2", depth=32), decoder=DecoderConfig(reads="stoch"),
+            categorical=CategoricalConfig(groups=32, classes=32),
+            posterior=PosteriorConfig(units=512), net=NetConfig(units=512),
+            backbone="transformer",
             transformer=TransformerConfig(
                 width=256, layers=4, heads=4, head=64, hidden=1024, window=64,
                 positions="sinusoid", tokens="actions",
             ),
-            heads_read="deter", head_layers=2, discount_horizon=100.0, fold_discount=False,
+            heads=HeadsConfig(reads="deter", layers=2),
+            discount_horizon=100.0, fold_discount=False,
         ),
         behavior=BehaviorConfig(
             reads="stoch", gradient="dynamics", imag_starts=256, replay_value_scale=0.0,
@@ -181,9 +217,12 @@ def s4wm(size: str) -> Config:
         preset="s4wm",
         size="paper",
         world=WorldConfig(
-            norm="layer", units=512, encoder="k4s2", depth=32, groups=32, classes=32,
-            backbone="ssm", deter=512, hidden=128, head_layers=2, fold_discount=False,
-            dyn_scale=0.5, rep_scale=0.1, ssm=SSMConfig(state=512, layers=4, blocks=8),
+            norm="layer", units=512, encoder=EncoderConfig(kind="k4s2", depth=32),
+            categorical=CategoricalConfig(groups=32, classes=32),
+            posterior=PosteriorConfig(units=128), net=NetConfig(units=128),
+            backbone="ssm", ssm=SSMConfig(deter=512, state=512, layers=4, blocks=8),
+            heads=HeadsConfig(layers=2), fold_discount=False,
+            kl=KLConfig(dyn_scale=0.5, rep_scale=0.1),
         ),
         behavior=BehaviorConfig(
             imag_starts=1024, actor_layers=2, critic_layers=2, replay_value_scale=0.0,
@@ -197,7 +236,11 @@ def s4wm(size: str) -> Config:
         return config
     return micro(
         config,
-        world={"ssm": {"state": 128, "layers": 2, "blocks": 4}, "norm": "rms", "dyn_scale": 1.0},
+        world={
+            "norm": "rms",
+            "kl": {"dyn_scale": 1.0},
+            "ssm": {"state": 128, "layers": 2, "blocks": 4},
+        },
         behavior={"entropy": 3e-3},
         optim={"kind": "laprop", "lr": 4e-4, "actor_lr": None, "critic_lr": None, "eps": 1e-20},
     )

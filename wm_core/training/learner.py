@@ -15,7 +15,7 @@ from wm_core.replay.sampler import Sampler
 from wm_core.training.checkpoint import plain, restored
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent, to_device
-from wm_core.world.space import Categorical
+from wm_core.world.latent_dist import Categorical
 
 
 class ContextMemory:
@@ -32,7 +32,7 @@ class ContextMemory:
         self._dynamics = dynamics = agent.world.dynamics
         self._shapes = [tuple(c.shape[1:]) for c in dynamics.carry_of(agent.initial(1))]
         # one-hot stoch, which is always last, is kept as class numbers
-        self._one_hot = isinstance(dynamics.space, Categorical)
+        self._one_hot = isinstance(dynamics.latent_dist, Categorical)
         floats = self._shapes[:-1] if self._one_hot else self._shapes
         groups, classes = self._shapes[-1] if self._one_hot else (0, 1)
         self.cache = LatentCache(

@@ -1,11 +1,8 @@
-"""What reads the past of a model whose posterior has no memory: transformer, state space, LSTM.
-
-Each takes a whole sequence at once or one step from a memory, and both ways agree.
-"""
+"""Backbones that read sequences beside a posterior q(z | e): transformer, state space, LSTM."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,49 +10,21 @@ from torch import Tensor, nn
 from wm_core.nn.gru import LSTM
 from wm_core.nn.ssm import StateSpace
 from wm_core.nn.transformer import Cache, Transformer
-from wm_core.world.settings import WorldConfig
-
-Memory = tuple[Tensor, ...]
-
-
-class Backbone(Protocol):
-    """A causal map from inputs to ``deter``."""
-
-    width: int  #: of the inputs
-    names: tuple[str, ...]  #: of the memory's tensors
-    remembers: bool  #: whether a memory is small enough to be stored for every step
-
-    def initial(self, n: int) -> Memory:
-        """Memories (n, ...) that hold nothing."""
-        ...
-
-    def __call__(
-        self, x: Tensor, is_first: Tensor, memory: Memory, generator: torch.Generator | None
-    ) -> tuple[Tensor, Any]:
-        """(B, T, D) deter, and a history, of inputs (B, T, K, width) with K tokens a step."""
-        ...
-
-    def step(self, x: Tensor, is_first: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """(N, D) deter and the next memory, of inputs (N, K, width) and ``is_first`` (N,)."""
-        ...
-
-    def at(self, history: Any, times: Tensor) -> Memory:
-        """Memories (B * M, ...), b-major, after the steps ``times`` (M,)."""
-        ...
+from wm_core.world.base import Backbone, Memory
+from wm_core.world.part_settings import LSTMConfig, SSMConfig, TransformerConfig
 
 
 class TransformerBackbone(nn.Module):
     """A transformer; its memory is a ring cache of keys and values."""
 
-    names = Cache._fields
+    names: tuple[str, ...] = Cache._fields
     remembers = False
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        settings = config.transformer.model_dump(exclude={"tokens"})
-        self.net = Transformer(**settings)
-        self.width = config.transformer.width
-        self.tokens = 3 if config.transformer.tokens == "split" else 1  #: K, tokens of a step
+        self.net = Transformer(**config.model_dump(exclude={"tokens"}))
+        self.width = config.width
+        self.tokens = 3 if config.tokens == "split" else 1  #: K, tokens of a step
 
     def initial(self, n: int) -> Memory:
         return self.net.initial(n)
@@ -86,18 +55,14 @@ class TransformerBackbone(nn.Module):
 
 
 class StateSpaceBackbone(nn.Module):
-    """State-space layers; their memory is the layers' states."""
+    """A stack of state-space layers; its memory is the layers' states."""
 
-    names = ("states",)
+    names: tuple[str, ...] = ("states",)
     remembers = True
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: SSMConfig) -> None:
         super().__init__()
-        ssm = config.ssm
-        self.net = StateSpace(
-            width=config.deter, state=ssm.state, layers=ssm.layers, blocks=ssm.blocks,
-            dropout=ssm.dropout,
-        )  # fmt: skip
+        self.net = StateSpace(width=config.deter, **config.model_dump(exclude={"deter"}))
         self.width = config.deter
 
     def initial(self, n: int) -> Memory:
@@ -122,10 +87,10 @@ class StateSpaceBackbone(nn.Module):
 class LSTMBackbone(nn.Module):
     """A long short-term memory; its memory is output and cell."""
 
-    names = ("output", "cell")
+    names: tuple[str, ...] = ("output", "cell")
     remembers = True
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: LSTMConfig) -> None:
         super().__init__()
         self.width = config.hidden
         self.net = LSTM(config.hidden, config.deter)
@@ -152,8 +117,5 @@ class LSTMBackbone(nn.Module):
         return out, cell
 
 
-BACKBONES: dict[str, type[TransformerBackbone | StateSpaceBackbone | LSTMBackbone]] = {
-    "transformer": TransformerBackbone,
-    "ssm": StateSpaceBackbone,
-    "lstm": LSTMBackbone,
-}
+if TYPE_CHECKING:  # mypy holds each backbone to the protocol
+    _: tuple[type[Backbone], ...] = (TransformerBackbone, StateSpaceBackbone, LSTMBackbone)

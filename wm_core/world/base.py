@@ -1,43 +1,103 @@
-"""What a dynamics must be able to do for the rest of the world model not to care which it is."""
+"""Interfaces of the parts that carry a latent through time."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from wm_core.world.latent import Latent
+from wm_core.world.latent_dist import LatentDist
 from wm_core.world.prior import Prior
-from wm_core.world.space import Space
 
 Carry = tuple[Tensor, ...]
+Memory = tuple[Tensor, ...]
+
+
+class Recurrence(Protocol):
+    """One recurrent step of an RSSM: a backbone whose settings say ``recurrent``.
+
+    It is made from (settings, length of the flat stoch, A, style).
+    """
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """(..., P) what the step needs of ``action`` (..., A), computed for all times at once."""
+        ...
+
+    def __call__(self, *args: Any) -> Any:
+        """``forward``, by way of ``nn.Module``."""
+        ...
+
+    def forward(self, deter: Tensor, stoch: Tensor, prepared: Tensor) -> Tensor:
+        """(N, D) next deter from deter (N, D), flat stoch (N, .) and prepared action (N, P)."""
+        ...
+
+
+class Backbone(Protocol):
+    """A causal network from a sequence of tokens to ``deter``, for a posterior q(z | e).
+
+    It takes a whole sequence at once, or one step and a memory, and both ways must agree.  It is
+    made from its settings alone.
+    """
+
+    width: int  #: width of the input tokens
+    names: tuple[str, ...]  #: names of the memory's tensors, which are a policy's carry
+    remembers: bool  #: whether a memory is small enough to be stored for every step of replay
+
+    def initial(self, n: int) -> Memory:
+        """Empty memories, tensors (n, ...)."""
+        ...
+
+    def __call__(self, *args: Any) -> Any:
+        """``forward``, by way of ``nn.Module``."""
+        ...
+
+    def forward(
+        self, x: Tensor, is_first: Tensor, memory: Memory, generator: torch.Generator | None
+    ) -> tuple[Tensor, Any]:
+        """(B, T, D) deter and a history that ``at`` reads.
+
+        Args:
+            x: (B, T, K, width) inputs, K tokens a step.
+            is_first: (B, T) bool; the past is forgotten there.
+            memory: (B, ...) of the step before the first; an empty tuple is an empty memory.
+            generator: decides the dropout; None drops nothing.
+        """
+        ...
+
+    def step(self, x: Tensor, is_first: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """(N, D) deter and the next memory, of inputs (N, K, width) and ``is_first`` (N,)."""
+        ...
+
+    def at(self, history: Any, times: Tensor) -> Memory:
+        """Memories (B * M, ...), b-major, after the steps ``times`` (M,)."""
+        ...
 
 
 class Dynamics(Protocol):
-    """A backbone with a prior and a posterior over its stochastic part.
+    """Carries a latent through time, with a prior and a posterior over its stochastic part.
 
     Noise comes in as uniforms in [0, 1).  A carry is what acting must keep between two steps, as
-    tensors (N, ...) in the order of ``carry_names``; zeros are the carry of an agent that has
-    seen nothing.
+    tensors (N, ...) in the order of ``carry_names``; zeros are the carry before the first step.
     """
 
-    space: Space  #: of stoch
-    prior: Prior  #: from deter to what will be seen
+    latent_dist: LatentDist  #: family of the distributions over stoch
+    prior: Prior  #: predicts stoch from deter
     carry_names: tuple[str, ...]
     representation: tuple[nn.Module, ...]  #: modules that learn to encode, not to predict
     remembers: bool  #: whether a carry is small enough to be stored for every step of replay
 
     def initial(self, n: int, device: torch.device | None = None) -> Latent:
-        """(n,) latents of an agent that has seen nothing."""
+        """(n,) latents before the first observation."""
         ...
 
     def carry_of(self, latent: Latent) -> Carry:
-        """What of ``latent`` (N,) the next step needs; of (B, T) too, where it remembers."""
+        """The tensors of ``latent`` (N,), or (B, T) if it remembers, that the next step needs."""
         ...
 
     def latent_of(self, carry: Carry) -> Latent:
-        """(N,) a latent from which the next step can be taken."""
+        """(N,) latent from which the next step can be taken, made of a carry (N, ...)."""
         ...
 
     def observe(
@@ -57,7 +117,7 @@ class Dynamics(Protocol):
             prev_action: (B, T, A) action that led to each step.
             embed: (B, T, E).
             is_first: (B, T) bool; the past is forgotten there.
-            uniform: (B, T, *space.shape) in [0, 1).
+            uniform: (B, T, *latent_dist.shape) in [0, 1).
             reward: (B, T) that arrived with each step; read by dynamics with reward tokens.
             generator: decides the dropout; None drops nothing.
         """
@@ -69,7 +129,7 @@ class Dynamics(Protocol):
         """(N,) posterior after one more observation: ``observe`` for one step."""
         ...
 
-    def starts(self, posterior: Latent, times: Tensor) -> Latent:
+    def imagination_starts(self, posterior: Latent, times: Tensor) -> Latent:
         """(B * M,) latents to imagine from, b-major: ``posterior`` (B, T) at ``times`` (M,)."""
         ...
 
@@ -82,17 +142,17 @@ class Dynamics(Protocol):
         reward: Tensor | None = None,
         temperature: float = 1.0,
     ) -> Latent:
-        """(N,) draw from the prior after ``action`` (N, A).
+        """(N,) sample from the prior after ``action`` (N, A).
 
         Args:
             latent: (N,) to go on from.
             action: (N, A); beyond [-1, 1] it counts as its clipped self, as the robot sends it.
             uniform: (N, *prior.noise_shape) in [0, 1).
             reward: (N,) that arrived with ``latent``; for dynamics with reward tokens.
-            temperature: above 1 makes the draw more surprising.
+            temperature: above 1 makes the sample more random.
         """
         ...
 
-    def foreseen(self, is_first: Tensor) -> Tensor | None:
-        """(B, T) bool, the steps that the prior had something to go by; None: all of them."""
+    def predictable(self, is_first: Tensor) -> Tensor | None:
+        """(B, T) bool, the steps that the prior could predict from a past; None: all of them."""
         ...

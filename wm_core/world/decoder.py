@@ -1,4 +1,4 @@
-"""Latent to observation: what the world model believes the sensors said."""
+"""The decoder reconstructs observations from latents."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error
 from wm_core.world.encoder import check_size
 from wm_core.world.latent import Latent
-from wm_core.world.settings import WorldConfig
+from wm_core.world.settings import DecoderConfig, EncoderConfig, LatentSizes
 
 
 class ImageDecoder(nn.Module):
-    """One image from a seed to which ``deter`` and ``stoch`` each contribute what is read of them.
+    """Decodes one image from a small seed image, the sum of what deter and stoch contribute.
+
+    Args:
+        image: height, width and channels.
+        sizes: of the latent that is read.
+        encoder: kind of convolutions and depth, mirrored here.
+        config: what is read.
+        units: a quarter of the width of the layer that stoch passes through.
+        style: norm and activation.
 
     Deviates: the layer that stoch passes through is 4 U wide, not 2 U; so the sizes have about as
     many parameters as their names say (12m: 12.1 million, the slow critic included).  A block of
@@ -26,17 +34,24 @@ class ImageDecoder(nn.Module):
     one store, the image's loss was 6 % lower so after 300 updates and 2 % after 400.
     """
 
-    def __init__(self, image: ImageSpec, config: WorldConfig) -> None:
+    def __init__(
+        self,
+        image: ImageSpec,
+        sizes: LatentSizes,
+        encoder: EncoderConfig,
+        config: DecoderConfig,
+        units: int,
+        style: Style,
+    ) -> None:
         super().__init__()
-        check_size(image, config)
-        self.shape = shape_up(config.encoder, config.depth, image.height, image.width)
-        style = Style(config.norm, config.activation)
-        seed, reads = math.prod(self.shape), config.decoder_reads
-        self.from_deter = _from_deter(seed, config) if reads in ("feat", "deter") else None
-        self.from_stoch = _from_stoch(seed, config) if reads in ("feat", "stoch") else None
-        plain = config.encoder == "v1"  # Dreamer v1's has nothing between seed and convolutions
+        check_size(image, encoder)
+        self.shape = shape_up(encoder.kind, encoder.depth, image.height, image.width)
+        seed, reads = math.prod(self.shape), config.reads
+        self.from_deter = _from_deter(seed, sizes) if reads != "stoch" else None
+        self.from_stoch = _from_stoch(seed, sizes, units, style) if reads != "deter" else None
+        plain = encoder.kind == "v1"  # Dreamer v1's has nothing between seed and convolutions
         self.norm = nn.Identity() if plain else norm_act(self.shape[0], style)
-        self.up = ConvUp(config.encoder, image.channels, config.depth, config.activation)
+        self.up = ConvUp(encoder.kind, image.channels, encoder.depth, style.activation)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """(N, H, W, C) raw pixels, from deter (N, D) and flat stoch (N, .)."""
@@ -48,62 +63,77 @@ class ImageDecoder(nn.Module):
         return self.up(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def _from_deter(seed: int, config: WorldConfig) -> nn.Module:
-    """(N, D) to the seed: in blocks where deter comes from blocks."""
-    if not _in_blocks(config):
-        return Linear(config.deter_size, seed)
-    if seed % config.blocks:
+def _from_deter(seed: int, sizes: LatentSizes) -> nn.Module:
+    """The layer from deter (N, D) to the seed (N, seed): in blocks where deter comes in blocks."""
+    if sizes.blocks is None:
+        return Linear(sizes.deter, seed)
+    if seed % sizes.blocks:
         raise SettingsError(
             f"the decoder starts from {seed} numbers, expected a multiple of the "
-            f"{config.blocks} blocks; choose another --world.depth or --world.blocks"
+            f"{sizes.blocks} blocks; choose another --world.encoder.depth or --world.gru.blocks"
         )
-    return BlockLinear(config.deter, seed, config.blocks)
+    return BlockLinear(sizes.deter, seed, sizes.blocks)
 
 
-def _from_stoch(seed: int, config: WorldConfig) -> nn.Module:
-    """(N, .) flat stoch to the seed: through a hidden layer where DreamerV3 has one."""
-    if not _in_blocks(config):
-        return Linear(config.stoch_size, seed)
-    style = Style(config.norm, config.activation)
-    return nn.Sequential(
-        Dense(config.stoch_size, 4 * config.units, style), Linear(4 * config.units, seed)
-    )
-
-
-def _in_blocks(config: WorldConfig) -> bool:
-    return config.backbone == "gru" and config.cell == "block"
+def _from_stoch(seed: int, sizes: LatentSizes, units: int, style: Style) -> nn.Module:
+    """The layers from flat stoch (N, .) to the seed (N, seed): two where deter has blocks."""
+    if sizes.blocks is None:
+        return Linear(sizes.stoch, seed)
+    return nn.Sequential(Dense(sizes.stoch, 4 * units, style), Linear(4 * units, seed))
 
 
 class VectorDecoder(nn.Module):
-    """One vector under symlog, from what is read (..., F) to (..., n)."""
+    """Decodes one vector under symlog, from what is read (..., F) to (..., n)."""
 
-    def __init__(self, size: int, config: WorldConfig) -> None:
+    def __init__(self, size: int, inputs: int, units: int, layers: int, style: Style) -> None:
         super().__init__()
-        inputs, style = (
-            config.width_of(config.decoder_reads),
-            Style(config.norm, config.activation),
-        )
-        self.layers = MLP(inputs, config.units, config.vector_layers, style)
-        self.out = Linear(config.units, size)
+        self.layers = MLP(inputs, units, layers, style)
+        self.out = Linear(units, size)
 
     def forward(self, part: Tensor) -> Tensor:
         return self.out(self.layers(part)).float()
 
 
 class Decoder(nn.Module):
-    """Every camera and every vector of ``spec``, and the loss of each."""
+    """Decodes every image and every vector of ``spec``, and has the loss of each.
 
-    def __init__(self, spec: Spec, config: WorldConfig) -> None:
+    Args:
+        spec: the inputs.
+        sizes: of the latent that is read.
+        encoder: kind of convolutions and sizes, mirrored here.
+        config: what is read, and the output of images.
+        units: width of the vectors' MLPs.
+        style: norm and activation.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        sizes: LatentSizes,
+        encoder: EncoderConfig,
+        config: DecoderConfig,
+        units: int,
+        style: Style,
+    ) -> None:
         super().__init__()
-        self.spec, self.reads = spec, config.decoder_reads
+        self.spec, self.reads = spec, config.reads
         self.sigmoid = config.pixels == "sigmoid"
-        self.images = nn.ModuleDict({k: ImageDecoder(s, config) for k, s in spec.images.items()})
+        self.images = nn.ModuleDict(
+            {
+                key: ImageDecoder(image, sizes, encoder, config, units, style)
+                for key, image in spec.images.items()
+            }
+        )
+        inputs, layers = sizes.of(config.reads), encoder.vector_layers
         self.vectors = nn.ModuleDict(
-            {k: VectorDecoder(s.size, config) for k, s in spec.vectors.items()}
+            {
+                key: VectorDecoder(vector.size, inputs, units, layers, style)
+                for key, vector in spec.vectors.items()
+            }
         )
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:
-        """Images (..., H, W, C) and vectors (..., n), as ``latent`` (...) has them."""
+        """Images (..., H, W, C) and vectors (..., n) reconstructed from ``latent`` (...)."""
         lead, flat = latent.deter.shape[:-1], latent.flat()
         decoded = {}
         for key, image in self.images.items():

@@ -1,4 +1,4 @@
-"""Observation to embedding: a CNN per image and an MLP per vector, concatenated."""
+"""The encoder embeds an observation: a CNN per image and an MLP per vector, concatenated."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wm_core.contract.errors import SettingsError
+from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, Style
 from wm_core.nn.conv import LEVELS, V1_SIDE, ConvDown, shape_down
-from wm_core.world.settings import WorldConfig
+from wm_core.world.settings import EncoderConfig
 
 
-def check_size(image: ImageSpec, config: WorldConfig) -> None:
+def check_size(image: ImageSpec, config: EncoderConfig) -> None:
     """Raise ``SettingsError`` for an image that the convolutions of ``config`` cannot take."""
     step = 2**LEVELS
-    if config.encoder == "v1" and (image.height, image.width) != (V1_SIDE, V1_SIDE):
+    if config.kind == "v1" and (image.height, image.width) != (V1_SIDE, V1_SIDE):
         raise SettingsError(
             f"encoder v1 takes images of {V1_SIDE}x{V1_SIDE}, got {image.width}x{image.height}; "
-            "choose --world.encoder k4s2"
+            "choose --world.encoder.kind k4s2"
         )
     if image.height % step or image.width % step:
         raise SettingsError(
@@ -30,12 +30,18 @@ def check_size(image: ImageSpec, config: WorldConfig) -> None:
 
 
 class Encoder(nn.Module):
-    """Every camera and every vector of ``spec`` in one embedding (..., E).
+    """Embeds every image and every vector of ``spec``; their embeddings are concatenated.
 
     Each kind of sensor scales its observations; images then lie in [-0.5, 0.5].
+
+    Args:
+        spec: the inputs.
+        config: kind of convolutions and sizes.
+        units: width of the vectors' MLPs.
+        style: norm and activation.
     """
 
-    def __init__(self, spec: Spec, config: WorldConfig) -> None:
+    def __init__(self, spec: Spec, config: EncoderConfig, units: int, style: Style) -> None:
         super().__init__()
         self.spec = spec
         self.images = nn.ModuleDict()
@@ -43,21 +49,29 @@ class Encoder(nn.Module):
         self.size = 0  #: E
         for key, image in spec.images.items():
             check_size(image, config)
-            kind, depth = config.encoder, config.depth
-            self.images[key] = ConvDown(kind, image.channels, depth, config.activation)
+            kind, depth = config.kind, config.depth
+            self.images[key] = ConvDown(kind, image.channels, depth, style.activation)
             self.size += math.prod(shape_down(kind, depth, image.height, image.width))
-        style = Style(config.norm, config.activation)
         for key, vector in spec.vectors.items():
-            self.vectors[key] = MLP(vector.size, config.units, config.vector_layers, style)
-            self.size += config.units
+            self.vectors[key] = MLP(vector.size, units, config.vector_layers, style)
+            self.size += units
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        """(..., E) embedding of images (..., H, W, C) and vectors (..., n)."""
+        """(..., E) embedding of images (..., H, W, C) and vectors (..., n).
+
+        Raises:
+            SpecMismatch: for an image of another dtype than its kind's, such as floats.
+        """
         parts = []
         for key, down in self.images.items():
-            image = obs[key]
+            image, kind = obs[key], self.spec.images[key]
+            if str(image.dtype) != f"torch.{kind.dtype}":
+                raise SpecMismatch(
+                    f"{key!r}: expected pixels of {kind.dtype}, got {image.dtype}; the encoder "
+                    "scales them itself"
+                )
             # (N, C, H, W) view of (N, H, W, C) memory
-            scaled = self.spec.images[key].scaled(image.reshape(-1, *image.shape[-3:]))
+            scaled = kind.scaled(image.reshape(-1, *image.shape[-3:]))
             parts.append(
                 down(scaled.permute(0, 3, 1, 2) - 0.5).flatten(1).reshape(*image.shape[:-3], -1)
             )

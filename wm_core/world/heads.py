@@ -1,4 +1,4 @@
-"""Heads that read a latent: real numbers in three ways, and the chance that life goes on."""
+"""Heads predict a reward or value, or whether the episode goes on, from a latent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wm_core.nn.dists import TwoHot, bernoulli_loss, symexp, symlog
 
 
 class TwoHotHead(nn.Module):
-    """(..., F) feat to a real number with symexp two-hot targets; at first exactly 0."""
+    """Predicts a real number from (..., F) feat over two-hot symexp bins; initially exactly 0."""
 
     def __init__(
         self, feat: int, units: int, layers: int, bins: int, style: Style = STYLE
@@ -35,12 +35,12 @@ class TwoHotHead(nn.Module):
         return self.twohot.loss(raw, target)
 
     def size_of(self, raw: Tensor) -> Tensor:
-        """(...) size of the terms that ``value`` sums: what its rounding error is relative to."""
+        """(...) size of the terms that ``value`` sums, to which its rounding error is relative."""
         return (torch.softmax(raw, -1) * self.twohot.centers.abs()).sum(-1)
 
 
 class NormalHead(nn.Module):
-    """(..., F) feat to the mean of a unit normal; with ``log``, of the symlog of what it means.
+    """Predicts the mean of a unit normal from (..., F) feat; with ``log``, of the number's symlog.
 
     Source: Dreamer, arXiv:1912.01603 (plain); DayDreamer (code), arXiv:2206.14176 (symlog).
     """
@@ -81,14 +81,14 @@ def number_head(
     bins: int,
     style: Style,
 ) -> NumberHead:
-    """A head of (..., inputs) for one real number."""
+    """The head that predicts one real number from (..., inputs), of the given kind."""
     if kind == "twohot":
         return TwoHotHead(inputs, units, layers, bins, style)
     return NormalHead(inputs, units, layers, style, log=kind == "symlog")
 
 
 class ContHead(nn.Module):
-    """(..., F) feat to the probability that the episode goes on from here."""
+    """Predicts from (..., F) feat the probability that the episode goes on."""
 
     def __init__(self, feat: int, units: int, layers: int, style: Style = STYLE) -> None:
         super().__init__()

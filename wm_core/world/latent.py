@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from wm_core.contract.batch import Batch
-from wm_core.world.settings import Part
+from wm_core.world.settings import Reads
 
 
 @dataclass(frozen=True, slots=True)
 class Latent:
     """What a world model knows at one time, or at many: any leading axes (...).
 
-    ``params`` are those of the distribution that ``stoch`` was drawn from (see ``world.space``);
-    an initial latent has none.  ``memory`` is what the backbone carries beside ``deter``; along
-    a sequence it may hold the history from which the dynamics cut the memory of any time.
+    ``params`` are those of the distribution that ``stoch`` was drawn from, as ``LatentDist`` has
+    them; an initial latent has none.  ``memory`` is what the backbone carries beside ``deter``;
+    along a sequence it may be the history from which the backbone makes the memory of any time.
     """
 
     deter: Tensor  #: (..., D)
@@ -36,7 +36,7 @@ class Latent:
         """(..., F) deter, then stoch made flat."""
         return torch.cat([self.deter, self.flat_stoch], -1)
 
-    def read(self, part: Part) -> Tensor:
+    def read(self, part: Reads) -> Tensor:
         """(..., width) the part that a network reads."""
         if part == "feat":
             return self.feat

@@ -1,31 +1,73 @@
-"""What makes latents good: the KL between posterior and prior, and what may stand beside it."""
+"""Losses that shape the latents: the KL between posterior and prior, and Barlow Twins."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
+import torch
+from torch import Tensor, nn
+
+from wm_core.nn.blocks import Linear
 from wm_core.world.latent import Latent
+from wm_core.world.latent_dist import LatentDist
 from wm_core.world.prior import Prior
-from wm_core.world.settings import WorldConfig
-from wm_core.world.space import Space
+from wm_core.world.settings import BarlowConfig, KLConfig, LatentSizes, ReconConfig
+
+
+class Objective(Protocol):
+    """What latents learn from beside the KL; made from (settings, sizes, E)."""
+
+    def losses(self, posterior: Latent, embed: Tensor) -> dict[str, Tensor]:
+        """Scaled losses, name -> (), of posteriors (B, T) and their embeddings (B, T, E)."""
+        ...
+
+
+class Reconstruction(nn.Module):
+    """Adds no loss: the decoder's own are what latents learn from."""
+
+    def __init__(self, config: ReconConfig, sizes: LatentSizes, embed: int) -> None:
+        super().__init__()
+
+    def losses(self, posterior: Latent, embed: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
+class BarlowTwins(Linear):
+    """Projects feat to the embedding's size, and correlates it with the embedding.
+
+    Source: R2-Dreamer, arXiv:2603.18202 (code).
+    """
+
+    def __init__(self, config: BarlowConfig, sizes: LatentSizes, embed: int) -> None:
+        super().__init__(sizes.of("feat"), embed, bias=False)
+        self.config = config
+
+    def losses(self, posterior: Latent, embed: Tensor) -> dict[str, Tensor]:
+        projected, target = self(posterior.feat).flatten(0, -2), embed.detach().flatten(0, -2)
+        loss = barlow_loss(projected, target, redundancy=self.config.redundancy)
+        return {"barlow_loss": self.config.scale * loss}
+
+
+if TYPE_CHECKING:  # mypy holds each objective to the protocol
+    _: tuple[type[Objective], ...] = (Reconstruction, BarlowTwins)
 
 
 def dynamics_losses(
-    space: Space, prior: Prior, latent: Latent, seen: Tensor | None, config: WorldConfig
+    dist: LatentDist, prior: Prior, latent: Latent, counted: Tensor | None, config: KLConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The two halves of KL(posterior || prior): one trains the prior, one the posterior.
 
     Args:
-        space: of the latents.
-        prior: its guess is made from ``latent.deter``.
+        dist: family of the latents' distributions.
+        prior: predicts from ``latent.deter``.
         latent: (B, T) posterior.
-        seen: (B, T) bool, the steps that count; None: all.
-        config: floors, and what the posterior is drawn to.
+        counted: (B, T) bool, the steps that count; None: all.
+        config: free nats, and the target of the posterior.
 
     Returns:
-        () dyn_loss with the posterior stopped, () rep_loss with its aim stopped, both floored at
-        the free nats and not yet scaled, and () the plain rep_loss in nats without gradient.
+        () dyn_loss without gradient to the posterior, () rep_loss without gradient to its target,
+        both floored at the free nats and not yet scaled, and () the plain rep_loss in nats without
+        gradient.
 
     Source: DreamerV2, arXiv:2010.02193, "KL balancing"; DreamerV3, arXiv:2301.04104, "World model
     learning" (free nats of each half, per step); Dreamer (code): free nats of the mean; World
@@ -33,50 +75,45 @@ def dynamics_losses(
     consistency.
     """
     assert latent.params is not None
-    guess = prior(latent.deter)
-    dyn = prior.loss(guess, latent)
+    prediction = prior(latent.deter)
+    dyn = prior.loss(prediction, latent)
     if config.rep == "unit":
-        rep = space.kl(latent.params, space.unit(latent.params))
+        rep = dist.kl(latent.params, dist.unit(latent.params))
     elif config.rep == "consistency":
-        # cross entropy of the posterior under what the prior had expected
-        rep = -(guess.detach().exp() * latent.params).sum((-2, -1))
+        # cross entropy of the posterior under what the prior predicted
+        rep = -(prediction.detach().exp() * latent.params).sum((-2, -1))
     else:
-        rep = space.kl(latent.params, guess.detach())
-    # a mixture's loss is a log-density, for which a floor would mean nothing
-    floor = config.free_nats if config.prior == "net" else None
-    plain = _mean(rep.detach(), seen)
-    return _floored(dyn, seen, floor, config), _floored(rep, seen, config.free_nats, config), plain
+        rep = dist.kl(latent.params, prediction.detach())
+    dyn_mean = _floored(dyn, counted, config) if prior.has_kl else _mean(dyn, counted)
+    return dyn_mean, _floored(rep, counted, config), _mean(rep.detach(), counted)
 
 
-def _floored(
-    loss: Tensor, seen: Tensor | None, floor: float | None, config: WorldConfig
-) -> Tensor:
-    if floor is None:
-        return _mean(loss, seen)
+def _floored(loss: Tensor, counted: Tensor | None, config: KLConfig) -> Tensor:
+    """() mean over the steps (B, T) that count, floored at the free nats."""
     if config.free_over == "mean":
-        return _mean(loss, seen).clamp_min(floor)
-    return _mean(loss.clamp_min(floor), seen)
+        return _mean(loss, counted).clamp_min(config.free_nats)
+    return _mean(loss.clamp_min(config.free_nats), counted)
 
 
-def _mean(values: Tensor, seen: Tensor | None) -> Tensor:
+def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
     """() mean over the steps (B, T) that count."""
-    if seen is None:
+    if counted is None:
         return values.mean()
-    weight = seen.float()
+    weight = counted.float()
     return (values * weight).sum() / weight.sum().clamp_min(1.0)
 
 
-def barlow_loss(made: Tensor, embed: Tensor, *, redundancy: float) -> Tensor:
-    """() how far the correlation of two views is from the identity.
+def barlow_loss(projected: Tensor, embed: Tensor, *, redundancy: float) -> Tensor:
+    """() distance between the identity and the correlation of two views.
 
     Args:
-        made: (N, E) projection of feat.
+        projected: (N, E) projection of feat.
         embed: (N, E) the encoder's output, without gradient.
-        redundancy: weight of what lies off the diagonal.
+        redundancy: weight of the elements off the diagonal.
 
     Source: R2-Dreamer, arXiv:2603.18202 (code); Barlow Twins, arXiv:2103.03230, equation 1.
     """
-    one, other = _standardized(made), _standardized(embed)
+    one, other = _standardized(projected), _standardized(embed)
     correlation = one.T @ other / len(one)
     diagonal = torch.diagonal(correlation)
     off = correlation.square().sum() - diagonal.square().sum()
@@ -84,6 +121,6 @@ def barlow_loss(made: Tensor, embed: Tensor, *, redundancy: float) -> Tensor:
 
 
 def _standardized(x: Tensor) -> Tensor:
-    """(N, E) with mean 0 and deviation 1 over N."""
+    """(N, E) ``x`` shifted and scaled to mean 0 and deviation 1 over N."""
     x = x.float()
     return (x - x.mean(0)) / (x.std(0) + 1e-5)

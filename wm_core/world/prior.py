@@ -1,80 +1,93 @@
-"""From ``deter`` to what will be seen: a distribution like the posterior's, or a mixture."""
+"""Priors predict ``stoch`` from ``deter``, as a distribution like the posterior's or a mixture."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from wm_core.nn.blocks import MLP, Linear, Style
 from wm_core.nn.mdn import Mixture, MixtureHead
 from wm_core.world.latent import Latent
-from wm_core.world.settings import WorldConfig
-from wm_core.world.space import Space
+from wm_core.world.latent_dist import LatentDist
+from wm_core.world.part_settings import MDNConfig, NetConfig
 
 
 class Prior(Protocol):
-    """A distribution over stoch (..., *space.shape), of ``deter`` (..., D)."""
+    """Predicts a distribution over stoch (..., *latent_dist.shape) from ``deter`` (..., D)."""
 
-    noise_shape: tuple[int, ...]  #: of the uniforms that one draw takes
+    noise_shape: tuple[int, ...]  #: shape of the uniforms that one draw takes
+    has_kl: bool  #: whether ``loss`` is a KL, for which free nats mean something
 
-    def __call__(self, deter: Tensor) -> Any:
-        """The distribution that ``deter`` (..., D) promises, of any kind."""
+    def __call__(self, *args: Any) -> Any:
+        """``forward``, by way of ``nn.Module``."""
         ...
 
-    def sample(self, guess: Any, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-        """(..., *space.shape) draw that uniforms (..., *noise_shape) decide."""
+    def forward(self, deter: Tensor) -> Any:
+        """The predicted distribution, an object of the prior's own, of ``deter`` (..., D)."""
         ...
 
-    def loss(self, guess: Any, posterior: Latent) -> Tensor:
-        """(...) nats that the posterior (...) is away, whose gradient reaches the prior alone."""
+    def sample(self, prediction: Any, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+        """(..., *latent_dist.shape) sample that uniforms (..., *noise_shape) in [0, 1) decide."""
+        ...
+
+    def loss(self, prediction: Any, posterior: Latent) -> Tensor:
+        """(...) nats between prediction and posterior (...); gradients reach the prior alone."""
         ...
 
 
 class NetPrior(nn.Module):
-    """An MLP to a distribution of the same kind as the posterior."""
+    """An MLP that predicts a distribution of the same family as the posterior."""
 
-    def __init__(self, space: Space, config: WorldConfig) -> None:
+    has_kl = True
+
+    def __init__(
+        self, config: NetConfig, deter: int, latent_dist: LatentDist, style: Style
+    ) -> None:
         super().__init__()
-        self.space, self.noise_shape = space, space.shape
-        style = Style(config.norm, config.activation)
-        self.layers = MLP(config.deter_size, config.hidden, config.prior_layers, style)
-        self.out = Linear(config.hidden, space.width)
+        self.latent_dist, self.noise_shape = latent_dist, latent_dist.shape
+        self.layers = MLP(deter, config.units, config.layers, style)
+        self.out = Linear(config.units, latent_dist.width)
 
     def forward(self, deter: Tensor) -> Tensor:
-        """Params (..., ., .) of ``deter`` (..., D)."""
-        return self.space.params(self.out(self.layers(deter)))
+        """(..., ., .) parameters of the distribution, from ``deter`` (..., D)."""
+        return self.latent_dist.params(self.out(self.layers(deter)))
 
-    def sample(self, guess: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-        params = guess if temperature == 1.0 else self.space.heat(guess, temperature)
-        return self.space.sample(params, self.space.noise(uniform))
+    def sample(self, prediction: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+        dist, params = self.latent_dist, prediction
+        if temperature != 1.0:
+            params = dist.with_temperature(params, temperature)
+        return dist.sample(params, dist.noise(uniform))
 
-    def loss(self, guess: Tensor, posterior: Latent) -> Tensor:
+    def loss(self, prediction: Tensor, posterior: Latent) -> Tensor:
         assert posterior.params is not None
-        return self.space.kl(posterior.params.detach(), guess)
+        return self.latent_dist.kl(posterior.params.detach(), prediction)
 
 
 class MixturePrior(nn.Module):
-    """A mixture of normals for each dimension; the loss is the mean over dimensions.
+    """Predicts a mixture of normals for each dimension; the loss is the mean over dimensions.
 
     Source: World Models, arXiv:1803.10122, appendix A.
     """
 
-    def __init__(self, space: Space, config: WorldConfig) -> None:
+    has_kl = False  # a log-density, for which a floor would mean nothing
+
+    def __init__(
+        self, config: MDNConfig, deter: int, latent_dist: LatentDist, style: Style
+    ) -> None:
         super().__init__()
-        self.noise_shape = (*space.shape, 2)
-        self.head = MixtureHead(config.deter_size, space.size, config.mixtures)
+        self.noise_shape = (*latent_dist.shape, 2)
+        self.head = MixtureHead(deter, latent_dist.size, config.mixtures)
 
     def forward(self, deter: Tensor) -> Mixture:
         return self.head(deter)
 
-    def sample(self, guess: Mixture, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-        return guess.sample(uniform, temperature)
+    def sample(self, prediction: Mixture, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+        return prediction.sample(uniform, temperature)
 
-    def loss(self, guess: Mixture, posterior: Latent) -> Tensor:
-        return -guess.log_prob(posterior.stoch.detach()).mean(-1)
+    def loss(self, prediction: Mixture, posterior: Latent) -> Tensor:
+        return -prediction.log_prob(posterior.stoch.detach()).mean(-1)
 
 
-def make_prior(space: Space, config: WorldConfig) -> NetPrior | MixturePrior:
-    """The prior that ``config`` names."""
-    return (MixturePrior if config.prior == "mdn" else NetPrior)(space, config)
+if TYPE_CHECKING:  # mypy holds each prior to the protocol
+    _: tuple[type[Prior], ...] = (NetPrior, MixturePrior)

@@ -1,4 +1,4 @@
-"""The recurrent state-space model: the posterior is part of the recurrence.
+"""The recurrent state-space model, whose posterior is part of the recurrence.
 
 What does not depend on the recurrence is computed for all times at once before the loop: the
 action's and the embedding's projections, the noise, and after the loop the prior.
@@ -6,25 +6,27 @@ action's and the embedding's projections, the noise, and after the loop the prio
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from wm_core.nn.blocks import Dense, Linear, Style, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
-from wm_core.world.base import Carry
+from wm_core.world.base import Carry, Dynamics, Recurrence
 from wm_core.world.latent import Latent
-from wm_core.world.prior import make_prior
-from wm_core.world.settings import WorldConfig
-from wm_core.world.space import make_space
+from wm_core.world.latent_dist import LatentDist
+from wm_core.world.part_settings import GRUConfig, PosteriorConfig
+from wm_core.world.prior import Prior
 
 
 class BlockRecurrence(nn.Module):
-    """deter, stoch and action, each projected, into a block-diagonal GRU.
+    """A block-diagonal GRU over deter, stoch and action, each projected on its own.
 
     Source: DreamerV3, arXiv:2301.04104, "World model learning"; block-GRU as in the Nature code.
     """
 
-    def __init__(self, stoch: int, action: int, config: WorldConfig, style: Style) -> None:
+    def __init__(self, config: GRUConfig, stoch: int, action: int, style: Style) -> None:
         super().__init__()
         deter, hidden = config.deter, config.hidden
         self.in_deter = Dense(deter, hidden, style)
@@ -36,7 +38,7 @@ class BlockRecurrence(nn.Module):
         self.share_action = Linear(hidden, deter, bias=False, fan_in=fan_in)
 
     def prepare(self, action: Tensor) -> Tensor:
-        """(..., D) the share of ``action`` (..., A) in the recurrence's input."""
+        """(..., D) what ``action`` (..., A) adds to the GRU's input."""
         return self.share_action(self.in_action(action)).float()
 
     def forward(self, deter: Tensor, stoch: Tensor, prepared: Tensor) -> Tensor:
@@ -46,12 +48,12 @@ class BlockRecurrence(nn.Module):
 
 
 class DenseRecurrence(nn.Module):
-    """stoch and action, projected together, into a dense GRU.
+    """A dense GRU over stoch and action, projected together.
 
     Source: Dreamer, arXiv:1912.01603, and DreamerV2, arXiv:2010.02193, appendix.
     """
 
-    def __init__(self, stoch: int, action: int, config: WorldConfig, style: Style) -> None:
+    def __init__(self, config: GRUConfig, stoch: int, action: int, style: Style) -> None:
         super().__init__()
         hidden, inputs = config.hidden, stoch + action
         self.in_stoch = Linear(stoch, hidden, fan_in=inputs)
@@ -60,7 +62,7 @@ class DenseRecurrence(nn.Module):
         self.gru = GRU(hidden, config.deter, norm=config.cell == "layer_norm")
 
     def prepare(self, action: Tensor) -> Tensor:
-        """(..., hidden) the share of ``action`` (..., A) in the recurrence's input."""
+        """(..., hidden) what ``action`` (..., A) adds to the GRU's input."""
         return self.in_action(action).float()
 
     def forward(self, deter: Tensor, stoch: Tensor, prepared: Tensor) -> Tensor:
@@ -68,31 +70,47 @@ class DenseRecurrence(nn.Module):
         return self.gru(deter, self.norm(self.in_stoch(stoch).float() + prepared))
 
 
+def make_gru(config: GRUConfig, stoch: int, action: int, style: Style) -> Recurrence:
+    """The recurrence of the cell that ``config`` names."""
+    recurrence = BlockRecurrence if config.cell == "block" else DenseRecurrence
+    return recurrence(config, stoch, action, style)
+
+
 class RSSM(nn.Module):
-    """(deter, stoch) with prior p(stoch | deter) and posterior q(stoch | deter, embed).
+    """Carries (deter, stoch), with prior p(stoch | deter) and posterior q(stoch | deter, embed).
 
     Args:
-        embed: E, size of the encoder's output.
-        action: A.
-        config: the sizes, the kind of latents and the cell.
+        deter: D.
+        embed: E, length of the encoder's output.
+        recurrence: one step of deter; a module.
+        latent_dist: family of the distributions over stoch.
+        prior: predicts stoch from deter; a module.
+        posterior: width of the posterior's hidden layer.
+        style: norm and activation of that layer.
     """
 
-    carry_names = ("deter", "stoch")
+    carry_names: tuple[str, ...] = ("deter", "stoch")
     remembers = True
     representation: tuple[nn.Module, ...] = ()
 
-    def __init__(self, embed: int, action: int, config: WorldConfig) -> None:
+    def __init__(
+        self,
+        deter: int,
+        embed: int,
+        recurrence: Recurrence,
+        latent_dist: LatentDist,
+        prior: Prior,
+        posterior: PosteriorConfig,
+        style: Style,
+    ) -> None:
         super().__init__()
-        deter, hidden = config.deter, config.hidden
-        style = Style(config.norm, config.activation)
-        self.deter_size, self.space = deter, make_space(config)
-        recurrence = BlockRecurrence if config.cell == "block" else DenseRecurrence
-        self.recurrence = recurrence(self.space.size, action, config, style)
-        self.prior = make_prior(self.space, config)
-        self.post_deter = Linear(deter, hidden, bias=False, fan_in=deter + embed)
-        self.post_embed = Linear(embed, hidden, fan_in=deter + embed)
-        self.post_norm = norm_act(hidden, style)
-        self.post_out = Linear(hidden, self.space.width)
+        self.deter_size, self.latent_dist = deter, latent_dist
+        self.recurrence, self.prior = recurrence, prior
+        units = posterior.units
+        self.post_deter = Linear(deter, units, bias=False, fan_in=deter + embed)
+        self.post_embed = Linear(embed, units, fan_in=deter + embed)
+        self.post_norm = norm_act(units, style)
+        self.post_out = Linear(units, latent_dist.width)
 
     def initial(self, n: int, device: torch.device | None = None) -> Latent:
         """(n,) latents of zeros.
@@ -100,7 +118,7 @@ class RSSM(nn.Module):
         Deviates: DreamerV2 and DayDreamer learn the initial deter.
         """
         deter = torch.zeros(n, self.deter_size, device=device)
-        return Latent(deter, torch.zeros(n, *self.space.shape, device=device))
+        return Latent(deter, torch.zeros(n, *self.latent_dist.shape, device=device))
 
     def carry_of(self, latent: Latent) -> Carry:
         return latent.deter, latent.stoch
@@ -116,24 +134,24 @@ class RSSM(nn.Module):
         embed: Tensor,
         is_first: Tensor,
         uniform: Tensor,
-        reward: Tensor | None = None,
+        reward: Tensor,
         generator: torch.Generator | None = None,
     ) -> Latent:
         keep = (~is_first).float()
         prepared = self._prepare(prev_action * keep.unsqueeze(-1)).unbind(1)
-        seen = self.post_embed(embed).float().unbind(1)
-        noise = self.space.noise(uniform).unbind(1)
+        posterior_inputs = self.post_embed(embed).float().unbind(1)
+        noise = self.latent_dist.noise(uniform).unbind(1)
         keeps = keep.unsqueeze(-1).unbind(1)
         deter, stoch = start.deter, start.flat_stoch
-        deters, stochs, params = [], [], []
+        deters, samples, params = [], [], []
         for t in range(prev_action.shape[1]):
             deter = self.recurrence(deter * keeps[t], stoch * keeps[t], prepared[t])
-            drawn, told = self._posterior(deter, seen[t], noise[t])
-            stoch = drawn.flatten(1)
+            sample, sample_params = self._posterior(deter, posterior_inputs[t], noise[t])
+            stoch = sample.flatten(1)
             deters.append(deter)
-            stochs.append(drawn)
-            params.append(told)
-        return Latent(torch.stack(deters, 1), torch.stack(stochs, 1), torch.stack(params, 1))
+            samples.append(sample)
+            params.append(sample_params)
+        return Latent(torch.stack(deters, 1), torch.stack(samples, 1), torch.stack(params, 1))
 
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor
@@ -141,10 +159,11 @@ class RSSM(nn.Module):
         keep = (~is_first).float().unsqueeze(-1)
         prepared = self._prepare(prev_action * keep)
         deter = self.recurrence(latent.deter * keep, latent.flat_stoch * keep, prepared)
-        seen = self.post_embed(embed).float()
-        return Latent(deter, *self._posterior(deter, seen, self.space.noise(uniform)))
+        posterior_input = self.post_embed(embed).float()
+        noise = self.latent_dist.noise(uniform)
+        return Latent(deter, *self._posterior(deter, posterior_input, noise))
 
-    def starts(self, posterior: Latent, times: Tensor) -> Latent:
+    def imagination_starts(self, posterior: Latent, times: Tensor) -> Latent:
         return Latent(posterior.deter[:, times], posterior.stoch[:, times]).flat()
 
     def imagine_step(
@@ -157,18 +176,26 @@ class RSSM(nn.Module):
         temperature: float = 1.0,
     ) -> Latent:
         deter = self.recurrence(latent.deter, latent.flat_stoch, self._prepare(action))
-        guess = self.prior(deter)
-        params = guess if isinstance(guess, Tensor) else None
-        return Latent(deter, self.prior.sample(guess, uniform, temperature), params)
+        prediction = self.prior(deter)
+        params = prediction if isinstance(prediction, Tensor) else None
+        return Latent(deter, self.prior.sample(prediction, uniform, temperature), params)
 
-    def foreseen(self, is_first: Tensor) -> Tensor | None:
+    def predictable(self, is_first: Tensor) -> Tensor | None:
         return None
 
     def _prepare(self, action: Tensor) -> Tensor:
-        """DreamerV3's a / max(1, |a|) is the same as this clipping."""
+        """Clip and project ``action`` (..., A); DreamerV3's a / max(1, |a|) is this clipping."""
         return self.recurrence.prepare(action.clamp(-1.0, 1.0))
 
-    def _posterior(self, deter: Tensor, seen: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, ...) draw and its params, from deter (N, D) and mapped embed (N, hidden)."""
-        params = self.space.params(self.post_out(self.post_norm(self.post_deter(deter) + seen)))
-        return self.space.sample(params, noise), params
+    def _posterior(
+        self, deter: Tensor, posterior_input: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(N, ...) sample and its params, from deter (N, D) and projected embed (N, units)."""
+        hidden = self.post_norm(self.post_deter(deter) + posterior_input)
+        params = self.latent_dist.params(self.post_out(hidden))
+        return self.latent_dist.sample(params, noise), params
+
+
+if TYPE_CHECKING:  # mypy holds the classes to the protocols
+    _: type[Dynamics] = RSSM
+    _recurrences: tuple[type[Recurrence], ...] = (BlockRecurrence, DenseRecurrence)

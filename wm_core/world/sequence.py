@@ -1,37 +1,36 @@
-"""Dynamics whose posterior q(z | e) has no memory, so that sequences are observed at once.
+"""Dynamics whose posterior q(z | e) reads no past, so that whole sequences are observed at once.
 
 With a transformer this is the TSSM, with state-space layers S4WM's model, with an LSTM the one
-of World Models.  The backbone reads what was before a step and answers ``deter``:
+of World Models.  The backbone reads the steps before and answers ``deter``; the tokens of a step:
 
 * ``joint``: one token of z and a of the step before;
 * ``split``: three tokens, the reward, z and a of the step before;
-* ``actions``: one token, the action that led here; where an episode or a dream begins, a token of
-  the state itself.  All states of a dream then follow from its start and its actions alone, and
+* ``actions``: one token, the action that led here; where an episode or imagination begins, a token
+  of the state itself.  All imagined states then follow from the start and the actions alone, and
   the gradient of a reward reaches every action directly.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from wm_core.nn.blocks import MLP, Linear, Style, norm_act
-from wm_core.world.backbones import BACKBONES
-from wm_core.world.base import Carry
+from wm_core.world.base import Backbone, Carry, Dynamics
 from wm_core.world.latent import Latent
-from wm_core.world.prior import make_prior
-from wm_core.world.settings import WorldConfig
-from wm_core.world.space import make_space
+from wm_core.world.latent_dist import LatentDist
+from wm_core.world.part_settings import PosteriorConfig, Tokens
+from wm_core.world.prior import Prior
 
 
 class FirstLinear(Linear):
-    """A linear layer whose bias is drawn too, for it is all that an episode's first token is.
+    """A linear layer whose bias is random too, because an episode's first token is the bias alone.
 
-    A token near zero would be blown up by the layer norms behind it, rounding errors included:
-    then no two runtimes agree on what an episode begins with.  So would be its gradient, by up to
-    316 in each of them, and a deep model have lost all weights to NaN after one update.
+    The layer norms behind it would amplify a token near zero, rounding errors included, so that
+    two runtimes would disagree on an episode's first step.  They would amplify its gradient too,
+    each by up to 316: a deep model had all weights NaN after one update.
     """
 
     def fill(self, generator: torch.Generator) -> None:
@@ -42,7 +41,7 @@ class FirstLinear(Linear):
 
 
 class JointTokens(nn.Module):
-    """z and a of the step before in one token.
+    """Puts z and a of the step before into one token.
 
     Source: TransDreamer, arXiv:2202.09481, section 3.1.
     """
@@ -59,7 +58,7 @@ class JointTokens(nn.Module):
 
 
 class SplitTokens(nn.Module):
-    """The reward, z and a of the step before as a token each.
+    """Makes a token each of the reward, z and a of the step before.
 
     Source: TWM, arXiv:2303.07109, dynamics model; their order z, a, r is turned here, because our
     reward arrives with the observation.
@@ -83,38 +82,55 @@ class SplitTokens(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """Posterior without memory, a backbone over the past, and a prior from its answer.
+    """Carries (memory, stoch): a posterior q(z | e), a backbone over the past, and a prior.
 
     Args:
-        embed: E, size of the encoder's output.
+        deter: D.
+        embed: E, length of the encoder's output.
         action: A.
-        config: the sizes, the latents, the backbone and its tokens.
+        backbone: reads the past; a module.
+        latent_dist: family of the distributions over stoch.
+        prior: predicts stoch from deter; a module.
+        posterior: layers of the posterior.
+        style: norm and activation of those layers.
+        tokens: what the backbone reads of a step.
+        staged: whether the backbone's loss leaves the latents alone.
     """
 
-    def __init__(self, embed: int, action: int, config: WorldConfig) -> None:
+    def __init__(
+        self,
+        deter: int,
+        embed: int,
+        action: int,
+        backbone: Backbone,
+        latent_dist: LatentDist,
+        prior: Prior,
+        posterior: PosteriorConfig,
+        style: Style,
+        tokens: Tokens,
+        staged: bool,
+    ) -> None:
         super().__init__()
-        style = Style(config.norm, config.activation)
-        self.deter_size, self.space = config.deter_size, make_space(config)
-        self.staged = config.gradients == "staged"
-        self.tokens = config.tokens
+        self.deter_size, self.latent_dist = deter, latent_dist
+        self.staged, self.tokens = staged, tokens
         self.posterior = nn.Sequential(
-            MLP(embed, config.hidden, config.posterior_layers, style),
-            Linear(config.hidden if config.posterior_layers else embed, self.space.width),
+            MLP(embed, posterior.units, posterior.layers, style),
+            Linear(posterior.units if posterior.layers else embed, latent_dist.width),
         )
-        self.backbone = BACKBONES[config.backbone](config)
-        reader = SplitTokens if self.tokens == "split" else JointTokens
-        self.reader = reader(self.space.size, action, self.backbone.width, style)
-        self.prior = make_prior(self.space, config)
+        self.backbone = backbone
+        reader = SplitTokens if tokens == "split" else JointTokens
+        self.reader = reader(latent_dist.size, action, backbone.width, style)
+        self.prior = prior
         self.representation: tuple[nn.Module, ...] = (self.posterior,)
-        self.remembers = self.backbone.remembers
-        self.carry_names = (*self.backbone.names, "stoch")
+        self.remembers = backbone.remembers
+        self.carry_names: tuple[str, ...] = (*backbone.names, "stoch")
 
     # ------------------------------------------------------------------ carry
 
     def initial(self, n: int, device: torch.device | None = None) -> Latent:
-        """(n,) latents of zeros whose memory holds nothing."""
+        """(n,) latents of zeros with an empty memory."""
         deter = torch.zeros(n, self.deter_size, device=device)
-        stoch = torch.zeros(n, *self.space.shape, device=device)
+        stoch = torch.zeros(n, *self.latent_dist.shape, device=device)
         return Latent(deter, stoch, None, self.backbone.initial(n))
 
     def carry_of(self, latent: Latent) -> Carry:
@@ -127,10 +143,18 @@ class SequenceModel(nn.Module):
 
     # ------------------------------------------------------------------ along data
 
-    def glimpse(self, embed: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., *space.shape) draw from q(z | e) and its params, of ``embed`` (..., E) alone."""
-        params = self.space.params(self.posterior(embed))
-        return self.space.sample(params, self.space.noise(uniform)), params
+    def encode_posterior(self, embed: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample the posterior q(z | e) of embeddings alone.
+
+        Args:
+            embed: (..., E).
+            uniform: (..., *latent_dist.shape) in [0, 1).
+
+        Returns:
+            (..., *latent_dist.shape) sample, and (..., ., .) parameters of its distribution.
+        """
+        params = self.latent_dist.params(self.posterior(embed))
+        return self.latent_dist.sample(params, self.latent_dist.noise(uniform)), params
 
     def observe(
         self,
@@ -142,28 +166,29 @@ class SequenceModel(nn.Module):
         reward: Tensor,
         generator: torch.Generator | None = None,
     ) -> Latent:
-        stoch, params = self.glimpse(embed, uniform)
+        stoch, params = self.encode_posterior(embed, uniform)
         flat = stoch.flatten(2)
         flat = flat.detach() if self.staged else flat
         keep = (~is_first).float()
-        before = torch.cat([start.flat_stoch.unsqueeze(1), flat[:, :-1]], 1) * keep.unsqueeze(-1)
+        prev_stoch = torch.cat([start.flat_stoch.unsqueeze(1), flat[:, :-1]], 1)
+        prev_stoch = prev_stoch * keep.unsqueeze(-1)
         action = prev_action.clamp(-1.0, 1.0) * keep.unsqueeze(-1)
-        paid = torch.cat([torch.zeros_like(reward[:, :1]), reward[:, :-1]], 1) * keep
-        memory, begins = start.memory, is_first
+        prev_reward = torch.cat([torch.zeros_like(reward[:, :1]), reward[:, :-1]], 1) * keep
+        memory, forgets = start.memory, is_first
         if self.tokens == "actions":
-            begins, memory = _with_first(is_first), ()
-            at_start = begins.unsqueeze(-1)
-            before, action = flat * at_start, action * ~at_start
+            forgets, memory = _with_first(is_first), ()
+            at_start = forgets.unsqueeze(-1)
+            prev_stoch, action = flat * at_start, action * ~at_start
         elif not self.remembers:
             memory = ()  # windows of replay begin without a past
-        x = self.reader(before, action, paid)
-        deter, history = self.backbone(x, begins, memory, generator)
+        x = self.reader(prev_stoch, action, prev_reward)
+        deter, history = self.backbone(x, forgets, memory, generator)
         return Latent(deter, stoch, params, history)
 
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor
     ) -> Latent:
-        stoch, params = self.glimpse(embed, uniform)
+        stoch, params = self.encode_posterior(embed, uniform)
         keep = (~is_first).float().unsqueeze(-1)
         x = self.reader(latent.flat_stoch * keep, prev_action.clamp(-1.0, 1.0) * keep, None)
         deter, memory = self.backbone.step(x, is_first, latent.memory)
@@ -171,15 +196,15 @@ class SequenceModel(nn.Module):
 
     # ------------------------------------------------------------------ in imagination
 
-    def starts(self, posterior: Latent, times: Tensor) -> Latent:
-        there = Latent(posterior.deter[:, times], posterior.stoch[:, times]).flat()
-        if self.tokens == "actions":  # a dream's past is its start alone
-            return self._begin(there)
+    def imagination_starts(self, posterior: Latent, times: Tensor) -> Latent:
+        start = Latent(posterior.deter[:, times], posterior.stoch[:, times]).flat()
+        if self.tokens == "actions":  # imagination's past is its start alone
+            return self._begin(start)
         memory = self.backbone.at(posterior.memory, times)
-        return Latent(there.deter, there.stoch, None, tuple(m.detach() for m in memory))
+        return Latent(start.deter, start.stoch, None, tuple(m.detach() for m in memory))
 
     def _begin(self, latent: Latent) -> Latent:
-        """(N,) ``latent`` with a memory that holds a token of itself and nothing else."""
+        """(N,) ``latent`` with a memory that holds the token of its own state alone."""
         flat = latent.flat_stoch
         no_action = flat.new_zeros(len(flat), self.reader.from_action.weight.shape[1])
         first = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
@@ -197,40 +222,46 @@ class SequenceModel(nn.Module):
         temperature: float = 1.0,
     ) -> Latent:
         action = action.clamp(-1.0, 1.0)
-        before = latent.flat_stoch
+        prev_stoch = latent.flat_stoch
         if self.tokens == "actions":
-            before = torch.zeros_like(before)
-        going_on = torch.zeros(len(action), dtype=torch.bool, device=action.device)
-        x = self.reader(before, action, reward)
-        deter, memory = self.backbone.step(x, going_on, latent.memory)
-        return self._draw(deter, uniform, memory, temperature)
+            prev_stoch = torch.zeros_like(prev_stoch)
+        is_first = torch.zeros(len(action), dtype=torch.bool, device=action.device)
+        x = self.reader(prev_stoch, action, reward)
+        deter, memory = self.backbone.step(x, is_first, latent.memory)
+        return self._sample_prior(deter, uniform, memory, temperature)
 
     def imagine_all(self, start: Latent, action: Tensor, uniform: Tensor) -> Latent:
-        """(N, T_imag) what follows from ``start`` (N,) and actions alone, all at once.
+        """(N, T_imag) latents that follow from ``start`` (N,) and actions, in one parallel pass.
 
         Args:
-            start: (N,) from ``starts``; for ``actions`` tokens only.
+            start: (N,) from ``imagination_starts``; for ``actions`` tokens only.
             action: (N, T_imag, A).
             uniform: (N, T_imag, *prior.noise_shape) in [0, 1).
         """
         if self.tokens != "actions":
-            raise ValueError(f"imagine_all wants tokens 'actions', got {self.tokens!r}")
+            raise ValueError(f"imagine_all: expected tokens 'actions', got {self.tokens!r}")
         action = action.clamp(-1.0, 1.0)
-        going_on = torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device)
-        before = start.flat_stoch.new_zeros(*action.shape[:2], self.space.size)
-        x = self.reader(before, action, None)
-        deter, history = self.backbone(x, going_on, start.memory, None)
-        return self._draw(deter, uniform, history, 1.0)
+        is_first = torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device)
+        prev_stoch = start.flat_stoch.new_zeros(*action.shape[:2], self.latent_dist.size)
+        x = self.reader(prev_stoch, action, None)
+        deter, history = self.backbone(x, is_first, start.memory, None)
+        return self._sample_prior(deter, uniform, history, 1.0)
 
-    def foreseen(self, is_first: Tensor) -> Tensor | None:
+    def predictable(self, is_first: Tensor) -> Tensor | None:
         return ~_with_first(is_first) if self.tokens == "actions" else None
 
-    def _draw(self, deter: Tensor, uniform: Tensor, memory: Any, temperature: float) -> Latent:
-        guess = self.prior(deter)
-        params = guess if isinstance(guess, Tensor) else None
-        return Latent(deter, self.prior.sample(guess, uniform, temperature), params, memory)
+    def _sample_prior(
+        self, deter: Tensor, uniform: Tensor, memory: Any, temperature: float
+    ) -> Latent:
+        prediction = self.prior(deter)
+        params = prediction if isinstance(prediction, Tensor) else None
+        return Latent(deter, self.prior.sample(prediction, uniform, temperature), params, memory)
 
 
 def _with_first(is_first: Tensor) -> Tensor:
     """(B, T) ``is_first`` with the first step of every window set."""
     return torch.cat([torch.ones_like(is_first[:, :1]), is_first[:, 1:]], 1)
+
+
+if TYPE_CHECKING:  # mypy holds the class to the protocol
+    _: type[Dynamics] = SequenceModel

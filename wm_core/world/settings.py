@@ -1,160 +1,316 @@
-"""Settings of the world model's parts; importable without torch."""
+"""Settings of the world model's parts; importable without torch.
+
+Each kind of part has a table; the settings of a built-in part are the field of ``WorldConfig``
+that bears its name, those of a part from elsewhere stand in ``WorldConfig.own``.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
+from wm_core.parts import Part, PartTable
+from wm_core.world.part_settings import (
+    BackboneConfig,
+    CategoricalConfig,
+    GaussianConfig,
+    GRUConfig,
+    LatentConfig,
+    LSTMConfig,
+    MDNConfig,
+    NetConfig,
+    PosteriorConfig,
+    SSMConfig,
+    Tokens,
+    TransformerConfig,
+)
 
-Part = Literal["feat", "deter", "stoch"]  #: what of a latent a network reads
-
-
-class TransformerConfig(Frozen):
-    """A causal transformer over a sliding window; its output is ``deter``."""
-
-    width: int = Field(256, gt=0)
-    layers: int = Field(4, gt=0)
-    heads: int = Field(4, gt=0)
-    head: int = Field(64, gt=0)  #: size of each head
-    hidden: int = Field(1024, gt=0)  #: width of the two-layer networks
-    window: int = Field(64, gt=1)  #: tokens that a layer sees, and that acting carries
-    order: Literal["pre", "post"] = "pre"
-    positions: Literal["none", "sinusoid", "age", "shaw", "xl"] = "age"
-    activation: Literal["relu", "silu", "gelu"] = "silu"
-    readout: Literal["last", "all"] = "last"  #: deter is the last layer's output or every layer's
-    dropout: float = Field(0.0, ge=0, lt=1)
-    #: one token per step of z and a; one each of r, z and a; or the start state, then actions only
-    tokens: Literal["joint", "split", "actions"] = "joint"
-
-    @property
-    def outputs(self) -> int:
-        """Length of what a step answers."""
-        return self.width * (self.layers if self.readout == "all" else 1)
+Reads = Literal["feat", "deter", "stoch"]  #: what of a latent a network reads
 
 
-class SSMConfig(Frozen):
-    """A stack of diagonal state-space layers; its output is ``deter``."""
+class LatentSizes(NamedTuple):
+    """The lengths of the two halves of a latent."""
 
-    state: int = Field(128, gt=0)  #: complex states of a layer
-    layers: int = Field(4, gt=0)
-    blocks: int = Field(8, gt=0)  #: HiPPO blocks that the initial dynamics are made of
-    dropout: float = Field(0.0, ge=0, lt=1)
+    deter: int  #: D
+    stoch: int  #: of the flat stoch
+    blocks: int | None = None  #: independent blocks that deter comes in; None: it is one piece
+
+    def of(self, reads: Reads) -> int:
+        """Length of what a network takes in that reads ``reads``."""
+        sizes = {"deter": self.deter, "stoch": self.stoch}
+        return sizes.get(reads, self.deter + self.stoch)
+
+
+# ------------------------------------------------------------------ sensors and heads
+
+
+class EncoderConfig(Frozen):
+    """Convolutions and MLPs from observations to the embedding, and their shape in the decoder."""
+
+    kind: Literal["k5pool", "k4s2", "v1"] = Field(
+        "k5pool", description="Convolutions: pooled as in DreamerV3, strided, or as in Dreamer v1."
+    )
+    depth: int = Field(16, gt=0, description="Channels of the first convolution, at least 1.")
+    vector_layers: int = Field(3, gt=0, description="Hidden layers for each vector, at least 1.")
+
+
+class DecoderConfig(Frozen):
+    """Networks from latents back to observations."""
+
+    kind: Literal["joint", "detached", "none"] = Field(
+        "joint",
+        description="Whether the decoder trains latents (joint), only shows them, or is left out.",
+    )
+    reads: Reads = Field("feat", description="Part of the latent that is decoded.")
+    pixels: Literal["sigmoid", "linear"] = Field(
+        "sigmoid", description="Output of the image decoder: a sigmoid, or linear and clipped."
+    )
+
+
+class HeadsConfig(Frozen):
+    """The networks that predict reward and continuation from a latent, and their losses."""
+
+    reads: Reads = Field("feat", description="Part of the latent that heads read.")
+    layers: int = Field(1, gt=0, description="Hidden layers of each head, at least 1.")
+    reward: Literal["twohot", "normal", "symlog"] = Field(
+        "twohot",
+        description="Distribution of rewards: two-hot bins, a normal, or one of the symlog.",
+    )
+    bins: int = Field(255, gt=2, description="Bins of two-hot heads, odd, at least 3.")
+    squash: Literal["none", "tanh"] = Field(
+        "none", description="Function applied to rewards before they are learnt."
+    )
+    reward_scale: float = Field(1.0, description="Weight of the reward loss.")
+    cont: bool = Field(True, description="Whether episode ends are predicted.")
+    cont_scale: float = Field(1.0, description="Weight of the continuation loss.")
+
+    @field_validator("bins")
+    @classmethod
+    def _odd(cls, bins: int) -> int:
+        if bins % 2 == 0:
+            raise ValueError(f"expected an odd number of bins, got {bins}")
+        return bins
+
+
+# ------------------------------------------------------------------ losses
+
+
+class ReconConfig(Frozen):
+    """Latents learn from the reconstruction of observations."""
+
+    scale: float = Field(1.0, description="Weight of the reconstruction losses.")
+    share: float = Field(1.0, gt=0, le=1, description="Share of frames reconstructed, up to 1.")
+
+
+class BarlowConfig(Frozen):
+    """Latents learn to agree with the embedding, without a decoder."""
+
+    scale: float = Field(0.05, description="Weight of the Barlow Twins loss.")
+    redundancy: float = Field(5e-4, description="Weight of correlations off the diagonal.")
+
+
+class KLConfig(Frozen):
+    """The two halves of KL(posterior || prior) and what the posterior is regularised by."""
+
+    dyn_scale: float = Field(1.0, description="Weight of the half that trains the prior.")
+    rep_scale: float = Field(0.1, description="Weight of the half that trains the posterior.")
+    rep: Literal["prior", "unit", "consistency"] = Field(
+        "prior",
+        description="What the posterior is drawn to: the prior, a unit one, or its cross entropy.",
+    )
+    free_nats: float = Field(1.0, ge=0, description="Nats of KL without a gradient, at least 0.")
+    free_over: Literal["step", "mean"] = Field(
+        "step", description="Whether free nats are granted to each step or to the batch's mean."
+    )
+    target: float | None = Field(None, description="Nats that the KL's weight adapts to, or None.")
+
+
+class EntropyConfig(Frozen):
+    """A hinge loss that keeps categorical posteriors from becoming too certain."""
+
+    scale: float = Field(0.0, description="Weight of the entropy hinge; 0 leaves it out.")
+    floor: float = Field(0.1, description="Share of the largest entropy that is penalised below.")
+
+
+# ------------------------------------------------------------------ the tables
+
+BACKBONES: PartTable[Callable[..., Any]] = PartTable(
+    "backbone",
+    {
+        "gru": Part(GRUConfig, "wm_core.world.rssm:make_gru"),
+        "lstm": Part(LSTMConfig, "wm_core.world.backbones:LSTMBackbone"),
+        "transformer": Part(TransformerConfig, "wm_core.world.backbones:TransformerBackbone"),
+        "ssm": Part(SSMConfig, "wm_core.world.backbones:StateSpaceBackbone"),
+    },
+    base=BackboneConfig,
+)
+LATENTS: PartTable[Callable[..., Any]] = PartTable(
+    "latent",
+    {
+        "categorical": Part(CategoricalConfig, "wm_core.world.latent_dist:Categorical"),
+        "gaussian": Part(GaussianConfig, "wm_core.world.latent_dist:Gaussian"),
+    },
+    base=LatentConfig,
+)
+PRIORS: PartTable[Callable[..., Any]] = PartTable(
+    "prior",
+    {
+        "net": Part(NetConfig, "wm_core.world.prior:NetPrior"),
+        "mdn": Part(MDNConfig, "wm_core.world.prior:MixturePrior"),
+    },
+    base=Frozen,
+)
+OBJECTIVES: PartTable[Callable[..., Any]] = PartTable(
+    "objective",
+    {
+        "recon": Part(ReconConfig, "wm_core.world.objectives:Reconstruction"),
+        "barlow": Part(BarlowConfig, "wm_core.world.objectives:BarlowTwins"),
+    },
+    base=Frozen,
+)
+TABLES = {"backbone": BACKBONES, "latent": LATENTS, "prior": PRIORS, "objective": OBJECTIVES}
+
+
+def own_defaults(words: str) -> dict[str, Frozen]:
+    """Default settings of every part from elsewhere whose name is in ``words``, by its name."""
+    return {
+        name: cast(Frozen, table.settings_of(name)())
+        for table in TABLES.values()
+        for name in table.names()
+        if name in words and not table.is_builtin(name)
+    }
 
 
 class WorldConfig(Frozen):
     """The world model: encoder, latent, backbone, decoder, heads, and their losses' scales."""
 
-    # layers
-    norm: Literal["rms", "layer", "none"] = "rms"  #: of every hidden layer
-    activation: Literal["silu", "elu", "relu", "tanh"] = "silu"
-    units: int = Field(256, gt=0)  #: U, width of every MLP
-
-    # observation to embed, and back
-    encoder: Literal["k5pool", "k4s2", "v1"] = (
-        "k5pool"  #: convolutions: V3's, strided, Dreamer v1's
+    norm: Literal["rms", "layer", "none"] = Field(
+        "rms", description="Normalisation behind each hidden layer of the world model."
     )
-    depth: int = Field(16, gt=0)  #: convolution channels at the first level
-    vector_layers: int = Field(3, gt=0)  #: of a vector's encoder and decoder
-    pixels: Literal["sigmoid", "linear"] = "sigmoid"  #: the decoder's output
-    decoder: Literal["joint", "detached", "none"] = "joint"  #: detached: only to be looked at
-    decoder_reads: Part = "feat"
+    activation: Literal["silu", "elu", "relu", "tanh"] = Field(
+        "silu", description="Activation behind each hidden layer of the world model."
+    )
+    units: int = Field(256, gt=0, description="Width U of all other MLPs, at least 1.")
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
 
-    # latent
-    latent: Literal["categorical", "gaussian"] = "categorical"
-    groups: int = Field(32, gt=0)  #: S, of categorical latents
-    classes: int = Field(16, gt=1, le=256)  #: K, of categorical latents
-    gaussians: int = Field(30, gt=0)  #: Z, of Gaussian latents
-    latent_min_std: float = Field(0.1, ge=0)  #: of Gaussian latents
-    unimix: float = Field(0.01, ge=0, lt=1)
+    latent: str = Field(
+        "categorical", description="Latents: categorical, gaussian, or a registered name."
+    )
+    categorical: CategoricalConfig = CategoricalConfig()
+    gaussian: GaussianConfig = GaussianConfig()
 
-    # backbone; a GRU's posterior is recurrent, q(z | h, e), the others' is q(z | e)
-    backbone: Literal["gru", "lstm", "transformer", "ssm"] = "gru"
-    cell: Literal["block", "layer_norm", "plain"] = "block"  #: of the GRU
-    deter: int = Field(2048, gt=0)  #: D of gru, lstm and ssm; a transformer's follows from its own
-    hidden: int = Field(256, gt=0)  #: width of the projections into and out of the recurrence
-    blocks: int = Field(8, gt=0)  #: blocks of the block-diagonal GRU
-    prior_layers: int = Field(2, gt=0)
-    posterior_layers: int = Field(1, ge=0)
+    backbone: str = Field(
+        "gru", description="Network over time: gru, lstm, transformer, ssm, or a registered name."
+    )
+    gru: GRUConfig = GRUConfig()
+    lstm: LSTMConfig = LSTMConfig()
     transformer: TransformerConfig = TransformerConfig()
     ssm: SSMConfig = SSMConfig()
-    prior: Literal["net", "mdn"] = "net"  #: mdn: a mixture of Gaussians per dimension
-    mixtures: int = Field(5, gt=0)  #: M, of the mdn
 
-    # heads
-    heads_read: Part = "feat"
-    head_layers: int = Field(1, gt=0)  #: of the reward and cont heads
-    reward_head: Literal["twohot", "normal", "symlog"] = "twohot"
-    reward_squash: Literal["none", "tanh"] = "none"  #: of rewards, before they are learnt
-    bins: int = Field(255, gt=2)  #: of the two-hot heads
-    cont: bool = True  #: whether ends are predicted; else nothing ever ends in imagination
-    discount_horizon: float = Field(333.0, gt=1)  #: agent steps; the discount is 1 - 1/333
-    fold_discount: bool = True  #: whether cont's target holds the discount already
+    posterior: PosteriorConfig = PosteriorConfig()
+    prior: str = Field("net", description="Prior over latents: net, mdn, or a registered name.")
+    net: NetConfig = NetConfig()
+    mdn: MDNConfig = MDNConfig()
 
-    # losses
-    gradients: Literal["joint", "staged"] = "joint"  #: staged: latents learn from recon alone
-    objective: Literal["recon", "barlow"] = "recon"
-    recon_scale: float = 1.0
-    recon_share: float = Field(1.0, gt=0, le=1)  #: of a batch's frames that are reconstructed
-    barlow_scale: float = 0.05  #: R2-Dreamer's
-    barlow_redundancy: float = 5e-4  #: of the off-diagonal, R2-Dreamer's
-    reward_scale: float = 1.0
-    cont_scale: float = 1.0
-    dyn_scale: float = 1.0
-    rep_scale: float = 0.1
-    rep: Literal["prior", "unit", "consistency"] = "prior"  #: what the posterior is drawn to
-    free_nats: float = Field(1.0, ge=0)
-    free_over: Literal["step", "mean"] = "step"  #: whether each step is floored or their mean
-    kl_target: float | None = None  #: nats that the KL's scale is adapted to; None: it is fixed
-    entropy_scale: float = 0.0  #: of the hinge below
-    entropy_floor: float = 0.1  #: share of the largest entropy below which a posterior pays
+    heads: HeadsConfig = HeadsConfig()
+    discount_horizon: float = Field(
+        333.0,
+        gt=1,
+        description="Horizon of returns in agent steps, above 1; discount is 1 - 1 / horizon.",
+    )
+    fold_discount: bool = Field(
+        True, description="Whether the continuation head's target already holds the discount."
+    )
+
+    gradients: Literal["joint", "staged"] = Field(
+        "joint",
+        description="Whether all losses train the latents (joint) or recon alone (staged).",
+    )
+    objective: str = Field(
+        "recon", description="What latents learn from: recon, barlow, or a registered name."
+    )
+    recon: ReconConfig = ReconConfig()
+    barlow: BarlowConfig = BarlowConfig()
+    kl: KLConfig = KLConfig()
+    entropy: EntropyConfig = EntropyConfig()
+
+    own: dict[str, SerializeAsAny[Frozen]] = Field(
+        {}, description="Settings of chosen parts that other packages registered."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_own(cls, values: Any) -> Any:
+        """Check the parts' names, and give the chosen ones from elsewhere their settings."""
+        if not isinstance(values, dict):
+            return values
+        given, own = dict(values.get("own") or {}), {}
+        for kind, table in TABLES.items():
+            name = values.get(kind)
+            if not isinstance(name, str) or table.is_builtin(table.checked(name)):
+                continue
+            model, settings = table.settings_of(name), given.get(name, {})
+            own[name] = settings if isinstance(settings, model) else model(**settings)
+        for name in given:
+            known = [name for table in TABLES.values() for name in table.names()]
+            if name not in known:
+                raise SettingsError(nearest(name, known, what="part in world.own"))
+        return values | {"own": own}
 
     @model_validator(mode="after")
     def _fits(self) -> WorldConfig:
-        if self.backbone == "gru" and self.cell == "block" and self.deter % self.blocks:
-            raise ValueError(f"deter {self.deter} is no multiple of {self.blocks} blocks")
-        if self.bins % 2 == 0:
-            raise ValueError(f"expected an odd number of bins, got {self.bins}")
         if self.prior == "mdn" and self.latent != "gaussian":
-            raise ValueError("prior mdn wants latent gaussian")
-        if self.prior == "mdn" and self.rep == "prior":
-            raise ValueError("prior mdn wants rep unit: there is no KL from a mixture")
-        if self.gradients == "staged" and self.backbone == "gru":
-            raise ValueError("gradients staged wants a posterior without memory: not a gru's")
-        if self.gradients == "staged" and self.decoder_reads != "stoch":
-            raise ValueError("gradients staged wants decoder_reads stoch: recon stops at latents")
-        if self.objective == "barlow" and self.decoder == "joint":
-            raise ValueError("objective barlow wants decoder none or detached")
-        if self.objective == "recon" and self.decoder != "joint":
-            raise ValueError("objective recon wants decoder joint")
-        if self.rep == "consistency" and self.latent != "categorical":
-            raise ValueError("rep consistency wants latent categorical")
-        if self.entropy_scale and self.latent != "categorical":
-            raise ValueError("entropy_scale wants latent categorical")
+            raise ValueError("world.prior mdn needs world.latent gaussian")
+        if self.prior == "mdn" and self.kl.rep == "prior":
+            raise ValueError(
+                "world.prior mdn needs world.kl.rep unit: a mixture has no closed-form KL"
+            )
+        if self.gradients == "staged" and self.recurrent:
+            raise ValueError(
+                "world.gradients staged needs a posterior q(z | e): choose another backbone than "
+                f"{self.backbone}, whose posterior reads the past"
+            )
+        if self.gradients == "staged" and self.decoder.reads != "stoch":
+            raise ValueError(
+                "world.gradients staged needs world.decoder.reads stoch: reconstruction has no "
+                "gradient beyond the latents"
+            )
+        if self.objective == "barlow" and self.decoder.kind == "joint":
+            raise ValueError("world.objective barlow needs world.decoder.kind none or detached")
+        if self.objective == "recon" and self.decoder.kind != "joint":
+            raise ValueError("world.objective recon needs world.decoder.kind joint")
+        if self.kl.rep == "consistency" and self.latent != "categorical":
+            raise ValueError("world.kl.rep consistency needs world.latent categorical")
+        if self.entropy.scale and self.latent != "categorical":
+            raise ValueError("world.entropy.scale needs world.latent categorical")
         return self
 
-    @property
-    def deter_size(self) -> int:
-        """D."""
-        return self.transformer.outputs if self.backbone == "transformer" else self.deter
+    def settings_of(self, name: str) -> Any:
+        """The settings of the chosen part ``name``, built in or from elsewhere."""
+        return self.own[name] if name in self.own else getattr(self, name)
 
     @property
-    def tokens(self) -> Literal["joint", "split", "actions"]:
+    def recurrent(self) -> bool:
+        """Whether the posterior is q(z | h, e), a part of the recurrence; else it is q(z | e)."""
+        return bool(self.settings_of(self.backbone).recurrent)
+
+    @property
+    def sizes(self) -> LatentSizes:
+        """The lengths of deter and stoch."""
+        backbone, latent = self.settings_of(self.backbone), self.settings_of(self.latent)
+        return LatentSizes(backbone.deter_size, latent.stoch_size, backbone.deter_blocks)
+
+    @property
+    def tokens(self) -> Tokens:
         """What the backbone reads of a step; only a transformer has a choice."""
         return self.transformer.tokens if self.backbone == "transformer" else "joint"
-
-    @property
-    def stoch_size(self) -> int:
-        """Length of the flat stoch."""
-        return self.gaussians if self.latent == "gaussian" else self.groups * self.classes
 
     @property
     def discount(self) -> float:
         """Factor per agent step, 1 - 1 / discount_horizon."""
         return 1.0 - 1.0 / self.discount_horizon
-
-    def width_of(self, part: Part) -> int:
-        """Length of what a network reads that reads ``part``."""
-        sizes = {"deter": self.deter_size, "stoch": self.stoch_size}
-        return sizes.get(part, sum(sizes.values()))

@@ -1,4 +1,4 @@
-"""Encoder, dynamics, decoder and heads as one thing that can observe, imagine and be trained."""
+"""The world model joins encoder, dynamics, decoder and heads: it observes, imagines and learns."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from torch import Tensor, nn
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
-from wm_core.nn.blocks import Linear, Style
+from wm_core.nn.blocks import Style, drawing_from, initialize
 from wm_core.nn.normalize import AdaptiveScale
 from wm_core.nn.optim import ParameterGroup
+from wm_core.world.base import Dynamics
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
 from wm_core.world.heads import ContHead, number_head
 from wm_core.world.latent import Latent
-from wm_core.world.objectives import barlow_loss, dynamics_losses
+from wm_core.world.latent_dist import Categorical, LatentDist
+from wm_core.world.objectives import dynamics_losses
+from wm_core.world.prior import Prior
 from wm_core.world.rssm import RSSM
 from wm_core.world.sequence import SequenceModel
-from wm_core.world.settings import WorldConfig
-from wm_core.world.space import Categorical
+from wm_core.world.settings import BACKBONES, LATENTS, OBJECTIVES, PRIORS, WorldConfig
 
 
 @dataclass(frozen=True, slots=True)
 class WorldLosses:
-    """What one pass over a batch made."""
+    """The losses, posteriors and metrics of one pass over a batch."""
 
     representation: dict[str, Tensor]  #: name -> (), scaled: what trains encoder and decoder
     dynamics: dict[str, Tensor]  #: name -> (), scaled: what trains backbone, prior and heads
@@ -44,41 +46,68 @@ def computing_in(
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
+def make_dynamics(config: WorldConfig, embed: int, action: int, style: Style) -> Dynamics:
+    """The dynamics of the parts that ``config`` names."""
+    deter, settings = config.sizes.deter, config.settings_of
+    dist: LatentDist = LATENTS.make(config.latent)(settings(config.latent))
+    prior: Prior = PRIORS.make(config.prior)(settings(config.prior), deter, dist, style)
+    make_backbone, backbone = BACKBONES.make(config.backbone), settings(config.backbone)
+    if config.recurrent:
+        recurrence = make_backbone(backbone, dist.size, action, style)
+        return RSSM(deter, embed, recurrence, dist, prior, config.posterior, style)
+    return SequenceModel(
+        deter, embed, action, make_backbone(backbone), dist, prior, config.posterior, style,
+        config.tokens, config.gradients == "staged",
+    )  # fmt: skip
+
+
 class WorldModel(nn.Module):
-    """Learns what happens from ``spec``'s observations and actions.
+    """Learns to predict observations and rewards from actions.
 
     Where ``fold_discount`` is set, ``cont`` predicts P(not terminal) * (1 - 1 / discount_horizon)
     and ``discount`` is 1: whoever uses the one multiplies with the other.
+
+    Args:
+        spec: observations and actions.
+        config: the parts and their sizes.
+        generator: on the CPU; decides the initial weights, also of layers that torch draws itself.
     """
 
-    def __init__(self, spec: Spec, config: WorldConfig) -> None:
+    def __init__(self, spec: Spec, config: WorldConfig, *, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.discount = 1.0 if config.cont and config.fold_discount else config.discount
-        style = Style(config.norm, config.activation)
-        self.encoder = Encoder(spec, config)
-        dynamics = RSSM if config.backbone == "gru" else SequenceModel
-        self.dynamics = dynamics(self.encoder.size, spec.action.size, config)
-        self.decoder = None if config.decoder == "none" else Decoder(spec, config)
-        reads, layers = config.width_of(config.heads_read), config.head_layers
-        self.reward = number_head(
-            config.reward_head, reads, config.units, layers, config.bins, style
-        )
-        self.cont = ContHead(reads, config.units, layers, style) if config.cont else None
-        barlow = config.objective == "barlow"
-        self.projection = (
-            Linear(config.width_of("feat"), self.encoder.size, bias=False) if barlow else None
-        )
-        self.kl_scale = (
-            None
-            if config.kl_target is None
-            else AdaptiveScale(
-                target=config.kl_target, low=1e-3, high=1.0, raise_when_low=False, initial=1.0
+        self.discount = 1.0 if config.heads.cont and config.fold_discount else config.discount
+        with drawing_from(generator):
+            self._make_parts(spec, config)
+        initialize(self, generator)
+
+    def _make_parts(self, spec: Spec, config: WorldConfig) -> None:
+        style, sizes = Style(config.norm, config.activation), config.sizes
+        self.encoder = Encoder(spec, config.encoder, config.units, style)
+        self.dynamics = make_dynamics(config, self.encoder.size, spec.action.size, style)
+        self.decoder: Decoder | None = None
+        if config.decoder.kind != "none":
+            self.decoder = Decoder(
+                spec, sizes, config.encoder, config.decoder, config.units, style
             )
+        heads, reads = config.heads, sizes.of(config.heads.reads)
+        self.reward = number_head(
+            heads.reward, reads, config.units, heads.layers, heads.bins, style
         )
+        self.cont: ContHead | None = None
+        if heads.cont:
+            self.cont = ContHead(reads, config.units, heads.layers, style)
+        objective = OBJECTIVES.make(config.objective)
+        #: the objective's own layers; checkpoints know them by this name
+        self.projection = objective(config.settings_of(config.objective), sizes, self.encoder.size)
+        self.kl_scale: AdaptiveScale | None = None
+        if config.kl.target is not None:
+            self.kl_scale = AdaptiveScale(
+                target=config.kl.target, low=1e-3, high=1.0, raise_when_low=False, initial=1.0
+            )
 
     def parameter_groups(self) -> dict[str, ParameterGroup]:
-        """The weights that learn to encode and to show, and those that learn to predict."""
+        """The weights that learn to encode and to decode, and those that learn to predict."""
         parts = (self.encoder, self.decoder, self.projection, *self.dynamics.representation)
         encoding = {id(p) for part in parts if part is not None for p in part.parameters()}
         every = list(self.parameters())
@@ -87,11 +116,11 @@ class WorldModel(nn.Module):
             "dynamics": ParameterGroup([p for p in every if id(p) not in encoding]),
         }
 
-    # ------------------------------------------------------------------ what heads say
+    # ------------------------------------------------------------------ predictions of the heads
 
     def predict(self, latent: Latent) -> tuple[Tensor, Tensor]:
-        """(...) reward on arriving in ``latent`` (...) and probability that it goes on there."""
-        part = latent.read(self.config.heads_read)
+        """(...) reward of ``latent`` (...), and (...) probability that the episode goes on."""
+        part = latent.read(self.config.heads.reads)
         reward = self.reward.value(self.reward(part))
         return reward, torch.ones_like(reward) if self.cont is None else self.cont.mean(part)
 
@@ -111,8 +140,8 @@ class WorldModel(nn.Module):
         Args:
             batch: (B, T).
             start: (B,) of the step before.
-            uniform: (B, T, *space.shape) in [0, 1).
-            conv_dtype: what the convolutions compute in, where it differs from the rest.
+            uniform: (B, T, *latent_dist.shape) in [0, 1).
+            conv_dtype: type that the convolutions compute in, where it differs from the rest.
             generator: decides the dropout; None drops nothing.
         """
         with computing_in(conv_dtype, uniform.device):
@@ -130,23 +159,28 @@ class WorldModel(nn.Module):
         is_first: Tensor,
         uniform: Tensor,
     ) -> Latent:
-        """(N,) posterior after one more observation: what acting does.
+        """(N,) posterior after one more observation, as acting needs it.
 
         Args:
             latent: (N,) of the step before.
             prev_action: (N, A) action that led to ``obs``.
             obs: images (N, H, W, C) uint8, vectors (N, n).
             is_first: (N,) bool; the past is forgotten there.
-            uniform: (N, *space.shape) in [0, 1).
+            uniform: (N, *latent_dist.shape) in [0, 1).
         """
         embed = self.encoder(obs)
         return self.dynamics.observe_step(latent, prev_action, embed, is_first, uniform)
 
-    def glimpse(self, obs: dict[str, Tensor], uniform: Tensor) -> Latent:
-        """(N,) posterior of an observation alone, for those who read ``stoch`` and no more."""
+    def encode_posterior(self, obs: dict[str, Tensor], uniform: Tensor) -> Latent:
+        """(N,) posterior q(z | e) of one observation, for networks that read ``stoch`` alone.
+
+        Args:
+            obs: images (N, H, W, C) uint8, vectors (N, n).
+            uniform: (N, *latent_dist.shape) in [0, 1).
+        """
         assert isinstance(self.dynamics, SequenceModel)
-        stoch, params = self.dynamics.glimpse(self.encoder(obs), uniform)
-        return Latent(stoch.new_zeros(*stoch.shape[:1], self.config.deter_size), stoch, params)
+        stoch, params = self.dynamics.encode_posterior(self.encoder(obs), uniform)
+        return Latent(stoch.new_zeros(len(stoch), self.config.sizes.deter), stoch, params)
 
     # ------------------------------------------------------------------ in imagination
 
@@ -171,31 +205,25 @@ class WorldModel(nn.Module):
     ) -> WorldLosses:
         """Every loss of the world model on (B, T) ``batch``, from (B,) ``start``."""
         config = self.config
-        shape = (*batch.reward.shape, *self.dynamics.space.shape)
+        shape = (*batch.reward.shape, *self.dynamics.latent_dist.shape)
         uniform = torch.rand(shape, generator=generator, device=batch.reward.device)
         posterior, embed = self.observe(
             batch, start, uniform, conv_dtype=conv_dtype, generator=generator
         )
         dyn, rep, kl = dynamics_losses(
-            self.dynamics.space,
+            self.dynamics.latent_dist,
             self.dynamics.prior,
             posterior,
-            self.dynamics.foreseen(batch.is_first),
-            config,
+            self.dynamics.predictable(batch.is_first),
+            config.kl,
         )
         scale = 1.0 if self.kl_scale is None else self.kl_scale.update(kl)
-        dynamics = {"dyn_loss": scale * config.dyn_scale * dyn} | self._heads_loss(
-            posterior, batch
-        )
-        representation = {"rep_loss": scale * config.rep_scale * rep}
-        if config.entropy_scale:
-            representation["entropy_loss"] = config.entropy_scale * self._entropy_hinge(posterior)
-        if self.projection is not None:
-            made = self.projection(posterior.feat).flatten(0, -2)
-            loss = barlow_loss(
-                made, embed.detach().flatten(0, -2), redundancy=config.barlow_redundancy
-            )
-            representation["barlow_loss"] = config.barlow_scale * loss
+        dynamics = {"dyn_loss": scale * config.kl.dyn_scale * dyn}
+        dynamics |= self._heads_loss(posterior, batch)
+        representation = {"rep_loss": scale * config.kl.rep_scale * rep}
+        if config.entropy.scale:
+            representation["entropy_loss"] = config.entropy.scale * self._entropy_hinge(posterior)
+        representation |= self.projection.losses(posterior, embed)
         with computing_in(conv_dtype, uniform.device):
             representation |= self._recon_loss(posterior, batch, generator)
         metrics = {"kl": kl}
@@ -204,15 +232,16 @@ class WorldModel(nn.Module):
         return WorldLosses(representation, dynamics, posterior, metrics)
 
     def _heads_loss(self, posterior: Latent, batch: Batch[Tensor]) -> dict[str, Tensor]:
-        config = self.config
+        config, heads = self.config, self.config.heads
         if config.gradients == "staged":
             posterior = replace(posterior, stoch=posterior.stoch.detach())
-        part = posterior.read(config.heads_read)
+        part = posterior.read(heads.reads)
         reward = self.reward.error(self.reward(part), batch.reward)
-        losses = {"reward_loss": config.reward_scale * reward.mean()}
+        losses = {"reward_loss": heads.reward_scale * reward.mean()}
         if self.cont is not None:
-            alive = (~batch.is_terminal).float() * (config.discount if config.fold_discount else 1)
-            losses["cont_loss"] = config.cont_scale * self.cont.loss(part, alive).mean()
+            target = (~batch.is_terminal).float()
+            target = target * (config.discount if config.fold_discount else 1)
+            losses["cont_loss"] = heads.cont_scale * self.cont.loss(part, target).mean()
         return losses
 
     def _recon_loss(
@@ -225,40 +254,47 @@ class WorldModel(nn.Module):
             k: v.flatten(0, 1) if rows is None else v.flatten(0, 1)[rows]
             for k, v in batch.obs.items()
         }
-        shown = posterior.flat(rows)
-        if self.config.decoder == "detached":
-            shown = shown.detach()
-        recon = self.decoder.loss(shown, obs)
-        return {f"recon_loss/{k}": self.config.recon_scale * v.mean() for k, v in recon.items()}
+        latent = posterior.flat(rows)
+        if self.config.decoder.kind == "detached":
+            latent = latent.detach()
+        recon = self.decoder.loss(latent, obs)
+        return {f"recon_loss/{k}": self.config.recon.scale * v.mean() for k, v in recon.items()}
 
     def _entropy_hinge(self, posterior: Latent) -> Tensor:
-        """() what posteriors pay that are surer than the floor allows.
+        """() penalty on posteriors (B, T) whose entropy lies below the floor.
 
         Source: TWM, arXiv:2303.07109, loss of the observation model; as a hinge: its code.
         """
-        assert isinstance(self.dynamics.space, Categorical)
+        dist = self.dynamics.latent_dist
+        assert isinstance(dist, Categorical)
         assert posterior.params is not None
-        entropy = self.dynamics.space.entropy(posterior.params)
-        return (self.config.entropy_floor - entropy).clamp_min(0.0).mean()
+        entropy = dist.entropy(posterior.params)
+        return (self.config.entropy.floor - entropy).clamp_min(0.0).mean()
 
     def _rows_to_decode(self, batch: Batch[Tensor], generator: torch.Generator) -> Tensor | None:
         """(N,) indices into the flat batch of the frames to reconstruct; None: all of them.
 
-        Deviates: the papers reconstruct every frame; ``recon_share`` takes a random part.
+        Deviates: the papers reconstruct every frame; ``recon.share`` takes a random part.
         """
         total = batch.reward.numel()
-        wanted = math.ceil(self.config.recon_share * total)
+        wanted = math.ceil(self.config.recon.share * total)
         if wanted >= total:
             return None
         return torch.randperm(total, generator=generator, device=batch.reward.device)[:wanted]
 
-    # ------------------------------------------------------------------ to look at
+    # ------------------------------------------------------------------ open-loop predictions
 
     @torch.no_grad()
     def open_loop(
         self, batch: Batch[Tensor], start: Latent, observed: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """What the model sees after ``observed`` steps of real frames, then with eyes closed.
+        """Reconstruct the first steps of ``batch``, and predict the rest from its actions alone.
+
+        Args:
+            batch: (B, T).
+            start: (B,) of the step before.
+            observed: number of steps whose observations the model gets.
+            generator: decides every sample.
 
         Returns:
             Images (B, T, H, W, C) uint8 and vectors (B, T, n): reconstructions of the first
@@ -269,8 +305,8 @@ class WorldModel(nn.Module):
         """
         if self.decoder is None:
             raise SettingsError(
-                "this world model has no decoder to show what it believes; train with "
-                "--world.decoder detached, which changes nothing else"
+                "this world model has no decoder, expected one to show predictions; train with "
+                "--world.decoder.kind detached, which changes nothing else"
             )
         (B, T), device = batch.reward.shape, batch.reward.device
 
@@ -278,9 +314,13 @@ class WorldModel(nn.Module):
             return torch.rand(shape, generator=generator, device=device)
 
         before = batch.first(observed)
-        seen, _ = self.observe(before, start, rand(B, observed, *self.dynamics.space.shape))
-        latent = self.dynamics.starts(seen, torch.tensor([observed - 1], device=device))
-        deters, stochs = [seen.deter], [seen.stoch]
+        posterior, _ = self.observe(
+            before, start, rand(B, observed, *self.dynamics.latent_dist.shape)
+        )
+        latent = self.dynamics.imagination_starts(
+            posterior, torch.tensor([observed - 1], device=device)
+        )
+        deters, stochs = [posterior.deter], [posterior.stoch]
         for t in range(observed, T):
             uniform = rand(B, *self.dynamics.prior.noise_shape)
             latent = self.imagine_step(latent, batch.prev_action[:, t], uniform)

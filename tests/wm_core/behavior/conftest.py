@@ -19,14 +19,21 @@ CONTINUOUS = ActionSpec(low=(-1.0,) * A, high=(1.0,) * A)
 CHOICES = ActionSpec.choices(3)
 
 TOKENS = {"width": 8, "layers": 2, "heads": 2, "head": 4, "hidden": 8, "window": 12}
+LSTM = {"deter": 6, "hidden": 6}
 KINDS = {
-    "gru": {"cell": "plain"},
+    "gru": {"gru": {"cell": "plain", "deter": 6, "hidden": 6}},
     "joint": {"backbone": "transformer", "transformer": TOKENS},
     "split": {"backbone": "transformer", "transformer": TOKENS | {"tokens": "split"}},
     "actions": {"backbone": "transformer", "transformer": TOKENS | {"tokens": "actions"}},
-    "ssm": {"backbone": "ssm", "ssm": {"state": 4, "layers": 2, "blocks": 2}},
-    "lstm": {"backbone": "lstm"},
-    "mdn": {"backbone": "lstm", "prior": "mdn", "rep": "unit", "mixtures": 2},
+    "ssm": {"backbone": "ssm", "ssm": {"deter": 6, "state": 4, "layers": 2, "blocks": 2}},
+    "lstm": {"backbone": "lstm", "lstm": LSTM},
+    "mdn": {
+        "backbone": "lstm",
+        "lstm": LSTM,
+        "prior": "mdn",
+        "kl": {"rep": "unit"},
+        "mdn": {"mixtures": 2},
+    },
 }
 
 
@@ -46,9 +53,10 @@ class Game:
     def __init__(self, kind, action, world, behavior):
         settings = {
             "norm": "layer", "activation": "elu", "units": 8, "latent": "gaussian",
-            "gaussians": 3, "groups": 2, "classes": 3, "deter": 6, "hidden": 6, "bins": 31,
-            "blocks": 2, "reward_head": "normal", "fold_discount": False,
-            "discount_horizon": 10.0, "vector_layers": 1,
+            "gaussian": {"size": 3}, "categorical": {"groups": 2, "classes": 3},
+            "posterior": {"units": 6}, "net": {"units": 6},
+            "heads": {"bins": 31, "reward": "normal"}, "fold_discount": False,
+            "discount_horizon": 10.0, "encoder": {"vector_layers": 1},
         }  # fmt: skip
         world_config = WorldConfig(**settings | KINDS[kind] | world)
         given = {
@@ -60,7 +68,7 @@ class Game:
             world=world_config, behavior=BehaviorConfig(**given | behavior), seed=0
         )
         spec = Spec(images={}, vectors={"v": VectorSpec(size=3)}, action=action)
-        self.world = shaken(WorldModel(spec, world_config), 1)
+        self.world = shaken(WorldModel(spec, world_config, generator=torch.Generator()), 1)
         made = ActorCritic(action, self.world, self.config.behavior, seed=0)
         self.behavior = shaken(made, 2)
         self.behavior.begin()
@@ -72,7 +80,9 @@ class Game:
             reward=torch.randn(B, T, generator=generator),
             is_first=none, is_last=none.clone(), is_terminal=none.clone(),
         )  # fmt: skip
-        self.uniform = torch.rand(B, T, *self.world.dynamics.space.shape, generator=generator)
+        self.uniform = torch.rand(
+            B, T, *self.world.dynamics.latent_dist.shape, generator=generator
+        )
 
     def posterior(self):
         """(B, T) with gradients into the world."""
@@ -82,7 +92,7 @@ class Game:
         """(B T,) every posterior."""
         with torch.no_grad():
             seen = self.posterior().detach()
-            return self.world.dynamics.starts(seen, torch.arange(T))
+            return self.world.dynamics.imagination_starts(seen, torch.arange(T))
 
     def made(self, seed=0):
         """Losses and metrics; without ``imag_starts`` all draws are those of the dream."""

@@ -25,10 +25,13 @@ def generator():
 @pytest.fixture
 def parts(generator):
     """A world model and an actor that fit together."""
-    config = WorldConfig(deter=16, hidden=8, groups=3, classes=4, blocks=4, units=8, bins=31)
-    world = WorldModel(Spec(images={}, vectors={"v": VectorSpec(size=5)}, action=ACTION), config)
+    config = WorldConfig(
+        gru={"deter": 16, "hidden": 8, "blocks": 4}, posterior={"units": 8}, net={"units": 8},
+        categorical={"groups": 3, "classes": 4}, units=8, heads={"bins": 31},
+    )  # fmt: skip
+    spec = Spec(images={}, vectors={"v": VectorSpec(size=5)}, action=ACTION)
+    world = WorldModel(spec, config, generator=generator)
     actor = Actor(28, ACTION, 8, BehaviorConfig())
-    initialize(world, generator)
     initialize(actor, generator)
     return world, actor
 

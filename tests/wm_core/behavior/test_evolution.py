@@ -26,7 +26,7 @@ def evolution_of(*, seed=0, where="env", action=CONTINUOUS, **changes):
     behavior = BehaviorConfig(
         learner="evolution", imag_horizon=4, evolution=EvolutionConfig(**settings | changes)
     )
-    world = WorldConfig(latent="gaussian", gaussians=2, deter=2, cell="plain")
+    world = WorldConfig(latent="gaussian", gaussian={"size": 2}, gru={"deter": 2, "cell": "plain"})
     return Evolution(action, SimpleNamespace(config=world), behavior, seed=seed)
 
 
@@ -183,7 +183,7 @@ def test_as_many_states_as_asked_for_start_a_dream_each_with_its_own_memory(roll
     posterior = game.posterior().detach()
     starts = evolution._starts(game.world, posterior, torch.Generator().manual_seed(0))
     assert len(starts.deter) == rollouts
-    every = game.world.dynamics.starts(posterior, torch.arange(5))
+    every = game.world.dynamics.imagination_starts(posterior, torch.arange(5))
     for row in range(rollouts):
         same = (every.deter == starts.deter[row]).all(-1)
         assert same.sum() == 1

@@ -47,7 +47,7 @@ def test_the_exported_step_is_the_step_that_the_agent_takes_in_training(agent, s
             for k, i in spec.images.items()
         }
         obs |= {k: torch.randn(1, v.size, generator=generator) for k, v in spec.vectors.items()}
-        uniform = torch.rand((1, *agent.world.dynamics.space.shape), generator=generator)
+        uniform = torch.rand((1, *agent.world.dynamics.latent_dist.shape), generator=generator)
         first = torch.tensor([t == 0])
         with torch.no_grad():
             after = agent.world.observe_step(latent, prev_action, obs, first, uniform)

@@ -71,7 +71,7 @@ def test_a_window_starts_where_the_last_one_was(learnt):
     """What is seen from a remembered carry is what was seen in one go, but for half precision."""
     agent, batch, _ = learnt
     dynamics, memory = agent.world.dynamics, ContextMemory(agent, 1000)
-    uniform = torch.rand(4, 6, *dynamics.space.shape, generator=seeded(3))
+    uniform = torch.rand(4, 6, *dynamics.latent_dist.shape, generator=seeded(3))
     with torch.no_grad():
         whole, embed = agent.world.observe(batch, agent.initial(4), uniform)
         memory.put(KEYS, whole)

@@ -16,15 +16,11 @@ from wm_core.world.settings import WorldConfig
 CONFIG = Config(
     size="test",
     world=WorldConfig(
-        encoder="k4s2",
-        depth=2,
-        deter=16,
-        hidden=8,
-        groups=4,
-        classes=4,
-        blocks=2,
+        encoder={"kind": "k4s2", "depth": 2},
+        gru={"deter": 16, "hidden": 8, "blocks": 2},
+        categorical={"groups": 4, "classes": 4},
         units=8,
-        bins=11,
+        heads={"bins": 11},
     ),
     behavior=BehaviorConfig(imag_horizon=2),
 )

@@ -7,7 +7,7 @@ import torch
 
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
-from wm_core.nn.blocks import initialize
+from wm_core.presets.micro import merged
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
@@ -16,7 +16,7 @@ B, T, A = 3, 7, 2
 SMALL = {"width": 12, "layers": 2, "heads": 2, "head": 4, "hidden": 16, "window": 8}
 BACKBONES = {
     "gru": {},
-    "gaussian gru": {"latent": "gaussian", "gaussians": 6, "cell": "plain"},
+    "gaussian gru": {"latent": "gaussian", "gaussian": {"size": 6}, "gru": {"cell": "plain"}},
     "joint": {"backbone": "transformer", "transformer": SMALL},
     "split": {
         "backbone": "transformer",
@@ -31,9 +31,9 @@ BACKBONES = {
     "mdn": {
         "backbone": "lstm",
         "latent": "gaussian",
-        "gaussians": 6,
+        "gaussian": {"size": 6},
         "prior": "mdn",
-        "rep": "unit",
+        "kl": {"rep": "unit"},
     },
 }
 
@@ -46,15 +46,15 @@ def generator():
 @pytest.fixture
 def config():
     return WorldConfig(
-        encoder="k4s2",
-        depth=2,
-        deter=16,
-        hidden=8,
-        groups=3,
-        classes=4,
-        blocks=4,
+        encoder={"kind": "k4s2", "depth": 2},
+        gru={"deter": 16, "hidden": 8, "blocks": 4},
+        lstm={"deter": 16, "hidden": 8},
+        ssm={"deter": 16},
+        posterior={"units": 8},
+        net={"units": 8},
+        categorical={"groups": 3, "classes": 4},
         units=8,
-        bins=31,
+        heads={"bins": 31},
     )
 
 
@@ -68,9 +68,8 @@ def build(config):
     )
 
     def make(**changes):
-        model = WorldModel(spec, WorldConfig(**config.model_dump() | changes))
-        initialize(model, torch.Generator().manual_seed(0))
-        return model
+        settings = WorldConfig(**merged(config.model_dump(), changes))
+        return WorldModel(spec, settings, generator=torch.Generator().manual_seed(0))
 
     return make
 

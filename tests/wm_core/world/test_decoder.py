@@ -1,4 +1,4 @@
-"""What of a latent an image is drawn from."""
+"""An image is decoded from the part of the latent that is read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ import torch
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
-from wm_core.nn.blocks import initialize
+from wm_core.nn.blocks import Style, initialize
+from wm_core.presets.micro import merged
 from wm_core.world.decoder import Decoder, ImageDecoder
 from wm_core.world.latent import Latent
+from wm_core.world.settings import WorldConfig
+
+
+def changed(config, **changes):
+    return WorldConfig(**merged(config.model_dump(), changes))
+
+
+def image_decoder(image, config):
+    style = Style(config.norm, config.activation)
+    return ImageDecoder(image, config.sizes, config.encoder, config.decoder, config.units, style)
 
 
 def test_a_seed_that_its_blocks_cannot_share_is_refused_with_advice(config):
-    odd = config.model_copy(update={"blocks": 32, "deter": 32})
+    odd = changed(config, gru={"blocks": 32, "deter": 32})
     with pytest.raises(SettingsError, match="16 numbers, expected a multiple of the 32 blocks"):
-        ImageDecoder(ImageSpec(height=16, width=16), odd)
+        image_decoder(ImageSpec(height=16, width=16), odd)
 
 
 @pytest.fixture
@@ -25,29 +36,30 @@ def image():
 
 def parts(config, n=3):
     generator = torch.Generator().manual_seed(1)
-    deter = torch.randn(n, config.deter, generator=generator)
-    return deter, torch.randn(n, config.stoch_size, generator=generator)
+    deter = torch.randn(n, config.sizes.deter, generator=generator)
+    return deter, torch.randn(n, config.sizes.stoch, generator=generator)
 
 
 def made(image, config):
-    decoder = ImageDecoder(image, config)
+    decoder = image_decoder(image, config)
     initialize(decoder, torch.Generator().manual_seed(2))
     return decoder
 
 
 def whole(image, config):
     """A decoder of one image, and (3,) latents that it draws."""
-    decoder = Decoder(
-        Spec(images={"image": image}, action=ActionSpec(low=(-1,), high=(1,))), config
-    )
+    spec = Spec(images={"image": image}, action=ActionSpec(low=(-1,), high=(1,)))
+    decoder = Decoder(spec, config.sizes, config.encoder, config.decoder, config.units, Style())
     initialize(decoder, torch.Generator().manual_seed(2))
     deter, stoch = parts(config)
-    return decoder, Latent(deter, stoch.unflatten(1, (config.groups, config.classes)))
+    return decoder, Latent(
+        deter, stoch.unflatten(1, (config.categorical.groups, config.categorical.classes))
+    )
 
 
 @pytest.mark.parametrize("pixels", ["sigmoid", "linear"])
 def test_pixels_are_in_range_and_their_error_is_squared_and_summed(pixels, config, image):
-    decoder, latent = whole(image, config.model_copy(update={"pixels": pixels}))
+    decoder, latent = whole(image, changed(config, decoder={"pixels": pixels}))
     target = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
     with torch.no_grad():
         raw = decoder.images["image"](latent.deter, latent.flat_stoch)
@@ -61,7 +73,7 @@ def test_pixels_are_in_range_and_their_error_is_squared_and_summed(pixels, confi
 
 
 def test_linear_pixels_beyond_the_range_are_shown_at_its_end(config, image):
-    decoder, latent = whole(image, config.model_copy(update={"pixels": "linear"}))
+    decoder, latent = whole(image, changed(config, decoder={"pixels": "linear"}))
     for bias, shade in ((9.0, 255), (-9.0, 0)):
         decoder.images["image"].up[-1].bias.data.fill_(bias)
         assert (decoder(latent)["image"] == shade).all()
@@ -70,7 +82,7 @@ def test_linear_pixels_beyond_the_range_are_shown_at_its_end(config, image):
 @pytest.mark.parametrize("reads", ["feat", "deter", "stoch"])
 @pytest.mark.parametrize("cell", ["block", "plain"])
 def test_an_image_is_drawn_from_the_part_that_is_read(reads, cell, config, image):
-    config = config.model_copy(update={"decoder_reads": reads, "cell": cell})
+    config = changed(config, decoder={"reads": reads}, gru={"cell": cell})
     decoder, given = made(image, config), [p.requires_grad_() for p in parts(config)]
     slopes = torch.autograd.grad(decoder(*given).square().sum(), given, allow_unused=True)
     assert [s is not None and bool(s.any()) for s in slopes] == [
@@ -80,6 +92,6 @@ def test_an_image_is_drawn_from_the_part_that_is_read(reads, cell, config, image
 
 
 def test_dreamer_v1_s_decoder_makes_an_image_of_sixty_four(config):
-    config = config.model_copy(update={"encoder": "v1", "activation": "elu", "norm": "none"})
+    config = changed(config, encoder={"kind": "v1"}, activation="elu", norm="none")
     decoder = made(ImageSpec(height=64, width=64), config)
     assert decoder(*parts(config)).shape == (3, 64, 64, 3)

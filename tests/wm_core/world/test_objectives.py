@@ -10,32 +10,37 @@ import torch
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
+from wm_core.nn.blocks import Style
 from wm_core.nn.dists import categorical_kl
 from wm_core.nn.mdn import Mixture
 from wm_core.world.latent import Latent
+from wm_core.world.latent_dist import Categorical, Gaussian
 from wm_core.world.objectives import barlow_loss, dynamics_losses
+from wm_core.world.part_settings import CategoricalConfig, GaussianConfig, MDNConfig
 from wm_core.world.prior import MixturePrior, NetPrior
-from wm_core.world.space import make_space
+from wm_core.world.settings import KLConfig
 from wm_core.world.world_model import WorldModel
 
+CATEGORICAL = Categorical(CategoricalConfig(groups=3, classes=4))
+GAUSSIAN = Gaussian(GaussianConfig(size=2))
 
-class Told(NetPrior):
-    """A prior that says what it is told to, whatever it reads."""
 
-    def __init__(self, space, guess):
+class FixedPrior(NetPrior):
+    """A prior that predicts the same whatever it reads."""
+
+    def __init__(self, dist, prediction):
         torch.nn.Module.__init__(self)
-        self.space, self.guess = space, guess
+        self.latent_dist, self.prediction = dist, prediction
 
     def forward(self, deter):
-        return self.guess
+        return self.prediction
 
 
-def losses_of(posterior, prior, config):
+def losses_of(posterior, prior, dist=CATEGORICAL, **kl):
     """dyn_loss, rep_loss and the plain nats of ``posterior`` params against ``prior``'s."""
-    space = make_space(config)
     lead = posterior.shape[:-2]
-    latent = Latent(torch.zeros(*lead, 1), torch.zeros(*lead, *space.shape), posterior)
-    return dynamics_losses(space, Told(space, prior), latent, None, config)
+    latent = Latent(torch.zeros(*lead, 1), torch.zeros(*lead, *dist.shape), posterior)
+    return dynamics_losses(dist, FixedPrior(dist, prior), latent, None, KLConfig(**kl))
 
 
 @pytest.fixture
@@ -47,10 +52,9 @@ def pair(generator):
     ]
 
 
-def test_each_half_of_the_kl_trains_its_own_side(pair, config):
+def test_each_half_of_the_kl_trains_its_own_side(pair):
     posterior, prior = pair
-    config = config.model_copy(update={"free_nats": 0.0})
-    dyn, rep, plain = losses_of(posterior, prior, config)
+    dyn, rep, plain = losses_of(posterior, prior, free_nats=0.0)
     torch.testing.assert_close(dyn, categorical_kl(posterior, prior).mean())
     torch.testing.assert_close(rep, dyn)
     torch.testing.assert_close(plain, dyn)
@@ -63,14 +67,14 @@ def test_each_half_of_the_kl_trains_its_own_side(pair, config):
     assert by_prior is None
 
 
-def test_free_nats_stop_the_gradient_of_each_step_alone(pair, config):
+def test_free_nats_stop_the_gradient_of_each_step_alone(pair):
     posterior, prior = pair
     with torch.no_grad():
         prior[:2] = posterior[:2]  # two steps are predicted perfectly
     each = categorical_kl(posterior, prior).detach()
     assert each[:2].abs().max() < 1e-5
     assert (each[2:] > 1).all()
-    dyn, rep, plain = losses_of(posterior, prior, config)
+    dyn, rep, plain = losses_of(posterior, prior)
     floored = (each[2:].sum() + 2.0) / 5
     torch.testing.assert_close(dyn, floored)
     torch.testing.assert_close(rep, floored)
@@ -94,7 +98,8 @@ def test_reconstructing_a_part_of_the_frames_is_right_on_average(world, batch, g
     start = world.dynamics.initial(3)
     generator.manual_seed(1)
     full = world.loss(batch, start, generator).representation["recon_loss/image"].item()
-    world.config = world.config.model_copy(update={"recon_share": 0.5})
+    half = world.config.recon.model_copy(update={"share": 0.5})
+    world.config = world.config.model_copy(update={"recon": half})
     parts = [
         world.loss(batch, start, torch.Generator().manual_seed(1))
         .representation["recon_loss/image"]
@@ -124,7 +129,7 @@ def test_odd_image_sizes_are_refused_with_advice(config):
         images={"image": ImageSpec(height=60, width=64)}, action=ActionSpec(low=(-1,), high=(1,))
     )
     with pytest.raises(SettingsError, match="multiples of 16, got 64x60"):
-        WorldModel(spec, config)
+        WorldModel(spec, config, generator=torch.Generator())
 
 
 def test_scales_weigh_the_two_halves_and_balance_one_kl(build, batch, generator):
@@ -132,7 +137,7 @@ def test_scales_weigh_the_two_halves_and_balance_one_kl(build, batch, generator)
     start = build().dynamics.initial(3)
 
     def halves(**scales):
-        world = build(free_nats=0.0, **scales)
+        world = build(kl=scales | {"free_nats": 0.0})
         made = world.loss(batch, start, torch.Generator().manual_seed(1))
         return world, made.dynamics["dyn_loss"], made.representation["rep_loss"], made.metrics
 
@@ -148,28 +153,24 @@ def test_scales_weigh_the_two_halves_and_balance_one_kl(build, batch, generator)
     torch.testing.assert_close(whole, 0.8 * full)
 
 
-def test_free_nats_of_the_mean_stop_all_or_nothing(pair, config):
+def test_free_nats_of_the_mean_stop_all_or_nothing(pair):
     """Three steps of many nats carry two that are predicted perfectly over the floor."""
     posterior, prior = pair
     with torch.no_grad():
         prior[:2] = posterior[:2]
     mean = categorical_kl(posterior, prior).detach().mean()
     for floor, moves in ((0.5 * mean.item(), True), (2.0 * mean.item(), False)):
-        settings = config.model_copy(update={"free_nats": floor, "free_over": "mean"})
-        dyn, rep, plain = losses_of(posterior, prior, settings)
+        dyn, rep, plain = losses_of(posterior, prior, free_nats=floor, free_over="mean")
         assert dyn.item() == rep.item() == pytest.approx(max(floor, mean.item()))
         assert plain.item() == pytest.approx(mean.item())
         (gradient,) = torch.autograd.grad(dyn, prior)
         assert bool(gradient.any()) == moves
 
 
-def test_a_posterior_drawn_to_a_unit_normal_forgets_the_prior(config, generator):
-    config = config.model_copy(
-        update={"latent": "gaussian", "gaussians": 2, "rep": "unit", "free_nats": 0.0}
-    )
+def test_a_posterior_drawn_to_a_unit_normal_forgets_the_prior():
     posterior = torch.tensor([[[1.0, 0.0], [1.0, 2.0]]]).requires_grad_()
     prior = torch.tensor([[[0.0, 0.0], [0.5, 0.5]]]).requires_grad_()
-    dyn, rep, _ = losses_of(posterior, prior, config)
+    dyn, rep, _ = losses_of(posterior, prior, GAUSSIAN, rep="unit", free_nats=0.0)
     # KL(N(1, 1) || N(0, 1)) = 1/2, KL(N(0, 2) || N(0, 1)) = (4 - 1) / 2 - log 2
     assert rep.item() == pytest.approx(0.5 + 1.5 - math.log(2))
     assert torch.autograd.grad(rep, prior, allow_unused=True, retain_graph=True) == (None,)
@@ -179,10 +180,9 @@ def test_a_posterior_drawn_to_a_unit_normal_forgets_the_prior(config, generator)
     assert dyn.item() == pytest.approx(one + other, rel=1e-4)
 
 
-def test_consistency_is_the_cross_entropy_under_what_the_prior_had_expected(pair, config):
+def test_consistency_is_the_cross_entropy_under_what_the_prior_had_expected(pair):
     posterior, prior = pair
-    settings = config.model_copy(update={"rep": "consistency", "free_nats": 0.0})
-    dyn, rep, _ = losses_of(posterior, prior, settings)
+    dyn, rep, _ = losses_of(posterior, prior, rep="consistency", free_nats=0.0)
     by_hand = -(prior.exp() * posterior).sum((-2, -1)).mean()
     torch.testing.assert_close(rep, by_hand.detach())
     by_posterior, by_prior = torch.autograd.grad(rep, pair, allow_unused=True)
@@ -192,14 +192,10 @@ def test_consistency_is_the_cross_entropy_under_what_the_prior_had_expected(pair
     torch.testing.assert_close(dyn, categorical_kl(posterior, prior).mean())
 
 
-def test_a_mixture_pays_minus_the_log_of_its_density_per_dimension(config):
+def test_a_mixture_s_loss_is_minus_its_log_density_per_dimension():
     """No floor, for a density has none; the gradient reaches the mixture alone."""
-    config = config.model_copy(
-        update={"latent": "gaussian", "gaussians": 2, "prior": "mdn", "mixtures": 2,
-                "free_nats": 50.0, "rep": "unit"}
-    )  # fmt: skip
-    space = make_space(config)
-    prior = MixturePrior(space, config)
+    config = KLConfig(free_nats=50.0, rep="unit")
+    prior = MixturePrior(MDNConfig(mixtures=2), 1, GAUSSIAN, Style())
     parts = (
         torch.tensor([[[0.0, 0.0], [math.log(3.0), 0.0]]]),
         torch.tensor([[[0.0, 2.0], [1.0, -1.0]]]),
@@ -210,7 +206,7 @@ def test_a_mixture_pays_minus_the_log_of_its_density_per_dimension(config):
     stoch = torch.tensor([[1.0, 1.0]]).requires_grad_()
     params = torch.tensor([[[1.0, 1.0], [0.3, 0.3]]])
     latent = Latent(torch.zeros(1, 1), stoch, params)
-    dyn, rep, _ = dynamics_losses(space, prior, latent, None, config)
+    dyn, rep, _ = dynamics_losses(GAUSSIAN, prior, latent, None, config)
     root = math.sqrt(2 * math.pi)
     first = math.exp(-0.5) / root  # a unit normal one away, whichever of the two
     second = 0.75 * 2.0 / root + 0.25 * math.exp(-2.0) / root
@@ -221,18 +217,18 @@ def test_a_mixture_pays_minus_the_log_of_its_density_per_dimension(config):
     assert slopes[3] is None
 
 
-def test_steps_that_could_not_be_foreseen_do_not_count(pair, config):
+def test_steps_that_were_not_predictable_do_not_count(pair):
     posterior, prior = pair
-    space, settings = make_space(config), config.model_copy(update={"free_nats": 0.0})
+    settings, fixed = KLConfig(free_nats=0.0), FixedPrior(CATEGORICAL, prior)
     latent = Latent(torch.zeros(5, 1), torch.zeros(5, 3, 4), posterior)
-    seen = torch.tensor([True, False, False, True, False])
-    dyn, rep, plain = dynamics_losses(space, Told(space, prior), latent, seen, settings)
-    expected = categorical_kl(posterior, prior)[seen].mean()
+    counted = torch.tensor([True, False, False, True, False])
+    dyn, rep, plain = dynamics_losses(CATEGORICAL, fixed, latent, counted, settings)
+    expected = categorical_kl(posterior, prior)[counted].mean()
     for value in (dyn, rep, plain):
         torch.testing.assert_close(value, expected)
     (gradient,) = torch.autograd.grad(dyn, prior)
-    assert (gradient.abs().amax((-2, -1)) > 0).tolist() == seen.tolist()
-    for value in dynamics_losses(space, Told(space, prior), latent, ~seen & seen, settings):
+    assert (gradient.abs().amax((-2, -1)) > 0).tolist() == counted.tolist()
+    for value in dynamics_losses(CATEGORICAL, fixed, latent, ~counted & counted, settings):
         assert value == 0
 
 
@@ -264,7 +260,7 @@ def test_barlow_is_least_where_both_views_are_one_and_its_parts_independent():
 def test_barlow_trains_the_projection_and_through_feat_but_never_its_aim(
     build, batch, monkeypatch
 ):
-    world = build(objective="barlow", decoder="none", barlow_scale=0.5)
+    world = build(objective="barlow", decoder={"kind": "none"}, barlow={"scale": 0.5})
     start, observe = world.dynamics.initial(3), world.observe
 
     def losses():
@@ -288,7 +284,7 @@ def test_barlow_trains_the_projection_and_through_feat_but_never_its_aim(
 def test_barlow_is_scaled(build, batch):
     start = build().dynamics.initial(3)
     one, two = (
-        build(objective="barlow", decoder="none", barlow_scale=scale)
+        build(objective="barlow", decoder={"kind": "none"}, barlow={"scale": scale})
         .loss(batch, start, torch.Generator().manual_seed(1))
         .representation["barlow_loss"]
         for scale in (1.0, 0.05)
@@ -297,11 +293,11 @@ def test_barlow_is_scaled(build, batch):
 
 
 def test_posteriors_that_are_surer_than_the_floor_pay_and_no_others(build):
-    world = build(entropy_scale=5.0, entropy_floor=0.5, unimix=0.0)
+    world = build(entropy={"scale": 5.0, "floor": 0.5}, categorical={"unimix": 0.0})
     logits = torch.tensor([[[0.0] * 4] * 3, [[50.0, 0, 0, 0]] * 3, [[3.0, 0, 0, 0]] * 3])
     params = logits.log_softmax(-1).requires_grad_()
     latent = Latent(torch.zeros(3, 1), torch.zeros(3, 3, 4), params)
-    share = world.dynamics.space.entropy(params).detach()
+    share = world.dynamics.latent_dist.entropy(params).detach()
     assert share[0].item() == pytest.approx(1.0)
     assert share[2] < 0.5
     hinge = world._entropy_hinge(latent)
@@ -313,7 +309,7 @@ def test_posteriors_that_are_surer_than_the_floor_pay_and_no_others(build):
 
 def test_the_hinge_is_a_scaled_part_of_the_representation_s_losses(build, batch):
     start = build().dynamics.initial(3)
-    world = build(entropy_scale=5.0, entropy_floor=1.0)
+    world = build(entropy={"scale": 5.0, "floor": 1.0})
     made = world.loss(batch, start, torch.Generator().manual_seed(1))
     hinge = world._entropy_hinge(made.posterior)
     assert hinge > 0

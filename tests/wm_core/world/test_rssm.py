@@ -9,9 +9,14 @@ from wm_core.world.latent import Latent
 
 KINDS = {
     "block": {},
-    "layer_norm": {"cell": "layer_norm", "norm": "layer", "activation": "elu"},
-    "plain": {"cell": "plain", "norm": "none", "activation": "elu"},
-    "gaussian": {"cell": "plain", "latent": "gaussian", "gaussians": 12, "prior_layers": 1},
+    "layer_norm": {"gru": {"cell": "layer_norm"}, "norm": "layer", "activation": "elu"},
+    "plain": {"gru": {"cell": "plain"}, "norm": "none", "activation": "elu"},
+    "gaussian": {
+        "gru": {"cell": "plain"},
+        "latent": "gaussian",
+        "gaussian": {"size": 12},
+        "net": {"layers": 1},
+    },
 }
 
 
@@ -23,7 +28,7 @@ def world(request, build):
 @pytest.fixture
 def uniform(world, generator):
     """(B, T, ...) noise of the latents."""
-    return torch.rand(3, 7, *world.dynamics.space.shape, generator=generator)
+    return torch.rand(3, 7, *world.dynamics.latent_dist.shape, generator=generator)
 
 
 def somewhere(n: int, world) -> Latent:
@@ -31,7 +36,7 @@ def somewhere(n: int, world) -> Latent:
     stoch = torch.zeros(n, 3, 4)
     stoch[..., 1] = 1.0
     deter = torch.linspace(-1, 1, n * 16).reshape(n, 16)
-    return Latent(deter, stoch.reshape(n, *world.dynamics.space.shape))
+    return Latent(deter, stoch.reshape(n, *world.dynamics.latent_dist.shape))
 
 
 def test_sequence_equals_step_by_step(world, batch, uniform):
@@ -62,7 +67,7 @@ def test_nothing_before_is_first_has_a_gradient_after_it(world, batch, uniform):
     start = somewhere(3, world)
     start.deter.requires_grad_()
     start.stoch.requires_grad_()
-    seen = world.dynamics.observe(start, action, embed, batch.is_first, uniform)
+    seen = world.dynamics.observe(start, action, embed, batch.is_first, uniform, batch.reward)
     after = seen.feat[:, 4:].square().sum() + seen.params[:, 4:].square().sum()
     inputs = (action, embed, start.deter, start.stoch)
     by_action, by_embed, by_deter, by_stoch = torch.autograd.grad(after, inputs)
@@ -94,7 +99,7 @@ def test_a_reset_step_forgets_latent_and_action(world, batch, uniform):
 def test_nothing_later_has_a_gradient_on_what_was_seen(world, batch, uniform):
     embed = world.encoder(batch.obs).detach().requires_grad_()
     seen = world.dynamics.observe(
-        somewhere(3, world), batch.prev_action, embed, batch.is_first, uniform
+        somewhere(3, world), batch.prev_action, embed, batch.is_first, uniform, batch.reward
     )
     (gradient,) = torch.autograd.grad(seen.feat[:, :3].square().sum(), embed)
     assert gradient[:, 3:].abs().max() == 0
@@ -137,6 +142,7 @@ def test_environments_side_by_side_do_not_touch(world, batch, uniform):
             world.encoder(obs),
             batch.is_first[2:],
             uniform[2:],
+            batch.reward[2:],
         )
     torch.testing.assert_close(alone.deter[0], together.deter[2])
 
@@ -154,6 +160,7 @@ def test_any_observed_state_can_be_continued(world, batch, uniform):
             embed[:, 3:],
             batch.is_first[:, 3:],
             uniform[:, 3:],
+            batch.reward[:, 3:],
         )
     torch.testing.assert_close(rest.deter, whole.deter[:, 3:])
     torch.testing.assert_close(rest.stoch, whole.stoch[:, 3:])
@@ -162,7 +169,7 @@ def test_any_observed_state_can_be_continued(world, batch, uniform):
 def test_dreams_start_at_the_same_times_of_every_window_in_order(world, batch, uniform):
     with torch.no_grad():
         whole, _ = world.observe(batch, somewhere(3, world), uniform)
-    start = world.dynamics.starts(whole, torch.tensor([4, 1]))
+    start = world.dynamics.imagination_starts(whole, torch.tensor([4, 1]))
     for row in range(3):
         for i, t in enumerate((4, 1)):
             assert torch.equal(start.deter[row * 2 + i], whole.deter[row, t])

@@ -1,4 +1,4 @@
-"""Models whose posterior has no memory: sequences are steps, dreams continue them, nothing leaks.
+"""With a posterior q(z | e), sequences are their steps, imagination goes on, and nothing leaks.
 
 The reference for whatever is imagined is one pass over the whole sequence, dreamt states included.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wm_core.nn.blocks import initialize
+from wm_core.nn.blocks import Style, initialize
 from wm_core.world.latent import Latent
-from wm_core.world.sequence import SequenceModel
-from wm_core.world.settings import TransformerConfig, WorldConfig
+from wm_core.world.part_settings import TransformerConfig
+from wm_core.world.settings import WorldConfig
+from wm_core.world.world_model import make_dynamics
 
 B, T, E, A = 3, 9, 6, 2
 RESETS = ((1, 0), (1, 5), (2, 3), (2, 4))
@@ -41,15 +42,16 @@ def config_of(kind, latent, *, window=64, **changes):
         changes["transformer"] = TransformerConfig(**settings | KINDS[kind], window=window)
     else:
         changes["backbone"] = "ssm" if kind == "ssm" else "lstm"
-        changes |= {"prior": "mdn", "rep": "unit"} if kind == "mdn" else {}
+        changes |= {"prior": "mdn", "kl": {"rep": "unit"}} if kind == "mdn" else {}
     return WorldConfig(
-        latent=latent, groups=2, classes=3, gaussians=4, deter=8, hidden=10,
-        ssm={"state": 8, "layers": 2, "blocks": 2}, **changes,
+        latent=latent, categorical={"groups": 2, "classes": 3}, gaussian={"size": 4},
+        lstm={"deter": 8, "hidden": 10}, posterior={"units": 10}, net={"units": 10},
+        ssm={"deter": 8, "state": 8, "layers": 2, "blocks": 2}, **changes,
     )  # fmt: skip
 
 
 def make(kind, latent, **changes):
-    model = SequenceModel(E, A, config_of(kind, latent, **changes))
+    model = make_dynamics(config_of(kind, latent, **changes), E, A, Style())
     generator = torch.Generator().manual_seed(1)
     initialize(model, generator)
     with torch.no_grad():  # nothing stays at its initial zero or one
@@ -65,7 +67,7 @@ class Data:
         self.embed = torch.randn(B, T, E, generator=generator)
         self.action = torch.rand(B, T, A, generator=generator) * 2 - 1
         self.reward = torch.randn(B, T, generator=generator)
-        self.uniform = torch.rand(B, T, *model.space.shape, generator=generator)
+        self.uniform = torch.rand(B, T, *model.latent_dist.shape, generator=generator)
         self.is_first = torch.zeros(B, T, dtype=torch.bool)
         for b, t in resets:
             self.is_first[b, t] = True
@@ -96,7 +98,7 @@ def dream(model, latent, action, uniform, reward):
 def in_one_pass(model, monkeypatch, stoch, action, reward, is_first):
     """deter (B, N, D) of a sequence whose states (B, N, ...) are already known."""
     with monkeypatch.context() as patch:
-        patch.setattr(model, "glimpse", lambda embed, uniform: (stoch, stoch))
+        patch.setattr(model, "encode_posterior", lambda embed, uniform: (stoch, stoch))
         return model.observe(model.initial(len(stoch)), action, None, is_first, None, reward).deter
 
 
@@ -210,7 +212,7 @@ def test_a_window_s_memory_reaches_back_to_its_last_first_step_alone(kind, laten
 
 @every
 def test_staged_gradients_do_not_pass_from_deter_to_the_posterior(kind, latent, generator):
-    model = make(kind, latent, gradients="staged", decoder_reads="stoch")
+    model = make(kind, latent, gradients="staged", decoder={"reads": "stoch"})
     data = Data(model, generator)
     data.embed.requires_grad_()
     seen = data.observed(model)
@@ -221,12 +223,12 @@ def test_staged_gradients_do_not_pass_from_deter_to_the_posterior(kind, latent, 
 
 
 @every
-def test_a_glimpse_is_the_posterior_of_that_step(kind, latent, generator):
+def test_an_encoded_posterior_is_the_posterior_of_that_step(kind, latent, generator):
     model = make(kind, latent)
     data = Data(model, generator)
     with torch.no_grad():
         seen = data.observed(model)
-        stoch, params = model.glimpse(data.embed[:, 6], data.uniform[:, 6])
+        stoch, params = model.encode_posterior(data.embed[:, 6], data.uniform[:, 6])
     torch.testing.assert_close(stoch, seen.stoch[:, 6])
     torch.testing.assert_close(params, seen.params[:, 6])
 
@@ -236,7 +238,7 @@ def test_dropout_is_decided_by_its_generator_and_absent_without_one(kind, genera
     model = make(kind, "categorical")
     part, config = "ssm" if kind == "ssm" else "transformer", config_of(kind, "categorical")
     settings = getattr(config, part).model_copy(update={"dropout": 0.5})
-    dropping = SequenceModel(E, A, config.model_copy(update={part: settings}))
+    dropping = make_dynamics(config.model_copy(update={part: settings}), E, A, Style())
     dropping.load_state_dict(model.state_dict())
     data = Data(model, generator)
 
@@ -269,7 +271,7 @@ def test_a_dream_is_the_continuation_of_one_pass_over_all_of_it(
     reward = torch.randn(B * 2, steps, generator=generator)
     with torch.no_grad():
         seen = data.observed(model)
-        start = model.starts(seen, times)
+        start = model.imagination_starts(seen, times)
         dreamt = dream(model, start, action, uniform, reward)
         for row in range(B):
             for i, t in enumerate(times.tolist()):
@@ -296,7 +298,7 @@ def test_a_dream_has_gradients_to_its_actions_but_none_to_its_memory(kind, laten
     data = Data(model, generator)
     data.embed.requires_grad_()
     with torch.no_grad():
-        start = model.starts(data.observed(model), torch.tensor([3]))
+        start = model.imagination_starts(data.observed(model), torch.tensor([3]))
     assert not any(m.requires_grad for m in start.memory)
     action, uniform = dreams(model, generator, B, 4)
     action.requires_grad_()
@@ -310,7 +312,7 @@ def test_an_action_beyond_its_range_counts_as_clipped(kind, latent, generator):
     model = make(kind, latent)
     data = Data(model, generator)
     with torch.no_grad():
-        start = model.starts(data.observed(model), torch.tensor([3]))
+        start = model.imagination_starts(data.observed(model), torch.tensor([3]))
         _, uniform = dreams(model, generator, B, 1)
         far, near = (
             model.imagine_step(
@@ -335,7 +337,7 @@ def test_a_temperature_changes_the_draw_and_not_the_path_to_it(kind, latent, gen
     with torch.no_grad():
         if latent == "categorical":  # an untrained prior is as surprising as can be
             model.prior.out.weight.mul_(30.0)
-        start = model.starts(data.observed(model), torch.tensor([3]))
+        start = model.imagination_starts(data.observed(model), torch.tensor([3]))
         action, uniform = dreams(model, generator, B, 1)
         given = {"action": action[:, 0], "uniform": uniform[:, 0], "reward": torch.zeros(B)}
         plain = model.imagine_step(start, **given)
@@ -380,7 +382,7 @@ def test_a_dream_of_actions_at_once_is_the_dream_step_by_step(latent, generator)
     data = Data(model, generator)
     action, uniform = dreams(model, generator, B, 6)
     with torch.no_grad():
-        start = model.starts(data.observed(model), torch.tensor([4]))
+        start = model.imagination_starts(data.observed(model), torch.tensor([4]))
         one_by_one = dream(model, start, action, uniform, torch.zeros(B, 6))
         at_once = model.imagine_all(start, action, uniform)
     torch.testing.assert_close(at_once.deter, one_by_one.deter, rtol=1e-4, atol=1e-5)
@@ -397,7 +399,7 @@ def test_a_late_state_s_gradient_reaches_an_early_action_past_all_states_between
     action, uniform = dreams(model, generator, B, 6)
     action.requires_grad_()
     with torch.no_grad():
-        start = model.starts(data.observed(model), torch.tensor([4]))
+        start = model.imagination_starts(data.observed(model), torch.tensor([4]))
     at_once = model.imagine_all(start, action, uniform)
     (whole,) = torch.autograd.grad(at_once.deter[:, -1].square().sum(), action)
     now = start
@@ -416,29 +418,29 @@ def test_a_window_is_the_dream_of_its_actions_from_its_first_state(latent, gener
     data = Data(model, generator, resets=())
     with torch.no_grad():
         seen = data.observed(model)
-        start = model.starts(seen, torch.tensor([0]))
+        start = model.imagination_starts(seen, torch.tensor([0]))
         uniform = torch.rand(B, T - 1, *model.prior.noise_shape, generator=generator)
         dreamt = model.imagine_all(start, data.action[:, 1:], uniform)
     torch.testing.assert_close(start.deter, seen.deter[:, 0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(dreamt.deter, seen.deter[:, 1:], rtol=1e-4, atol=1e-5)
 
 
-def test_only_a_model_of_actions_alone_dreams_at_once(generator):
+def test_only_a_model_of_action_tokens_imagines_in_one_pass(generator):
     model = make("joint", "categorical")
     start = model.initial(B)
-    with pytest.raises(ValueError, match="wants tokens 'actions', got 'joint'"):
+    with pytest.raises(ValueError, match="expected tokens 'actions', got 'joint'"):
         model.imagine_all(start, *dreams(model, generator, B, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_begins_a_dream_of_actions_was_not_foreseen(kind):
+def test_the_first_step_of_action_tokens_is_not_predictable(kind):
     model = make(kind, "gaussian")
     is_first = torch.tensor([[False, False, True, False], [True, False, False, False]])
-    foreseen = model.foreseen(is_first)
+    predictable = model.predictable(is_first)
     if kind == "actions":
-        assert foreseen.tolist() == [[False, True, False, True], [False, True, True, True]]
+        assert predictable.tolist() == [[False, True, False, True], [False, True, True, True]]
     else:
-        assert foreseen is None
+        assert predictable is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -449,7 +451,7 @@ def test_an_empty_past_gives_no_untrained_model_enormous_gradients(kind, generat
         "transformer": config.transformer.model_copy(update={"layers": 10}),
         "ssm": config.ssm.model_copy(update={"layers": 10}),
     }
-    model = SequenceModel(E, A, config.model_copy(update=deep))
+    model = make_dynamics(config.model_copy(update=deep), E, A, Style())
     initialize(model, torch.Generator().manual_seed(1))
 
     def size(resets):

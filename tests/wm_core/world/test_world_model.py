@@ -52,7 +52,7 @@ def test_every_parameter_is_trained_whatever_the_backbone(any_world, batch):
 @pytest.mark.parametrize("backbone", SEQUENCES)
 def test_staged_dynamics_leave_the_representation_alone(backbone, build, batch):
     sees = ("encoder.", "dynamics.posterior.", "decoder.")
-    world = awake(build(gradients="staged", decoder_reads="stoch", **SEQUENCES[backbone]))
+    world = awake(build(gradients="staged", decoder={"reads": "stoch"}, **SEQUENCES[backbone]))
     made = losses_of(world, batch)
     for name, loss in made.dynamics.items():
         trained = trained_by(world, loss)
@@ -72,7 +72,7 @@ def test_joint_dynamics_train_the_representation_too(backbone, build, batch):
 
 
 def test_a_detached_decoder_is_trained_and_trains_nothing_else(build, batch):
-    world = awake(build(objective="barlow", decoder="detached"))
+    world = awake(build(objective="barlow", decoder={"kind": "detached"}))
     made = losses_of(world, batch).representation
     shown = [name for name in made if name.startswith("recon_loss/")]
     assert sorted(shown) == ["recon_loss/image", "recon_loss/joints"]
@@ -85,16 +85,16 @@ def test_a_detached_decoder_is_trained_and_trains_nothing_else(build, batch):
 
 def test_an_adaptive_scale_of_the_kl_seeks_its_target(build, batch):
     """From its largest value, 1, it falls while the KL is below the target, and not above."""
-    kl = losses_of(build(free_nats=0.0), batch).metrics["kl"].item()
+    kl = losses_of(build(kl={"free_nats": 0.0}), batch).metrics["kl"].item()
     for target, factor in ((2 * kl, 1 / 1.1), (kl, 1.0), (kl / 2, 1.0)):
-        world = build(kl_target=target, free_nats=0.0)
+        world = build(kl={"target": target, "free_nats": 0.0})
         made = losses_of(world, batch)
         assert made.metrics["kl_scale"].item() == pytest.approx(factor)
         again = losses_of(world, batch)
         assert again.dynamics["dyn_loss"].item() == pytest.approx(factor * kl, rel=1e-5)
         rep = again.representation["rep_loss"].item()
         assert rep == pytest.approx(0.1 * factor * kl, rel=1e-5)
-    low = build(kl_target=kl / 2, free_nats=0.0)
+    low = build(kl={"target": kl / 2, "free_nats": 0.0})
     low.kl_scale.scale.fill_(0.5)
     losses_of(low, batch)
     assert low.kl_scale.scale.item() == pytest.approx(0.55)
@@ -110,9 +110,9 @@ def test_without_a_target_the_kl_s_scale_is_fixed(world, batch):
 
 @pytest.mark.parametrize("part", ["feat", "deter", "stoch"])
 def test_heads_and_decoder_read_what_they_are_told_to(part, build, batch):
-    world = awake(build(heads_read=part, decoder_reads=part))
+    world = awake(build(heads={"reads": part}, decoder={"reads": part}))
     width = {"feat": 16 + 12, "deter": 16, "stoch": 12}[part]
-    assert world.config.width_of(part) == width
+    assert world.config.sizes.of(part) == width
     for net in (world.reward, world.cont, world.decoder.vectors["joints"]):
         assert net.layers[0].linear.weight.shape[1] == width
     made = losses_of(world, batch)
@@ -128,7 +128,7 @@ def test_heads_and_decoder_read_what_they_are_told_to(part, build, batch):
 
 
 def test_what_is_not_predicted_to_end_goes_on_for_ever(build, batch):
-    world = build(cont=False)
+    world = build(heads={"cont": False})
     assert world.cont is None
     made = losses_of(world, batch)
     assert "cont_loss" not in made.dynamics
@@ -140,7 +140,7 @@ def test_what_is_not_predicted_to_end_goes_on_for_ever(build, batch):
 @pytest.mark.parametrize(("fold", "cont"), [(True, True), (False, True), (True, False)])
 def test_the_discount_is_in_cont_or_beside_it_and_never_both(fold, cont, build, batch):
     """A head that has learnt its target says the discount, or one, of a life that goes on."""
-    world = build(fold_discount=fold, cont=cont, discount_horizon=5.0)
+    world = build(fold_discount=fold, heads={"cont": cont}, discount_horizon=5.0)
     if not cont:
         assert world.discount == pytest.approx(0.8)
         return
@@ -165,7 +165,7 @@ def test_a_model_with_reward_tokens_reads_the_reward_that_it_predicts(build, bat
     world = awake(build(backbone="transformer", transformer=SMALL | {"tokens": "split"}))
     with torch.no_grad():
         posterior = losses_of(world, batch).posterior
-        start = world.dynamics.starts(posterior, torch.tensor([3]))
+        start = world.dynamics.imagination_starts(posterior, torch.tensor([3]))
         action, uniform = torch.zeros(3, 2), torch.full((3, 3, 4), 0.3)
         got = world.imagine_step(start, action, uniform)
         reward = world.predict(start)[0]
@@ -207,11 +207,11 @@ def test_a_dream_follows_the_recorded_actions(any_world, batch):
 
 
 def test_a_model_without_a_decoder_cannot_show_and_says_what_to_do(build, batch):
-    world = build(objective="barlow", decoder="none")
+    world = build(objective="barlow", decoder={"kind": "none"})
     start = world.dynamics.initial(3)
-    with pytest.raises(SettingsError, match=r"no decoder .* --world.decoder detached"):
+    with pytest.raises(SettingsError, match=r"no decoder.* --world.decoder.kind detached"):
         world.open_loop(batch, start, 3, torch.Generator())
-    watched = build(objective="barlow", decoder="detached")
+    watched = build(objective="barlow", decoder={"kind": "detached"})
     assert "image" in watched.open_loop(batch, start, 3, torch.Generator())
 
 
@@ -222,6 +222,8 @@ def test_dreamer_v1_s_convolutions_refuse_other_sizes_with_advice():
     spec = Spec(
         images={"image": ImageSpec(height=32, width=48)}, action=ActionSpec(low=(-1,), high=(1,))
     )
-    small = WorldConfig(encoder="v1", depth=2, deter=16, units=8, hidden=8)
-    with pytest.raises(SettingsError, match=r"64x64, got 48x32; choose --world\.encoder k4s2"):
-        WorldModel(spec, small)
+    small = WorldConfig(encoder={"kind": "v1", "depth": 2}, gru={"deter": 16, "hidden": 8})
+    with pytest.raises(
+        SettingsError, match=r"64x64, got 48x32; choose --world\.encoder\.kind k4s2"
+    ):
+        WorldModel(spec, small, generator=torch.Generator())

@@ -1,4 +1,4 @@
-"""The two kinds of stochastic latents, behind one interface.
+"""The families of stochastic latents, categorical and Gaussian, behind one interface.
 
 A distribution is one tensor ``params`` with two trailing axes: log-probabilities (S, K) of
 categorical latents, or mean and std (2, Z) of Gaussian ones.  Draws are functions of uniforms.
@@ -7,7 +7,7 @@ categorical latents, or mean and std (2, Z) of Gaussian ones.  Draws are functio
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,38 +22,38 @@ from wm_core.nn.dists import (
     sample_onehot,
     unimix_log_probs,
 )
-from wm_core.world.settings import WorldConfig
+from wm_core.world.part_settings import CategoricalConfig, GaussianConfig
 
 
-class Space(Protocol):
-    """What the rest of the world model needs to know of a kind of latents."""
+class LatentDist(Protocol):
+    """What a family of latent distributions offers to the rest of the world model."""
 
-    shape: tuple[int, ...]  #: of stoch, and of the uniforms that one draw takes
+    shape: tuple[int, ...]  #: shape of stoch, and of the uniforms that one draw takes
     size: int  #: length of the flat stoch
-    width: int  #: of the raw numbers that ``params`` reads
+    width: int  #: length of the raw numbers that ``params`` reads
 
     def params(self, raw: Tensor) -> Tensor:
-        """(..., ., .) distribution that a network's raw numbers (..., width) mean."""
+        """(..., ., .) parameters of the distribution, from a network's output (..., width)."""
         ...
 
     def noise(self, uniform: Tensor) -> Tensor:
-        """(..., *shape) what ``sample`` takes, of uniforms (..., *shape)."""
+        """(..., *shape) noise that ``sample`` takes, from uniforms (..., *shape) in [0, 1)."""
         ...
 
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
-        """(..., *shape) draw; gradients reach the distribution."""
+        """(..., *shape) sample of ``params`` (..., ., .); gradients reach the parameters."""
         ...
 
-    def heat(self, params: Tensor, temperature: float) -> Tensor:
-        """The distribution (..., ., .) made more surprising by a temperature above 1."""
+    def with_temperature(self, params: Tensor, temperature: float) -> Tensor:
+        """(..., ., .) ``params`` of the same shape, more random for a temperature above 1."""
         ...
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:
-        """(...) KL(p || q) in nats."""
+        """(...) KL(p || q) in nats, of parameters (..., ., .)."""
         ...
 
     def unit(self, params: Tensor) -> Tensor:
-        """(..., ., .) the distribution that knows nothing: uniform, or a unit normal."""
+        """(..., ., .) parameters of the reference distribution: uniform, or a unit normal."""
         ...
 
 
@@ -63,10 +63,10 @@ class Categorical:
     Source: DreamerV2, arXiv:2010.02193, section 2.1; unimix: DreamerV3, arXiv:2301.04104.
     """
 
-    def __init__(self, groups: int, classes: int, unimix: float) -> None:
-        self.shape: tuple[int, ...] = (groups, classes)
-        self.unimix = unimix
-        self.size = self.width = groups * classes
+    def __init__(self, config: CategoricalConfig) -> None:
+        self.shape: tuple[int, ...] = (config.groups, config.classes)
+        self.unimix = config.unimix
+        self.size = self.width = config.stoch_size
 
     def params(self, raw: Tensor) -> Tensor:
         return unimix_log_probs(raw.unflatten(-1, self.shape), self.unimix)
@@ -77,7 +77,7 @@ class Categorical:
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
         return sample_onehot(params.exp(), noise)
 
-    def heat(self, params: Tensor, temperature: float) -> Tensor:
+    def with_temperature(self, params: Tensor, temperature: float) -> Tensor:
         return torch.log_softmax(params / temperature, -1)
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Categorical:
         return torch.full_like(params, -math.log(self.shape[1]))
 
     def entropy(self, params: Tensor) -> Tensor:
-        """(...) mean entropy of the groups of ``params`` (..., S, K), a share of the largest."""
+        """(...) mean entropy of the groups of ``params`` (..., S, K), over the largest one."""
         return -(params.exp() * params).sum(-1).mean(-1) / math.log(self.shape[1])
 
 
@@ -97,9 +97,9 @@ class Gaussian:
     Source: Dreamer, arXiv:1912.01603, appendix A: std = softplus(x) + min_std.
     """
 
-    def __init__(self, size: int, min_std: float) -> None:
-        self.shape: tuple[int, ...] = (size,)
-        self.size, self.width, self.min_std = size, 2 * size, min_std
+    def __init__(self, config: GaussianConfig) -> None:
+        self.shape: tuple[int, ...] = (config.size,)
+        self.size, self.width, self.min_std = config.size, 2 * config.size, config.min_std
 
     def params(self, raw: Tensor) -> Tensor:
         mean, spread = raw.float().chunk(2, -1)
@@ -112,7 +112,7 @@ class Gaussian:
         mean, std = params.unbind(-2)
         return mean + std * noise
 
-    def heat(self, params: Tensor, temperature: float) -> Tensor:
+    def with_temperature(self, params: Tensor, temperature: float) -> Tensor:
         mean, std = params.unbind(-2)
         return torch.stack([mean, std * temperature**0.5], -2)
 
@@ -124,8 +124,5 @@ class Gaussian:
         return torch.stack([mean[..., 0, :], std[..., 0, :]], -2)
 
 
-def make_space(config: WorldConfig) -> Categorical | Gaussian:
-    """The latents that ``config`` names."""
-    if config.latent == "gaussian":
-        return Gaussian(config.gaussians, config.latent_min_std)
-    return Categorical(config.groups, config.classes, config.unimix)
+if TYPE_CHECKING:  # mypy holds each family to the protocol
+    _: tuple[type[LatentDist], ...] = (Categorical, Gaussian)

@@ -1,0 +1,210 @@
+"""Settings of the parts that can be exchanged: latents, backbones and priors; without torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from wm_core.contract.spec import Frozen
+
+Tokens = Literal["joint", "split", "actions"]  #: what a backbone reads of a step
+# ------------------------------------------------------------------ latents
+
+
+class LatentConfig(Frozen):
+    """Settings of a family of latent distributions; those of your own derive from it."""
+
+    @property
+    def stoch_size(self) -> int:
+        """Length of the flat stoch."""
+        raise NotImplementedError
+
+    @property
+    def about(self) -> str:
+        """A few words for a table."""
+        raise NotImplementedError
+
+
+class CategoricalConfig(LatentConfig):
+    """Latents of S groups, each one of K classes."""
+
+    groups: int = Field(32, gt=0, description="Number of categorical variables S, at least 1.")
+    classes: int = Field(16, gt=1, le=256, description="Classes K of each variable, 2 to 256.")
+    unimix: float = Field(0.01, ge=0, lt=1, description="Share of uniform mixed in, 0 to 1.")
+
+    @property
+    def stoch_size(self) -> int:
+        return self.groups * self.classes
+
+    @property
+    def about(self) -> str:
+        return f"categorical {self.groups}x{self.classes}"
+
+
+class GaussianConfig(LatentConfig):
+    """Latents of Z independent normals."""
+
+    size: int = Field(30, gt=0, description="Number of Gaussian variables Z, at least 1.")
+    min_std: float = Field(0.1, ge=0, description="Smallest standard deviation, at least 0.")
+
+    @property
+    def stoch_size(self) -> int:
+        return self.size
+
+    @property
+    def about(self) -> str:
+        return f"gaussian {self.size}"
+
+
+# ------------------------------------------------------------------ backbones
+
+
+class BackboneConfig(Frozen):
+    """Settings of a backbone; those of your own derive from it.
+
+    A ``recurrent`` backbone makes a ``world.base.Recurrence``, one step of an RSSM whose posterior
+    q(z | h, e) is part of the recurrence.  All others make a ``world.base.Backbone``, which reads
+    sequences beside the posterior q(z | e).
+    """
+
+    recurrent: ClassVar[bool] = False
+
+    @property
+    def deter_size(self) -> int:
+        """D, length of the deter that the backbone answers."""
+        raise NotImplementedError
+
+    @property
+    def deter_blocks(self) -> int | None:
+        """Independent blocks that deter comes in; None: it is one piece."""
+        return None
+
+    @property
+    def about(self) -> str:
+        """A few words for a table, beside the backbone's name."""
+        return str(self.deter_size)
+
+
+class GRUConfig(BackboneConfig):
+    """A gated recurrent unit, the recurrence of an RSSM."""
+
+    recurrent: ClassVar[bool] = True
+
+    cell: Literal["block", "layer_norm", "plain"] = Field(
+        "block",
+        description="Kind of GRU: block-diagonal as in V3, with layer norm as in V2, or plain.",
+    )
+    deter: int = Field(2048, gt=0, description="Size D of the recurrent state, at least 1.")
+    hidden: int = Field(256, gt=0, description="Width of the layers before the GRU, at least 1.")
+    blocks: int = Field(8, gt=0, description="Blocks of the block-diagonal GRU, at least 1.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> GRUConfig:
+        if self.cell == "block" and self.deter % self.blocks:
+            raise ValueError(
+                f"expected deter to be a multiple of the {self.blocks} blocks, got {self.deter}; "
+                "choose another --world.gru.deter or --world.gru.blocks"
+            )
+        return self
+
+    @property
+    def deter_size(self) -> int:
+        return self.deter
+
+    @property
+    def deter_blocks(self) -> int | None:
+        return self.blocks if self.cell == "block" else None
+
+    @property
+    def about(self) -> str:
+        return f"{self.deter}, {self.cell}"
+
+
+class LSTMConfig(BackboneConfig):
+    """A long short-term memory over tokens of latent and action."""
+
+    deter: int = Field(2048, gt=0, description="Size D of the LSTM's output, at least 1.")
+    hidden: int = Field(256, gt=0, description="Width of the LSTM's input, at least 1.")
+
+    @property
+    def deter_size(self) -> int:
+        return self.deter
+
+
+class TransformerConfig(BackboneConfig):
+    """A causal transformer over a sliding window; its output is ``deter``."""
+
+    width: int = Field(256, gt=0, description="Width of tokens and layers, at least 1.")
+    layers: int = Field(4, gt=0, description="Number of attention layers, at least 1.")
+    heads: int = Field(4, gt=0, description="Attention heads of each layer, at least 1.")
+    head: int = Field(64, gt=0, description="Size of each attention head, at least 1.")
+    hidden: int = Field(1024, gt=0, description="Hidden width of each layer's MLP, at least 1.")
+    window: int = Field(64, gt=1, description="Tokens that a layer sees, at least 2.")
+    order: Literal["pre", "post"] = Field(
+        "pre", description="Whether layer norms stand before attention and MLP, or after them."
+    )
+    positions: Literal["none", "sinusoid", "age", "shaw", "xl"] = Field(
+        "age",
+        description="Position encoding: none, sinusoids, a learned bias by age, Shaw's or XL's.",
+    )
+    activation: Literal["relu", "silu", "gelu"] = Field(
+        "silu", description="Activation of the MLP in each transformer layer."
+    )
+    readout: Literal["last", "all"] = Field(
+        "last", description="Whether deter is the output of the last layer or of all layers."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped, 0 to 1.")
+    tokens: Tokens = Field(
+        "joint",
+        description="Tokens of a step: latent and action in one, split, or actions alone.",
+    )
+
+    @property
+    def deter_size(self) -> int:
+        return self.width * (self.layers if self.readout == "all" else 1)
+
+    @property
+    def about(self) -> str:
+        return f"{self.layers}x{self.width}, {self.tokens} tokens"
+
+
+class SSMConfig(BackboneConfig):
+    """A stack of diagonal state-space layers; its output is ``deter``."""
+
+    deter: int = Field(2048, gt=0, description="Size D of every layer's output, at least 1.")
+    state: int = Field(128, gt=0, description="Complex states of each layer, at least 1.")
+    layers: int = Field(4, gt=0, description="Number of state-space layers, at least 1.")
+    blocks: int = Field(8, gt=0, description="HiPPO blocks of the initial dynamics, at least 1.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped, 0 to 1.")
+
+    @property
+    def deter_size(self) -> int:
+        return self.deter
+
+    @property
+    def about(self) -> str:
+        return f"{self.layers}x{self.deter}"
+
+
+# ------------------------------------------------------------------ posterior and priors
+
+
+class PosteriorConfig(Frozen):
+    """The network from embedding (and deter, in an RSSM) to the posterior."""
+
+    layers: int = Field(1, ge=0, description="Hidden layers of q(z | e), at least 0.")
+    units: int = Field(256, gt=0, description="Width of the posterior's hidden layers, from 1.")
+
+
+class NetConfig(Frozen):
+    """A prior that is an MLP to a distribution of the same family as the posterior."""
+
+    layers: int = Field(2, gt=0, description="Hidden layers of the prior, at least 1.")
+    units: int = Field(256, gt=0, description="Width of the prior's hidden layers, at least 1.")
+
+
+class MDNConfig(Frozen):
+    """A prior that is a mixture of normals for each dimension of a Gaussian latent."""
+
+    mixtures: int = Field(5, gt=0, description="Normals M mixed per dimension, at least 1.")
