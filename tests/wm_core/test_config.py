@@ -53,9 +53,7 @@ def test_a_share_of_the_entropy_wants_a_deviation_with_a_range(rule, action):
 
 
 def test_an_actor_without_memory_wants_a_posterior_without_memory():
-    with pytest.raises(
-        ValueError, match=r"behavior.reads stoch .* world.backbone than gru"
-    ):
+    with pytest.raises(ValueError, match=r"behavior.reads stoch .* world.backbone than gru"):
         Config(behavior=BehaviorConfig(reads="stoch"))
     Config(world=WorldConfig(backbone="lstm"), behavior=BehaviorConfig(reads="stoch"))
 

@@ -6,7 +6,7 @@ that bears its name, those of a part from elsewhere stand in ``WorldConfig.own``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -175,16 +175,6 @@ OBJECTIVES: PartTable[Callable[..., Any]] = PartTable(
 TABLES = {"backbone": BACKBONES, "latent": LATENTS, "prior": PRIORS, "objective": OBJECTIVES}
 
 
-def own_defaults(words: str) -> dict[str, Frozen]:
-    """Default settings of every part from elsewhere whose name is in ``words``, by its name."""
-    return {
-        name: cast(Frozen, table.settings_of(name)())
-        for table in TABLES.values()
-        for name in table.names()
-        if name in words and not table.is_builtin(name)
-    }
-
-
 class WorldConfig(Frozen):
     """The world model: encoder, latent, backbone, decoder, heads, and their losses' scales."""
 
@@ -314,3 +304,15 @@ class WorldConfig(Frozen):
     def discount(self) -> float:
         """Factor per agent step, 1 - 1 / discount_horizon."""
         return 1.0 - 1.0 / self.discount_horizon
+
+
+def with_own(config: WorldConfig, words: Iterable[str]) -> WorldConfig:
+    """``config`` with default settings of each part from elsewhere that command line names."""
+    named = {part for word in words for part in word.replace("=", ".").split(".")}
+    own = {
+        name: cast(Frozen, table.settings_of(name)())
+        for table in TABLES.values()
+        for name in table.names()
+        if name in named and not table.is_builtin(name)
+    }
+    return config.model_copy(update={"own": own | config.own})
