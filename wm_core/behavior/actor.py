@@ -23,7 +23,7 @@ from wm_core.nn.dists import (
 )
 from wm_core.world.heads import NumberHead
 from wm_core.world.latent import Latent
-from wm_core.world.settings import Part
+from wm_core.world.settings import Reads
 
 _MEAN_LIMIT = 5.0  #: of tanh_normal, before the tangent
 
@@ -155,7 +155,7 @@ class ActorHead(PolicyHead):
     """
 
     def __init__(
-        self, actor: Actor | LinearController, critic: NumberHead | None, reads: Part
+        self, actor: Actor | LinearController, critic: NumberHead | None, reads: Reads
     ) -> None:
         super().__init__()
         self.actor, self.critic, self.reads = actor, critic, reads

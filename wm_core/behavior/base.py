@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wm_core.contract.batch import Batch
 from wm_core.nn.optim import ParameterGroup
 from wm_core.world.latent import Latent
-from wm_core.world.settings import Part
+from wm_core.world.settings import Reads
 from wm_core.world.world_model import WorldModel
 
 Carry = tuple[Tensor, ...]
@@ -62,7 +62,7 @@ class PolicyHead(nn.Module, ABC):
         estimates: name -> meaning of the numbers that go out beside the action.
     """
 
-    reads: Part = "feat"
+    reads: Reads = "feat"
     noise_shape: tuple[int, ...]
     carry: Mapping[str, tuple[int, ...]] = {}
     estimates: Mapping[str, str] = {}

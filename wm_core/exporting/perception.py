@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from wm_core.nn.dists import draw_gap
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
-from wm_core.world.prior import NetPrior
-from wm_core.world.space import Categorical
+from wm_core.world.latent_dist import Categorical
 from wm_core.world.world_model import WorldModel
 
 
@@ -28,12 +27,12 @@ class Perception(nn.Module):
     def __init__(self, world: WorldModel) -> None:
         super().__init__()
         dynamics = world.dynamics
-        self.encoder, self.space = world.encoder, dynamics.space
+        self.encoder, self.latent_dist = world.encoder, dynamics.latent_dist
         self.dynamics: Any = dynamics
-        self.noise_shape = (1, *dynamics.space.shape)
+        self.noise_shape = (1, *dynamics.latent_dist.shape)
         shapes = [tuple(c.shape) for c in dynamics.carry_of(dynamics.initial(1))]
         self.carry = dict(zip(dynamics.carry_names, shapes, strict=True))
-        self._compares = isinstance(dynamics.prior, NetPrior)
+        self._compares = dynamics.prior.has_kl
 
     def see(
         self,
@@ -64,15 +63,15 @@ class Perception(nn.Module):
         guess = self.dynamics.prior(latent.deter)
         if self._compares:
             assert latent.params is not None
-            return self.space.kl(latent.params, guess)
+            return self.latent_dist.kl(latent.params, guess)
         return self.dynamics.prior.loss(guess, latent)
 
     def gap(self, latent: Latent, uniform: Tensor) -> Tensor | None:
         """(1, S) log-ratio of the two best of each draw; None where a draw has no candidates."""
-        if not isinstance(self.space, Categorical):
+        if not isinstance(self.latent_dist, Categorical):
             return None
         assert latent.params is not None
-        return draw_gap(latent.params, self.space.noise(uniform))
+        return draw_gap(latent.params, self.latent_dist.noise(uniform))
 
 
 class Glance(Perception):
@@ -82,7 +81,7 @@ class Glance(Perception):
 
     def __init__(self, world: WorldModel) -> None:
         super().__init__(world)
-        self.dynamics, self.carry = world.dynamics.posterior, {}
+        self.dynamics, self.carry = self.dynamics.posterior, {}
 
     def see(
         self,
@@ -92,8 +91,8 @@ class Glance(Perception):
         is_first: Tensor,
         uniform: Tensor,
     ) -> Latent:
-        params = self.space.params(self.dynamics(self.encoder(obs)))
-        stoch = self.space.sample(params, self.space.noise(uniform))
+        params = self.latent_dist.params(self.dynamics(self.encoder(obs)))
+        stoch = self.latent_dist.sample(params, self.latent_dist.noise(uniform))
         return Latent(stoch.new_zeros(1, 0), stoch, params)
 
     def answers(self, latent: Latent) -> Carry:

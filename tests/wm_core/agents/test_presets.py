@@ -223,8 +223,8 @@ def test_rewards_are_squashed_where_their_preset_says_so(preset, small):
         batch.is_first, batch.is_last, batch.is_terminal,
     )  # fmt: skip
     plain = agent.losses(batch, None, seeded())[0]["reward_loss"]
-    error = agent.config.world.reward_scale * 0.5 * squashed.reward.square().mean()
-    untouched = agent.config.world.reward_scale * 0.5 * batch.reward.square().mean()
-    expected = error if agent.config.world.reward_squash == "tanh" else untouched
+    error = agent.config.world.heads.reward_scale * 0.5 * squashed.reward.square().mean()
+    untouched = agent.config.world.heads.reward_scale * 0.5 * batch.reward.square().mean()
+    expected = error if agent.config.world.heads.squash == "tanh" else untouched
     torch.testing.assert_close(plain, expected)  # an untrained head predicts exactly nothing
     assert (preset == "dreamer_v2") == torch.equal(expected, untouched)
