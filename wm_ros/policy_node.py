@@ -26,6 +26,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from wm_core.contract.errors import SpecMismatch, WmError
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_ros import convert, params, qos
@@ -152,7 +153,7 @@ class PolicyNode(LifecycleNode):
         for close in (self._write_reports, self._stream.close, self._recorder.close):
             self._closers.callback(close)
         self._closers.callback(self._slot.close)
-        if fixed is not None and not self._slot.look() and (fixed.root / "policy.onnx").exists():
+        if fixed is not None and not self._slot.look() and PolicyFolder(fixed.root).onnx.exists():
             raise SpecMismatch(self._slot.refusals[-1])
         self._slot.between_ticks()
         self._adopt()

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from wm_core.contract.errors import WmError
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs
 from wm_ros.settings import SlotSettings
@@ -42,14 +43,14 @@ class FolderSource:
 
     def latest(self) -> Path | None:
         """The newest policy folder, or None while there is none."""
-        if (self.root / "policy.onnx").exists():
+        if PolicyFolder(self.root).onnx.exists():
             return self.root
         if not self.root.is_dir():
             return None
         versions = [
             p
             for p in self.root.iterdir()
-            if p.name.isdigit() and (p / "policy.manifest.json").exists()
+            if p.name.isdigit() and PolicyFolder(p).manifest.exists()
         ]
         return max(versions, key=lambda p: int(p.name), default=None)
 
@@ -283,6 +284,6 @@ class PolicySlot:
 def _modified_ns(folder: Path) -> int:
     """When the manifest of a policy folder last changed; 0 where it has none."""
     try:
-        return (folder / "policy.manifest.json").stat().st_mtime_ns
+        return PolicyFolder(folder).manifest.stat().st_mtime_ns
     except OSError:
         return 0

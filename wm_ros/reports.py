@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from pathlib import Path
+
+from wm_core.contract.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +50,10 @@ class ReportWriter:
             for name, report in work.items():
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
-                    _replace(self.folder / name, json.dumps(report))
+                    write_atomically(self.folder / name, f"{json.dumps(report)}\n".encode())
                 except OSError as error:  # a full disk must not end the robot
                     if not said:
                         log.error("reports cannot be written: %s", error)
                     said = True
             if last:
                 return
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put ``text`` at ``path`` so that a reader sees the old file or the new one."""
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)

@@ -19,7 +19,8 @@ from benchmarks.results.verbs import Cut, Row, VerbFailed, Verbs, rounded
 from wm_core import presets
 from wm_core.bench.report import run_line
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import read_json, write_durably
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.library.run_folder import load_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 
@@ -70,7 +71,7 @@ def judged(contest: Contest, verbs: Verbs) -> Row:
         "trained": trained,
         "untrained": untrained,
         "latency": {"rate_hz": RATE_HZ, "ticks": ticks, **took},
-        "file_bytes": (file / "policy.onnx").stat().st_size,
+        "file_bytes": PolicyFolder(file).onnx.stat().st_size,
     }
 
 
@@ -95,7 +96,7 @@ def about(contest: Contest, load: float) -> Row:
         "minutes": settings.minutes,
         "parts": parts_of(run),
         "command": shlex.join(["wm", "train", *contest.options]),
-        "commit": _json(run / "settings.json").get("about", {}).get("commit", ""),
+        "commit": read_json(run / "settings.json").get("about", {}).get("commit", ""),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": here["versions"],
         "cpu": here["cpu"],
@@ -115,7 +116,7 @@ def parts_of(run: Path) -> Row:
 
 def progress_of(run: Path) -> Row:
     """How far a run came and at what cost, and its curve, from its metrics."""
-    status, path = _json(run / "status.json"), run / "metrics.jsonl"
+    status, path = read_json(run / "status.json"), run / "metrics.jsonl"
     lines = [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
     return {
         "updates": status.get("updates", 0),
@@ -162,10 +163,3 @@ def shrink(source: Path, target: Path, most: int = PICTURE_BYTES) -> None:
         if out.tell() < most:
             break
     write_durably(target, out.getvalue())
-
-
-def _json(path: Path) -> Row:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}

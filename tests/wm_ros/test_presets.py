@@ -17,7 +17,8 @@ def policy_of(tmp_path):
     """Writes the untrained policy of a preset into a folder."""
     torch = pytest.importorskip("torch", reason="needs the trainer's half")
     from wm_core.agents.agent import AgentCore
-    from wm_core.exporting.exporter import PolicyExporter, policy_files
+    from wm_core.contract.policy_folder import PolicyFolder
+    from wm_core.exporting.exporter import PolicyExporter
 
     def write(preset: str):
         spec, config = tiny_spec(), presets.make(preset, "micro")
@@ -25,8 +26,7 @@ def policy_of(tmp_path):
         export = PolicyExporter(agent, spec, config).export(0, 0, 0)
         folder = tmp_path / "policies" / "00000000"
         folder.mkdir(parents=True)
-        for name, data in policy_files(export, version=0).items():
-            (folder / name).write_bytes(data)
+        PolicyFolder(folder).write(*export, version=0)
         return folder.parent
 
     return write

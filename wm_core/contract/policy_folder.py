@@ -1,6 +1,8 @@
-"""A channel's folder of policy versions, laid out alike on the trainer and on the robot.
+"""Where the files of a policy lie: in a folder of one version, and in a channel of versions.
 
-``<channel>/<version:08d>/policy.{onnx,golden.npz,manifest.json}`` and ``<channel>/latest.json``.
+A policy is ``policy.onnx``, ``policy.golden.npz`` and, written last, ``policy.manifest.json``.  A
+channel, laid out alike on trainer and robot, is ``<channel>/<version:08d>/`` of these and
+``<channel>/latest.json``.
 """
 
 from __future__ import annotations
@@ -8,9 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from wm_core.contract.card import Manifest
+from wm_core.contract.card import Blob, Manifest, blob_of, check_bytes
+from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.files import sync_folder, write_durably
 
 ONNX_NAME = "policy.onnx"
@@ -18,6 +24,73 @@ GOLDEN_NAME = "policy.golden.npz"
 MANIFEST_NAME = "policy.manifest.json"
 LATEST_NAME = "latest.json"
 CHANNEL_PATTERN = r"[a-z0-9_-]{1,64}"
+MAX_MANIFEST_BYTES = 1_000_000
+
+
+def make_manifest(
+    onnx: bytes, golden: bytes, weights_sha256: str = "", *, version: int, **about: Any
+) -> Manifest:
+    """Describe the policy in ``onnx`` and ``golden``; ``about`` are further fields."""
+    return Manifest(
+        version=version,
+        policy=blob_of(ONNX_NAME, onnx),
+        golden=blob_of(GOLDEN_NAME, golden),
+        weights_sha256=weights_sha256,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **about,
+    )
+
+
+@dataclass(frozen=True)
+class PolicyFolder:
+    """One version of a policy on disk, by its folder or by the ``.onnx`` file in it."""
+
+    path: Path
+
+    @property
+    def onnx(self) -> Path:
+        """The policy's ONNX file."""
+        return self.path if self.path.suffix == ".onnx" else self.path / ONNX_NAME
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest beside it."""
+        return self.onnx.with_name(f"{self.onnx.stem}.manifest.json")
+
+    def write(self, onnx: bytes, golden: bytes, weights_sha256: str = "", **about: Any) -> None:
+        """Write the three files durably, the manifest last; ``about`` as in ``make_manifest``."""
+        manifest = make_manifest(onnx, golden, weights_sha256, **about)
+        write_durably(self.path / ONNX_NAME, onnx)
+        write_durably(self.path / GOLDEN_NAME, golden)
+        write_durably(self.path / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+
+    def read_manifest(self) -> Manifest:
+        """Read the manifest; raises ``PolicyRefused`` unless it is one and names the ONNX file."""
+        manifest = Manifest.parse(_read(self.manifest, MAX_MANIFEST_BYTES))
+        if manifest.policy.name != self.onnx.name:
+            raise PolicyRefused(
+                f"{self.manifest.name} describes {manifest.policy.name!r}, not {self.onnx.name!r}"
+            )
+        return manifest
+
+    def read(self, blob: Blob, max_bytes: int) -> bytes:
+        """Read the file of ``blob``; raises ``PolicyRefused`` unless it is what that names."""
+        if Path(blob.name).name != blob.name:
+            raise PolicyRefused(f"manifest names {blob.name!r}: expected a plain file name")
+        data = _read(self.onnx.with_name(blob.name), max_bytes)
+        check_bytes(data, blob)
+        return data
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise PolicyRefused(f"{path.name}: at most {max_bytes} bytes are read, it holds more")
+    return data
 
 
 def version_folder(home: Path, version: int) -> Path:

@@ -16,21 +16,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from wm_core.contract.card import (
-    CARD_KEY,
-    Blob,
-    Manifest,
-    PolicyCard,
-    TensorInfo,
-    check_bytes,
-)
+from wm_core.contract.card import CARD_KEY, Manifest, PolicyCard, TensorInfo
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.golden import check_golden
 from wm_core.contract.onnx_limits import check_limits
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.spec import Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
-MAX_MANIFEST_BYTES = 1_000_000
 MAX_GOLDEN_BYTES = 500_000_000
 
 Carry = dict[str, np.ndarray]
@@ -93,19 +86,13 @@ class PolicyRunner:
             PolicyRefused: for anything that is missing, differs from the manifest, does not load,
                 has no fitting card, or acts differently from the network it was exported from.
         """
-        path = Path(path)
-        model_path = path if path.suffix == ".onnx" else path / "policy.onnx"
-        manifest_path = model_path.with_name(f"{model_path.stem}.manifest.json")
-        manifest = Manifest.parse(_read(manifest_path, MAX_MANIFEST_BYTES))
-        if manifest.policy.name != model_path.name:
-            raise PolicyRefused(
-                f"{manifest_path.name} describes {manifest.policy.name!r}, not {model_path.name!r}"
-            )
-        model = _read_blob(model_path.parent, manifest.policy, MAX_MODEL_BYTES)
+        folder = PolicyFolder(Path(path))
+        manifest = folder.read_manifest()
+        model = folder.read(manifest.policy, MAX_MODEL_BYTES)
         runner = cls._open(model, manifest, MAX_MODEL_BYTES)
         _check_same_version(runner.card, manifest)
         if verify_golden:
-            golden = _read_blob(model_path.parent, manifest.golden, MAX_GOLDEN_BYTES)
+            golden = folder.read(manifest.golden, MAX_GOLDEN_BYTES)
             check_golden(golden, runner.card, runner.call)
         return runner
 
@@ -251,27 +238,6 @@ class PolicyEngine:
                 )
         self._carry = {name: np.asarray(value[name], np.float32) for name in want}
         self._fresh = False
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    """The content of ``path``, read once."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise PolicyRefused(f"{path.name}: at most {max_bytes} bytes are read, it holds more")
-    return data
-
-
-def _read_blob(folder: Path, blob: Blob, max_bytes: int) -> bytes:
-    """The bytes that ``blob`` names in ``folder``, held against its size and hash."""
-    if Path(blob.name).name != blob.name:
-        raise PolicyRefused(f"manifest names {blob.name!r}: expected a plain file name")
-    data = _read(folder / blob.name, max_bytes)
-    check_bytes(data, blob)
-    return data
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

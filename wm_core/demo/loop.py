@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.live import Live
 
 from wm_core.contract.errors import SettingsError, WmError
+from wm_core.contract.files import read_json
+from wm_core.contract.policy_folder import LATEST_NAME
 from wm_core.demo import page, report, screen
 from wm_core.demo.processes import ProcessFailed, ProcessGroup
 from wm_core.demo.settings import DemoSettings
@@ -121,7 +123,7 @@ class Demo:
 
     def _start_robot(self, group: ProcessGroup) -> None:
         s = self._settings
-        url = report.read_json(self._run / "service.json")["url"]
+        url = read_json(self._run / "service.json")["url"]
         space = f"/demo_{os.getpid()}"
         group.start("sim", _node("sim_node", "sim", space, task=s.task, seed=s.seed))
         robot = self._run / "robot"
@@ -154,7 +156,7 @@ class Demo:
         self._best = s.best
         if self._best is None:
             self._best = self._evaluate_expert().mean
-        latest = self._run / "policies" / "main" / "latest.json"
+        latest = self._run / "policies" / "main" / LATEST_NAME
         group.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
         self._first = self._evaluate(policy=self._policy_folder(0))
 
@@ -196,8 +198,8 @@ class Demo:
                 time.sleep(0.5)
 
     def _snapshot(self) -> screen.Snapshot:
-        robot = report.read_json(self._run / "robot" / "status.json")
-        learner = report.read_json(self._run / "status.json")
+        robot = read_json(self._run / "robot" / "status.json")
+        learner = read_json(self._run / "status.json")
         last_ten = robot.get("returns", [])[-10:]
         version = robot.get("policy_version", -1)
         return screen.Snapshot(

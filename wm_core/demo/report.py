@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wm_core.contract.files import read_json
 from wm_core.demo.page import Episode, ReportData
 from wm_core.format.chunk import chunk_path, decode_chunk
 from wm_core.link.audit import Audit, audit
@@ -15,14 +16,6 @@ from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training.evaluate import Evaluation
 
 SWAP_UPDATES = 50  #: learner updates between two swaps that count
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``; empty where the file is missing or half written."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
-from wm_core.contract.card import Manifest, PolicyCard, blob_of
+from wm_core.contract.card import PolicyCard
 from wm_core.contract.spec import Spec
 from wm_core.exporting.golden import make_golden
 from wm_core.exporting.policy_module import PolicyStep
@@ -25,23 +25,6 @@ class Export(NamedTuple):
     onnx: bytes
     golden: bytes
     weights_sha256: str
-
-
-def policy_files(export: Export, *, version: int, learner_updates: int = 0) -> dict[str, bytes]:
-    """The content of a policy folder by file name; write the manifest, which is last, last."""
-    manifest = Manifest(
-        version=version,
-        policy=blob_of("policy.onnx", export.onnx),
-        golden=blob_of("policy.golden.npz", export.golden),
-        weights_sha256=export.weights_sha256,
-        learner_updates=learner_updates,
-        created=_now(),
-    )
-    return {
-        manifest.policy.name: export.onnx,
-        manifest.golden.name: export.golden,
-        "policy.manifest.json": manifest.model_dump_json(indent=2).encode(),
-    }
 
 
 class PolicyExporter:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.files import read_json
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.format.chunk import decode_chunk
 from wm_core.link.trainer.policy_repository import PolicyRepository
@@ -32,7 +34,7 @@ def describe(path: str | Path) -> Facts:
     if not path.exists():
         around = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise SettingsError(nearest(path.name, around, what=f"file in {path.parent}"))
-    if path.suffix == ".onnx" or (path / "policy.onnx").exists():
+    if path.suffix == ".onnx" or PolicyFolder(path).onnx.exists():
         return _policy(path)
     if path.suffix == ".mcap":
         return _chunk(path)
@@ -46,15 +48,16 @@ def describe(path: str | Path) -> Facts:
 
 
 def _policy(path: Path) -> Facts:
-    manifest = (path if path.is_dir() else path.parent) / "policy.manifest.json"
-    if manifest.exists():
+    folder = PolicyFolder(path)
+    if folder.manifest.exists():
         runner, proof = PolicyRunner.load(path), "hashes and golden rollout hold"
     else:
-        runner, proof = PolicyRunner.from_bytes(path.read_bytes()), "no manifest: not proved"
+        runner = PolicyRunner.from_bytes(folder.onnx.read_bytes())
+        proof = "no manifest: not proved"
     card = json.loads(runner.card.model_dump_json())
     card["inputs"] = [f"{i['name']} {i['dtype']} {i['shape']}" for i in card["inputs"]]
     card["outputs"] = [f"{o['name']} {o['dtype']} {o['shape']}" for o in card["outputs"]]
-    size = (path if path.is_file() else path / "policy.onnx").stat().st_size
+    size = folder.onnx.stat().st_size
     return {"kind": "policy", "proof": proof, "bytes": size} | card
 
 
@@ -93,7 +96,7 @@ def _store(path: Path) -> Facts:
 
 def _run(path: Path) -> Facts:
     facts: Facts = {"kind": "run"}
-    settings, status = _json(path / "settings.json"), _json(path / "status.json")
+    settings, status = read_json(path / "settings.json"), read_json(path / "status.json")
     facts |= {k: settings[k] for k in ("preset", "size", "task", "seed") if k in settings}
     facts |= settings.get("about", {})
     for key in ("phase", "updates", "agent_steps", "episodes", "last_return", "metrics"):
@@ -107,10 +110,3 @@ def _run(path: Path) -> Facts:
     if (path / "store" / LEDGER_NAME).exists():
         facts["store"] = {k: v for k, v in _store(path / "store").items() if k != "kind"}
     return facts
-
-
-def _json(path: Path) -> Facts:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}

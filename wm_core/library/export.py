@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from wm_core.contract.errors import StoreError
-from wm_core.contract.files import write_durably
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
-from wm_core.exporting.exporter import Export, PolicyExporter, policy_files
+from wm_core.exporting.exporter import Export, PolicyExporter
 from wm_core.library.run_folder import run_id_of
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training.checkpoint import Trained, load_agent
@@ -46,9 +46,7 @@ def export(run: str | Path, to: str | Path, *, golden_steps: int = 200) -> Polic
 def write_policy(to: Path, export: Export, *, version: int, learner_updates: int) -> PolicyRunner:
     """Write a policy folder durably; returns the policy, loaded from there and proved."""
     try:
-        files = policy_files(export, version=version, learner_updates=learner_updates)
-        for name, data in files.items():
-            write_durably(to / name, data)
+        PolicyFolder(to).write(*export, version=version, learner_updates=learner_updates)
     except OSError as error:
         raise StoreError(f"cannot write the policy to {to}: {error.strerror}") from error
     return PolicyRunner.load(to)

@@ -9,13 +9,13 @@ import json
 import uuid
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
 
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.files import read_json, write_atomically
 from wm_core.training.device import Device
 from wm_core.training.provenance import commit
 
@@ -73,12 +73,8 @@ def save_settings(settings: TrainSettings) -> str:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": torch.__version__,
     }
-    settings.run.mkdir(parents=True, exist_ok=True)
-    path = settings.run / SETTINGS_NAME
-    part = path.with_suffix(".json.tmp")
     text = json.dumps(settings.model_dump(mode="json") | {"about": about}, indent=2)
-    part.write_text(text + "\n")
-    part.replace(path)
+    write_atomically(settings.run / SETTINGS_NAME, f"{text}\n".encode())
     return run_id
 
 
@@ -104,8 +100,5 @@ def load_settings(run: Path) -> TrainSettings:
 
 def run_id_of(run: Path) -> str:
     """The id that ``run`` got when it began; empty where it has none."""
-    try:
-        about: dict[str, Any] = json.loads((run / SETTINGS_NAME).read_text()).get("about", {})
-    except (OSError, ValueError):
-        return ""
+    about = read_json(run / SETTINGS_NAME).get("about") or {}
     return str(about.get("run_id", ""))

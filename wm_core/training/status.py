@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from wm_core.contract.files import write_atomically
+
 NAME = "status.json"
 RATE_WINDOW_S = 20.0  #: seconds over which rates are taken
 
@@ -32,9 +34,7 @@ class Status:
 
     def write(self, run: Path) -> None:
         """Replace the status file of ``run`` in one piece."""
-        part = run / f"{NAME}.tmp"
-        part.write_text(json.dumps(asdict(self)))
-        part.replace(run / NAME)
+        write_atomically(run / NAME, json.dumps(asdict(self)).encode())
 
 
 class Rate:

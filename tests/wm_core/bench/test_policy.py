@@ -7,8 +7,9 @@ from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.bench.policy import run
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
-from wm_core.exporting.exporter import PolicyExporter, policy_files
+from wm_core.exporting.exporter import PolicyExporter
 
 pytestmark = pytest.mark.long
 
@@ -34,8 +35,7 @@ def test_an_exported_file_is_measured_as_what_it_sees_and_does(tmp_path, capsys)
     config = presets.make("dreamer_v3", "micro")
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=2)
-    for name, data in policy_files(export, version=0, learner_updates=0).items():
-        (tmp_path / name).write_bytes(data)
+    PolicyFolder(tmp_path).write(*export, version=0, learner_updates=0)
     assert run(["--json", "--policy", str(tmp_path), "--ticks", "5", "--rate-hz", "500"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[1]["name"] == "policy/file/fp32/p50_ms"

@@ -5,8 +5,9 @@ import torch
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
-from wm_core.exporting.exporter import PolicyExporter, policy_files
+from wm_core.exporting.exporter import PolicyExporter
 
 
 def shake(agent, seed):
@@ -57,6 +58,5 @@ def export(exporter):
 
 @pytest.fixture
 def folder(export, tmp_path):
-    for name, data in policy_files(export, version=7, learner_updates=300).items():
-        (tmp_path / name).write_bytes(data)
+    PolicyFolder(tmp_path).write(*export, version=7, learner_updates=300)
     return tmp_path

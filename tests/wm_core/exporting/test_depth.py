@@ -12,10 +12,11 @@ from wm_core.contract.conformance import check_env, check_policy
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.image import to_network
 from wm_core.contract.inputs import Depth
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.contract.step import Step
-from wm_core.exporting.exporter import PolicyExporter, policy_files
+from wm_core.exporting.exporter import PolicyExporter
 from wm_core.replay.sampler import Sampler
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -142,8 +143,7 @@ def test_an_unknown_distance_teaches_nothing(trained):
 def test_the_exported_file_takes_millimetres_and_proves_itself(trained, spec, tmp_path):
     agent, config, _, _ = trained
     export = PolicyExporter(agent, spec, config).export(1, 8, 40, golden_steps=20)
-    for name, data in policy_files(export, version=1, learner_updates=8).items():
-        (tmp_path / name).write_bytes(data)
+    PolicyFolder(tmp_path).write(*export, version=1, learner_updates=8)
     runner = check_policy(tmp_path)
     assert isinstance(runner, PolicyRunner)
     assert runner.card.inputs[0].dtype == "uint16"

@@ -7,10 +7,9 @@ durable: a reader of the repository while the trainer is killed sees the version
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from pathlib import Path
 
-from wm_core.contract.card import Manifest, blob_of
+from wm_core.contract.card import Manifest
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import write_durably
 from wm_core.contract.policy_folder import (
@@ -19,6 +18,7 @@ from wm_core.contract.policy_folder import (
     LATEST_NAME,
     MANIFEST_NAME,
     ONNX_NAME,
+    make_manifest,
     prune_versions,
     put_version,
     version_folder,
@@ -56,15 +56,14 @@ class PolicyRepository:
         Raises:
             StoreError: where ``version`` is not above the latest one.
         """
-        manifest = Manifest(
-            channel=self.channel,
+        manifest = make_manifest(
+            onnx,
+            golden,
+            weights_sha256,
             version=version,
+            channel=self.channel,
             parent=parent,
-            policy=blob_of(ONNX_NAME, onnx),
-            golden=blob_of(GOLDEN_NAME, golden),
-            weights_sha256=weights_sha256,
             learner_updates=learner_updates,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         last = self.latest()
         if last is not None and version <= last.version:
