@@ -26,9 +26,10 @@ from wm_core.store.reader import Store
 from wm_core.store.retention import prune
 from wm_core.training import checkpoint
 from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
+from wm_core.training.context_memory import ContextMemory
 from wm_core.training.device import choose
 from wm_core.training.evaluate import open_env, run_episodes
-from wm_core.training.learner import ContextMemory, Learner
+from wm_core.training.learner import Learner
 from wm_core.training.population import Population
 from wm_core.training.provenance import commit
 from wm_core.training.publisher import Publication

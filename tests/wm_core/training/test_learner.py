@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from wm_core.training.checkpoint import plain, restored
-from wm_core.training.learner import ContextMemory
+from wm_core.training.context_memory import ContextMemory
 
-CPU = torch.device("cpu")
 KEYS = np.arange(24, dtype=np.int64).reshape(4, 6) + 100
 REMEMBERING = {
     "categorical rssm": ("dreamer_v3", {}),
@@ -43,7 +42,7 @@ def test_what_is_put_is_what_is_got(learnt):
     memory = ContextMemory(agent, 1000)
     memory.put(KEYS, posterior)
     asked = KEYS[[3, 0, 2], [5, 0, 4]]
-    got = memory.get(asked, CPU)
+    got = memory.get(asked)
     names = agent.world.dynamics.carry_names
     assert len(got) == len(names)
     for name, whole, part in zip(
@@ -60,7 +59,7 @@ def test_what_is_unknown_is_what_an_agent_has_that_has_seen_nothing(learnt):
     agent, _, posterior = learnt
     memory = ContextMemory(agent, 1000)
     memory.put(KEYS, posterior)
-    got = memory.get(np.array([7, -1, KEYS[1, 1]]), CPU)
+    got = memory.get(np.array([7, -1, KEYS[1, 1]]))
     nothing = agent.world.dynamics.carry_of(agent.initial(2))
     for part, zero in zip(got, nothing, strict=True):
         assert torch.equal(part[:2], zero)
@@ -75,7 +74,7 @@ def test_a_window_starts_where_the_last_one_was(learnt):
     with torch.no_grad():
         whole, embed = agent.world.observe(batch, agent.initial(4), uniform)
         memory.put(KEYS, whole)
-        start = dynamics.latent_of(memory.get(KEYS[:, 2], CPU))
+        start = dynamics.latent_of(memory.get(KEYS[:, 2]))
         rest = dynamics.observe(
             start, batch.prev_action[:, 3:], embed[:, 3:], batch.is_first[:, 3:],
             uniform[:, 3:], batch.reward[:, 3:],
@@ -87,8 +86,8 @@ def test_a_saved_memory_comes_back(learnt):
     agent, _, posterior = learnt
     memory, other = ContextMemory(agent, 1000), ContextMemory(agent, 1000)
     memory.put(KEYS, posterior)
-    other.cache.load_state(restored(plain(memory.cache.state())))
-    pairs = zip(memory.get(KEYS[:, 1], CPU), other.get(KEYS[:, 1], CPU), strict=True)
+    other.load_state(restored(plain(memory.state())))
+    pairs = zip(memory.get(KEYS[:, 1]), other.get(KEYS[:, 1]), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -97,7 +96,7 @@ def test_carries_too_large_or_of_no_use_are_not_remembered(preset, small):
     parts = small(preset)
     agent, batch = parts.agent(), parts.batch()
     memory = ContextMemory(agent, 1000)
-    _, posterior = agent.update(batch, memory.get(KEYS[:, 0], CPU), seeded())
+    _, posterior = agent.update(batch, memory.get(KEYS[:, 0]), seeded())
     memory.put(KEYS, posterior)
-    assert memory.get(KEYS[:, 0], CPU) is None
-    assert memory.cache.nbytes == 0
+    assert memory.get(KEYS[:, 0]) is None
+    assert memory.nbytes == 0
