@@ -231,6 +231,18 @@ class WorldModel(nn.Module):
             metrics["kl_scale"] = self.kl_scale.scale.clone()
         return WorldLosses(representation, dynamics, posterior, metrics)
 
+    @torch.no_grad()
+    def window_loss(self, batch: Batch[Tensor], posterior: Latent) -> Tensor:
+        """(B,) how badly each window was predicted: nats of the prior plus the reward's error.
+
+        Args:
+            batch: (B, T) windows.
+            posterior: (B, T) latents of ``batch``.
+        """
+        nats = self.dynamics.prior.loss(self.dynamics.prior(posterior.deter), posterior)
+        reward = self.reward(posterior.read(self.config.heads_read))
+        return nats.mean(1) + self.reward.error(reward, batch.reward).mean(1)
+
     def _heads_loss(self, posterior: Latent, batch: Batch[Tensor]) -> dict[str, Tensor]:
         config, heads = self.config, self.config.heads
         if config.gradients == "staged":

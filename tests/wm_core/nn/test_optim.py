@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wm_core.nn.normalize import PercentileRange
-from wm_core.nn.optim import LaProp, clip_adaptively
+from wm_core.nn.optim import Adam, LaProp, clip_adaptively
 
 
 def test_clipping_scales_a_gradient_to_its_share_of_the_parameter():
@@ -77,6 +77,82 @@ def test_laprop_resumes_bit_for_bit():
     train(first, straight, range(3, 6))
     train(second, resumed, range(3, 6))
     assert torch.equal(straight, resumed)
+
+
+def adam(parameters, **changes):
+    settings = {"lr": 0.1, "warmup": 0, "clip": 1.0, "betas": (0.9, 0.999), "eps": 1e-8}
+    return Adam(parameters, **{**settings, "weight_decay": 0.0, **changes})
+
+
+def test_adam_is_torchs_own_behind_a_clip_with_decay():
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 3, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    mine = adam([ours], weight_decay=0.01)
+    reference = torch.optim.AdamW([theirs], lr=0.1, eps=1e-8, weight_decay=0.01)
+    for _ in range(20):
+        gradient = 3.0 * torch.randn(4, 3, generator=generator)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        mine.step()
+        nn.utils.clip_grad_norm_([theirs], 1.0)
+        reference.step()
+        assert mine.norm.item() == pytest.approx(gradient.norm().item())
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_adam_goes_on_from_the_state_of_torchs_own():
+    ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
+    reference = torch.optim.AdamW([theirs], lr=0.1, eps=1e-8, weight_decay=0.0)
+    for _ in range(3):
+        theirs.grad = torch.tensor([0.3, -0.1])
+        reference.step()
+    with torch.no_grad():
+        ours.copy_(theirs)
+    mine = adam([ours])
+    mine.load_state_dict(copy.deepcopy(reference.state_dict()))
+    ours.grad, theirs.grad = torch.tensor([-0.5, 0.2]), torch.tensor([-0.5, 0.2])
+    mine.step()
+    reference.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def unclipped_laprop(parameters, **changes):
+    return LaProp(parameters, agc=1e9, **changes)
+
+
+@pytest.mark.parametrize("make", [unclipped_laprop, adam], ids=["laprop", "adam"])
+def test_a_parameter_that_starts_late_warms_up_by_itself(make):
+    """Under a constant gradient each step has the length of the rate."""
+    one = torch.ones(1, dtype=torch.float64)
+    early, late = nn.Parameter(one.clone()), nn.Parameter(one.clone())
+    optimizer = make([early, late], lr=1.0, warmup=100)
+    for step in range(1, 351):
+        before = early.item(), late.item()
+        early.grad, late.grad = one.clone(), one.clone() if step > 200 else None
+        optimizer.step()
+        moved = [b - p.item() for b, p in zip(before, (early, late), strict=True)]
+        assert moved[0] == pytest.approx(min(1.0, step / 100), rel=1e-3)
+        own = max(0, step - 200)
+        assert moved[1] == pytest.approx(min(1.0, own / 100), rel=1e-3)
+
+
+def test_a_count_of_a_whole_group_goes_to_each_of_its_parameters():
+    """Checkpoints of version 0.1.0 count the updates of a group, not of a parameter."""
+    parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = LaProp([parameter], lr=0.1, warmup=10)
+    for _ in range(3):
+        parameter.grad = torch.ones(2)
+        optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    del state["state"][0]["updates"]
+    state["param_groups"][0]["updates"] = 3
+    resumed = nn.Parameter(parameter.detach().clone())
+    other = LaProp([resumed], lr=0.1, warmup=10)
+    other.load_state_dict(state)
+    for one, weights in ((optimizer, parameter), (other, resumed)):
+        weights.grad = torch.tensor([1.0, -1.0])
+        one.step()
+    assert torch.equal(parameter, resumed)
 
 
 def test_return_range_moves_by_its_rate_from_zero():
