@@ -240,7 +240,7 @@ class WorldModel(nn.Module):
             posterior: (B, T) latents of ``batch``.
         """
         nats = self.dynamics.prior.loss(self.dynamics.prior(posterior.deter), posterior)
-        reward = self.reward(posterior.read(self.config.heads_read))
+        reward = self.reward(posterior.read(self.config.heads.reads))
         return nats.mean(1) + self.reward.error(reward, batch.reward).mean(1)
 
     def _heads_loss(self, posterior: Latent, batch: Batch[Tensor]) -> dict[str, Tensor]:

@@ -120,7 +120,11 @@ def unclipped_laprop(parameters, **changes):
     return LaProp(parameters, agc=1e9, **changes)
 
 
-@pytest.mark.parametrize("make", [unclipped_laprop, adam], ids=["laprop", "adam"])
+def unclipped_adam(parameters, **changes):
+    return adam(parameters, clip=1e9, **changes)
+
+
+@pytest.mark.parametrize("make", [unclipped_laprop, unclipped_adam], ids=["laprop", "adam"])
 def test_a_parameter_that_starts_late_warms_up_by_itself(make):
     """Under a constant gradient each step has the length of the rate."""
     one = torch.ones(1, dtype=torch.float64)
