@@ -53,7 +53,7 @@ class LinearTD(Behavior):
 
     def __init__(self, action, world, settings, *, seed):
         super().__init__()
-        width = world.config.sizes.width_of("feat")
+        width = world.config.sizes.of("feat")
         self.settings, self.actions = settings, action.size
         self.policy, self.value = Linear(width, action.size), Linear(width, 1)
 
