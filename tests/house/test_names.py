@@ -14,8 +14,7 @@ ONCE_PER_FILE = {
 }
 
 #: to be renamed
-PENDING = {"Activation", "Carry", "Part", "Row", "choose", "usage"}
-PENDING |= {"Index", "Source", "check_policy"}
+PENDING = {"Index", "Source", "check_policy"}
 
 
 def defined(path: Path) -> set[str]:

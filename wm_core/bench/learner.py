@@ -25,7 +25,7 @@ from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Frozen, Spec
-from wm_core.training.device import Device, choose
+from wm_core.training.device import Device, choose_device
 
 ACTION_SIZE = 6
 WARM = 2  #: updates that are not counted; the first also makes the optimiser's state
@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
 def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) -> Cost:
     """What updates of ``preset`` in ``size`` cost in this process."""
     torch.set_num_threads(settings.threads)
-    config, device = presets.make(preset, size), choose(settings.device)
+    config, device = presets.make(preset, size), choose_device(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)

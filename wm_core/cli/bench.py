@@ -17,7 +17,7 @@ SUBJECTS: dict[str, tuple[str, str]] = {
 }
 
 
-def usage() -> str:
+def _usage() -> str:
     """The text of ``wm bench --help``."""
     lines = [f"  {name:<8} {line}" for name, (_, line) in SUBJECTS.items()]
     return "\n".join(
@@ -35,7 +35,7 @@ def usage() -> str:
 def main(argv: Sequence[str]) -> int:
     """Measure one subject; returns the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
-        sys.stdout.write(usage())
+        sys.stdout.write(_usage())
         return 0
     subject, *rest = argv
     if subject not in SUBJECTS:

@@ -26,7 +26,7 @@ from wm_core.contract.spec import Obs
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
 MAX_GOLDEN_BYTES = 500_000_000
 
-Carry = dict[str, np.ndarray]
+PolicyCarry = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PolicyOutput:
 
     action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit; discrete: one-hot
     command: np.ndarray  #: (command_size,) float32, the same in physical units; discrete: index
-    carry: Carry  #: the next step's carry by input name, batch axis of 1 included
+    carry: PolicyCarry  #: the next step's carry by input name, batch axis of 1 included
     value: float | None = None  #: expected discounted return, in units of reward
     surprise: float | None = None  #: nats by which the observation moved the prior
 
@@ -113,7 +113,7 @@ class PolicyRunner:
         _check_roles(card)
         return cls(session, card, manifest)
 
-    def initial_carry(self) -> Carry:
+    def initial_carry(self) -> PolicyCarry:
         """Zeros by input name; what they hold does not matter where ``is_first`` is set."""
         return {name: value.copy() for name, value in self._initial.items()}
 
@@ -134,7 +134,7 @@ class PolicyRunner:
         obs: Obs,
         prev_action: np.ndarray,
         is_first: bool,
-        carry: Carry,
+        carry: PolicyCarry,
         rng: np.random.Generator,
         *,
         mean: bool = False,
@@ -221,7 +221,7 @@ class PolicyEngine:
         return out
 
     @property
-    def carry(self) -> Carry:
+    def carry(self) -> PolicyCarry:
         """What the next step starts from, by input name; zeros before an episode."""
         return self.runner.initial_carry() if self._fresh else dict(self._carry)
 

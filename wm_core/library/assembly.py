@@ -27,7 +27,7 @@ from wm_core.store.retention import prune
 from wm_core.training import checkpoint
 from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
 from wm_core.training.context_memory import ContextMemory
-from wm_core.training.device import choose
+from wm_core.training.device import choose_device
 from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.learner import Learner
 from wm_core.training.population import Population
@@ -60,7 +60,7 @@ def make_trainer(
     resumed = _resumed(settings)
     run_id = save_settings(settings)
     config = settings.config
-    where = choose(settings.device)
+    where = choose_device(settings.device)
     streams = Streams(config.seed, where)
     store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes)
     store.refresh()

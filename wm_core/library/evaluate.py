@@ -15,7 +15,7 @@ from wm_core.contract.spec import Spec
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training import checkpoint as checkpoints
 from wm_core.training.collect import AgentActor, EnvActor, RandomActor
-from wm_core.training.device import Device, choose
+from wm_core.training.device import Device, choose_device
 from wm_core.training.evaluate import (
     EngineActor,
     Evaluation,
@@ -89,7 +89,7 @@ def _trained(
         engine = PolicyEngine(PolicyRunner.load(Path(folder)), seed=seed, mean=mean)
         card, spec = engine.runner.card, engine.runner.spec
         return f"policy {card.version} ({folder})", card.task, spec, EngineActor(engine)
-    where = choose(device)
+    where = choose_device(device)
     trained = checkpoints.load_agent(Path(run or ""), where)
     actor = AgentActor(trained.agent, torch.Generator(where).manual_seed(seed), mean=mean)
     return f"checkpoint {trained.path}", trained.task, trained.spec, actor

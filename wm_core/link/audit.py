@@ -14,7 +14,7 @@ from pathlib import Path
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import check_chunk, chunk_path
 from wm_core.link.robot.journal import SpoolSession, sessions_in
-from wm_core.store.ledger import LEDGER_NAME, Ledger, Row
+from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _sha256(spooled: SpoolSession | None, seq: int) -> str:
     return hashlib.sha256(spooled.refused_path(seq).read_bytes()).hexdigest()
 
 
-def _verified_steps(store: Path, row: Row) -> int:
+def _verified_steps(store: Path, row: ChunkRow) -> int:
     """Count the steps in the file of ``row``; raise where its bytes changed since."""
     data = chunk_path(store, row.key).read_bytes()
     got = hashlib.sha256(data).hexdigest()

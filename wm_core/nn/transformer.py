@@ -20,7 +20,7 @@ from wm_core.nn.attention import Attention, Positions, View, drop, make_scores, 
 from wm_core.nn.blocks import Linear
 
 Order = Literal["pre", "post"]
-Activation = Literal["relu", "silu", "gelu"]
+HiddenActivation = Literal["relu", "silu", "gelu"]
 Readout = Literal["last", "all"]
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -111,7 +111,7 @@ class TransformerBlock(nn.Module):
         hidden: int,
         *,
         order: Order,
-        activation: Activation,
+        activation: HiddenActivation,
         scale: float,
         dropout: float,
     ) -> None:
@@ -173,7 +173,7 @@ class Transformer(nn.Module):
         window: int,
         order: Order = "pre",
         positions: Positions = "age",
-        activation: Activation = "relu",
+        activation: HiddenActivation = "relu",
         readout: Readout = "last",
         dropout: float = 0.0,
     ) -> None:

@@ -51,7 +51,7 @@ def make(preset: str, size: str) -> Config:
     return PRESETS[preset](size)
 
 
-class Row(NamedTuple):
+class PresetRow(NamedTuple):
     """The six choices that make up a system, and how it is trained."""
 
     representation: str
@@ -63,13 +63,13 @@ class Row(NamedTuple):
     training: str
 
 
-def row_of(config: Config) -> Row:
+def row_of(config: Config) -> PresetRow:
     """The parts of ``config`` in a few words each."""
     world, behavior = config.world, config.behavior
     latent, backbone = world.settings_of(world.latent), world.settings_of(world.backbone)
     learner = "CMA-ES" if behavior.learner == "evolution" else behavior.gradient
     training = f"{world.gradients}, {config.optim.kind}"
-    return Row(
+    return PresetRow(
         representation=world.objective,
         latent=latent.about + (f", {world.prior} prior" if world.prior != "net" else ""),
         backbone=f"{world.backbone} {backbone.about}",

@@ -24,7 +24,7 @@ from wm_core.contract.files import write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import FLAGS, NUMBERS
 from wm_core.format.chunk import ChunkKey, Columns, chunk_path, read_columns
-from wm_core.store.ledger import Row
+from wm_core.store.ledger import ChunkRow
 
 INDEX_VERSION = 1
 FLAG_BITS = {name: 1 << bit for bit, name in enumerate(FLAGS)}  #: of the field ``flags``
@@ -65,7 +65,7 @@ def index_path(root: Path, key: ChunkKey) -> Path:
     return chunk_path(root, key).with_suffix(".idx.npz")
 
 
-def load_index(root: Path, row: Row) -> Index:
+def load_index(root: Path, row: ChunkRow) -> Index:
     """Read the index of one chunk from its sidecar, or make a lost one anew from the chunk.
 
     Raises:
@@ -123,7 +123,7 @@ def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:
         write_atomically(index_path(root, key), out.getvalue())
 
 
-def _read_sidecar(path: Path, row: Row) -> Index:
+def _read_sidecar(path: Path, row: ChunkRow) -> Index:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         head = json.loads(file["head"].tobytes())
         steps, blocks = file["steps"], file["blocks"]

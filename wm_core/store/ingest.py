@@ -19,7 +19,7 @@ from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
 from wm_core.contract.files import NO_ROOM, TMP_SUFFIX, write_durably
 from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
 from wm_core.store.index import index_path, make_index, write_sidecar
-from wm_core.store.ledger import Ledger, Row
+from wm_core.store.ledger import ChunkRow, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _verify_and_store(
     return _set_aside(root, ledger, key, data, got, Verdict("conflict", reason))
 
 
-def _is_settled(root: Path, ledger: Ledger, row: Row) -> bool:
+def _is_settled(root: Path, ledger: Ledger, row: ChunkRow) -> bool:
     """Whether the file of an acknowledged chunk is there, or was given up for room."""
     return row.arrival <= ledger.pruned_through() or chunk_path(root, row.key).exists()
 

@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
 _COLUMNS = "arrival, robot, session, seq, sha256, bytes, steps, first_step, received_ns"
 
 
-class Row(NamedTuple):
+class ChunkRow(NamedTuple):
     """One acknowledged chunk."""
 
     arrival: int
@@ -142,18 +142,18 @@ class Ledger:
                 (*key, sha256, size, reason, time.time_ns()),
             )
 
-    def find(self, key: ChunkKey) -> Row | None:
+    def find(self, key: ChunkKey) -> ChunkRow | None:
         """The row of ``key``, if that chunk was acknowledged."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE robot = ? AND session = ? AND seq = ?"
         rows = self._rows(query, tuple(key))
         return rows[0] if rows else None
 
-    def since(self, arrival: int, *, limit: int = -1) -> list[Row]:
+    def since(self, arrival: int, *, limit: int = -1) -> list[ChunkRow]:
         """Rows that arrived after ``arrival`` (0: all), oldest first; at most ``limit``."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE arrival > ? ORDER BY arrival LIMIT ?"
         return self._rows(query, (arrival, limit))
 
-    def of_session(self, robot: str, session: str) -> list[Row]:
+    def of_session(self, robot: str, session: str) -> list[ChunkRow]:
         """Rows of one session by sequence number."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE robot = ? AND session = ? ORDER BY seq"
         return self._rows(query, (robot, session))
@@ -192,8 +192,8 @@ class Ledger:
         with self._lock:
             self._db.close()
 
-    def _rows(self, query: str, values: tuple[object, ...]) -> list[Row]:
-        return [Row(*r) for r in self._fetch(query, values)]
+    def _rows(self, query: str, values: tuple[object, ...]) -> list[ChunkRow]:
+        return [ChunkRow(*r) for r in self._fetch(query, values)]
 
     def _fetch(self, query: str, values: tuple[object, ...] = ()) -> list[tuple]:
         with self._lock:

@@ -20,7 +20,7 @@ from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
 from wm_core.store.index import Index, load_index, step_dtype
-from wm_core.store.ledger import LEDGER_NAME, Ledger, Row
+from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 from wm_core.store.segments import Segment, Session, StoredChunk, valid_runs
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Store:
                 self._arrival = row.arrival
             return self.steps - before
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: ChunkRow) -> None:
         number = self._numbers.setdefault((row.robot, row.session), len(self._numbers))
         self.steps += row.steps
         if row.arrival <= self._pruned:
@@ -112,7 +112,7 @@ class Store:
             self._table = np.empty(_FIRST_ROWS, np.dtype(fields))
         self._add(row, number, index)
 
-    def _add(self, row: Row, number: int, index: Index) -> None:
+    def _add(self, row: ChunkRow, number: int, index: Index) -> None:
         path = chunk_path(self.root, row.key)
         chunk = StoredChunk(
             number=len(self._arrivals),

@@ -166,7 +166,7 @@ class Collector:
         return ended
 
     def _tick(self, actor: EnvActor) -> list[EpisodeResult]:
-        actions = choose(actor, self._adapters)
+        actions = choose_actions(actor, self._adapters)
         ended = []
         for i, (adapter, action) in enumerate(zip(self._adapters, actions, strict=True)):
             state = adapter.state
@@ -196,7 +196,7 @@ class Collector:
             adapter.env.close()
 
 
-def choose(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:
+def choose_actions(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:
     """Ask ``actor`` for the actions (N, A) float32 in [-1, 1] of N environments."""
     keys = adapters[0].state.obs
     return actor.act(

@@ -11,7 +11,7 @@ from wm_core.contract.errors import SettingsError
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def choose(name: Device) -> torch.device:
+def choose_device(name: Device) -> torch.device:
     """Give the device that ``name`` means here; ``auto`` is a CUDA device where there is one.
 
     Raises:

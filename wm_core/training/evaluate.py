@@ -17,7 +17,7 @@ import numpy as np
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine
 from wm_core.contract.spec import Obs, Spec
-from wm_core.training.collect import EnvActor, EnvAdapter, choose
+from wm_core.training.collect import EnvActor, EnvAdapter, choose_actions
 from wm_core.training.tasks import make_env, spec_of, task_names
 
 #: 97.5 % points of Student's t for 1, 2, ... 30 degrees of freedom; beyond, see ``_t``
@@ -98,7 +98,7 @@ def run_episodes(
     while len(returns) < episodes and not stop():
         state, total, length = adapter.reset(), 0.0, 0
         while not state.is_last and not stop():
-            action = spec.action.limit(choose(actor, [adapter])[0], adapter.prev_action)
+            action = spec.action.limit(choose_actions(actor, [adapter])[0], adapter.prev_action)
             state = adapter.step(action)
             total, length = total + state.reward, length + 1
         if state.is_last:
