@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from wm_core.contract.batch import Batch
 from wm_core.nn.optim import ParameterGroup
+from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
 from wm_core.world.settings import Reads
 from wm_core.world.world_model import WorldModel
 
-Carry = tuple[Tensor, ...]
 Fitness = Callable[[np.ndarray], np.ndarray]  #: (P, n) candidates to their (P,) mean returns
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from wm_core.contract.spec import Frozen
 
-Tokens = Literal["joint", "split", "actions"]  #: what a backbone reads of a step
+TokenLayout = Literal["joint", "split", "actions"]  #: what a backbone reads of a step
 # ------------------------------------------------------------------ latents
 
 
@@ -155,7 +155,7 @@ class TransformerConfig(BackboneConfig):
         "last", description="Whether deter is the output of the last layer or of all layers."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped, 0 to 1.")
-    tokens: Tokens = Field(
+    tokens: TokenLayout = Field(
         "joint",
         description="Tokens of a step: latent and action in one, split, or actions alone.",
     )

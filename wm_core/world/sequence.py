@@ -21,7 +21,7 @@ from wm_core.nn.blocks import MLP, Linear, Style, norm_act
 from wm_core.world.base import Backbone, Carry, Dynamics
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
-from wm_core.world.part_settings import PosteriorConfig, Tokens
+from wm_core.world.part_settings import PosteriorConfig, TokenLayout
 from wm_core.world.prior import Prior
 
 
@@ -107,7 +107,7 @@ class SequenceModel(nn.Module):
         prior: Prior,
         posterior: PosteriorConfig,
         style: Style,
-        tokens: Tokens,
+        tokens: TokenLayout,
         staged: bool,
     ) -> None:
         super().__init__()

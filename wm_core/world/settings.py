@@ -25,7 +25,7 @@ from wm_core.world.part_settings import (
     NetConfig,
     PosteriorConfig,
     SSMConfig,
-    Tokens,
+    TokenLayout,
     TransformerConfig,
 )
 
@@ -296,7 +296,7 @@ class WorldConfig(Frozen):
         return LatentSizes(backbone.deter_size, latent.stoch_size, backbone.deter_blocks)
 
     @property
-    def tokens(self) -> Tokens:
+    def tokens(self) -> TokenLayout:
         """What the backbone reads of a step; only a transformer has a choice."""
         return self.transformer.tokens if self.backbone == "transformer" else "joint"
 
