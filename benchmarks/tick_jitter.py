@@ -75,6 +75,8 @@ def main(settings: Settings) -> None:
                 for name, used in (("no_spool", None), ("spool", spool)):
                     late[name] += turn(used, steps, settings.rate_hz)
             for name, values in late.items():
+                missed = sum(value * settings.rate_hz > 1 for value in values)
+                report.add(f"tick/{name}/missed", 100 * missed / len(values), "%")
                 for quantile, share in QUANTILES.items():
                     value = float(np.quantile(values, share)) * 1e3
                     report.add(f"tick/{name}/late_{quantile}", value, "ms")

@@ -140,8 +140,10 @@ class Pilot:
         return self._random
 
     def _safe(self, reason: str, senses: Senses, signal: Signal | None = None) -> Decision:
-        command, obs = self._safe_command(), senses.obs or {}
-        return Decision(command, senses.stamp_ns, reason, obs=obs, signal=signal)
+        """Stop; the command carries the stamp of a new frame, and none where it answers none."""
+        stamp_ns = senses.stamp_ns if senses.fresh else 0
+        obs = senses.obs or {}
+        return Decision(self._safe_command(), stamp_ns, reason, obs=obs, signal=signal)
 
     def sent(self, decision: Decision, *, missed: bool, skipped: int = 0) -> None:
         """The decision's command has left: record it, then let a new policy into place.

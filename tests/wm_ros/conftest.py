@@ -34,6 +34,7 @@ from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 
 ROOT = Path(__file__).parents[2]
 PERIOD_S = 0.04  # of the counting task
+WAIT_S = 60.0  # bounds every wait for a process, so that only a hang can reach it
 
 
 def tiny_spec(
@@ -306,7 +307,7 @@ class Processes:
         argv += ["--ros-args", "--log-level", "info", "-r", f"__node:={name}"]
         argv += ["-r", "__ns:=/robot1", "--params-file", str(file)]
         if executable in self.running:
-            self.running.pop(executable).wait(timeout=10)
+            self.running.pop(executable).wait(timeout=WAIT_S)
         with self.log(executable).open("ab") as stream:
             process = subprocess.Popen(
                 argv, env=env or self.env, cwd=self.folder, stdout=stream, stderr=stream
@@ -324,7 +325,7 @@ class Processes:
         process = self.running.pop(executable)
         process.send_signal(sent)
         try:
-            return process.wait(timeout=20)
+            return process.wait(timeout=WAIT_S)
         finally:
             process.kill()
             process.wait()
@@ -362,27 +363,24 @@ class Watcher:
             self.node = rclpy.create_node("watcher", namespace="/robot1", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self.got: dict[str, list[tuple[float, object]]] = {}
 
-    def listen(self, kind: type, topic: str, qos: object = 10) -> list[tuple[float, object]]:
-        """Collect (time.monotonic(), message) of ``topic``."""
-        messages = self.got.setdefault(topic, [])
-        self.node.create_subscription(
-            kind, topic, lambda msg: messages.append((time.monotonic(), msg)), qos
-        )
+    def listen(self, kind: type, topic: str, qos: object = 100) -> list[object]:
+        """Collect the messages of ``topic`` in their order."""
+        messages: list[object] = []
+        self.node.create_subscription(kind, topic, messages.append, qos)
         return messages
 
-    def until(self, ready, timeout_s: float, what: str) -> None:
-        deadline = time.monotonic() + timeout_s
+    def until(self, ready, what: str) -> None:
+        deadline = time.monotonic() + WAIT_S
         while not ready():
-            assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+            assert time.monotonic() < deadline, f"waited {WAIT_S} s for {what}"
             self.executor.spin_once(timeout_sec=0.05)
 
-    def call(self, kind: type, name: str, request: object, timeout_s: float = 10.0):
+    def call(self, kind: type, name: str, request: object):
         client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, timeout_s, f"service {name}")
+        self.until(client.service_is_ready, f"service {name}")
         future = client.call_async(request)
-        self.until(future.done, timeout_s, f"answer of {name}")
+        self.until(future.done, f"answer of {name}")
         return future.result()
 
     def close(self) -> None:

@@ -50,13 +50,12 @@ def drive(processes, watcher, report_of, tmp_path):
         report = state / "status.json"
         watcher.until(
             lambda: chosen and report_of(report).get("steps_recorded", 0) >= count,
-            60,
             f"{count} steps",
         )
         assert processes.stop("policy_node") == 0
-        watcher.until(lambda: chosen[-1][1].header.stamp.sec == 0, 5, "the last safe choice")
+        watcher.until(lambda: chosen[-1].header.stamp.sec == 0, "the last safe choice")
         assert processes.stop("sim_node") == 0
-        return steps_in(state / "spool"), [message for _, message in chosen], report_of(report)
+        return steps_in(state / "spool"), chosen, report_of(report)
 
     return run
 
@@ -126,7 +125,7 @@ def test_a_command_type_that_carries_no_choice_is_refused(
         "policy_node": {"policy_dir": str(tmp_path / "policy"), "state_dir": str(tmp_path)},
     }
     process = processes.start(executable, params[executable])
-    assert process.wait(timeout=20) != 0
+    assert process.wait(timeout=60) != 0
     assert "command_type is twist_stamped" in processes.said(executable)
     assert said in processes.said(executable)
 

@@ -48,9 +48,9 @@ def test_the_node_goes_through_its_whole_life_when_it_is_asked_to(
         assert change(Transition.TRANSITION_CONFIGURE) == "inactive"
         commands.clear()
         assert change(Transition.TRANSITION_ACTIVATE) == "active"
-        watcher.until(lambda: any(m.twist.linear.x for _, m in commands), 10, "a moving robot")
+        watcher.until(lambda: any(m.twist.linear.x for m in commands), "a moving robot")
         assert change(Transition.TRANSITION_DEACTIVATE) == "inactive"
-        watcher.until(lambda: commands[-1][1].twist.linear.x == 0.0, 5, "a last zero")
+        watcher.until(lambda: commands[-1].twist.linear.x == 0.0, "a last zero")
         assert change(Transition.TRANSITION_CLEANUP) == "unconfigured"
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) == "finalized"
     assert processes.stop("policy_node") == 0
@@ -63,7 +63,7 @@ def test_a_bad_policy_keeps_the_node_unconfigured_and_says_why(
     process = processes.start(
         "policy_node", {"policy_dir": str(tmp_path / "bad"), "state_dir": str(tmp_path / "state")}
     )
-    assert process.wait(timeout=30) == 2
+    assert process.wait(timeout=60) == 2
     assert "expected sha256" in processes.said("policy_node")
     assert "Traceback" not in processes.said("policy_node")
 
@@ -90,7 +90,7 @@ def test_a_wrong_parameter_ends_the_node_with_one_line(
 ):
     more = {"state_dir": str(tmp_path / "state"), "policy_dir": str(policy_at(tmp_path / "p"))}
     process = processes.start(executable, params | (more if executable == "policy_node" else {}))
-    assert process.wait(timeout=30) == 2
+    assert process.wait(timeout=60) == 2
     assert said in processes.said(executable)
     assert "Traceback" not in processes.said(executable)
 
@@ -112,9 +112,7 @@ def test_the_robot_runs_without_torch(name, processes, watcher, policy_at, repor
         before=("-c", NO_TORCH),
         env=env,
     )
-    watcher.until(
-        lambda: report_of(state / "status.json").get("steps_recorded", 0) > 20, 30, "steps"
-    )
+    watcher.until(lambda: report_of(state / "status.json").get("steps_recorded", 0) > 20, "steps")
     assert processes.stop("policy_node") == 0
     assert "Traceback" not in processes.said("policy_node")
 

@@ -111,6 +111,15 @@ def test_a_bad_tick_sends_zero_and_breaks_the_record(folder, change, reason):
     assert robot.recorder.skipped == {reason: 1}
 
 
+def test_a_safe_command_answers_a_new_frame_or_none(tmp_path, policy_at, spec_of):
+    robot = Robot(policy_at(tmp_path / "policy", spec=spec_of(vectors=1))).adopt()
+    obs = {"image": np.full((32, 32, 3), 100, np.uint8), "proprio": np.full(1, np.nan, np.float32)}
+    refused = robot.tick(1, obs=obs)
+    assert (refused.safe, refused.stamp_ns) == ("nan_obs", PERIOD_NS)
+    silent = robot.tick(1, obs=obs, fresh=False, age_s=1.0)
+    assert (silent.safe, silent.stamp_ns) == ("no_frame", 0)
+
+
 def test_a_short_gap_repeats_the_command_where_that_was_asked_for(folder):
     robot = Robot(folder, max_gap_s=0.3).adopt()
     robot.tick(0)

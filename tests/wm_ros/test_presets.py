@@ -39,9 +39,7 @@ def test_the_node_acts_by_it(preset, policy_of, processes, watcher, report_of, t
     processes.start("sim_node", {"task": "counting_task:Counting-v0"})
     processes.start("policy_node", params)
     report = state / "status.json"
-    watcher.until(
-        lambda: report_of(report).get("steps_recorded", 0) >= STEPS, 60, f"{STEPS} steps"
-    )
+    watcher.until(lambda: report_of(report).get("steps_recorded", 0) >= STEPS, f"{STEPS} steps")
     assert processes.stop("policy_node") == 0
     assert processes.stop("sim_node") == 0
     status = report_of(report)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from wm_core.format.chunk import decode_chunk
+from wm_ros.convert import to_ns
 
 pytestmark = pytest.mark.ros
 
@@ -18,7 +19,7 @@ PERIOD_S = 0.04
 
 @pytest.fixture
 def commands(watcher):
-    """Every command with the time at which it came."""
+    """Every command in the order in which they came."""
     from geometry_msgs.msg import TwistStamped
 
     return watcher.listen(TwistStamped, "cmd_vel")
@@ -34,26 +35,33 @@ def camera(watcher):
 
     publisher = watcher.node.create_publisher(Image, "image_raw", qos.sensor())
 
-    def publish(frame: np.ndarray) -> float:
+    def publish(frame: np.ndarray) -> None:
         publisher.publish(to_image(frame, time.time_ns(), "camera_optical"))
-        return time.monotonic()
 
     return publish
 
 
 def moving(commands) -> bool:
-    return bool(commands) and commands[-1][1].twist.linear.x != 0.0
+    return bool(commands) and commands[-1].twist.linear.x != 0.0
 
 
-def run_camera(watcher, camera, seconds: float, ready=lambda: False, size: int = 32) -> float:
-    """Publish noise at the policy's rate; the time of the last frame."""
-    rng, sent, end = np.random.default_rng(0), 0.0, time.monotonic() + seconds
-    while time.monotonic() < end and not ready():
-        sent = camera(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
-        due = sent + PERIOD_S
-        while (left := due - time.monotonic()) > 0:
-            watcher.executor.spin_once(timeout_sec=left)
-    return sent
+def stopped(commands) -> bool:
+    """Whether the robot stands still: ten safe actions in a row, when no frame is on its way."""
+    return len(commands) > 10 and not any(m.twist.linear.x for m in commands[-10:])
+
+
+def run_camera(watcher, camera, what: str, ready, size: int = 32) -> None:
+    """Publish noise at the policy's rate until ``ready``."""
+    rng, due = np.random.default_rng(0), 0.0
+
+    def published() -> bool:
+        nonlocal due
+        if time.monotonic() >= due:
+            camera(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
+            due = time.monotonic() + PERIOD_S
+        return ready()
+
+    watcher.until(published, what)
 
 
 def steps_in(spool):
@@ -70,24 +78,27 @@ def start_robot(processes, folder, **params):
     )
 
 
-def test_a_camera_that_falls_silent_stops_the_robot_within_two_periods(
+def test_a_camera_that_falls_silent_stops_the_robot(
     processes, watcher, commands, camera, policy_at, tmp_path
 ):
-    policy = policy_at(tmp_path / "policy", bias=0.5)
+    """How soon it stops is tested with the pacer, whose clock is passed in."""
+    policy, frames = policy_at(tmp_path / "policy", bias=0.5), []
     start_robot(processes, tmp_path, policy_dir=str(policy))
-    run_camera(watcher, camera, 20, ready=lambda: moving(commands))
-    delays = []
+
+    def counted(frame):
+        frames.append(frame)
+        camera(frame)
+
     for _ in range(3):  # and it goes on when the camera comes back
-        last = run_camera(watcher, camera, 0.6)
-        watcher.until(lambda: not moving(commands), 5, "the safe action")
-        zeros = [at for at, msg in commands if at > last and msg.twist.linear.x == 0.0]
-        delays.append(zeros[0] - last)
-        run_camera(watcher, camera, 5, ready=lambda: moving(commands))
-        assert moving(commands)
-    assert min(delays) < 2 * PERIOD_S  # the others have this test's own latency in them
-    assert max(delays) < 2 * PERIOD_S + 0.3
-    stamped = [m for _, m in commands if m.twist.linear.x != 0.0]
-    assert all(m.header.stamp.sec > 0 and m.header.frame_id == "base_link" for m in stamped)
+        run_camera(watcher, counted, "a moving robot", lambda: moving(commands))
+        watcher.until(lambda: stopped(commands), "safe actions that go on")
+    answers = [m.header for m in commands if m.twist.linear.x != 0.0]
+    stamps = [to_ns(header.stamp) for header in answers]
+    assert len(set(stamps)) == len(stamps) <= len(frames)  # no frame moves the robot twice
+    assert {header.frame_id for header in answers} == {"base_link"}
+    stops = {to_ns(m.header.stamp) for m in commands if m.twist.linear.x == 0.0}
+    assert 0 in stops  # a safe action without a new frame answers none
+    assert not stops & set(stamps)
 
 
 def test_a_killed_simulator_stops_the_robot_although_its_clock_stands_still(
@@ -96,16 +107,11 @@ def test_a_killed_simulator_stops_the_robot_although_its_clock_stands_still(
     policy = policy_at(tmp_path / "policy", bias=0.5)
     processes.start("sim_node", {**COUNTING, "use_sim_time": True})
     start_robot(processes, tmp_path, policy_dir=str(policy), use_sim_time=True)
-    watcher.until(lambda: moving(commands), 20, "a moving robot")
+    watcher.until(lambda: moving(commands), "a moving robot")
     processes.running["sim_node"].kill()
-    killed = time.monotonic()
-    watcher.until(lambda: not moving(commands), 5, "the safe action")
-    assert commands[-1][0] - killed < 2 * PERIOD_S + 0.3
-    count = len(commands)
-    watcher.until(lambda: len(commands) > count + 10, 5, "safe actions at the full rate")
-    assert not any(m.twist.linear.x for _, m in commands[count:])
+    watcher.until(lambda: stopped(commands), "safe actions that go on")
     processes.start("sim_node", {**COUNTING, "use_sim_time": True})  # its clock begins anew
-    watcher.until(lambda: moving(commands), 20, "a robot that moves again")
+    watcher.until(lambda: moving(commands), "a robot that moves again")
     assert processes.stop("policy_node") == 0
     status = report_of(tmp_path / "state" / "status.json")
     assert status["safe_by_reason"]["no_frame"] > 10
@@ -116,8 +122,8 @@ def test_without_a_policy_and_without_a_trainer_the_robot_gets_zeros_only(
 ):
     processes.start("sim_node", COUNTING)
     start_robot(processes, tmp_path, trainer_url="http://127.0.0.1:9")
-    watcher.until(lambda: len(commands) > 30, 20, "commands")
-    assert not any(m.twist.linear.x or m.twist.angular.z for _, m in commands)
+    watcher.until(lambda: len(commands) > 30, "commands")
+    assert not any(m.twist.linear.x or m.twist.angular.z for m in commands)
     assert processes.stop("policy_node") == 0
     status = report_of(tmp_path / "state" / "status.json")
     assert status["ticks"] == 0
@@ -136,12 +142,11 @@ def test_a_disk_that_takes_nothing_is_said_and_the_robot_goes_on(
     start_robot(processes, tmp_path / "wall", policy_dir=str(policy), seal_steps=8)
 
     def said() -> bool:
-        found = [s.message for _, m in diagnostics for s in m.status]
-        return any("steps were not stored" in message for message in found)
+        values = {v.key: v.value for m in diagnostics for s in m.status for v in s.values}
+        return int(values.get("spool_dropped_write_error", 0)) > 0
 
-    run_camera(watcher, camera, 20, ready=said)
-    assert said()
-    assert moving(commands)
+    run_camera(watcher, camera, "steps that are counted", said)
+    run_camera(watcher, camera, "a moving robot", lambda: moving(commands))
     assert processes.stop("policy_node") == 0
     assert "reports cannot be written" in processes.said("policy_node")
     assert "could not be written" in processes.said("policy_node")
@@ -168,20 +173,19 @@ def test_a_camera_that_does_not_fit_the_card_is_refused_with_expected_and_got(
 
     def refused() -> bool:
         camera(frame)
-        found = [s for _, m in diagnostics for s in m.status if re.search(said, s.message)]
+        found = [s for m in diagnostics for s in m.status if re.search(said, s.message)]
         return any(s.level == b"\x02" for s in found)
 
-    watcher.until(refused, 15, "an error in the diagnostics")
+    watcher.until(refused, "an error in the diagnostics")
     assert commands
-    assert not any(m.twist.linear.x for _, m in commands)
+    assert not any(m.twist.linear.x for m in commands)
     assert re.search(said, processes.said("policy_node"))
 
 
 def test_a_larger_camera_is_resized(processes, watcher, commands, camera, policy_at, tmp_path):
     policy = policy_at(tmp_path / "policy", bias=0.5)
     start_robot(processes, tmp_path, policy_dir=str(policy))
-    run_camera(watcher, camera, 15, ready=lambda: moving(commands), size=96)
-    assert moving(commands)
+    run_camera(watcher, camera, "a moving robot", lambda: moving(commands), size=96)
 
 
 def test_a_second_camera_works_by_parameters_alone_and_its_silence_stops_the_robot(
@@ -204,14 +208,11 @@ def test_a_second_camera_works_by_parameters_alone_and_its_silence_stops_the_rob
 
     def both(frame):
         wrist.publish(to_image(frame, time.time_ns(), "wrist_optical"))
-        return camera(frame)
+        camera(frame)
 
-    run_camera(watcher, both, 60, ready=lambda: moving(commands))
-    assert moving(commands)
-    run_camera(watcher, camera, 60, ready=lambda: not moving(commands))
-    assert not moving(commands)
-    run_camera(watcher, both, 60, ready=lambda: moving(commands))
-    assert moving(commands)
+    run_camera(watcher, both, "a moving robot", lambda: moving(commands))
+    run_camera(watcher, camera, "a robot that stops", lambda: not moving(commands))
+    run_camera(watcher, both, "a robot that moves again", lambda: moving(commands))
     assert processes.stop("policy_node") == 0
     assert report_of(tmp_path / "state" / "status.json")["safe_by_reason"]["no_wrist"] > 0
     steps = steps_in(tmp_path / "state" / "spool")
@@ -226,11 +227,11 @@ def test_a_signal_ends_the_node_with_a_last_zero_and_exit_code_0(
     policy = policy_at(tmp_path / "policy", bias=0.5)
     processes.start("sim_node", COUNTING)
     start_robot(processes, tmp_path, policy_dir=str(policy))
-    watcher.until(lambda: moving(commands), 20, "a moving robot")
+    watcher.until(lambda: moving(commands), "a moving robot")
     for number in signals[1:]:
         processes.running["policy_node"].send_signal(number)
     assert processes.stop("policy_node", signals[0]) == 0
-    watcher.until(lambda: not moving(commands), 5, "a last zero")
+    watcher.until(lambda: not moving(commands), "a last zero")
     assert processes.stop("sim_node", signals[0]) == 0
     assert "Traceback" not in processes.said("policy_node") + processes.said("sim_node")
 
@@ -247,11 +248,9 @@ def test_a_simulated_robot_stops_when_commands_fall_silent(processes, watcher, t
 
     def driven() -> bool:
         publisher.publish(command)
-        return bool(rewards) and rewards[-1][1].position[0] == 0.75
+        return bool(rewards) and rewards[-1].position[0] == 0.75
 
-    watcher.until(driven, 15, "a robot that obeys")
+    watcher.until(driven, "a robot that obeys")
     # A command without a stamp is obeyed but answers no frame: nothing may be learnt from it.
-    assert not any(m.position[4] for _, m in rewards)
-    stopped = time.monotonic()
-    watcher.until(lambda: rewards[-1][1].position[:2].tolist() == [0.0, 0.0], 5, "a stop")
-    assert time.monotonic() - stopped < 2 * PERIOD_S + 0.5
+    assert not any(m.position[4] for m in rewards)
+    watcher.until(lambda: rewards[-1].position[:2].tolist() == [0.0, 0.0], "a stop")

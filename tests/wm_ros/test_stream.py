@@ -27,7 +27,7 @@ def test_where_nothing_can_be_written_steps_are_taken_and_counted(tmp_path, spec
     stream.begin("task", spec)
     for _ in range(4):
         assert stream.put(Step(spec.zeros(), np.zeros(2, np.float32), 0.0, False, False, False))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while stream.counters().get("spool_dropped_write_error") != 4:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -60,7 +60,7 @@ def test_a_robot_lives_on_its_trainers_policies_and_loses_nothing_when_it_dies(
 
     def says(key: str, least: int) -> None:
         watcher.until(
-            lambda: report_of(state / "status.json").get(key, -1) >= least, 40, f"{key} {least}"
+            lambda: report_of(state / "status.json").get(key, -1) >= least, f"{key} {least}"
         )
 
     url, first = service()
