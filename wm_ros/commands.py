@@ -21,7 +21,7 @@ class Command:
     """One kind of command: which message carries it, what action it fits, how it is coded.
 
     Args:
-        fields: fields of a twist that the elements of the command drive, one per element.
+        fields: of a twist, one per element of the command; other messages need none.
     """
 
     name: ClassVar[str]  #: value of the parameter ``command_type``
@@ -35,14 +35,13 @@ class Command:
 
     @property
     def message_class(self) -> Any:
-        """The class of the message."""
         return message_class(self.message)
 
     def check(self, size: int, *, discrete: bool, what: str) -> None:
-        """Raise ``SpecMismatch`` where this command cannot carry such an action.
+        """Raise ``SpecMismatch`` where this command cannot carry an action.
 
         Args:
-            size: number of elements of the action, or of choices.
+            size: number of elements of the action, or of its command where it is a choice.
             discrete: whether the action is one of several choices.
             what: whose action it is, for the error: such as ``the policy``.
         """
@@ -59,13 +58,17 @@ class Command:
         """The message that carries ``command``.
 
         Args:
-            command: (command_size,) physical units, or (1,) index of a choice; empty while no
-                policy has said how many there are: stop.
+            command: (command_size,) physical units, or the index of a choice; empty, before a
+                policy has said how many elements there are, stops the robot.
             names: of the elements of the action, or of the choices; may be empty.
             stamp_ns: stamp of the image that the command answers; 0 for none.
             frame_id: such as base_link.
         """
-        raise NotImplementedError
+        msg = self.message_class()
+        if self.stamped:
+            set_header(msg.header, stamp_ns, frame_id)
+        self.write(msg, [float(value) for value in command], names)
+        return msg
 
     def decode(self, msg: Any, size: int) -> tuple[np.ndarray | None, int]:
         """((command_size,) float32 in physical units or None for stop, stamp in ns or 0).
@@ -73,15 +76,19 @@ class Command:
         Raises:
             SpecMismatch: for another number of elements than ``size``, or one that is not finite.
         """
-        values, stamp_ns = self._read(msg)
-        if values is None:
+        values, stamp_ns = self.read(msg), to_ns(msg.header.stamp) if self.stamped else 0
+        if not values:
             return None, stamp_ns
-        if len(values) != size or not all(math.isfinite(v) for v in values):
+        if len(values) != size or not all(math.isfinite(value) for value in values):
             raise SpecMismatch(f"command: expected {size} finite numbers, got {values}")
         return np.array(values, np.float32), stamp_ns
 
-    def _read(self, msg: Any) -> tuple[list[float] | None, int]:
-        """The numbers in a message (None: stop) and its stamp in ns."""
+    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
+        """Put the numbers of a command into a new message."""
+        raise NotImplementedError
+
+    def read(self, msg: Any) -> list[float]:
+        """The numbers in a message; none at all means stop."""
         raise NotImplementedError
 
 
@@ -98,22 +105,16 @@ class Twist(Command):
                 f"{size}; set twist_fields or command_type"
             )
 
-    def encode(
-        self, command: np.ndarray, *, names: Sequence[str], stamp_ns: int, frame_id: str
-    ) -> Any:
-        msg = self.message_class()
-        self._write(msg, command)
-        return msg
-
-    def _write(self, twist: Any, command: np.ndarray) -> None:
-        """Put ``command`` (command_size,) into the fields of a twist; the others stay 0."""
-        for field, value in zip(self.fields, command, strict=False):
+    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
+        twist = msg.twist if self.stamped else msg
+        for field, value in zip(self.fields, values, strict=False):
             part, axis = field.split(".")
-            setattr(getattr(twist, part), axis, float(value))
+            setattr(getattr(twist, part), axis, value)
 
-    def _read(self, msg: Any) -> tuple[list[float] | None, int]:
+    def read(self, msg: Any) -> list[float]:
+        twist = msg.twist if self.stamped else msg
         parts = (field.split(".") for field in self.fields)
-        return [getattr(getattr(msg, part), axis) for part, axis in parts], 0
+        return [getattr(getattr(twist, part), axis) for part, axis in parts]
 
 
 class TwistStamped(Twist):
@@ -121,58 +122,39 @@ class TwistStamped(Twist):
 
     name, message, stamped = "twist_stamped", "geometry_msgs/TwistStamped", True
 
-    def encode(
-        self, command: np.ndarray, *, names: Sequence[str], stamp_ns: int, frame_id: str
-    ) -> Any:
-        msg = self.message_class()
-        self._write(msg.twist, command)
-        set_header(msg.header, stamp_ns, frame_id)
-        return msg
-
-    def _read(self, msg: Any) -> tuple[list[float] | None, int]:
-        return super()._read(msg.twist)[0], to_ns(msg.header.stamp)
-
 
 class Joint(Command):
     """Efforts of named joints; an empty message stops them."""
 
     name, message, topic = "joint", "sensor_msgs/JointState", "joint_command"
-    _numbers, _default_name = "effort", "joint"  # where the numbers stand; what has no name
 
-    def encode(
-        self, command: np.ndarray, *, names: Sequence[str], stamp_ns: int, frame_id: str
-    ) -> Any:
-        msg = self.message_class()
-        setattr(msg, self._numbers, [float(v) for v in command])
-        msg.name = [
-            names[i] if i < len(names) else f"{self._default_name}_{i}"
-            for i in self._name_numbers(command)
-        ]
-        set_header(msg.header, stamp_ns, frame_id)
-        return msg
+    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
+        msg.effort = values
+        msg.name = [*names[: len(values)], *(f"joint_{i}" for i in range(len(names), len(values)))]
 
-    def _name_numbers(self, command: np.ndarray) -> Sequence[int]:
-        """Which of the names belong to the elements of ``command`` (command_size,)."""
-        return range(len(command))
-
-    def _read(self, msg: Any) -> tuple[list[float] | None, int]:
-        return list(getattr(msg, self._numbers)) or None, to_ns(msg.header.stamp)
+    def read(self, msg: Any) -> list[float]:
+        return list(msg.effort)
 
 
-class Index(Joint):
+class Index(Command):
     """The index of a choice, with its name; an empty message stops the robot.
 
     It has a topic of its own, so that no joint takes an index for an effort.
     """
 
-    name, topic, discrete = "index", "choice", True
-    _numbers, _default_name = "position", "choice"
+    name, message, topic = "index", "sensor_msgs/JointState", "choice"
+    discrete = True
 
-    def _name_numbers(self, command: np.ndarray) -> Sequence[int]:
-        return [int(v) for v in command]
+    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
+        msg.position = values
+        choices = [int(value) for value in values]
+        msg.name = [names[i] if i < len(names) else f"choice_{i}" for i in choices]
+
+    def read(self, msg: Any) -> list[float]:
+        return list(msg.position)
 
 
-#: what ``command_type`` may name
+#: what the parameter ``command_type`` may name
 COMMANDS: dict[str, type[Command]] = {
     command.name: command for command in (TwistStamped, Twist, Joint, Index)
 }

@@ -148,7 +148,7 @@ class Recorder:
         *,
         stamp_ns: int,
         begins: str | None,
-        wish: np.ndarray | None = None,
+        requested_action: np.ndarray | None = None,
         policy_version: int = -1,
         missed: bool = False,
         is_intervention: bool = False,
@@ -161,7 +161,7 @@ class Recorder:
             signal: reward and flags of this very image.
             stamp_ns: the image's stamp.
             begins: what ``begins`` said of it.
-            wish: (A,) what the policy asked for.
+            requested_action: (A,) what the policy asked for; None where no policy chose.
             policy_version: -1 where no policy chose.
             missed: the command left too late to lead to the next frame.
             is_intervention: a person or a safety rule chose the action.
@@ -182,7 +182,7 @@ class Recorder:
             is_terminal=signal is not None and signal.is_terminal,
             is_intervention=is_intervention,
             is_valid=valid,
-            requested_action=wish,
+            requested_action=requested_action,
             policy_version=policy_version,
             stamp_ns=stamp_ns,
         )

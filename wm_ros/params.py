@@ -147,7 +147,7 @@ def read_sensors(node: Node, names: Iterable[str]) -> dict[str, SensorSettings]:
         declare(node, table)
         settings = _read(node, SensorSettings, table, f"{name}.")
         if not settings.topic:
-            topic = SENSORS[settings.type].topic
+            topic = SENSORS[settings.type].default_topic
             taken = any(other.topic == topic for other in found.values())
             settings = settings.model_copy(update={"topic": f"{name}/{topic}" if taken else topic})
         found[name] = settings

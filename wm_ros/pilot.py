@@ -16,7 +16,7 @@ from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_ros.experience import Recorder, Signal, Signals
 from wm_ros.policy_slot import PolicySlot
 from wm_ros.safety import Guard, limited, safe_command
-from wm_ros.sensors.senses import Senses
+from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings
 
 
@@ -28,7 +28,7 @@ class Decision:
     stamp_ns: int
     safe: str | None  #: the reason of the safe action; None where the policy acts
     action: np.ndarray | None = None  #: (A,) in [-1, 1] or one-hot, after every limit
-    wish: np.ndarray | None = None  #: (A,) what the policy asked for
+    requested_action: np.ndarray | None = None  #: (A,) in [-1, 1], what the policy asked for
     policy_version: int = -1  #: -1 where no policy chose
     obs: Obs = field(default_factory=dict)
     signal: Signal | None = None
@@ -101,12 +101,12 @@ class Pilot:
             return self._safe(self._guard.trip("policy_failed"), senses, signal)
         runner = self._slot.runner
         assert runner is not None
-        version, wish = runner.card.version, out.action
+        version, requested = runner.card.version, out.action
         if self._prefill > 0:
             self._prefill -= 1
             version, wanted = -1, self._random_action(spec.action)
         else:
-            wanted = self._explore(wish, spec.action)
+            wanted = self._explore(requested, spec.action)
         action = limited(wanted, self._sent, spec.action)
         if action is None:
             return self._safe(self._guard.trip("nan_action"), senses, signal)
@@ -115,21 +115,21 @@ class Pilot:
             stamp_ns=senses.stamp_ns,
             safe=None,
             action=action,
-            wish=wish,
+            requested_action=requested,
             policy_version=version,
             obs=obs,
             signal=signal,
             begins=begins,
         )
 
-    def _explore(self, wish: np.ndarray, spec: ActionSpec) -> np.ndarray:
-        """(A,) ``wish`` (A,) with noise; of choices now and then a random one."""
+    def _explore(self, action: np.ndarray, spec: ActionSpec) -> np.ndarray:
+        """(A,) the policy's ``action`` (A,) with noise; of choices now and then a random one."""
         noise = self._settings.exploration_noise
         if noise <= 0:
-            return wish
+            return action
         if spec.discrete:
-            return spec.random(self._rng) if self._rng.random() < noise else wish
-        return wish + self._rng.standard_normal(spec.size).astype(np.float32) * np.float32(noise)
+            return spec.random(self._rng) if self._rng.random() < noise else action
+        return action + self._rng.standard_normal(spec.size).astype(np.float32) * np.float32(noise)
 
     def _random_action(self, spec: ActionSpec) -> np.ndarray:
         """(A,) drawn uniformly, the same for a few ticks."""
@@ -180,7 +180,7 @@ class Pilot:
             decision.signal,
             stamp_ns=decision.stamp_ns,
             begins=begins,
-            wish=decision.wish,
+            requested_action=decision.requested_action,
             policy_version=decision.policy_version,
             missed=missed,
             is_intervention=not acted,

@@ -9,7 +9,6 @@ import gc
 import json
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -39,8 +38,7 @@ from wm_ros.policy_slot import FolderSource, PolicySlot
 from wm_ros.process import run
 from wm_ros.reports import ReportWriter
 from wm_ros.safety import Guard
-from wm_ros.sensors.senses import Senses
-from wm_ros.sensors.source import Source
+from wm_ros.sensors.source import Senses, Source
 from wm_ros.sensors.table import SENSORS, Sensors
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import Stream
@@ -130,11 +128,12 @@ class PolicyNode(LifecycleNode):
     def _set_up(self, s: PolicySettings) -> None:
         """Build every part; ``_closers`` closes them in the reverse order."""
         folder = s.state_folder(self.get_name())
-        heard = params.read_sensors(self, s.sensors)
         self._command = COMMANDS[s.command_type](s.twist_fields)
         self._signals, self._stats = Signals(), TickStats()
         self._recorder = Recorder(reward_required=s.reward_required)
-        self._sensors = Sensors([SENSORS[v.type](k) for k, v in heard.items()], self._period_ns())
+        heard = params.read_sensors(self, s.sensors)
+        sources = [SENSORS[sensor.type](name, sensor.topic) for name, sensor in heard.items()]
+        self._sensors = Sensors(sources, self._period_ns())
         self._guard = Guard(s)
         self._new_pacer()
         self._reports = ReportWriter(folder)
@@ -157,22 +156,18 @@ class PolicyNode(LifecycleNode):
             raise SpecMismatch(self._slot.refusals[-1])
         self._slot.between_ticks()
         self._adopt()
-        self._subscribe([heard[source.name].topic for source in self._sensors.sources])
         self._open_topics()
         self._slot.start()
 
-    def _subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe the rewards, and each sensor on its topic of ``topics``."""
+    def _open_topics(self) -> None:
         reliable = self._settings.image_reliability == "reliable"
         opened = [self.create_subscription(JointState, "reward", self._on_signal, qos.signals())]
-        for source, topic in zip(self._sensors.sources, topics, strict=True):
+        for source in self._sensors.sources:
             profile = qos.sensor(depth=source.queue, reliable=source.is_image and reliable)
-            callback = partial(self._on_sensor, source)
-            opened.append(self.create_subscription(source.message_class, topic, callback, profile))
+            callback, kind = partial(self._on_sensor, source), source.message_class
+            opened.append(self.create_subscription(kind, source.topic, callback, profile))
         for subscription in opened:
             self._closers.callback(self.destroy_subscription, subscription)
-
-    def _open_topics(self) -> None:
         command = self._command
         self._commands = self.create_publisher(command.message_class, command.topic, qos.command())
         self._status = self.create_publisher(String, "~/status", qos.latched())

@@ -10,30 +10,23 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 
 def sensor(*, depth: int = 1, reliable: bool = False) -> QoSProfile:
-    """The newest ``depth`` messages count; reliable where they are large and few may be lost."""
+    """Keeps the newest ``depth`` messages; reliable where they are large and few may be lost."""
     policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=policy)
 
 
 def signals() -> QoSProfile:
-    """Reward and flags: none may be lost."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE
-    )
+    """Loses no reward and no flag."""
+    return sensor(depth=100, reliable=True)
 
 
 def command() -> QoSProfile:
-    """The newest command arrives."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
-    )
+    """Has the newest command arrive."""
+    return sensor(reliable=True)
 
 
 def latched() -> QoSProfile:
-    """Whoever comes late still gets the last message."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    )
+    """Gives the last message to whoever comes late."""
+    profile = sensor(reliable=True)
+    profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return profile

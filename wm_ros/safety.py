@@ -32,7 +32,7 @@ def limited(action: np.ndarray, prev_action: np.ndarray, spec: ActionSpec) -> np
     """(A,) action within the spec's range and slew; None where it is not (A,) finite numbers.
 
     Args:
-        action: (A,) what is wished for, in [-1, 1] or one score per choice.
+        action: (A,) what is asked for, in [-1, 1] or one score per choice.
         prev_action: (A,) what was sent last, in [-1, 1].
         spec: range and largest change per tick.
     """

@@ -8,13 +8,13 @@ such as ``spool.max_bytes``.  Defaults, ranges and texts stand here (and beside 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from wm_core.contract.spec import Frozen
+from wm_core.contract.frozen import Frozen
 from wm_core.link.robot.policy_client import PolicyClientSettings
 from wm_core.link.robot.spool import SpoolSettings
 from wm_core.link.robot.uploader import UploaderSettings
@@ -25,152 +25,116 @@ SafeKind = Literal["zero", "hold", "none"]
 SwapMode = Literal["reinfer", "border"]
 
 
-def one_of(default: Any, choices: Sequence[str], description: str) -> Any:
+def one_of(default: Any, choices: Iterable[str], text: str) -> Any:
     """A field whose value, or whose every element, is one of ``choices``."""
-    return Field(default, description=description, json_schema_extra={"choices": list(choices)})
+    return Field(default, description=text, json_schema_extra={"choices": [*choices]})
+
+
+def number(default: float, low: float, high: float, text: str) -> Any:
+    """A field from ``low`` to ``high``, both included."""
+    return Field(default, ge=low, le=high, description=text)
+
+
+def setting(default: Any, text: str) -> Any:
+    """A field without a range."""
+    return Field(default, description=text)
 
 
 class NodeSettings(Frozen):
     """What both nodes share."""
 
-    command_type: str = one_of(
-        "twist_stamped", tuple(COMMANDS), "Message that carries the command"
-    )
+    command_type: str = one_of("twist_stamped", COMMANDS, "Message that carries the command")
     twist_fields: tuple[str, ...] = one_of(
         ("linear.x", "angular.z"),
         TWIST_FIELDS,
         "Field of the twist (m/s, rad/s) that each element of the action drives",
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random draw of this node")
+    seed: int = number(0, 0, 2**31 - 1, "Seed of every random draw of this node")
 
 
 class SafetySettings(Frozen):
     """When the robot stops, and how."""
 
-    safe_action: SafeKind = Field(
-        "zero", description="Command that stops this robot: zeros, the last one, or none at all"
+    safe_action: SafeKind = setting("zero", "Command that stops this robot; none: no command")
+    max_obs_age_s: float = number(
+        0.0, -1, 60, "Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any"
     )
-    max_obs_age_s: float = Field(
-        0.0,
-        ge=-1,
-        le=60,
-        description="Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any",
+    max_gap_s: float = number(
+        0.0, 0, 60, "Seconds that a command is repeated without a new frame; 0: one period"
     )
-    max_gap_s: float = Field(
-        0.0,
-        ge=0,
-        le=60,
-        description="Seconds that the last command is repeated without a new frame; 0: one period",
+    frozen_frames: int = number(
+        0, 0, 1000, "Equal frames in a row that count as a frozen camera; 0: no such check"
     )
-    frozen_frames: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="Equal frames in a row that count as a frozen camera; 0: no such check",
-    )
-    latch_safe: bool = Field(
-        False, description="Whether a safe action lasts until ~/rearm is called"
-    )
+    latch_safe: bool = setting(False, "Whether a safe action lasts until ~/rearm is called")
 
 
 class PilotSettings(Frozen):
     """How the robot explores."""
 
-    exploration_noise: float = Field(
-        0.0,
-        ge=0,
-        le=2,
-        description="Deviation of normal noise on the action in [-1, 1]; "
-        "of choices: how often a random one is taken",
+    exploration_noise: float = number(
+        0.0, 0, 2, "Deviation of noise on the action in [-1, 1]; share of choices taken at random"
     )
-    random_prefill: int = Field(
-        0,
-        ge=0,
-        le=2**40,
-        description="Agent steps of uniform random actions before the policy acts, "
-        "less those that the first policy was trained on",
+    random_prefill: int = number(
+        0, 0, 2**40, "Agent steps of random actions before a policy that has seen none acts"
     )
-    random_hold: int = Field(4, ge=1, le=1000, description="Ticks that one random action is held")
+    random_hold: int = number(4, 1, 1000, "Ticks that one random action is held")
 
 
 class SlotSettings(Frozen):
     """How policies are watched and swapped."""
 
-    exploration: Literal["sample", "mean"] = Field(
-        "sample", description="Whether the policy's action is a draw or the mean"
+    exploration: Literal["sample", "mean"] = setting(
+        "sample", "Whether the policy's action is a draw or the mean"
     )
-    swap_mode: SwapMode = Field(
-        "reinfer",
-        description="How a new policy begins: with a latent inferred from the last seconds, "
-        "or at the next border of an episode",
+    swap_mode: SwapMode = setting(
+        "reinfer", "Whether a new policy infers its latent from history or waits for an episode"
     )
-    history_s: float = Field(
-        2.0, ge=0.1, le=60, description="Seconds from which a new policy infers its latent"
-    )
-    policy_poll_s: float = Field(
-        0.25, ge=0.01, le=3600, description="Seconds between two looks for a new policy"
-    )
+    history_s: float = number(2.0, 0.1, 60, "Seconds from which a new policy infers its latent")
+    policy_poll_s: float = number(0.25, 0.01, 3600, "Seconds between two looks for a new policy")
 
 
 class StreamSettings(Frozen):
     """Where experience goes and policies come from."""
 
-    robot: str = Field(
-        "robot", description="Name under which experience is stored: a-z, 0-9, _ and -"
-    )
-    trainer_url: str = Field(
-        "", description="Address (http or https) of `wm serve`; empty: experience stays here"
-    )
-    token_file: str = Field(
-        "", description="File with this robot's token for the trainer; empty: no token"
-    )
-    channel: str = Field("main", description="Line of policies that this robot follows")
-    record: bool = Field(True, description="Whether experience is recorded at all")
-    spool_dir: str = Field(
-        "", description="Folder for experience that waits; empty: <state_dir>/spool"
-    )
+    robot: str = setting("robot", "Name under which experience is stored: a-z, 0-9, _ and -")
+    trainer_url: str = setting("", "Address (http or https) of `wm serve`; empty: no trainer")
+    token_file: str = setting("", "File with this robot's token for the trainer; empty: no token")
+    channel: str = setting("main", "The trainer's line of policies that this robot follows")
+    record: bool = setting(True, "Whether experience is recorded at all")
+    spool_dir: str = setting("", "Folder for experience that waits; empty: <state_dir>/spool")
     spool: SpoolSettings = SpoolSettings()
     upload: UploaderSettings = UploaderSettings()
     delivery: PolicyClientSettings = PolicyClientSettings()
 
 
 class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, StreamSettings):
-    """Everything that can be set on the policy node, except for each sensor's topic and type."""
+    """Everything that can be set on the policy node, except for each sensor's type and topic."""
 
-    autostart: bool = Field(
-        True, description="Whether the node configures and activates itself, without a manager"
+    autostart: bool = setting(True, "Whether the node configures and activates itself")
+    policy_dir: str = setting(
+        "", "Folder of a policy or of numbered versions; empty: the trainer's policies"
     )
-    policy_dir: str = Field(
-        "", description="Folder of a policy or of numbered versions; empty: the trainer's policies"
-    )
-    state_dir: str = Field(
-        "", description="Folder for ticks.json and the like; empty: ~/.ros/wm_ros/<name>"
-    )
-    reward_required: bool = Field(
-        True, description="Whether a step is stored only with a reward message of its stamp"
-    )
+    state_dir: str = setting("", "Folder for the node's reports; empty: ~/.ros/wm_ros/<name>")
+    reward_required: bool = setting(True, "Whether a step is stored only with its reward message")
     sensors: tuple[str, ...] = Field(
         ("image", "joint_states"),
         min_length=1,
-        description="Names of the sensors; one named like an input of the policy feeds it; "
-        "the first sets the pace",
+        description="Names of the sensors, best those of the inputs; the first sets the pace",
     )
-    image_reliability: Literal["best_effort", "reliable"] = Field(
-        "best_effort", description="Reliability of the subscriptions to images"
+    image_reliability: Literal["best_effort", "reliable"] = setting(
+        "best_effort", "Reliability of the subscriptions to images"
     )
-    period_s: float = Field(
-        0.0, ge=0, le=10, description="Seconds between two ticks; 0: as the policy's card says"
+    period_s: float = number(0.0, 0, 10, "Seconds between two ticks; 0: as the policy's card says")
+    idle_period_s: float = number(
+        0.05, 0.001, 10, "Seconds between two safe actions without a policy"
     )
-    idle_period_s: float = Field(
-        0.05, ge=0.001, le=10, description="Seconds between two safe actions without a policy"
+    frame_wait: float = number(
+        0.75, 0, 0.9, "Share of a period that a tick waits for a late frame"
     )
-    frame_wait: float = Field(
-        0.75, ge=0, le=0.9, description="Share of a period that a tick waits for a late frame"
-    )
-    base_frame: str = Field("base_link", description="Frame of reference of the command")
+    base_frame: str = setting("base_link", "Frame of reference of the command")
 
     def state_folder(self, node: str) -> Path:
-        """Where the node of this name keeps its files."""
+        """The folder in which the node of this name keeps its files."""
         home = Path(os.environ.get("ROS_HOME", "~/.ros"))
         return Path(self.state_dir or home / "wm_ros" / node).expanduser()
 
@@ -178,42 +142,27 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
 class SensorSettings(Frozen):
     """Where one sensor is heard."""
 
-    type: str = one_of("camera", tuple(SENSORS), "Kind of this sensor, which decides its message")
-    topic: str = Field(
-        "",
-        description="Topic of this sensor; empty: that of its kind, "
-        "behind <sensor>/ for all but the first of a kind",
-    )
+    type: str = one_of("camera", SENSORS, "Kind of this sensor, which decides its message")
+    topic: str = setting("", "Topic; empty: that of the kind, behind <sensor>/ if it is taken")
 
 
 class SimSettings(NodeSettings):
     """Everything that can be set on the simulated robot."""
 
-    task: str = Field(
-        "seek", description="Task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels"
-    )
-    task_kwargs: str = Field("{}", description="JSON object of further arguments of the task")
-    image_size: int = Field(
-        64, ge=8, le=4096, description="Height and width of the camera's image in pixels"
-    )
-    proprio: bool = Field(False, description="Whether the task's measurements are joint_states")
-    rate_factor: float = Field(
-        1.0, ge=0.01, le=1000, description="Simulated seconds per second of wall time"
-    )
-    publish_clock: bool = Field(
-        False, description="Whether /clock is published although rate_factor is 1"
-    )
-    answer_wait_s: float = Field(
+    task: str = setting("seek", "Task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels")
+    task_kwargs: str = setting("{}", "JSON object of further arguments of the task")
+    image_size: int = number(64, 8, 4096, "Height and width of the camera's image in pixels")
+    proprio: bool = setting(False, "Whether the task's measurements are published as joint_states")
+    rate_factor: float = number(1.0, 0.01, 1000, "Simulated seconds per second of wall time")
+    publish_clock: bool = setting(False, "Whether /clock is published though rate_factor is 1")
+    answer_wait_s: float = number(
         0.0,
-        ge=0,
-        le=60,
-        description="Seconds that a frame waits for its command beyond its period; "
-        "0: none, or one where time is simulated and may wait",
+        0,
+        60,
+        "Seconds that a frame waits for its command beyond its period; 0: none in real time, "
+        "1 where time is simulated",
     )
-    command_timeout_s: float = Field(
-        0.0,
-        ge=0,
-        le=60,
-        description="Seconds without a command after which the robot stops; 0: two periods",
+    command_timeout_s: float = number(
+        0.0, 0, 60, "Seconds without a command after which the robot stops; 0: two periods"
     )
-    frame_id: str = Field("camera_optical", description="Frame of reference of the images")
+    frame_id: str = setting("camera_optical", "Frame of reference of the images")

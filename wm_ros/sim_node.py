@@ -114,9 +114,9 @@ class SimNode(Node):
         self._open_topics()
 
     def _open_topics(self) -> None:
-        self._image = self.create_publisher(Image, Camera.topic, qos.sensor(reliable=True))
+        self._image = self.create_publisher(Image, Camera.default_topic, qos.sensor(reliable=True))
         self._reward = self.create_publisher(JointState, "reward", qos.signals())
-        self._joints = self.create_publisher(JointState, JointStates.topic, qos.signals())
+        self._joints = self.create_publisher(JointState, JointStates.default_topic, qos.signals())
         self._clock_out = (
             self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
         )

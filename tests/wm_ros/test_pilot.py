@@ -9,7 +9,7 @@ from wm_ros.experience import Recorder, Signal, Signals
 from wm_ros.pilot import Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot
 from wm_ros.safety import Guard
-from wm_ros.sensors.senses import Senses
+from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings, SafetySettings, SlotSettings
 
 PERIOD_NS = 40_000_000

@@ -46,16 +46,16 @@ def test_sensors_feed_the_inputs_of_their_names():
 @pytest.mark.parametrize(
     ("sources", "images", "vectors", "said"),
     [
-        ([Camera("image")], ("image", "wrist"), (), "wants 'wrist' .*no sensor feeds it"),
-        ([Camera("a"), Camera("b")], ("image",), (), "'a', 'b'.* could feed it"),
-        ([Camera("image")], ("image",), ("arm",), "wants 'arm'"),
-        ([JointStates("image")], ("image",), (), "'image' cannot give the ImageSpec"),
+        ([Camera("image")], ("image", "wrist"), (), r"'wrist' is .* could feed it: \[\] of"),
+        ([Camera("a"), Camera("b")], ("image",), (), r"could feed it: \['a', 'b'\]"),
+        ([Camera("image")], ("image",), ("arm",), r"'arm' is \(n,\) float32; .*: \[\]"),
+        ([JointStates("image")], ("image",), (), r"'image' is \(H, W, 3\) uint8; .*: \[\]"),
         ([Camera("image"), JointStates("arm")], (), ("arm",), "first sensor, 'image'"),
         (
             [Camera("image"), JointStates("a"), JointStates("b")],
             ("image",),
             ("arm", "hand"),
-            "wants 'arm' .*'a', 'b'.* could feed it",
+            r"'arm' is .*: \['a', 'b'\]",
         ),
     ],
 )

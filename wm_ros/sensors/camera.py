@@ -12,7 +12,7 @@ import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.image import to_network
-from wm_core.contract.spec import ImageSpec
+from wm_core.contract.inputs import RGB, ImageSpec, Mono
 from wm_ros.convert import message_class, set_header
 from wm_ros.sensors.source import Source
 
@@ -30,10 +30,10 @@ _ENCODINGS: dict[str, tuple[int, int, slice]] = {
 class Camera(Source):
     """A camera whose frames are cropped and reduced to the size that the policy wants."""
 
-    message, topic, is_image = "sensor_msgs/Image", "image_raw", True
+    message, default_topic, is_image = "sensor_msgs/Image", "image_raw", True
 
     def fits(self, kind: object) -> bool:
-        return isinstance(kind, ImageSpec)
+        return isinstance(kind, RGB | Mono)
 
     def decode(self, msg: Any, kind: ImageSpec) -> np.ndarray:
         return to_network(to_frame(msg, kind.channels), kind)

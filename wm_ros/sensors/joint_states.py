@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.spec import VectorSpec
+from wm_core.contract.inputs import Vector
 from wm_ros.convert import message_class, set_header
 from wm_ros.sensors.source import Source
 
@@ -16,14 +16,14 @@ from wm_ros.sensors.source import Source
 class JointStates(Source):
     """Joint states, of which the message nearest to the observation's stamp counts."""
 
-    message, topic = "sensor_msgs/JointState", "joint_states"
+    message, default_topic = "sensor_msgs/JointState", "joint_states"
     queue = kept = 10
     feeds_many = True
 
     def fits(self, kind: object) -> bool:
-        return isinstance(kind, VectorSpec)
+        return isinstance(kind, Vector)
 
-    def decode(self, msg: Any, kind: VectorSpec) -> np.ndarray:
+    def decode(self, msg: Any, kind: Vector) -> np.ndarray:
         return to_vector(msg, kind.size, self.name)
 
 

@@ -1,31 +1,46 @@
-"""What every kind of sensor has in common: it remembers its last messages, by their stamps."""
+"""What every kind of sensor has in common, and what all of them together said until a tick."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from wm_core.contract.spec import Obs
 from wm_ros.convert import message_class, to_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Senses:
+    """What the sensors said until this tick; ages in seconds."""
+
+    obs: Obs | None  #: None while no observation fits the policy
+    stamp_ns: int = 0  #: of the first sensor's message
+    fresh: bool = False  #: that message came since the last tick
+    receive_age_s: float = float("inf")
+    stamp_age_s: float = 0.0
+    refused: str | None = None  #: why there is no observation, in one word
 
 
 class Source:
     """Remembers the last messages of one topic and turns one of them into an input.
 
     Args:
-        name: of the sensor.
+        name: of the sensor; an input of that name is fed by it.
+        topic: where it is heard; that of its kind if left out.
     """
 
     message: ClassVar[str]  #: such as sensor_msgs/Image
-    topic: ClassVar[str]  #: where the first sensor of this kind is heard
+    default_topic: ClassVar[str]
     is_image: ClassVar[bool] = False  #: large: the parameter image_reliability applies
     queue: ClassVar[int] = 1  #: messages that the subscription keeps
     feeds_many: ClassVar[bool] = False  #: without a name of its own it feeds every fitting input
     kept: ClassVar[int] = 3  #: messages from which the one nearest to a stamp is chosen
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, topic: str = "") -> None:
+        self.name, self.topic = name, topic or self.default_topic
         self.arrived_ns = 0  #: steady time at which the newest message came; 0 for none yet
         self.stamp_ns = 0  #: stamp of the newest message
         self.messages = 0  #: how many came

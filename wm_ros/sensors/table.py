@@ -12,52 +12,41 @@ from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.sensors.camera import Camera
 from wm_ros.sensors.joint_states import JointStates
-from wm_ros.sensors.senses import Senses
-from wm_ros.sensors.source import Source
+from wm_ros.sensors.source import Senses, Source
 
 #: what the parameter ``<sensor>.type`` may name
 SENSORS: dict[str, type[Source]] = {"camera": Camera, "joint_states": JointStates}
 
 
 def assign(sources: Sequence[Source], spec: Spec) -> dict[str, Source]:
-    """Which source feeds which input of a policy, by the input's name.
+    """The source that feeds each input of a policy, by the input's name.
 
     A source feeds the input of its own name.  Inputs without one share out the sources that are
     left: one camera feeds one image, joint states feed every vector.
 
     Raises:
-        SpecMismatch: for an input without a source, a source that does not fit the input of its
-            name, or a first source (it sets the pace) that feeds nothing.
+        SpecMismatch: for an input without exactly one source that fits, or a first source (it
+            sets the pace) that feeds nothing.
     """
-    kinds: dict[str, Any] = {**spec.images, **spec.vectors}
-    fed = {source.name: source for source in sources if source.name in kinds}
-    free = [source for source in sources if source.name not in kinds]
-    for name, kind in kinds.items():
-        if name not in fed:
-            fitting = [source for source in free if source.fits(kind)]
-            if len(fitting) != 1:
-                raise SpecMismatch(_unfed(name, kind, sources, fitting))
-            fed[name] = fitting[0]
-            if not fitting[0].feeds_many:
-                free.remove(fitting[0])
-        elif not fed[name].fits(kind):
-            raise SpecMismatch(f"sensor {name!r} cannot give the {type(kind).__name__} {kind}")
+    fed: dict[str, Source] = {}
+    for name, kind in spec.inputs.items():
+        named = [source for source in sources if source.name == name]
+        free = [s for s in sources if s.name not in spec.inputs]
+        left = [s for s in free if s.feeds_many or s not in fed.values()]
+        fitting = [source for source in named or left if source.fits(kind)]
+        if len(fitting) != 1:
+            raise SpecMismatch(
+                f"the policy's input {name!r} is {kind.what}; sensors that could feed it: "
+                f"{[s.name for s in fitting]} of {[s.name for s in sources]}; name one of "
+                f"them {name!r} in the parameter sensors, and set {name}.type and {name}.topic"
+            )
+        fed[name] = fitting[0]
     if sources[0] not in fed.values():
         raise SpecMismatch(
             f"expected a policy with an input for the first sensor, {sources[0].name!r}, "
-            f"which sets the pace; its inputs are {sorted(kinds)}; see the parameter sensors"
+            f"which sets the pace; its inputs are {[*spec.inputs]}; see the parameter sensors"
         )
     return fed
-
-
-def _unfed(name: str, kind: object, sources: Sequence[Source], fitting: Sequence[Source]) -> str:
-    """Why the input ``name`` gets no source, and what to set."""
-    known = [source.name for source in sources]
-    several = f"{[s.name for s in fitting]} could feed it" if fitting else "no sensor feeds it"
-    return (
-        f"the policy wants {name!r} ({type(kind).__name__}): {several}; the parameter sensors is "
-        f"{known}: name the sensor {name!r} there, and set {name}.type and {name}.topic"
-    )
 
 
 class Sensors:
@@ -126,7 +115,7 @@ class Sensors:
     def _observe(self, spec: Spec) -> tuple[Obs | None, str | None]:
         """The observation; or None, and the name of the sensor that has nothing near it."""
         obs: Obs = {}
-        for name, kind in {**spec.images, **spec.vectors}.items():
+        for name, kind in spec.inputs.items():
             source = self._fed[name]
             value = source.observe(kind, self.first.stamp_ns, self.period_ns)
             if value is None:
