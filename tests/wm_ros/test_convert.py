@@ -10,6 +10,7 @@ from wm_ros import convert
 from wm_ros.commands import COMMANDS
 from wm_ros.experience import Signal
 from wm_ros.sensors.camera import to_frame, to_image
+from wm_ros.sensors.depth import to_millimetres
 from wm_ros.sensors.joint_states import to_vector
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
@@ -66,6 +67,34 @@ def test_a_frame_survives_the_round_trip():
 def test_what_does_not_fit_is_refused_with_expected_and_got(msg, channels, said):
     with pytest.raises(SpecMismatch, match=said):
         to_frame(msg, channels)
+
+
+def depth_of(distances, encoding: str, dtype: str, *, pad: int = 0) -> Image:
+    """A depth image of the numbers (H, W), with padded rows."""
+    pixels = np.asarray(distances, dtype)
+    msg = image_of(pixels.view(np.uint8).reshape(*pixels.shape, -1), encoding, pad=pad)
+    msg.is_bigendian = int(dtype.startswith(">"))
+    return msg
+
+
+@pytest.mark.parametrize("pad", [0, 4])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_depth_in_millimetres_keeps_every_number_in_either_byte_order(dtype, pad):
+    got = to_millimetres(depth_of([[0, 1, 258], [5000, 65535, 7]], "16UC1", dtype, pad=pad))
+    assert got.dtype == np.uint16
+    assert got[..., 0].tolist() == [[0, 1, 258], [5000, 65535, 7]]
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4"])
+def test_depth_in_metres_becomes_millimetres_and_what_is_unknown_becomes_0(dtype):
+    metres = [[0.25, 1.0004, 70.0], [np.nan, np.inf, -1.0]]
+    got = to_millimetres(depth_of(metres, "32FC1", dtype))
+    assert got[..., 0].tolist() == [[250, 1000, 65535], [0, 0, 0]]
+
+
+def test_a_colour_image_is_no_depth():
+    with pytest.raises(SpecMismatch, match="expected encoding 16UC1 or 32FC1, got 'rgb8'"):
+        to_millimetres(image_of(RGB, "rgb8"))
 
 
 def test_a_frame_is_a_view_of_the_message_and_goes_out_as_bytes():

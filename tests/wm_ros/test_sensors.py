@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.inputs import Depth
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_ros.acceptance import check_policy
 from wm_ros.commands import COMMANDS
 from wm_ros.sensors.camera import Camera
+from wm_ros.sensors.depth import DepthCamera
 from wm_ros.sensors.joint_states import JointStates
 from wm_ros.sensors.table import Sensors, assign
 
@@ -41,6 +43,12 @@ def test_sensors_feed_the_inputs_of_their_names():
     names = ["wrist", "image", "arm", "hand"]
     sources = [Camera(n) for n in names[:2]] + [JointStates(n) for n in names[2:]]
     assert fed(sources, spec_with(("image", "wrist"), ("arm", "hand"))) == {n: n for n in names}
+
+
+def test_a_depth_camera_and_a_colour_camera_are_told_apart_by_what_the_policy_wants():
+    spec = spec_with().model_copy(update={"images": {"far": Depth(), "front": ImageSpec()}})
+    sources = [Camera("image"), DepthCamera("depth")]
+    assert fed(sources, spec) == {"far": "depth", "front": "image"}
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ from typing import Any
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.sensors.camera import Camera
+from wm_ros.sensors.depth import DepthCamera
 from wm_ros.sensors.joint_states import JointStates
 from wm_ros.sensors.source import Senses, Source
 
 #: what the parameter ``<sensor>.type`` may name
-SENSORS: dict[str, type[Source]] = {"camera": Camera, "joint_states": JointStates}
+SENSORS: dict[str, type[Source]] = {
+    "camera": Camera,
+    "depth": DepthCamera,
+    "joint_states": JointStates,
+}
 
 
 def assign(sources: Sequence[Source], spec: Spec) -> dict[str, Source]:
