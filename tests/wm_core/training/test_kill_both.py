@@ -44,7 +44,7 @@ class Robot:
                 self.adapter.reset()
             else:
                 self.adapter.step(action)
-        assert self.spool.flush()
+        assert self.spool.flush(60.0)
 
 
 def free_port() -> int:
@@ -91,7 +91,7 @@ def test_learner_and_service_killed_together_lose_no_chunk(toy, tiny, tmp_path, 
     robot.live(400)
     wait_for(lambda: published(before.version + 1), "a policy after the kill")
     robot.spool.close()
-    assert robot.uploader.drain(30.0)
+    assert robot.uploader.drain(120.0)
     robot.uploader.close()
     wait_for(lambda: seen() == robot.steps, "the learner to see every step")
     assert steps_before <= robot.steps == 800

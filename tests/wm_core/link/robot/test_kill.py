@@ -36,7 +36,7 @@ def test_a_killed_service_loses_no_chunk_and_doubles_none(tmp_path, spec, make_s
             process.wait()
             process = subprocess.Popen(args, stdout=subprocess.DEVNULL)
         spool.close()
-        assert uploader.drain(30.0)
+        assert uploader.drain(120.0)
     finally:
         uploader.close()
         spool.close()

@@ -76,14 +76,14 @@ def test_large_steps_are_sealed_early(open_spool, make_step):
     spool = open_spool(seal_steps=64, seal_bytes=2 * 8 * 8 * 3)
     for i in range(4):
         spool.put(make_step(i))
-    assert spool.flush()
+    assert spool.flush(60.0)
     assert [rewards for _, rewards in stored(spool)] == [[0, 1], [2, 3]]
 
 
 def test_flush_seals_what_was_put(open_spool, make_step):
     spool = open_spool()
     spool.put(make_step(0))
-    assert spool.flush()
+    assert spool.flush(60.0)
     assert [rewards for _, rewards in stored(spool)] == [[0]]
 
 
@@ -126,7 +126,7 @@ def test_at_its_bound_the_spool_drops_the_oldest_and_says_which(open_spool, make
     spool = open_spool()
     for i in range(8):
         spool.put(make_step(i))
-    spool.flush()
+    spool.flush(60.0)
     size = spool.counters()["bytes_on_disk"]
     bounded = open_spool(spool.folder.parent / "bounded", max_bytes=size)
     for i in range(20):
@@ -148,7 +148,7 @@ def test_at_its_bound_the_spool_can_keep_the_oldest(open_spool, make_step):
     probe = open_spool()
     for i in range(8):
         probe.put(make_step(i))
-    probe.flush()
+    probe.flush(60.0)
     size = probe.counters()["bytes_on_disk"]
     bounded = open_spool(probe.folder.parent / "b", max_bytes=size + 100, overflow="drop_newest")
     for i in range(20):
@@ -166,7 +166,7 @@ def test_a_disk_that_takes_no_more_is_counted_and_the_spool_goes_on(open_spool, 
     try:
         for i in range(4):
             assert spool.put(make_step(i))
-        assert spool.flush()
+        assert spool.flush(60.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for i in range(4, 8):
@@ -199,7 +199,7 @@ def test_what_a_killed_process_left_is_found(tmp_path, open_spool, make_chunk, w
     path = chunk_path(folder, half)
     path.with_name(f"{path.name}.89abcdef.tmp").write_bytes(data[:100])
     spool = open_spool(folder)
-    assert spool.flush()
+    assert spool.flush(60.0)
     counts = spool.counters()
     assert (counts["tmp_recovered"], counts["tmp_removed"]) == (1, 1)
     assert counts["chunks_left_over"] == 2
@@ -210,11 +210,11 @@ def test_what_a_killed_process_left_is_found(tmp_path, open_spool, make_chunk, w
 def test_a_living_process_keeps_its_unfinished_files(tmp_path, open_spool, make_step):
     first = open_spool()
     first.put(make_step(0))
-    first.flush()
+    first.flush(60.0)
     unfinished = home(first).path / "00000009.mcap.01234567.tmp"
     unfinished.write_bytes(b"on its way")
     second = open_spool()
-    second.flush()
+    second.flush(60.0)
     assert unfinished.exists()
 
 

@@ -107,7 +107,7 @@ def test_without_a_trainer_the_spool_grows_to_its_bound_and_counts(
     uploader = upload(closed_url)
     for number in range(200):
         spool.put(make_step(number))
-    assert spool.flush()
+    assert spool.flush(60.0)
     size = sum(p.stat().st_size for p in spool_folder.rglob("*.mcap"))
     assert bound / 2 < size <= bound
     counts = spool.counters()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -139,23 +140,41 @@ def test_a_body_that_is_cut_leaves_nothing(serve, put, make_chunk, wait_until):
     assert put(service, key, data, sha256)[0] == 201
 
 
-def test_too_many_uploads_at_once_are_asked_to_come_again(serve, make_chunk, wait_until):
-    service = serve(max_uploads=1, upload_s=1.0)
-    key, data, sha256 = make_chunk()
-    path = f"/v1/chunks/{key.robot}/{key.session}/0"
-    slow = socket.create_connection(("127.0.0.1", urlsplit(service.url).port))
-    head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nX-Content-SHA256: {sha256}\r\n"
-    slow.sendall((head + f"Content-Length: {len(data)}\r\n\r\n").encode())
+@pytest.fixture
+def stall():
+    """Begins to upload a chunk and sends nothing of it; gives back the connection."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(service, key, data, sha256):
+            address = ("127.0.0.1", urlsplit(service.url).port)
+            sock = stack.enter_context(socket.create_connection(address, timeout=60.0))
+            head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: x\r\n"
+            head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
+            sock.sendall(head.encode())
+            return sock
+
+        yield begin
+
+
+def test_too_many_uploads_at_once_are_asked_to_come_again(
+    serve, put, stall, ask, make_chunk, wait_until
+):
+    service = serve(max_uploads=1)
+    chunk = make_chunk()
+    first = stall(service, *chunk)
     wait_until(lambda: service.application.uploads == 1)
-    client = TrainerClient(service.url)
-    reply = client.request("PUT", path, body=data, headers={"X-Content-SHA256": sha256})
+    key, data, sha256 = chunk
+    path, headers = f"/v1/chunks/{key.robot}/{key.session}/0", {"X-Content-SHA256": sha256}
+    reply = ask(service.url, "PUT", path, body=data, headers=headers)
     assert (reply.status, reply.retry_after_s) == (503, 1.0)
-    slow.settimeout(60.0)
-    assert b" 408 " in slow.recv(1000)  # and the slow one meets its deadline
-    slow.close()
-    reply = client.request("PUT", path, body=data, headers={"X-Content-SHA256": sha256})
-    assert reply.status == 201
-    client.close()
+    first.close()
+    wait_until(lambda: service.application.uploads == 0)
+    assert put(service, *chunk)[0] == 201
+
+
+def test_an_upload_that_stalls_meets_its_deadline(serve, stall, make_chunk):
+    service, chunk = serve(upload_s=0.2), make_chunk()
+    assert b" 408 " in stall(service, *chunk).recv(1000)
 
 
 def test_a_disk_without_room_is_said(serve, put, make_chunk):
