@@ -1,7 +1,7 @@
-"""``wm bench learner``: how long one update takes and how much memory the learner needs at most.
+"""``wm bench learner`` measures the time of one update and the learner's peak of memory.
 
-Each size is measured in a process of its own, because a process's peak of memory never falls
-again.  The batch is random: what is in it does not change the cost.
+Each size has a process of its own, because a process's peak of memory never falls again.  The
+batch is random: its content does not change the cost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 import tyro
@@ -20,34 +20,31 @@ from pydantic import Field
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
-from wm_core.bench.contestants import DEFAULT, contestants
+from wm_core.bench.contestants import DEFAULT, ContestantSettings, contestants
 from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
-from wm_core.contract.spec import ActionSpec, Frozen, Spec
+from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.training.device import Device, choose_device
 
 ACTION_SIZE = 6
+UNITS = {"seconds_per_step": "s", "cpu_seconds_per_step": "s", "peak_mb": "MB", "parameters": ""}
 WARM = 2  #: updates that are not counted; the first also makes the optimiser's state
 
 
-class LearnerBenchSettings(Frozen):
+class LearnerBenchSettings(ContestantSettings):
     """Measure seconds per update and peak memory of the learner."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    #: whose networks; figures of another preset than the first begin with its name
-    presets: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--preset"])] = (DEFAULT,)
-    sizes: tuple[str, ...] = ()  #: of the network; none: micro, 1m and 12m where it has them
-    device: Device = "cpu"
-    threads: int = Field(1, gt=0)
-    updates: int = Field(5, gt=0)  #: counted updates of each size; the median counts
+    device: Device = Field("cpu", description="Device that the learner runs on")
+    threads: int = Field(1, gt=0, description="CPU threads that torch may use")
+    updates: int = Field(5, gt=0, description="Measured updates of each size; figures are medians")
 
 
 class Cost(NamedTuple):
-    """What a size costs."""
+    """Time and memory of a size."""
 
     seconds_per_step: float  #: median on the wall
-    cpu_seconds_per_step: float  #: median over all threads: what other work does not distort
+    cpu_seconds_per_step: float  #: median over all threads, which other work does not distort
     peak_mb: float  #: of the whole process, or of the GPU's memory
     parameters: int
 
@@ -55,22 +52,21 @@ class Cost(NamedTuple):
 def run(argv: Sequence[str]) -> int:
     """Measure and report; returns the exit status."""
     settings = tyro.cli(LearnerBenchSettings, args=list(argv), prog="wm bench learner")
-    chosen = contestants(settings.presets, settings.sizes)
     spawn = multiprocessing.get_context("spawn")
     with Report("wm bench learner", as_json=settings.json_) as report:
-        for one in chosen:
-            report.progress(f"{one.name}: {WARM} + {settings.updates} updates")
+        for contestant in contestants(settings):
+            report.progress(f"{contestant.name}: {WARM} + {settings.updates} updates")
             with ProcessPoolExecutor(1, mp_context=spawn) as process:
-                cost = process.submit(measure, one.size, settings, one.preset).result()
-            report.add(f"learner/{one.name}/seconds_per_step", cost.seconds_per_step, "s")
-            report.add(f"learner/{one.name}/cpu_seconds_per_step", cost.cpu_seconds_per_step, "s")
-            report.add(f"learner/{one.name}/peak_mb", cost.peak_mb, "MB")
-            report.add(f"learner/{one.name}/parameters", cost.parameters, "")
+                cost = process.submit(
+                    measure, contestant.size, settings, contestant.preset
+                ).result()
+            for figure, unit in UNITS.items():
+                report.add(f"learner/{contestant.name}/{figure}", getattr(cost, figure), unit)
     return 0
 
 
 def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) -> Cost:
-    """What updates of ``preset`` in ``size`` cost in this process."""
+    """Measure updates of ``preset`` in ``size`` in this process."""
     torch.set_num_threads(settings.threads)
     config, device = presets.make(preset, size), choose_device(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
@@ -92,9 +88,9 @@ def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) ->
 
 
 def random_batch(config: Config, generator: torch.Generator) -> Batch[torch.Tensor]:
-    """(B, T) steps of noise as ``config`` wants them, on the generator's device."""
+    """Make (B, T) random steps as ``config`` wants them, on the generator's device."""
     device, shape = generator.device, (config.replay.batch, config.replay.length)
-    no = torch.zeros(shape, dtype=torch.bool, device=device)
+    never = torch.zeros(shape, dtype=torch.bool, device=device)
     image = torch.randint(
         0, 256, (*shape, 64, 64, 3), dtype=torch.uint8, generator=generator, device=device
     )
@@ -102,7 +98,7 @@ def random_batch(config: Config, generator: torch.Generator) -> Batch[torch.Tens
         obs={"image": image},
         prev_action=torch.rand(*shape, ACTION_SIZE, generator=generator, device=device),
         reward=torch.rand(shape, generator=generator, device=device),
-        is_first=no,
-        is_last=no,
-        is_terminal=no,
+        is_first=never,
+        is_last=never,
+        is_terminal=never,
     )

@@ -1,8 +1,8 @@
-"""``wm bench policy``: how long one step of a policy takes, paced at a control rate.
+"""``wm bench policy`` measures the time of one policy step, paced at a control rate.
 
-Paced, because between two ticks of a robot the caches go cold: a tight loop flatters by up to a
-factor of three.  Variants take turns of a second or so, so that whatever else the machine does
-meets all of them alike.  One thread each.
+Pacing matters: between two ticks of a robot the caches go cold, and a tight loop is up to three
+times faster.  Variants take turns of about a second, so that other work on the machine affects
+all of them alike.  Each uses one thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,41 +20,41 @@ from pydantic import Field
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
-from wm_core.bench.contestants import DEFAULT, contestants
+from wm_core.bench.contestants import ContestantSettings, contestants
 from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
-from wm_core.contract.spec import ActionSpec, Frozen, Obs, Spec
+from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.exporting.exporter import PolicyExporter
 from wm_core.exporting.policy_module import PolicyStep
 
-TURN = 50  #: ticks that a variant runs before the next one's turn
+TURN = 50  #: ticks that one variant runs before the next one does
 WARM = 10  #: ticks of each variant that are not counted
 QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 
 Variant = Literal["torch", "fp32"]
 Tick = Callable[[Obs, np.ndarray], np.ndarray]  #: obs, (A,) previous action -> (A,) action
-#: what made-up policies see and do: one 64x64 RGB camera, two actions
+#: inputs and actions of untrained policies: one 64x64 RGB camera, two actions
 SPEC = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
 
 
-class PolicyBenchSettings(Frozen):
+class PolicyBenchSettings(ContestantSettings):
     """Measure the latency of a policy step, paced at a control rate, on one thread."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    #: whose networks; figures of another preset than the first begin with its name
-    presets: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--preset"])] = (DEFAULT,)
-    sizes: tuple[str, ...] = ()  #: of the network; none: micro, 1m and 12m where it has them
-    variants: tuple[Variant, ...] = ("fp32", "torch")  #: fp32 is the exported file
-    policy: Path | None = None  #: measure this exported policy instead
-    rate_hz: float = Field(50.0, gt=0)
-    ticks: int = Field(1000, gt=0)  #: counted ticks of each variant
+    variants: tuple[Variant, ...] = Field(
+        ("fp32", "torch"), description="What to measure: fp32 is the exported file"
+    )
+    policy: Path | None = Field(
+        None, description="Folder of an exported policy to measure instead"
+    )
+    rate_hz: float = Field(50.0, gt=0, description="Steps per second that the policy takes")
+    ticks: int = Field(1000, gt=0, description="Measured steps of each variant")
 
 
 def run(argv: Sequence[str]) -> int:
     """Measure and report; returns the exit status."""
     settings = tyro.cli(PolicyBenchSettings, args=list(argv), prog="wm bench policy")
-    chosen = contestants(settings.presets, settings.sizes)
+    chosen = contestants(settings)
     with Report("policy", as_json=settings.json_) as report, _one_thread():
         if settings.policy is not None:
             runner = PolicyRunner.load(settings.policy)
@@ -78,7 +78,7 @@ def _measure(
 
 
 def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Variant, Tick]:
-    """One agent of ``size`` as each of the variants: one 64x64 RGB camera, two actions."""
+    """Make a step of an untrained agent of ``size`` in each of the variants."""
     config = presets.make(preset, size)
     agent = AgentCore(SPEC, config, generator=torch.Generator().manual_seed(0))
     makers: dict[Variant, Callable[[], Tick]] = {
@@ -91,27 +91,27 @@ def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Vari
 def measure(
     ticks: Mapping[Variant, Tick], spec: Spec, count: int, rate_hz: float
 ) -> dict[Variant, np.ndarray]:
-    """(count,) seconds that each tick of each variant took, at ``rate_hz``."""
+    """Measure the seconds (count,) of each tick of each variant, at ``rate_hz``."""
     rng = np.random.default_rng(0)
-    scenes = [random_obs(spec, rng) for _ in range(TURN)]
+    observations = [random_obs(spec, rng) for _ in range(TURN)]
     still = np.zeros(spec.action.size, np.float32)
-    took: dict[Variant, list[float]] = {name: [] for name in ticks}
+    seconds: dict[Variant, list[float]] = {name: [] for name in ticks}
     for start in range(0, count, TURN):
         for name, tick in ticks.items():
-            taken = _turn(tick, scenes, still, min(TURN, count - start) + WARM, 1.0 / rate_hz)
-            took[name] += taken[WARM:]
-    return {name: np.array(seconds) for name, seconds in took.items()}
+            turn = _turn(tick, observations, still, min(TURN, count - start) + WARM, 1.0 / rate_hz)
+            seconds[name] += turn[WARM:]
+    return {name: np.array(of_variant) for name, of_variant in seconds.items()}
 
 
 def _turn(
-    tick: Tick, scenes: Sequence[Obs], action: np.ndarray, count: int, period_s: float
+    tick: Tick, observations: Sequence[Obs], action: np.ndarray, count: int, period_s: float
 ) -> list[float]:
     due, took = time.perf_counter(), []
     for i in range(count):
         due += period_s
         time.sleep(max(0.0, due - time.perf_counter()))
         start = time.perf_counter()
-        action = tick(scenes[i % len(scenes)], action)
+        action = tick(observations[i % len(observations)], action)
         took.append(time.perf_counter() - start)
     return took
 
@@ -126,7 +126,7 @@ def _engine(runner: PolicyRunner) -> Tick:
 
 
 def _eager(step: PolicyStep) -> Tick:
-    """The same step in torch, as a node without a runtime would take it."""
+    """Make the same step in torch, as a node without ONNX Runtime would take it."""
     shapes = {info.name: info.shape for info in step.inputs()}
     outputs = [info.name for info in step.outputs()]
     carry = {pair.input: torch.zeros(shapes[pair.input]) for pair in step.carry}

@@ -1,8 +1,8 @@
-"""``wm bench replay``: windows per second out of a store, from memory and from the disk.
+"""``wm bench replay`` measures windows per second from a store, in memory and on the disk.
 
-The store is made first, of images as a simulator draws them: a sky, a floor that moves, a shaded
-ball.  ``warm`` has every image unpacked in memory; ``disk`` keeps none and has the files dropped
-from the page cache before each turn.  What sealing a chunk costs the robot is measured beside it.
+It first fills a store with images like a simulator's: a sky, a floor that moves, a shaded ball.
+``warm`` has every image unpacked in memory; ``disk`` keeps none and drops the files from the page
+cache before each turn.  It also measures what sealing a chunk costs the robot.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import tyro
 from pydantic import Field
 
-from wm_core.bench.report import Report
-from wm_core.contract.spec import ActionSpec, Frozen, ImageSpec, Spec
+from wm_core.bench.report import BenchSettings, Report
+from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk, read_columns
 from wm_core.replay.sampler import Sampler
@@ -35,17 +35,18 @@ WARM_BYTES = 2**32
 DISK_BATCHES = 2  #: per turn; more would find their files in the page cache again
 
 
-class ReplayBenchSettings(Frozen):
-    """Measure windows per second out of a store of simulated images."""
+class ReplayBenchSettings(BenchSettings):
+    """Measure windows per second from a store of simulated images."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    batch: int = Field(16, gt=0)  #: B, windows per batch
-    length: int = Field(64, gt=1)  #: T, agent steps per window
-    image_size: int = Field(64, gt=0)  #: pixels each way
-    steps: int = Field(8192, ge=1024)  #: agent steps in the store
-    rounds: int = Field(15, gt=0)  #: turns; the median counts
-    warm_batches: int = Field(20, gt=0)  #: per turn
-    clock: Literal["wall", "cpu"] = "wall"  #: CPU time leaves out waiting, for the disk too
+    batch: int = Field(16, gt=0, description="Windows in each sampled batch")
+    length: int = Field(64, gt=1, description="Agent steps in each window")
+    image_size: int = Field(64, gt=0, description="Height and width of images, pixels")
+    steps: int = Field(8192, ge=1024, description="Agent steps that the store holds")
+    rounds: int = Field(15, gt=0, description="Turns of each measurement; figures are medians")
+    warm_batches: int = Field(20, gt=0, description="Batches per turn from memory")
+    clock: Literal["wall", "cpu"] = Field(
+        "wall", description="Clock to use; cpu leaves out waiting, for the disk too"
+    )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -66,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
 def measure_chunks(
     root: Path, settings: ReplayBenchSettings, report: Report, clock: Callable[[], float]
 ) -> None:
-    """Fill ``root``; report what a chunk costs to seal, to check and to keep."""
+    """Fill ``root`` and report the cost of sealing, checking and storing a chunk."""
     size = settings.image_size
     spec = Spec(
         images={"image": ImageSpec(height=size, width=size)},
@@ -97,7 +98,7 @@ def measure_chunks(
 def measure_windows(
     root: Path, settings: ReplayBenchSettings, report: Report, clock: Callable[[], float]
 ) -> None:
-    """Report windows per second with everything in memory, and with nothing."""
+    """Report windows per second with all images in memory, and with none."""
     for name, cache_bytes, batches in (
         ("warm", WARM_BYTES, settings.warm_batches),
         ("disk", 0, DISK_BATCHES),
@@ -124,7 +125,7 @@ def measure_windows(
 
 
 def simulated_images(size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """(size, size, 3) uint8 without end: as smooth as what a simulator draws, never the same."""
+    """Yield images (size, size, 3) uint8, smooth like a simulator's and never the same."""
     y, x = np.mgrid[:size, :size]
     sky = np.stack([60 + y, 110 + y, 190 + y // 2], -1).clip(0, 255).astype(np.uint8)
     floor = y > 0.7 * size
@@ -136,10 +137,10 @@ def simulated_images(size: int, rng: np.random.Generator) -> Iterator[np.ndarray
         image = sky.copy()
         dark = ((x + tick) // 4 + y // 4) % 2 == 0
         image[floor & dark], image[floor & ~dark] = (40, 60, 90), (60, 85, 120)
-        away = np.hypot(x - ball[0], y - ball[1])
+        distance = np.hypot(x - ball[0], y - ball[1])
         light = (230 - 8 * np.hypot(x - ball[0] + 2, y - ball[1] + 2)).clip(60, 255)
         shade = np.stack([light, light / 3, light / 4], -1).astype(np.uint8)
-        image[away < size / 7] = shade[away < size / 7]
+        image[distance < size / 7] = shade[distance < size / 7]
         yield image
         tick += 1
 

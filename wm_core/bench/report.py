@@ -1,7 +1,7 @@
-"""How every benchmark reports: figures with name, value and unit, as JSON lines or as a table.
+"""Reports figures of benchmarks, each a name, a value and a unit, as JSON lines or as a table.
 
-The first line says under what circumstances the rows were measured. Only results go to standard
-output; what is going on goes to standard error.
+The first line says on which machine and code they were measured. Results go to standard output,
+progress to standard error.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import time
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import tyro
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from wm_core.contract.spec import Frozen
 from wm_core.training.provenance import commit
 
 #: packages whose version changes what is measured
@@ -27,6 +30,14 @@ PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco", "dm_control", "gymnasium"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 BUSY_SHARE = 0.1  #: of a core; another process above it makes the machine not quiet
 WATCH_S = 0.5  #: how long the other processes are watched for that
+
+
+class BenchSettings(Frozen):
+    """Says how a benchmark reports."""
+
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="Print JSON lines instead of a table"
+    )
 
 
 class Figure(NamedTuple):
@@ -38,18 +49,18 @@ class Figure(NamedTuple):
 
 
 class Report:
-    """Figures on standard output: JSON lines as they come, or one table at the end.
+    """Prints figures: as JSON lines at once, or as one table on leaving the context manager.
 
-    Use it as a context manager; the table is printed on leaving it, after an interrupt too.
+    The table is printed after an interrupt too.
 
     Args:
         title: what is measured, above the table and before each line of progress.
-        as_json: print JSON lines and nothing else on standard output.
+        as_json: print JSON lines instead of the table.
     """
 
     def __init__(self, title: str, *, as_json: bool) -> None:
         self._title, self._as_json = title, as_json
-        self._rows: list[Figure] = []
+        self._figures: list[Figure] = []
 
     def __enter__(self) -> Report:
         self._run = run_line()
@@ -63,40 +74,35 @@ class Report:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._as_json and self._rows:
+        if not self._as_json and self._figures:
             Console().print(self._table())
 
-    @property
-    def rows(self) -> tuple[Figure, ...]:
-        """What was added so far."""
-        return tuple(self._rows)
-
     def add(self, name: str, value: float, unit: str) -> None:
-        """Report one figure."""
+        """Add one figure."""
         figure = Figure(name, float(value), unit)
-        self._rows.append(figure)
+        self._figures.append(figure)
         if self._as_json:
             _print_json(figure._asdict())
 
     def progress(self, text: str) -> None:
-        """Say on standard error what is being done."""
+        """Write to standard error what is being done."""
         sys.stderr.write(f"{self._title}: {text}\n")
         sys.stderr.flush()
 
     def _table(self) -> Table:
         run = self._run
-        quiet = "quiet machine" if run["quiet"] else "BUSY machine: take these figures with salt"
+        quiet = "quiet machine" if run["quiet"] else "BUSY machine: these figures are unreliable"
         versions = " ".join(f"{k} {v}" for k, v in run["versions"].items())
         caption = f"commit {run['commit']} · {quiet} · load {run['load_average']}\n{versions}"
         table = Table("name", "value", "unit", title=self._title, caption=caption)
         table.columns[1].justify = "right"
-        for name, value, unit in self._rows:
+        for name, value, unit in self._figures:
             table.add_row(name, f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}", unit)
         return table
 
 
 def run_line() -> dict[str, Any]:
-    """The circumstances of a run: commit, versions, threads, load, whether it is quiet."""
+    """Describe the machine and code: commit, versions, threads, load, other busy processes."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -116,7 +122,7 @@ def run_line() -> dict[str, Any]:
 
 
 def is_quiet(watch_s: float = WATCH_S) -> bool:
-    """Whether no process but this one used more than ``BUSY_SHARE`` of a core for ``watch_s``."""
+    """Tell whether every other process used less than ``BUSY_SHARE`` of a core."""
     before, start = _cpu_seconds(), time.monotonic()
     time.sleep(watch_s)
     after, elapsed = _cpu_seconds(), time.monotonic() - start
@@ -125,7 +131,7 @@ def is_quiet(watch_s: float = WATCH_S) -> bool:
 
 
 def _cpu_seconds() -> dict[int, float]:
-    """CPU time in seconds that each other process has used so far, by its id."""
+    """Read the CPU seconds that each other process has used so far, by its id."""
     ticks_hz = os.sysconf("SC_CLK_TCK")
     seconds: dict[int, float] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

@@ -1,10 +1,10 @@
-"""``wm bench sim``: pixel observations per second against dm_control's own rendering.
+"""``wm bench sim`` measures pixel observations per second against dm_control's own rendering.
 
 An observation is one agent step: two control steps and one image. Both sides take the same actions
-through the same camera, in turns of a fraction of a second, so that whatever else the machine does
-meets both alike. dm_control renders in a process of its own, since it and MuJoCo's contexts keep
-track of the current OpenGL context apart from one another. Its side runs as it comes, except that
-Mesa gets no worker threads on either side, which makes dm_control cheaper per core.
+through the same camera, in turns of a fraction of a second, so that other work on the machine
+affects both alike. dm_control renders in a process of its own, since it and MuJoCo's contexts each
+keep track of the current OpenGL context. It runs with its defaults, except that Mesa gets no
+worker threads on either side, which makes dm_control cheaper per core.
 """
 
 from __future__ import annotations
@@ -14,43 +14,44 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
-from typing import Annotated, Any, Literal, NamedTuple
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
 import tyro
 from pydantic import Field
 
-from wm_core.bench.report import Report
+from wm_core.bench.report import BenchSettings, Report
 from wm_core.contract.errors import SettingsError, WmError, nearest
-from wm_core.contract.spec import Frozen
 
 HOME = "sim"
 IMAGE_SIZE = 64
 TWO_CORES_TASK = "cartpole_swingup"
-ANSWER_S = 120.0  #: a process that takes longer to answer has died
+TWO_CORES_STEPS = 1500
+ANSWER_S = 120.0  #: seconds to wait for a process that measures
 
 
-class SimBenchSettings(Frozen):
+class SimBenchSettings(BenchSettings):
     """Measure pixel observations per second of the simulator against dm_control's rendering."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    tasks: tuple[str, ...] = ()  #: only these; all twenty without it
-    rounds: int = Field(5, gt=0)  #: turns of each side; the median counts
-    turn_s: float = Field(0.25, gt=0)  #: about how long a turn lasts
-    #: what is counted: CPU time of all threads of the process, which is what "per core" means
-    #: where rendering is done by the CPU and other work cannot distort, or time on the wall
-    clock: Literal["cpu", "wall"] = "cpu"
-    two_cores: bool = True  #: also measure what a second process adds (on the wall)
+    tasks: tuple[str, ...] = Field((), description="Tasks to measure; none: all twenty")
+    rounds: int = Field(5, gt=0, description="Turns of each side; figures are medians")
+    turn_s: float = Field(0.25, gt=0, description="Seconds that one turn lasts, about")
+    clock: Literal["cpu", "wall"] = Field(
+        "cpu", description="Clock to use; cpu counts all threads and no waiting"
+    )
+    two_cores: bool = Field(True, description="Also measure the gain by a second process")
 
 
 class Turn(NamedTuple):
-    """How long a number of observations took, in seconds."""
+    """Seconds that a number of observations took."""
 
     cpu: float
     wall: float
+
+
+Side = Callable[[int], Turn]  #: takes so many agent steps and measures them
 
 
 def run(argv: Sequence[str]) -> int:
@@ -74,12 +75,12 @@ def run(argv: Sequence[str]) -> int:
         lowest = min(speedups, key=lambda name: speedups[name])
         report.add(f"sim/lowest/{lowest}/speedup", speedups[lowest], "x")
         if settings.two_cores:
-            report.add("sim/two_cores_ratio", two_cores_ratio(settings), "x")
+            report.add("sim/two_cores_ratio", two_cores_ratio(settings.rounds), "x")
     return 0
 
 
 def suite_tasks() -> list[str]:
-    """The names of the dm_control tasks that ``sim`` registers."""
+    """List the dm_control tasks that ``sim`` registers."""
     try:
         importlib.import_module(HOME)  # by name: this package never imports it
     except ModuleNotFoundError as error:
@@ -91,12 +92,15 @@ def suite_tasks() -> list[str]:
 
 
 def measure(name: str, settings: SimBenchSettings) -> tuple[list[float], list[float]]:
-    """Observations per second of our side and of dm_control's, one number per round."""
+    """Measure observations per second of our side and of dm_control's, one number per round."""
     env = gymnasium.make(f"{HOME}:{name}", image_size=IMAGE_SIZE)
     metadata = env.unwrapped.metadata
     rates: tuple[list[float], list[float]] = ([], [])
-    with _elsewhere(_serve_dm_control, *metadata["suite"], metadata["camera"]) as theirs:
-        sides: tuple[Callable[[int], Turn], ...] = (our_side(env), theirs)
+    with _process(dm_control_side, *metadata["suite"], metadata["camera"]) as theirs:
+        sides: tuple[Side, ...] = (
+            our_side(env),
+            lambda count: theirs.submit(_turn, count).result(ANSWER_S),
+        )
         counts = []
         for side in sides:
             side(3)  # the first images make the context and load the textures
@@ -108,28 +112,22 @@ def measure(name: str, settings: SimBenchSettings) -> tuple[list[float], list[fl
     return rates
 
 
-def our_side(env: gymnasium.Env) -> Callable[[int], Turn]:
-    """A function that takes so many agent steps in ``env`` and says how long they took."""
+def our_side(env: gymnasium.Env) -> Side:
+    """Return a function that takes so many agent steps in ``env`` and measures them."""
     action = _actions(env.action_space.low, env.action_space.high)  # type: ignore[attr-defined]
     env.reset(seed=0)
 
-    def turn(count: int) -> Turn:
-        images = []
-        start = Turn(time.process_time(), time.perf_counter())
-        for _ in range(count):
-            obs, _, terminated, truncated, _ = env.step(next(action))
-            images.append(obs["image"])
-            if terminated or truncated:
-                obs, _ = env.reset()
-        took = _since(start)
-        _check_vary(images)
-        return took
+    def step() -> np.ndarray:
+        obs, _, terminated, truncated, _ = env.step(next(action))
+        if terminated or truncated:
+            env.reset()
+        return obs["image"]
 
-    return turn
+    return lambda count: _timed(step, count)
 
 
-def dm_control_side(domain: str, task: str, camera: int) -> Callable[[int], Turn]:
-    """The same for dm_control's own environment and rendering, with its default flags."""
+def dm_control_side(domain: str, task: str, camera: int) -> Side:
+    """Return the same for dm_control's own environment and rendering, with its default flags."""
     from dm_control import suite
 
     env = suite.load(domain, task, task_kwargs={"random": 0})
@@ -137,106 +135,69 @@ def dm_control_side(domain: str, task: str, camera: int) -> Callable[[int], Turn
     action = _actions(spec.minimum, spec.maximum)
     env.reset()
 
-    def turn(count: int) -> Turn:
-        images = []
-        start = Turn(time.process_time(), time.perf_counter())
-        for _ in range(count):
-            held = next(action)
-            env.step(held)
-            ended = env.step(held).last()
-            images.append(env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=camera))
-            if ended:
-                env.reset()
-        took = _since(start)
-        _check_vary(images)
-        return took
+    def step() -> np.ndarray:
+        held = next(action)
+        env.step(held)
+        ended = env.step(held).last()
+        image = env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=camera)
+        if ended:
+            env.reset()
+        return image
 
+    return lambda count: _timed(step, count)
+
+
+def _timed(step: Callable[[], np.ndarray], count: int) -> Turn:
+    start = Turn(time.process_time(), time.perf_counter())
+    images = [step() for _ in range(count)]
+    turn = Turn(time.process_time() - start.cpu, time.perf_counter() - start.wall)
+    _check_vary(images)
     return turn
 
 
-def two_cores_ratio(settings: SimBenchSettings) -> float:
-    """Observations per second of two processes at once over those of one, on the wall."""
-    count = 1500
-    ratios = []
-    with _elsewhere(_serve_ours) as one, _elsewhere(_serve_ours) as other:
-        one(100), other(100)
-        for _ in range(settings.rounds):
-            alone = count / one(count).wall
-            one.ask(count)
-            other.ask(count)
-            ratios.append((count / one.answer().wall + count / other.answer().wall) / alone)
+def two_cores_ratio(rounds: int) -> float:
+    """Measure observations per second of two processes at once over those of one, by the wall."""
+    count, ratios = TWO_CORES_STEPS, []
+    with _process(_two_cores_side) as one, _process(_two_cores_side) as other:
+        for process in (one, other):
+            process.submit(_turn, 100).result(ANSWER_S)
+        for _ in range(rounds):
+            alone = count / one.submit(_turn, count).result(ANSWER_S).wall
+            both = [process.submit(_turn, count) for process in (one, other)]
+            ratios.append(sum(count / turn.result(ANSWER_S).wall for turn in both) / alone)
     return statistics.median(ratios)
 
 
-class _Elsewhere:
-    """A side of the comparison that lives in a process of its own."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def __call__(self, count: int) -> Turn:
-        self.ask(count)
-        return self.answer()
-
-    def ask(self, count: int) -> None:
-        self._pipe.send_bytes(str(count).encode())
-
-    def answer(self) -> Turn:
-        if not self._pipe.poll(ANSWER_S):
-            raise WmError(f"a measuring process gave no answer within {ANSWER_S} s")
-        try:
-            cpu, wall = np.frombuffer(self._pipe.recv_bytes())
-        except EOFError as error:
-            raise WmError("a measuring process died; its last words are above") from error
-        return Turn(float(cpu), float(wall))
+def _two_cores_side() -> Side:
+    return our_side(gymnasium.make(f"{HOME}:{TWO_CORES_TASK}", image_size=IMAGE_SIZE))
 
 
-@contextmanager
-def _elsewhere(serve: Callable[..., None], *args: Any) -> Iterator[_Elsewhere]:
+_side: Side  #: of a process that ``_process`` started
+
+
+def _process(make_side: Callable[..., Side], *args: Any) -> ProcessPoolExecutor:
+    """Start a process that makes a side; ``_turn`` measures it there."""
     spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(there, *args), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield _Elsewhere(here)
-    finally:
-        here.close()  # which ends its loop
-        process.join(timeout=10)
-        if process.is_alive():
-            process.kill()
-            process.join()
+    return ProcessPoolExecutor(1, spawn, initializer=_begin, initargs=(make_side, *args))
 
 
-def _serve_dm_control(pipe: Connection, domain: str, task: str, camera: int) -> None:
-    _serve(pipe, dm_control_side(domain, task, camera))
+def _begin(make_side: Callable[..., Side], *args: Any) -> None:
+    global _side
+    _side = make_side(*args)
 
 
-def _serve_ours(pipe: Connection) -> None:
-    _serve(pipe, our_side(gymnasium.make(f"{HOME}:{TWO_CORES_TASK}", image_size=IMAGE_SIZE)))
-
-
-def _serve(pipe: Connection, side: Callable[[int], Turn]) -> None:
-    while True:
-        try:
-            count = int(pipe.recv_bytes())
-        except EOFError:
-            return
-        pipe.send_bytes(np.array(side(count)).tobytes())
+def _turn(count: int) -> Turn:
+    return _side(count)
 
 
 def _actions(low: np.ndarray, high: np.ndarray) -> Iterator[np.ndarray]:
-    """Uniformly random actions (A,), the same for both sides, drawn before they are timed."""
-    drawn = np.random.default_rng(0).uniform(low, high, (512, *low.shape))
+    """Yield uniformly random actions (A,), the same for both sides, drawn in advance."""
+    actions = np.random.default_rng(0).uniform(low, high, (512, *low.shape))
     while True:
-        yield from drawn
-
-
-def _since(start: Turn) -> Turn:
-    return Turn(time.process_time() - start.cpu, time.perf_counter() - start.wall)
+        yield from actions
 
 
 def _check_vary(images: Sequence[np.ndarray]) -> None:
-    """Refuse images (H, W, 3) that show nothing or stand still: such a speed means nothing."""
+    """Refuse images (H, W, 3) that are blank or all the same: such a speed means nothing."""
     if len(images) > 1 and ((images[0] == images[-1]).all() or np.ptp(images[-1]) == 0):
         raise WmError("the images do not vary, so they were not rendered; nothing was measured")

@@ -43,29 +43,11 @@ class Audit:
 
     sessions: tuple[SessionAudit, ...]
 
-    @property
-    def chunks_sent(self) -> int:
-        return sum(s.sent for s in self.sessions)
-
-    @property
-    def chunks_acked(self) -> int:
-        return sum(len(s.acked) for s in self.sessions)
-
-    @property
-    def chunks_pending(self) -> int:
-        return sum(len(s.pending) for s in self.sessions)
-
-    @property
-    def chunks_lost(self) -> int:
-        return sum(len(s.lost) for s in self.sessions)
-
-    @property
-    def steps_stored(self) -> int:
-        return sum(s.steps_stored for s in self.sessions)
-
-    @property
-    def steps_dropped(self) -> int:
-        return sum(sum(s.steps_dropped.values()) for s in self.sessions)
+    chunks_sent: int
+    chunks_acked: int
+    chunks_pending: int
+    chunks_lost: int
+    steps_stored: int
 
 
 def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = None) -> Audit:
@@ -80,15 +62,21 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
     ledger = Ledger(store / LEDGER_NAME)
     try:
         names = dict.fromkeys([*spooled, *ledger.sessions()])
-        return Audit(
-            tuple(
-                _audit(store, ledger, robot, name, spooled.get((robot, name)))
-                for robot, name in names
-                if session in (None, name)
-            )
+        found = tuple(
+            _audit(store, ledger, robot, name, spooled.get((robot, name)))
+            for robot, name in names
+            if session in (None, name)
         )
     finally:
         ledger.close()
+    return Audit(
+        found,
+        chunks_sent=sum(s.sent for s in found),
+        chunks_acked=sum(len(s.acked) for s in found),
+        chunks_pending=sum(len(s.pending) for s in found),
+        chunks_lost=sum(len(s.lost) for s in found),
+        steps_stored=sum(s.steps_stored for s in found),
+    )
 
 
 def _audit(

@@ -1,9 +1,8 @@
-"""Causal self-attention over a sliding window, with the ways of telling it where a key lies.
+"""Causal self-attention over a sliding window, with several kinds of positions.
 
-Ages are counted backwards: a key of age 0 is the query's own, and ``window`` ages are visible.
-Everything learned per age is stored **oldest first** (slot = window - 1 - age), which is the order
-of a full cache: one step then needs no gather, and every parameter enters the exported graph under
-its own name.
+The age of a key counts backwards: the query's own key has age 0, and ``window`` ages are visible.
+Parameters per age are stored **oldest first** (slot = window - 1 - age), in the order of a full
+cache, so that one step needs no gather and every parameter has its own name in the exported graph.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ Positions = Literal["none", "sinusoid", "age", "shaw", "xl"]
 
 
 class View(NamedTuple):
-    """What each query may see; the same for all layers.
+    """Says which keys each query may attend to; the same for all layers.
 
     Attributes:
-        allowed: (B, 1, T, S) bool, whether query t sees key s.
+        allowed: (B, 1, T, S) bool, whether query t attends to key s.
         slot: (T, S) int64 slot of key s for query t, clamped into the window; None where T is 1
             and the keys are a whole window, so that slots and keys are in the same order.
     """
@@ -33,36 +32,36 @@ class View(NamedTuple):
 
 
 def rates(width: int) -> Tensor:
-    """(width / 2,) angular frequencies in rad per step, from 1 down to nearly 1 / 10000."""
+    """Compute angular frequencies (width / 2,) in rad per step, from 1 to nearly 1 / 10000."""
     if width % 2:
-        raise ValueError(f"sinusoidal positions want an even width, got {width}")
+        raise ValueError(f"expected an even width for sinusoidal positions, got {width}")
     return torch.exp(torch.arange(width // 2) * (-2.0 * math.log(10000.0) / width))
 
 
 def sinusoids(position: Tensor, frequencies: Tensor) -> Tensor:
-    """(..., 2 R) sines, then cosines, of positions (...) in steps at frequencies (R,).
+    """Compute sines, then cosines (..., 2 R), of positions (...) at frequencies (R,).
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
-    Deviates: sines and cosines lie in two halves instead of taking turns.
+    Deviates: sines and cosines form two halves instead of alternating.
     """
     phase = position.unsqueeze(-1) * frequencies
     return torch.cat([torch.sin(phase), torch.cos(phase)], -1)
 
 
 class Scores(nn.Module):
-    """Scaled dot products; positions are left to the input, or to nobody."""
+    """Scores keys by scaled dot products, without positions of its own."""
 
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
-        """(B, heads, T, S) logits of queries (B, heads, T, d) and keys (B, heads, S, d)."""
+        """Compute logits (B, heads, T, S) from queries (B, heads, T, d) and keys."""
         return query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
 
     def read(self, weights: Tensor, values: Tensor, slot: Tensor | None) -> Tensor:
-        """(B, heads, T, d) weighted sum of values (B, heads, S, d)."""
+        """Sum values (B, heads, S, d) by their weights to (B, heads, T, d)."""
         return weights @ values
 
 
 class AgeScores(Scores):
-    """Dot products plus a learned bias for each head and age."""
+    """Scores keys by dot products plus a learned bias for each head and age."""
 
     def __init__(self, heads: int, window: int) -> None:
         super().__init__()
@@ -74,10 +73,10 @@ class AgeScores(Scores):
 
 
 class ShawScores(Scores):
-    """Relative positions as vectors that are added to keys and to values, shared by all heads.
+    """Adds vectors of relative positions to keys and values, shared by all heads.
 
     Source: Shaw et al. 2018, arXiv:1803.02155, equations 3 and 4.
-    Deviates: distances are bounded by the window, so there is nothing to clip.
+    Deviates: the window bounds the distances, so they are not clipped.
     """
 
     def __init__(self, head: int, window: int) -> None:
@@ -99,7 +98,7 @@ class ShawScores(Scores):
 
 
 class XLScores(Scores):
-    """Relative positions as mapped sinusoids, with one learned query for keys and one for places.
+    """Scores keys by content and by relative position, each with a learned bias of the query.
 
     Source: Dai et al. 2019 (Transformer-XL), arXiv:1901.02860, section 3.3:
     (q + u) k + (q + v) W R.
@@ -117,31 +116,31 @@ class XLScores(Scores):
         self.register_buffer("encoding", table, persistent=False)
 
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
-        asking = query + self.v
+        position_query = query + self.v
         if query.shape[0] * query.shape[2] < self.encoding.shape[1]:  # the cheaper order
-            by_slot = asking @ self.place.weight @ self.encoding
+            by_slot = position_query @ self.place.weight @ self.encoding
         else:
-            by_slot = asking @ (self.place.weight @ self.encoding)
+            by_slot = position_query @ (self.place.weight @ self.encoding)
         content = super().forward(query + self.u, keys, slot)
         return content + _to_keys(by_slot, slot) * query.shape[-1] ** -0.5
 
 
 class Table(Filled):
-    """A learned array of any shape without bias, filled like the weight of a linear layer."""
+    """A learned array of any shape, initialised like the weight of a linear layer."""
 
     def __init__(self, shape: tuple[int, ...], *, fan_in: int) -> None:
         super().__init__(shape, fan_in=fan_in, bias=0, scale=1.0)
 
 
 def _to_keys(by_slot: Tensor, slot: Tensor | None) -> Tensor:
-    """(B, heads, T, S) what ``by_slot`` (B, heads, T, window) says of each key."""
+    """Pick each key's entry (B, heads, T, S) from ``by_slot`` (B, heads, T, window)."""
     if slot is None:
         return by_slot
     return by_slot.gather(-1, slot.expand(*by_slot.shape[:2], *slot.shape))
 
 
 def make_scores(positions: Positions, *, heads: int, head: int, width: int, window: int) -> Scores:
-    """The scores that know ``positions``; for "none" and "sinusoid" those that know none."""
+    """Make the scores for a kind of ``positions``."""
     if positions == "age":
         return AgeScores(heads, window)
     if positions == "shaw":
@@ -154,22 +153,22 @@ def make_scores(positions: Positions, *, heads: int, head: int, width: int, wind
 
 
 def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """(...) ``x`` with a share ``rate`` of zeros and its mean kept; ``x`` without a generator."""
+    """Apply dropout of ``rate`` to ``x`` (...); without a generator return ``x``."""
     if generator is None or rate == 0.0:
         return x
     return x * torch.empty_like(x).bernoulli_(1.0 - rate, generator=generator) / (1.0 - rate)
 
 
 class Attention(nn.Module):
-    """Attention of several heads whose keys and values are handed in and out.
+    """Attends with several heads; past keys and values are passed in and returned.
 
     Args:
         width: of input and output.
         heads: how many; their sizes need not add up to ``width``.
         head: size of each.
-        scores: how a query weighs a key.
-        scale: of the initial output, as ``Linear`` has it.
-        dropout: share of attention weights that are dropped where a generator is given.
+        scores: computes the logits of keys.
+        scale: factor on the initial output weights.
+        dropout: share of attention weights to drop where a generator is given.
     """
 
     def __init__(
@@ -191,10 +190,10 @@ class Attention(nn.Module):
         """Attend from T new tokens to the past and to themselves.
 
         Args:
-            x: (B * T, width) new tokens; rows, because that is what exports as one product.
+            x: (B * T, width) new tokens; as rows they export as one matrix product.
             past: keys and values (B, heads, P, head) before them; None for none.
-            view: what they may see, with S = P + T.
-            generator: decides the dropout; None drops nothing.
+            view: what they may attend to, with S = P + T.
+            generator: draws the dropout; None applies none.
 
         Returns:
             (B * T, width), and keys and values (B, heads, P + T, head).

@@ -1,8 +1,8 @@
-"""Convolution stacks between images and vectors: V3's pooled ones, strided ones, Dreamer v1's.
+"""Convolution stacks between images and vectors: DreamerV3's pooled, strided, and Dreamer v1's.
 
 The first two halve the image four times and end at (H / 16, W / 16); Dreamer v1's have no padding
-and take 64 x 64 only.  Images enter as (N, C, H, W) views
-of (N, H, W, C) memory, which is torch's channels_last and what its CPU kernels like best.
+and take 64 x 64 only.  Images enter as (N, C, H, W) views of (N, H, W, C) memory (channels_last),
+for which torch's CPU kernels are fastest.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _MULTIPLES: dict[str, tuple[int, ...]] = {
 
 
 def channels(kind: ConvKind, depth: int) -> tuple[int, ...]:
-    """Channels after each of the four levels."""
+    """Compute the channels after each of the four levels."""
     return tuple(depth * m for m in _MULTIPLES[kind])
 
 
 def shape_down(kind: ConvKind, depth: int, height: int, width: int) -> tuple[int, int, int]:
-    """(C, H', W') that ``ConvDown`` ends with, for an image of height and width pixels."""
+    """Compute (C, H', W') after ``ConvDown``, for an image of height and width pixels."""
     if kind == "v1":
         return channels(kind, depth)[-1], 2, 2
     return channels(kind, depth)[-1], height // 2**LEVELS, width // 2**LEVELS
 
 
 def shape_up(kind: ConvKind, depth: int, height: int, width: int) -> tuple[int, int, int]:
-    """(C, H', W') that ``ConvUp`` begins with, for an image of height and width pixels."""
+    """Compute (C, H', W') before ``ConvUp``, for an image of height and width pixels."""
     return (32 * depth, 1, 1) if kind == "v1" else shape_down(kind, depth, height, width)
 
 
 class Conv(Filled):
-    """(N, I, H, W) to (N, O, H / stride, W / stride): a convolution, padded unless told."""
+    """Convolves (N, I, H, W) to (N, O, H / stride, W / stride), padded by default."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, padded: bool = True
@@ -56,7 +56,7 @@ class Conv(Filled):
 
 
 class ConvTranspose(Filled):
-    """A transposed convolution of stride 2; (N, I, H, W) to (N, O, 2 H, 2 W) with kernel 4."""
+    """Convolves (N, I, H, W) to (N, O, 2 H, 2 W), transposed with stride 2 and kernel 4."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 4, padding: int = 1) -> None:
         # Each output pixel is reached by about a quarter of the kernel.
@@ -80,14 +80,14 @@ class Act(nn.Module):
 
 
 class ChannelNorm(NormSilu):
-    """(N, C, H, W) divided by its root mean square over C, times a learned scale, then SiLU."""
+    """Applies RMSNorm over C to (N, C, H, W), then SiLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvDown(nn.Sequential):
-    """(N, C, H, W) image to (N, depth * m, H', W'), see ``shape_down``.
+    """Encodes images (N, C, H, W) to (N, depth * m, H', W'), see ``shape_down``.
 
     ``k5pool`` is DreamerV3's: kernel 5, 2x2 max-pool, RMSNorm over channels, SiLU.  ``k4s2`` and
     ``v1`` have kernel 4, stride 2 and no norm, a fifth of the cost; ``v1`` is Dreamer v1's and
@@ -111,9 +111,9 @@ class ConvDown(nn.Sequential):
 
 
 class ConvUp(nn.Sequential):
-    """(N, C', H', W'), see ``shape_up``, to (N, C, H, W).
+    """Decodes (N, C', H', W'), see ``shape_up``, to images (N, C, H, W).
 
-    The mirror image of ``ConvDown``, but for ``v1``: kernels 5, 5, 6, 6 from a single pixel.
+    It mirrors ``ConvDown``, except ``v1``: kernels 5, 5, 6, 6 from a single pixel.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Gated recurrent units: DreamerV3's block-diagonal one, and the dense one before it; an LSTM."""
+"""Recurrent layers: DreamerV3's block-diagonal GRU, the dense GRU of its predecessors, an LSTM."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from wm_core.nn.blocks import LAYER_NORM_EPS, BlockLinear, Linear, NormSilu
 
 
 class BlockGRU(nn.Module):
-    """One step of a GRU whose recurrent weights are block-diagonal.
+    """Computes one step of a GRU whose recurrent weights are block-diagonal.
 
-    Each block sees its own slice of ``deter`` and the whole of a shared input.  The shared
-    input's linear map is the caller's (``fan_in`` says how it must be scaled), so that parts of
-    it that are known beforehand can be computed for all times at once.
+    Each block reads its own slice of ``deter`` and all of a shared input.  The caller maps the
+    shared input (scaled by ``fan_in``), so that parts of it that are known in advance can be
+    computed for all times at once.
 
     Source: DreamerV3 (Nature code), block-GRU: candidate = tanh(reset * cand),
     update = sigmoid(u - 1).
@@ -28,18 +28,15 @@ class BlockGRU(nn.Module):
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     def forward(self, deter: Tensor, shared: Tensor) -> Tensor:
-        """(N, D) next ``deter`` from ``deter`` (N, D) and the mapped shared input (N, D)."""
+        """Compute the next ``deter`` (N, D) from ``deter`` and the mapped shared input (N, D)."""
         x = self.norm(self.inner(deter) + shared)
         # (N, G, 3, D / G)
         gates = self.gates(x).float().reshape(x.shape[0], self.blocks, 3, -1)
-        reset, candidate, update = (g.flatten(1) for g in gates.unbind(2))
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        update = torch.sigmoid(update - 1.0)
-        return update * candidate + (1.0 - update) * deter
+        return _gated(deter, *(g.flatten(1) for g in gates.unbind(2)))
 
 
 class GRU(nn.Module):
-    """One step of a dense GRU; ``norm`` puts a LayerNorm before its gates.
+    """Computes one step of a dense GRU; ``norm`` puts a LayerNorm before its gates.
 
     Source: DreamerV2 (code), arXiv:2010.02193: candidate = tanh(reset * cand),
     update = sigmoid(u - 1).
@@ -52,17 +49,20 @@ class GRU(nn.Module):
         self.norm = nn.LayerNorm(3 * deter, eps=LAYER_NORM_EPS) if norm else None
 
     def forward(self, deter: Tensor, x: Tensor) -> Tensor:
-        """(N, D) next ``deter`` from ``deter`` (N, D) and the input ``x`` (N, I)."""
+        """Compute the next ``deter`` (N, D) from ``deter`` (N, D) and the input ``x`` (N, I)."""
         gates = self.gates(torch.cat([x, deter], -1)).float()
         gates = gates if self.norm is None else self.norm(gates)
-        reset, candidate, update = gates.chunk(3, -1)
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        update = torch.sigmoid(update - 1.0)
-        return update * candidate + (1.0 - update) * deter
+        return _gated(deter, *gates.chunk(3, -1))
+
+
+def _gated(deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
+    candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+    update = torch.sigmoid(update - 1.0)
+    return update * candidate + (1.0 - update) * deter
 
 
 class LSTM(nn.Module):
-    """A long short-term memory: sequences by a loop whose input map is computed beforehand.
+    """Runs a long short-term memory over a sequence; the inputs are mapped before the loop.
 
     Source: Hochreiter and Schmidhuber 1997; as in World Models, arXiv:1803.10122, appendix A.
     """
@@ -76,14 +76,14 @@ class LSTM(nn.Module):
     def forward(
         self, x: Tensor, is_first: Tensor, memory: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """(B, T, D) outputs and cells, from ``x`` (B, T, I), ``is_first`` and (B, D) before it.
+        """Compute outputs and cells (B, T, D) from ``x`` (B, T, I) and those before it, (B, D).
 
-        Both are zeroed where ``is_first`` (B, T), before the input is read.
+        Both are set to zero where ``is_first`` (B, T), before the input is read.
         """
         keep, (out, cell) = (~is_first).float().unsqueeze(-1), memory
-        driven, outs, cells = self.inner(x).float().unbind(1), [], []
-        for t, drive in enumerate(driven):
-            out, cell = self._advance(drive, out * keep[:, t], cell * keep[:, t])
+        inputs, outs, cells = self.inner(x).float().unbind(1), [], []
+        for t, mapped in enumerate(inputs):
+            out, cell = self._advance(mapped, out * keep[:, t], cell * keep[:, t])
             outs.append(out)
             cells.append(cell)
         return torch.stack(outs, 1), torch.stack(cells, 1)
@@ -91,12 +91,12 @@ class LSTM(nn.Module):
     def step(
         self, x: Tensor, is_first: Tensor, memory: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """(N, D) output and cell after one more input (N, I): ``forward`` without the axis T."""
+        """Compute output and cell (N, D) after one more input (N, I)."""
         keep, (out, cell) = (~is_first).float().unsqueeze(-1), memory
         return self._advance(self.inner(x).float(), out * keep, cell * keep)
 
-    def _advance(self, drive: Tensor, out: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        enter, forget, leave, new = (drive + self.recur(out).float()).chunk(4, -1)
+    def _advance(self, mapped: Tensor, out: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        enter, forget, leave, new = (mapped + self.recur(out).float()).chunk(4, -1)
         # a forget gate that begins open, as is usual
         cell = torch.sigmoid(forget + 1.0) * cell + torch.sigmoid(enter) * torch.tanh(new)
         return torch.sigmoid(leave) * torch.tanh(cell), cell

@@ -1,4 +1,4 @@
-"""Mixtures of normals, one for each latent dimension: the prior of World Models."""
+"""Mixtures of normals, one for each latent dimension: World Models predicts latents by them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class Mixture(NamedTuple):
     log_std: Tensor
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """(..., Z) log-density in nats of ``value`` (..., Z), not summed."""
+        """Compute the log-density (..., Z) in nats of ``value`` (..., Z), not summed."""
         z = (value.unsqueeze(-1) - self.mean) * torch.exp(-self.log_std)
         each = -0.5 * z.square() - self.log_std - 0.5 * math.log(2.0 * math.pi)
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, -1)
 
     def expected(self) -> Tensor:
-        """(..., Z) mean of the mixture."""
+        """Compute the mean (..., Z) of the mixture."""
         return (torch.softmax(self.logits, -1) * self.mean).sum(-1)
 
     def sample(self, uniform: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        """(..., Z) draw that uniforms (..., Z, 2) decide: the component, then its noise.
+        """Sample (..., Z) by uniforms (..., Z, 2): one for the component, one for its noise.
 
         Gradients reach the chosen component's mean and deviation, not the choice.
 
         Args:
             uniform: (..., Z, 2) in [0, 1).
-            temperature: above 1 makes draws more surprising; logits are divided by it and the
+            temperature: above 1 makes samples less likely; logits are divided by it and the
                 noise is multiplied by its square root.
 
         Source: World Models, arXiv:1803.10122, section 4 and appendix A.
@@ -52,10 +52,10 @@ class Mixture(NamedTuple):
 
 
 class MixtureHead(nn.Module):
-    """(..., I) to a mixture for each of ``latents`` dimensions.
+    """Maps (..., I) to a mixture for each of ``latents`` dimensions.
 
     Args:
-        inputs: I, width of what it reads.
+        inputs: I, width of the input.
         latents: Z, dimensions that are predicted.
         components: M, normals per dimension.
 

@@ -1,4 +1,4 @@
-"""Running statistics that scale what they see."""
+"""Running statistics of values, by which losses and returns are scaled."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class PercentileRange(nn.Module):
-    """The running range between two percentiles; what is smaller than ``limit`` counts as it.
+    """Tracks the range between two percentiles; the scale is at least ``limit``.
 
     Args:
         rate: of the exponential average, which starts at zero and is not debiased.
         low: lower percentile in [0, 1].
         high: upper percentile in [0, 1].
-        limit: smallest range that is returned.
+        limit: smallest scale that is returned.
 
     Source: DreamerV3, arXiv:2301.04104, return normalisation.
     """
@@ -28,18 +28,18 @@ class PercentileRange(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Tensor) -> Tensor:
-        """() scale after taking in ``values`` (...), never below ``limit``."""
-        seen = torch.quantile(values.detach().float().flatten(), self.at)
-        self.range.lerp_(seen, self.rate)
+        """Add ``values`` (...) and return the scale ()."""
+        percentiles = torch.quantile(values.detach().float().flatten(), self.at)
+        self.range.lerp_(percentiles, self.rate)
         return self.scale()
 
     def scale(self) -> Tensor:
-        """() current scale, never below ``limit``."""
+        """Compute the current scale (), at least ``limit``."""
         return (self.range[1] - self.range[0]).clamp_min(self.limit)
 
 
 class RunningStd(nn.Module):
-    """A running mean and standard deviation.
+    """Tracks a running mean and standard deviation.
 
     Args:
         rate: of the exponential averages, which start at zero and are debiased.
@@ -57,7 +57,7 @@ class RunningStd(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """() mean and () deviation after taking in ``values`` (...)."""
+        """Add ``values`` (...) and return mean () and standard deviation ()."""
         flat = values.detach().float()
         self.moments.lerp_(torch.stack([flat.mean(), flat.square().mean()]), self.rate)
         self.weight.lerp_(torch.ones_like(self.weight), self.rate)
@@ -66,10 +66,10 @@ class RunningStd(nn.Module):
 
 
 class AdaptiveScale(nn.Module):
-    """A factor that grows by a tenth while what it scales is below a target, or above.
+    """Adapts a factor by a tenth per update to keep a value near its target.
 
     Args:
-        target: where the value is wanted; within a tenth of it the factor stays.
+        target: of the value; within a tenth of it the factor stays.
         low: smallest factor.
         high: largest factor.
         raise_when_low: grow the factor where the value is below the target (an entropy's bonus),
@@ -90,7 +90,7 @@ class AdaptiveScale(nn.Module):
 
     @torch.no_grad()
     def update(self, value: Tensor) -> Tensor:
-        """() factor for now; what ``value`` () says moves the next one."""
+        """Return the current factor (), and adapt the next one to ``value`` ()."""
         now, value = self.scale.clone(), value.detach().float()
         below, above = value < 0.9 * self.target, value > 1.1 * self.target
         up, down = (below, above) if self.raise_when_low else (above, below)

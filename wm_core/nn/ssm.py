@@ -1,4 +1,4 @@
-"""Diagonal state-space layers: a scan over time in training, a recurrence in acting.
+"""Diagonal state-space layers: a parallel scan over time in training, one step in acting.
 
 Complex numbers are pairs of real ones throughout, because ONNX has no complex type: a state is
 (..., 2, P), real parts first.  Of each pair of conjugate states one is kept.
@@ -22,14 +22,14 @@ STEP_MIN, STEP_MAX = 1e-3, 1e-1  #: range of the initial step sizes
 
 
 def hippo_frequencies(size: int) -> Tensor:
-    """(size / 2,) frequencies, ascending, of the normal part of the HiPPO matrix (size, size).
+    """Compute frequencies (size / 2,), ascending, of the normal part of HiPPO (size, size).
 
     Its eigenvalues are -1/2 +- i times these.
 
     Source: S5, arXiv:2208.04933, section 4.3 and appendix B.1 (HiPPO-N).
     """
     if size % 2:
-        raise ValueError(f"HiPPO blocks want an even size, got {size}")
+        raise ValueError(f"expected an even size of HiPPO blocks, got {size}")
     root = torch.sqrt(torch.arange(size, dtype=torch.float64) + 0.5)
     outer = torch.outer(root, root)
     # a skew-symmetric matrix has the imaginary eigenvalues that its singular values name twice
@@ -40,7 +40,7 @@ def hippo_frequencies(size: int) -> Tensor:
 def _accumulate(
     re: Tensor, im: Tensor, link: Tensor, a_re: Tensor, a_im: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(B, T, P) pair of x[t] + link[t] a x[t-1] + ... from the pair x, in log2(T) passes.
+    """Accumulate x[t] + link[t] a x[t-1] + ... (B, T, P) of the pair x, in log2(T) passes.
 
     ``link`` (B, T, 1) is 0 where t takes nothing from before; ``a`` is a pair of (P,).
     """
@@ -57,7 +57,7 @@ def _accumulate(
 
 
 class _Scan(torch.autograd.Function):
-    """x[t] = keep[t] a x[t-1] + drive[t]; backwards the same scan runs in reverse.
+    """Computes x[t] = keep[t] a x[t-1] + drive[t]; its gradient is the same scan in reverse.
 
     Only the states are kept for the gradient, not the log2(T) passes.
     """
@@ -73,7 +73,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         a_re, a_im, re, im, keep = ctx.saved_tensors
-        # seen backwards, time t takes from t + 1 what t + 1 had taken from t
+        # in reverse, time t reads from t + 1 what t + 1 had read from t
         link = torch.cat([torch.zeros_like(keep[:, :1]), keep[:, 1:].flip(1)], 1)
         re_late, im_late = (g.flip(1) for g in gradients)
         g_re, g_im = (g.flip(1) for g in _accumulate(re_late, im_late, link, a_re, -a_im))
@@ -102,7 +102,7 @@ def scan(a: tuple[Tensor, Tensor], drive: Tensor, keep: Tensor, start: Tensor) -
 
 
 class _LogStep(Filled):
-    """(P,) logarithms of step sizes, drawn evenly between those of the smallest and largest."""
+    """Logarithms (P,) of step sizes, initialised uniformly between their bounds."""
 
     def __init__(self, states: int) -> None:
         super().__init__((states,), fan_in=1, bias=0, scale=1.0)
@@ -114,7 +114,7 @@ class _LogStep(Filled):
 
 
 class Diagonal(nn.Module):
-    """A linear state-space model with P complex states in ``blocks`` equal blocks.
+    """Runs a linear state-space model with P complex states in ``blocks`` equal blocks.
 
     Args:
         width: of input and output.
@@ -140,13 +140,13 @@ class Diagonal(nn.Module):
         self.direct = Filled((width,), fan_in=1, bias=0, scale=1.0)
 
     def forward(self, u: Tensor, keep: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, width) and states (B, T, 2, P), from ``u`` (B, T, width); as in ``scan``."""
+        """Map ``u`` (B, T, width) to (B, T, width) and states (B, T, 2, P), as in ``scan``."""
         a, gain = self.discretize(torch.zeros_like(self.log_decay))
         states = scan(a, self._driven(u, gain), keep, start.float())
         return self._out(u, states), states
 
     def step(self, u: Tensor, keep: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, width) and the next state (N, 2, P), from ``u`` (N, width) and ``keep`` (N,)."""
+        """Map ``u`` (N, width) and ``keep`` (N,) to (N, width) and the next state (N, 2, P)."""
         # a zero that depends on an input: what a graph computes from weights alone would be
         # folded into constants, and then no new weights could be put in their place
         (a_re, a_im), gain = self.discretize((keep - keep).unsqueeze(1))
@@ -156,10 +156,10 @@ class Diagonal(nn.Module):
         return self._out(u, state), state
 
     def discretize(self, zero: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Factor on the state and on what drives it: two pairs, (..., P) each, by bilinear rule.
+        """Compute the factors on state and input, two pairs of (..., P), by the bilinear rule.
 
         Args:
-            zero: (..., P or 1) zeros that everything is made to depend on.
+            zero: (..., P or 1) zeros; every result depends on them.
         """
         dt = torch.exp(self.log_step.weight + zero)
         half_re = -0.5 * dt * torch.exp(self.log_decay + zero)
@@ -169,7 +169,7 @@ class Diagonal(nn.Module):
         return a, (dt * (1.0 - half_re) / size, dt * half_im / size)
 
     def _driven(self, u: Tensor, gain: tuple[Tensor, Tensor]) -> Tensor:
-        """(..., 2, P) what the input (..., width) adds to the state."""
+        """Compute what the input (..., width) adds to the state (..., 2, P)."""
         re, im = self.drive(u).float().chunk(2, -1)
         return torch.stack([gain[0] * re - gain[1] * im, gain[0] * im + gain[1] * re], -2)
 
@@ -178,7 +178,7 @@ class Diagonal(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A state-space model, GELU and a gated linear unit beside a skip connection."""
+    """Applies a state-space model, GELU and a gated linear unit with a skip connection."""
 
     def __init__(self, width: int, state: int, blocks: int, order: Order, dropout: float) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class _Layer(nn.Module):
     def forward(
         self, x: Tensor, keep: Tensor, start: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """A whole sequence (B, T, width), or one step (N, width) of it."""
+        """Map a whole sequence (B, T, width), or one step (N, width) of it."""
         run = self.ssm.step if x.ndim == 2 else self.ssm
         y, states = run(self.norm(x) if self.pre else x, keep, start)
         value, gate = self.gate(F.gelu(y)).chunk(2, -1)
@@ -199,7 +199,7 @@ class _Layer(nn.Module):
 
 
 class StateSpace(nn.Module):
-    """A stack of state-space layers; its output is ``deter``, its carry the layers' states.
+    """Stacks state-space layers; the output is ``deter``, the carry holds the layers' states.
 
     Args:
         width: of input and output.
@@ -207,7 +207,7 @@ class StateSpace(nn.Module):
         layers: how many.
         blocks: HiPPO blocks that the initial dynamics are made of.
         order: normalise before each layer ("pre") or after each sum ("post").
-        dropout: share of each layer's output that is dropped where a generator is given.
+        dropout: share of each layer's output to drop where a generator is given.
 
     Source: R2I, arXiv:2403.04253, and S4WM, arXiv:2307.02064.
     """
@@ -229,7 +229,7 @@ class StateSpace(nn.Module):
         )
 
     def initial(self, batch: int) -> Tensor:
-        """(batch, layers, 2, P) states that remember nothing."""
+        """Make empty states (batch, layers, 2, P)."""
         return next(self.parameters()).new_zeros(batch, len(self.layers), 2, self.state)
 
     def forward(
@@ -240,25 +240,25 @@ class StateSpace(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Take in T inputs at once.
+        """Process T inputs at once.
 
         Args:
             x: (B, T, width) inputs.
             is_first: (B, T) bool, where the states are set to zero before the input is read.
             carry: (B, layers, 2, P) states before the first input; None for zeros.
-            generator: decides the dropout; None drops nothing.
+            generator: draws the dropout; None applies none.
 
         Returns:
-            (B, T, width) deter, and the states (B, T, layers, 2, P) after each input: the carry
-            from which time t can be continued is ``states[:, t]``.
+            (B, T, width) deter, and the states (B, T, layers, 2, P) after each input;
+            ``states[:, t]`` is the carry after time t.
         """
         carry = self.initial(len(x)) if carry is None else carry
         return self._run(x, is_first, carry, generator)
 
     def step(self, x: Tensor, is_first: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, width) deter and the next carry, from one input (N, width), ``is_first`` (N,) bool.
+        """Compute deter (N, width) and the next carry from one input (N, width).
 
-        The carry is (N, layers, 2, P) on both sides.
+        The carry is (N, layers, 2, P), ``is_first`` (N,) bool.
         """
         return self._run(x, is_first, carry, None)
 

@@ -1,15 +1,13 @@
-"""A causal transformer over a sliding window, the same for sequences and for single steps.
+"""A causal transformer over a sliding window, for sequences and for single steps alike.
 
-Acting and imagining hand a ``Cache`` from step to step.  It holds the last ``window`` keys and
-values of each layer, oldest first: a ring that is turned at each step, so that a slot's age is its
-place.  (State goes in and comes out as a copy in any case; turning it costs nothing more and
-saves the look-ups by age.)  It never runs full: what is older than the window is forgotten, which
-equals full attention under a sliding-window mask in every layer.
+Acting and imagining pass a ``Cache`` from step to step.  It holds the last ``window`` keys and
+values of each layer, oldest first, and shifts at each step, so that a slot's position is its age.
+Tokens older than the window are forgotten, which equals full attention under a sliding-window mask
+in every layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,21 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_core.nn.attention import Attention, Positions, View, drop, make_scores, rates, sinusoids
-from wm_core.nn.blocks import Linear
+from wm_core.nn.blocks import ACTIVATIONS, Activation, Linear
 
 Order = Literal["pre", "post"]
-HiddenActivation = Literal["relu", "silu", "gelu"]
-Readout = Literal["last", "all"]
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-}
+Readout = Literal["last", "all"]
 
 
 class Cache(NamedTuple):
-    """What one step hands to the next; zeros remember nothing.
+    """State that one step passes to the next; zeros are an empty one.
 
     Attributes:
         keys: (N, layers, heads, L, head) of the last L = window tokens, oldest first.
@@ -47,12 +39,12 @@ class Cache(NamedTuple):
 
 
 class History(NamedTuple):
-    """What a pass over T tokens leaves behind: the cache after any of them.
+    """State after a pass over T tokens, from which the cache after any of them can be cut.
 
     Attributes:
         keys: (B, layers, heads, P + T, head), P tokens of the past (0 or window - 1) first.
         values: the same.
-        allowed: (B, T, P + T) bool, what each token saw.
+        allowed: (B, T, P + T) bool, which keys each token attended to.
         tokens: (B, T) tokens of the running episode, this one included.
         window: how many tokens a cache holds.
     """
@@ -64,19 +56,19 @@ class History(NamedTuple):
     window: int
 
     def last(self) -> Cache:
-        """The cache after the last token; its tensors begin with (B,)."""
+        """Cut the cache after the last token; its tensors begin with (B,)."""
         missing = self.window - self.keys.shape[3]
-        keys, values, seen = self.keys, self.values, self.allowed[:, -1].float()
+        keys, values, valid = self.keys, self.values, self.allowed[:, -1].float()
         if missing > 0:
             keys, values = F.pad(keys, (0, 0, missing, 0)), F.pad(values, (0, 0, missing, 0))
-            seen = F.pad(seen, (missing, 0))
+            valid = F.pad(valid, (missing, 0))
         elif missing < 0:
             keys, values = keys[..., -missing:, :], values[..., -missing:, :]
-            seen = seen[:, -missing:]
-        return Cache(keys, values, seen, self.tokens[:, -1])
+            valid = valid[:, -missing:]
+        return Cache(keys, values, valid, self.tokens[:, -1])
 
     def at(self, times: Tensor) -> Cache:
-        """The caches after tokens ``times`` (M,) int64: tensors begin with (B * M,), b-major."""
+        """Cut the caches after tokens ``times`` (M,) int64; they begin with (B * M,), b-major."""
         B, M, L = self.keys.shape[0], len(times), self.window
         missing = L - 1 - (self.keys.shape[3] - self.allowed.shape[1])
         index = (times.unsqueeze(1) + torch.arange(L, device=times.device)).flatten()
@@ -86,13 +78,13 @@ class History(NamedTuple):
             slots = F.pad(x, (0, 0, missing, 0)).index_select(3, index).unflatten(3, (M, L))
             return slots.permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
 
-        seen = F.pad(self.allowed[:, times].float(), (missing, 0))
-        valid = seen.gather(2, index.reshape(1, M, L).expand(B, M, L)).flatten(0, 1)
+        padded = F.pad(self.allowed[:, times].float(), (missing, 0))
+        valid = padded.gather(2, index.reshape(1, M, L).expand(B, M, L)).flatten(0, 1)
         return Cache(cut(self.keys), cut(self.values), valid, self.tokens[:, times].flatten())
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer network, each beside a skip connection.
+    """Applies attention, then a two-layer network, each with a skip connection.
 
     Args:
         attention: maps (rows, width) to itself.
@@ -101,7 +93,7 @@ class TransformerBlock(nn.Module):
         order: normalise before each part ("pre") or after each sum ("post").
         activation: between the two layers.
         scale: of the initial output of the second layer.
-        dropout: share of each part's outputs that is dropped where a generator is given.
+        dropout: share of each part's outputs to drop where a generator is given.
     """
 
     def __init__(
@@ -111,12 +103,12 @@ class TransformerBlock(nn.Module):
         hidden: int,
         *,
         order: Order,
-        activation: HiddenActivation,
+        activation: Activation,
         scale: float,
         dropout: float,
     ) -> None:
         super().__init__()
-        self.pre, self.activation, self.dropout = order == "pre", _ACTIVATIONS[activation], dropout
+        self.pre, self.activation, self.dropout = order == "pre", ACTIVATIONS[activation], dropout
         self.attention = attention
         self.norm = nn.LayerNorm(width)
         self.inner = Linear(width, hidden)
@@ -130,7 +122,7 @@ class TransformerBlock(nn.Module):
         view: View,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(B * T, width) to itself; the rest is as in ``Attention``."""
+        """Map (B * T, width) to itself; the rest is as in ``Attention``."""
         read, memory = self.attention(self.norm(x) if self.pre else x, past, view, generator)
         x = x + drop(read, self.dropout, generator)
         x = x if self.pre else self.norm(x)
@@ -140,7 +132,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of causal blocks; embedding the tokens is the caller's.
+    """Stacks causal blocks over tokens that the caller has embedded.
 
     Args:
         width: of the tokens.
@@ -148,16 +140,16 @@ class Transformer(nn.Module):
         heads: per block; ``heads * head`` need not be ``width``.
         head: size of each head.
         hidden: width of the two-layer networks.
-        window: tokens that a layer sees, the newest included; at least 2.
+        window: tokens that a layer attends to, the newest included; at least 2.
         order: "pre" or "post" layer normalisation.
         positions: "sinusoid" adds absolute encodings of the position in the episode to the
-            tokens; "age", "shaw" and "xl" tell each layer how long ago a key was.
+            tokens; "age", "shaw" and "xl" give each layer the age of a key.
         activation: of the two-layer networks.
         readout: the last layer's output, or those of all layers side by side.
-        dropout: of attention weights and of each part's output, where a generator is given.
+        dropout: share of attention weights and outputs to drop where a generator is given.
 
-    Absolute positions go on counting past anything seen in training; a policy that runs for long
-    wants one of the relative ones.
+    Absolute positions can grow past all that occurred in training; for policies that run long use
+    relative ones.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; "all" as in TransDreamer, arXiv:2202.09481.
     """
@@ -173,7 +165,7 @@ class Transformer(nn.Module):
         window: int,
         order: Order = "pre",
         positions: Positions = "age",
-        activation: HiddenActivation = "relu",
+        activation: Activation = "relu",
         readout: Readout = "last",
         dropout: float = 0.0,
     ) -> None:
@@ -199,7 +191,7 @@ class Transformer(nn.Module):
         self.register_buffer("rates", sinusoid, persistent=False)
 
     def initial(self, batch: int) -> Cache:
-        """A cache that remembers nothing; its tensors begin with (batch,)."""
+        """Make an empty cache; its tensors begin with (batch,)."""
         new = next(self.parameters()).new_zeros
         shape = (batch, *self.shape)
         return Cache(new(shape), new(shape), new(batch, self.window), new(batch))
@@ -212,16 +204,16 @@ class Transformer(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, History]:
-        """Take in T tokens at once.
+        """Process T tokens at once.
 
         Args:
             x: (B, T, width) tokens.
-            is_first: (B, T) bool, where a token begins an episode and must see nothing before.
-            cache: what came before; None for nothing.
-            generator: decides the dropout; None drops nothing.
+            is_first: (B, T) bool, where a token begins an episode and attends to none before.
+            cache: state before the first token; None for an empty one.
+            generator: draws the dropout; None applies none.
 
         Returns:
-            (B, T, outputs), and the history that holds the caches after each token.
+            (B, T, outputs), and the history that holds the cache after each token.
         """
         B, T, width = x.shape
         view, count = self._view(is_first, cache)
@@ -248,16 +240,16 @@ class Transformer(nn.Module):
         return rows.reshape(B, T, self.outputs), history
 
     def step(self, x: Tensor, is_first: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """(N, outputs) and the next cache, from tokens (N, width) and ``is_first`` (N,) bool.
+        """Map tokens (N, width) and ``is_first`` (N,) bool to (N, outputs) and the next cache.
 
-        This is what exports, with a batch of one.  Several tokens per agent step are as many
-        calls, or one call of the whole (which exports unless positions are "age" or "shaw").
+        This is exported, with a batch of one.  Several tokens per agent step need as many calls,
+        or one call of ``forward`` (which exports unless positions are "age" or "shaw").
         """
         out, history = self(x.unsqueeze(1), is_first.unsqueeze(1), cache)
         return out.squeeze(1), history.last()
 
     def _view(self, is_first: Tensor, cache: Cache | None) -> tuple[View, Tensor]:
-        """What T tokens may see, and their positions in the episode (B, T), counted from 1."""
+        """Compute what T tokens may attend to, and their positions (B, T), counted from 1."""
         T, L = is_first.shape[1], self.window
         P = 0 if cache is None else L - 1
         episode = is_first.float().cumsum(1)
