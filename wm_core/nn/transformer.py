@@ -18,7 +18,6 @@ from wm_core.nn.attention import Attention, Positions, View, drop, make_scores, 
 from wm_core.nn.blocks import ACTIVATIONS, Activation, Linear
 
 Order = Literal["pre", "post"]
-
 Readout = Literal["last", "all"]
 
 
