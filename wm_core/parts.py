@@ -108,3 +108,29 @@ class PartTable(Generic[Make]):
     @functools.cached_property
     def _installed(self) -> dict[str, importlib.metadata.EntryPoint]:
         return {point.name: point for point in importlib.metadata.entry_points(group=self.group)}
+
+
+def with_own_settings(values: Any, tables: Mapping[str, PartTable[Any]]) -> Any:
+    """``values`` of a settings model whose ``own`` holds those of the chosen registered parts.
+
+    Args:
+        values: what the model is made of; anything but a dict is left as it is.
+        tables: for each field that names a part, the table of such parts.
+
+    Raises:
+        SettingsError: for a name that no table knows.
+    """
+    if not isinstance(values, dict):
+        return values
+    given, own = dict(values.get("own") or {}), {}
+    for field, table in tables.items():
+        name = values.get(field)
+        if not isinstance(name, str) or table.is_builtin(table.checked(name)):
+            continue
+        model, settings = table.settings_of(name), given.get(name, {})
+        own[name] = settings if isinstance(settings, model) else model(**settings)
+    known = [name for table in tables.values() for name in table.names()]
+    for name in given:
+        if name not in known:
+            raise SettingsError(nearest(name, known, what="part in own"))
+    return values | {"own": own}

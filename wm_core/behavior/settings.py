@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from wm_core.contract.spec import Frozen
-from wm_core.parts import Part, PartTable
+from wm_core.parts import Part, PartTable, with_own_settings
 
 
 class EvolutionConfig(Frozen):
@@ -75,13 +75,7 @@ class BehaviorConfig(Frozen):
     @classmethod
     def _own(cls, values: Any) -> Any:
         """Make the settings of behaviours from outside, with defaults for the chosen one."""
-        if not isinstance(values, dict):
-            return values
-        own = dict(values.get("own", {}))
-        for name in (*own, values.get("learner", "actor_critic")):
-            if not BEHAVIORS.is_builtin(name):
-                own[name] = BEHAVIORS.settings_of(name).model_validate(own.get(name, {}))
-        return values | {"own": own}
+        return with_own_settings(values, {"learner": BEHAVIORS})
 
     @model_validator(mode="after")
     def _fits(self) -> BehaviorConfig:

@@ -11,9 +11,8 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
-from wm_core.parts import Part, PartTable
+from wm_core.parts import Part, PartTable, with_own_settings
 from wm_core.world.part_settings import (
     BackboneConfig,
     CategoricalConfig,
@@ -237,20 +236,7 @@ class WorldConfig(Frozen):
     @classmethod
     def _with_own(cls, values: Any) -> Any:
         """Check the parts' names, and give the chosen ones from elsewhere their settings."""
-        if not isinstance(values, dict):
-            return values
-        given, own = dict(values.get("own") or {}), {}
-        for kind, table in TABLES.items():
-            name = values.get(kind)
-            if not isinstance(name, str) or table.is_builtin(table.checked(name)):
-                continue
-            model, settings = table.settings_of(name), given.get(name, {})
-            own[name] = settings if isinstance(settings, model) else model(**settings)
-        for name in given:
-            known = [name for table in TABLES.values() for name in table.names()]
-            if name not in known:
-                raise SettingsError(nearest(name, known, what="part in world.own"))
-        return values | {"own": own}
+        return with_own_settings(values, TABLES)
 
     @model_validator(mode="after")
     def _fits(self) -> WorldConfig:
