@@ -108,9 +108,7 @@ class AgentCore(nn.Module):
         self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Latent]:
         """Scaled losses, name -> (); metrics, name -> (); posteriors (B, T) without gradient."""
-        if self.config.world.heads.squash == "tanh":
-            batch = replace(batch, reward=batch.reward.tanh())
-        dynamics = self.world.dynamics
+        batch, dynamics = self._squashed(batch), self.world.dynamics
         start = self.initial(len(batch.reward)) if context is None else dynamics.latent_of(context)
         dtypes = choose_dtypes(self.config, self.device)
         stage = self._stage()
@@ -123,6 +121,21 @@ class AgentCore(nn.Module):
         losses |= world.representation if stage != "dynamics" else {}
         losses |= world.dynamics if stage != "representation" else {}
         return losses, world.metrics | behavior.metrics, world.posterior.detach()
+
+    def window_loss(self, batch: Batch[Tensor], posterior: Latent) -> Tensor:
+        """(B,) how badly each window of ``batch`` (B, T) was predicted, for a selector.
+
+        Args:
+            batch: (B, T) windows.
+            posterior: (B, T) latents of ``batch``, as ``update`` returns them.
+        """
+        return self.world.window_loss(self._squashed(batch), posterior)
+
+    def _squashed(self, batch: Batch[Tensor]) -> Batch[Tensor]:
+        """``batch`` (B, T) with rewards as they are learnt."""
+        if self.config.world.heads.squash == "tanh":
+            return replace(batch, reward=batch.reward.tanh())
+        return batch
 
     def _stage(self) -> str:
         """What is learnt now: representation, dynamics, or, in the end, everything."""

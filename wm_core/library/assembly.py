@@ -20,6 +20,7 @@ from wm_core.exporting.exporter import PolicyExporter
 from wm_core.library.run_folder import TrainSettings, save_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
+from wm_core.replay.settings import SELECTORS
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
@@ -98,12 +99,14 @@ def make_trainer(
 def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Learner:
     """What updates ``agent`` from windows of ``store``."""
     replay = config.replay
+    make_selector = SELECTORS.make(replay.selector)
     sampler = Sampler(
         store,
         batch=replay.batch,
         length=replay.length,
         rng=streams.sampler,
         online_queue=replay.online_queue,
+        selector=make_selector(replay.of_selector, streams.sampler),
     )
     return Learner(agent, sampler, ContextMemory(agent, replay.latents), streams.learner)
 

@@ -1,4 +1,4 @@
-"""Which windows a learner sees: every new one once, and for the rest a uniform draw."""
+"""Draws batches of windows: every new one once, and then those that a selector chooses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from wm_core.contract.batch import Batch
 from wm_core.contract.errors import StoreError
 from wm_core.replay.batch import make_batch
 from wm_core.replay.online import OnlineQueue
+from wm_core.replay.selectors import Selector, Uniform
+from wm_core.replay.settings import UniformConfig
 from wm_core.store.frames import BlockLost
 from wm_core.store.reader import Store
 from wm_core.store.segments import Segment
@@ -18,15 +20,15 @@ from wm_core.store.segments import Segment
 class Sampler:
     """Draws batches of windows from a store that may grow meanwhile.
 
-    Each valid window of T steps within a segment is equally likely; a draw costs the logarithm
-    of the number of segments.
+    A window is T valid steps within a segment.
 
     Args:
         store: refreshed by whoever owns it.
         batch: B, windows per batch.
         length: T, steps per window.
-        rng: of the draws.
+        rng: of the draws; the selector's too.
         online_queue: windows that arrive from now on come first, once each, freshest first.
+        selector: chooses the other windows; None: every one is equally likely.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class Sampler:
         length: int,
         rng: np.random.Generator,
         online_queue: bool = True,
+        selector: Selector | None = None,
     ) -> None:
         self._store, self._batch, self._length, self._rng = store, batch, length, rng
         self._queue = OnlineQueue(store, length) if online_queue else None
+        self.selector = selector or Uniform(UniformConfig(), rng)
         self._version = -1
         self._segments: list[Segment] = []
         self._ends = np.zeros(0, np.int64)  # windows up to and including each segment
@@ -65,7 +69,7 @@ class Sampler:
                         f"{self._length} valid ones without a gap; collect more"
                     )
                 try:
-                    return self._gather([self._choose() for _ in range(self._batch)])
+                    return self._gather(self._choose())
                 except BlockLost:  # the store has left it out by now
                     continue
 
@@ -82,16 +86,23 @@ class Sampler:
         self._segments = [s for s in self._store.segments if s.length >= self._length]
         counts = [segment.length - self._length + 1 for segment in self._segments]
         self._ends = np.cumsum(counts, dtype=np.int64)
+        first = [segment.session << 32 | segment.first_index for segment in self._segments]
+        self.selector.refresh(np.array(first, np.int64), np.array(counts, np.int64))
 
-    def _choose(self) -> tuple[Segment, int]:
-        """A segment and the position in it at which the window begins."""
-        fresh = self._queue.pop() if self._queue is not None else None
-        if fresh is not None:
-            return fresh
-        draw = int(self._rng.integers(self._total))
-        at = int(np.searchsorted(self._ends, draw, side="right"))
-        segment = self._segments[at]
-        return segment, draw - int(self._ends[at]) + segment.length - self._length + 1
+    def _choose(self) -> list[tuple[Segment, int]]:
+        """B windows, each as its segment and the position in it at which it begins."""
+        windows: list[tuple[Segment, int]] = []
+        while self._queue is not None and len(windows) < self._batch:
+            fresh = self._queue.pop()
+            if fresh is None:
+                break
+            windows.append(fresh)
+        for position in self.selector.choose(self._batch - len(windows)).tolist():
+            at = int(np.searchsorted(self._ends, position, side="right"))
+            segment = self._segments[at]
+            start = position - int(self._ends[at]) + segment.length - self._length + 1
+            windows.append((segment, start))
+        return windows
 
     def _gather(self, windows: list[tuple[Segment, int]]) -> Batch[np.ndarray]:
         rows = np.empty((len(windows), self._length + 1), np.int64)
@@ -109,7 +120,8 @@ class Sampler:
         with self._store.lock:
             self._update()
             queue = self._queue.state() if self._queue is not None else None
-            return {"rng": self._rng.bit_generator.state, "queue": queue}
+            selector = self.selector.state()
+            return {"rng": self._rng.bit_generator.state, "queue": queue, "selector": selector}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken; the store is refreshed already."""
@@ -117,4 +129,6 @@ class Sampler:
             self._rng.bit_generator.state = state["rng"]
             if self._queue is not None and state["queue"] is not None:
                 self._queue.load_state(state["queue"])
+            if state.get("selector") is not None:
+                self.selector.load_state(state["selector"])
             self._version = -1

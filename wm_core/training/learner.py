@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,18 +34,30 @@ class Learner:
         self.agent, self.sampler, self.memory = agent, sampler, memory
         self.updates = 0
         self._generator = generator
+        self._trained: tuple[np.ndarray, Tensor] | None = None  # windows and (B,) their losses
 
     def update(self) -> dict[str, Tensor]:
         """Learn from one batch; returns the metrics, each (), still on the device."""
+        self._tell_selector()
         drawn = self.sampler.sample()
         assert drawn.key is not None  # a sampler names its steps
         assert drawn.context_key is not None
         device = self._generator.device
         context = self.memory.get(drawn.context_key)
-        metrics, posterior = self.agent.update(to_device(drawn, device), context, self._generator)
+        batch = to_device(drawn, device)
+        metrics, posterior = self.agent.update(batch, context, self._generator)
         self.memory.put(drawn.key, posterior)
+        if self.sampler.selector.wants_losses:
+            self._trained = drawn.key[:, 0], self.agent.window_loss(batch, posterior)
         self.updates += 1
         return metrics
+
+    def _tell_selector(self) -> None:
+        """Hand over the losses of the update before, by now there: nothing waits for them."""
+        if self._trained is not None:
+            keys, losses = self._trained
+            self.sampler.selector.update(keys, losses.cpu().numpy())
+            self._trained = None
 
     def is_finite(self) -> bool:
         """Whether every weight is a number; costs one pass over them."""
@@ -59,6 +72,7 @@ class Learner:
             max_latent_bytes: a cache of latents larger than this is left out; the run then goes
                 on from zeros where it would have gone on from a remembered latent.
         """
+        self._tell_selector()
         keep = self.memory.nbytes <= max_latent_bytes
         return {
             "updates": self.updates,

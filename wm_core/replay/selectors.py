@@ -1,0 +1,135 @@
+"""Rules by which replayed windows are chosen: every one alike, or badly predicted ones more often.
+
+A window is named by the key of its first step.  Windows lie in runs of consecutive keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from wm_core.replay.settings import PrioritizedConfig, UniformConfig
+
+_INDEX = (1 << 32) - 1  #: a key is session number << 32 | index in the session
+
+
+class Selector(Protocol):
+    """Chooses among the windows of a store that may grow and lose old steps meanwhile."""
+
+    wants_losses: bool  #: whether ``update`` is to be called with the losses of trained windows
+
+    def refresh(self, first: np.ndarray, count: np.ndarray) -> None:
+        """Take notice of the windows that there are now.
+
+        Args:
+            first: (S,) int64 key of the first window of each run.
+            count: (S,) int64 windows of each run.
+        """
+        ...
+
+    def choose(self, n: int) -> np.ndarray:
+        """(n,) int64 positions among all windows, counted run after run."""
+        ...
+
+    def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
+        """Learn the ``losses`` (B,) of windows ``keys`` (B,) int64 that were trained on."""
+        ...
+
+    def state(self) -> Any:
+        """What is needed to go on exactly, besides the generator: plain containers and arrays."""
+        ...
+
+    def load_state(self, state: Any) -> None:
+        """Go on where ``state`` was taken."""
+        ...
+
+
+class Uniform:
+    """Every window is equally likely.
+
+    Args:
+        settings: none.
+        rng: of the draws.
+    """
+
+    wants_losses = False
+
+    def __init__(self, settings: UniformConfig, rng: np.random.Generator) -> None:
+        self._rng, self._total = rng, 0
+
+    def refresh(self, first: np.ndarray, count: np.ndarray) -> None:
+        self._total = int(count.sum())
+
+    def choose(self, n: int) -> np.ndarray:
+        return np.array([self._rng.integers(self._total) for _ in range(n)], np.int64)
+
+    def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
+        pass
+
+    def state(self) -> None:
+        return None
+
+    def load_state(self, state: Any) -> None:
+        pass
+
+
+class Prioritized:
+    """A window is the likelier, the worse it was predicted when it was last trained on.
+
+    A window that was never trained on counts as the worst one known.
+
+    Args:
+        settings: exponent, and the share of draws that are uniform.
+        rng: of the draws.
+
+    Source: Schaul et al. 2016, arXiv:1511.05952, section 3.3, proportional variant.
+    Deviates: no importance weights; a share of uniform draws keeps every window in reach.
+    """
+
+    wants_losses = True
+
+    def __init__(self, settings: PrioritizedConfig, rng: np.random.Generator) -> None:
+        self._settings, self._rng = settings, rng
+        self._runs: list[tuple[int, int, int]] = []  # session, first index, windows
+        self._tables: dict[int, np.ndarray] = {}  # session -> (index,) weight; below 0: unknown
+        self._largest = 1.0
+
+    def refresh(self, first: np.ndarray, count: np.ndarray) -> None:
+        runs = zip((first >> 32).tolist(), (first & _INDEX).tolist(), count.tolist(), strict=True)
+        self._runs = list(runs)
+        for session, index, windows in self._runs:
+            self._table(session, index + windows)
+        self._tables = {session: self._tables[session] for session, _, _ in self._runs}
+
+    def _table(self, session: int, size: int) -> np.ndarray:
+        """(at least size,) weights of a session's windows by index."""
+        table = self._tables.get(session, np.zeros(0, np.float32))
+        if size > len(table):
+            grown = np.full(max(size, 2 * len(table)), -1.0, np.float32)
+            grown[: len(table)] = table
+            self._tables[session] = table = grown
+        return table
+
+    def choose(self, n: int) -> np.ndarray:
+        weights = np.concatenate([self._tables[s][i : i + c] for s, i, c in self._runs])
+        weights = np.where(weights < 0, self._largest, weights).astype(np.float64)
+        share = self._settings.uniform
+        ends = np.cumsum((1.0 - share) * weights / weights.sum() + share / len(weights))
+        chosen = np.searchsorted(ends, self._rng.random(n) * ends[-1], side="right")
+        return np.minimum(chosen, len(weights) - 1)
+
+    def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
+        sound = np.isfinite(losses)
+        weights = (np.maximum(losses[sound], 0.0) + 1e-6) ** self._settings.exponent
+        for key, weight in zip(keys[sound].tolist(), weights.tolist(), strict=True):
+            self._table(key >> 32, (key & _INDEX) + 1)[key & _INDEX] = weight
+            self._largest = max(self._largest, weight)
+
+    def state(self) -> dict[str, Any]:
+        tables = {session: table.copy() for session, table in self._tables.items()}
+        return {"tables": tables, "largest": self._largest}
+
+    def load_state(self, state: Any) -> None:
+        self._tables = {int(s): np.array(t, np.float32) for s, t in state["tables"].items()}
+        self._largest = float(state["largest"])
