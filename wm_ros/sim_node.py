@@ -32,7 +32,7 @@ from wm_ros.sensors.joint_states import JointStates, from_vector
 from wm_ros.settings import SimSettings
 
 _ARM_NOW_NS = 1_000
-_ALIVE_NS = 1_000_000_000  #: nobody is waited for who has answered nothing for so long
+_ALIVE_NS = 1_000_000_000  #: a policy that has answered no frame for so long is not waited for
 _SIM_START_NS = 1_000_000_000
 
 
@@ -155,9 +155,11 @@ class SimNode(Node):
         self._last_ns = time.monotonic_ns()
         # Without stamps whatever comes counts as the answer.  A stamp of 0 on a message that has
         # one marks a safe action chosen without any frame: it is obeyed, but answers nothing.
-        answers = stamp_ns == self._stamp_ns or not self._command.stamped
-        if answers and value is not None:
-            self._answer, self._answered_ns = value, self._last_ns
+        if value is None or (self._command.stamped and not stamp_ns):
+            return
+        self._answered_ns = self._last_ns  # be it an older frame: a slow policy is waited for
+        if stamp_ns == self._stamp_ns or not self._command.stamped:
+            self._answer = value
             if self._last_ns >= self._due_ns:
                 self._arm(self._last_ns)
 
