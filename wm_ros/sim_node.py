@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image, JointState
 
 import sim
 from wm_core.contract.errors import SettingsError, SpecMismatch
+from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
 from wm_ros import convert, params, qos
 from wm_ros.commands import COMMANDS
 from wm_ros.experience import Signal
@@ -49,9 +50,7 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
     Raises:
         SettingsError: for an unknown task or one without image, fitting action or frame rate.
     """
-    bare, _, view = name.partition("@")
-    if view not in ("", "pixels", "both"):
-        raise SettingsError(f"task {name!r}: expected @pixels or @both, got @{view}")
+    bare, view = split_view(name)
     own: dict[str, Any] = {"render_mode": "rgb_array"} if view else {}
     if bare in sim.TASKS:
         own |= {"image_size": image_size, "proprio": proprio}
@@ -59,7 +58,7 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
         env = gymnasium.make(bare, **own, **json.loads(kwargs))
         if view:
             only = view == "pixels"
-            env = AddRenderObservation(env, only, render_key="image", obs_key="proprio")
+            env = AddRenderObservation(env, only, render_key=IMAGE_KEY, obs_key=VECTOR_KEY)
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
         raise SettingsError(f"task {name!r} cannot be made: {error}") from error
     space = env.observation_space
@@ -218,8 +217,9 @@ class SimNode(Node):
             clock = ClockMsg()
             convert.set_time(clock.clock, signal.stamp_ns)
             self._clock_out.publish(clock)
-        if "proprio" in obs:
-            vector = np.ravel(obs["proprio"])
+        measured = obs.get("proprio", obs.get(VECTOR_KEY))
+        if measured is not None:
+            vector = np.ravel(measured)
             names = self._env.metadata.get("proprio_names", ())
             if len(names) != vector.size:
                 names = [f"proprio_{i}" for i in range(vector.size)]

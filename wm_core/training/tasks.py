@@ -20,10 +20,10 @@ from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.image import to_network
 from wm_core.contract.inputs import ImageSpec, input_of
 from wm_core.contract.spec import ActionSpec, Obs, Spec, VectorSpec
+from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
 from wm_core.training.atari import NAMESPACE, make_game
 
 HOME = "sim"  #: the module whose tasks need no prefix
-VIEWS = ("pixels", "both")  #: behind an @: rendered frames instead of, or beside, observations
 
 
 def task_names() -> list[str]:
@@ -46,9 +46,7 @@ def make_env(task: str, **kwargs: Any) -> gymnasium.Env:
     Raises:
         SettingsError: for a task that does not exist (naming the nearest) or does not load.
     """
-    name, at, view = task.partition("@")
-    if at and view not in VIEWS:
-        raise SettingsError(nearest(view, VIEWS, what=f"view of {name!r}"))
+    name, view = split_view(task)
     task_names()  # importing them registers them
     if view:
         kwargs["render_mode"] = "rgb_array"
@@ -59,7 +57,7 @@ def make_env(task: str, **kwargs: Any) -> gymnasium.Env:
             env = gymnasium.make(name, disable_env_checker=True, **kwargs)
         if view:
             only = view == "pixels"
-            env = AddRenderObservation(env, only, render_key="image", obs_key="vector")
+            env = AddRenderObservation(env, only, render_key=IMAGE_KEY, obs_key=VECTOR_KEY)
     except ModuleNotFoundError as error:
         missing = error.name or name.split(":")[0]
         raise SettingsError(f"task {task!r}: module {missing!r} is not installed here") from error
@@ -77,7 +75,7 @@ def _inputs(space: spaces.Space) -> dict[str, spaces.Space]:
     """Name the parts of an observation; a single one is the image or the vector."""
     if isinstance(space, spaces.Dict):
         return dict(space.spaces)
-    return {"image" if _image_of(space) else "vector": space}
+    return {IMAGE_KEY if _image_of(space) else VECTOR_KEY: space}
 
 
 def _image_of(space: spaces.Space) -> ImageSpec | None:
