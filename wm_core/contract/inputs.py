@@ -19,19 +19,13 @@ from wm_core.contract.frozen import Frozen
 
 
 class Input(Frozen):
-    """One sensor of a policy; a subclass is one kind of sensor.
+    """One sensor of a policy; a subclass is one kind of sensor."""
 
-    Class attributes:
-        kind: the name in ``INPUTS``.
-        implied: a spec does not write ``kind`` where the other fields tell it.
-        dtype: of the arrays, in the policy file too.
-        what: the shape and dtype in words.
-    """
-
-    kind: ClassVar[str]
-    implied: ClassVar[bool] = False
-    dtype: ClassVar[np.dtype[Any]]
-    what: ClassVar[str]
+    kind: ClassVar[str]  #: its name in ``INPUTS``
+    implied: ClassVar[bool] = False  #: a spec need not write ``kind``: the other fields tell it
+    dtype: ClassVar[np.dtype[Any]]  #: of the arrays, in the policy file too
+    what: ClassVar[str]  #: shape and dtype in words
+    meaning: ClassVar[str]  #: what a policy's card says of the input
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,29 +35,24 @@ class Input(Frozen):
     @property
     def recorded_bytes(self) -> int:
         """The most that one observation fills in a recording, headers apart."""
-        raise NotImplementedError
-
-    @property
-    def meaning(self) -> str:
-        """What a policy's card says of the input."""
-        raise NotImplementedError
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def reach(self) -> str:
         """The range of values or the names of the elements, for a person to read."""
-        raise NotImplementedError
+        return "0 .. 255"
 
     @classmethod
     def of_box(cls, box: Any) -> Input | None:
-        """The input that a Gymnasium ``Box`` gives at its own size; None if of another kind."""
+        """Give the input that a Gymnasium ``Box`` is, at its own size; None if of another kind."""
         raise NotImplementedError
 
     def scaled(self, raw: Any) -> Any:
-        """A tensor (..., *shape) of observations as floats of the network's range."""
+        """Turn a tensor (..., *shape) of observations into floats of the network's range."""
         raise NotImplementedError
 
     def unscaled(self, value: Any) -> Any:
-        """Observations (..., *shape) of a tensor of floats as ``scaled`` gives them."""
+        """Turn a tensor (..., *shape) of floats back into observations; inverts ``scaled``."""
         raise NotImplementedError
 
     def random(self, rng: np.random.Generator) -> np.ndarray:
@@ -76,10 +65,6 @@ class Input(Frozen):
             raise SpecMismatch(
                 f"{key!r}: expected {self.shape} {self.dtype}, got {value.shape} {value.dtype}"
             )
-
-    def zeros(self) -> np.ndarray:
-        """(*shape) an observation of zeros."""
-        return np.zeros(self.shape, self.dtype)
 
     @model_serializer(mode="wrap")
     def _named(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -97,21 +82,18 @@ def register_input(kind: _Kind) -> _Kind:
 
 
 class ImageSpec(Input):
-    """One camera at the network's size, (height, width, channels).
+    """One camera at the network's size: pixels of 0 .. 255, which the network sees as 0 .. 1.
 
     ``ImageSpec(...)`` itself makes an RGB or, with one channel, a Mono.
-
-    Class attributes:
-        encoding: of the ``sensor_msgs/msg/Image`` that a recording holds.
-        resize: how a larger frame is made smaller, see ``contract.image``.
     """
 
     height: int = Field(64, gt=0, description="rows of the image that the network sees, pixels")
     width: int = Field(64, gt=0, description="columns of the image that the network sees, pixels")
     channels: Literal[1, 3] = Field(3, description="numbers per pixel: 3 colours, or 1")
 
-    encoding: ClassVar[str]
-    resize: ClassVar[Literal["area", "nearest"]] = "area"
+    encoding: ClassVar[str]  #: of the ``sensor_msgs/msg/Image`` that a recording holds
+    resize: ClassVar[Literal["area", "nearest"]] = "area"  #: see ``contract.image``
+    dtype = np.dtype(np.uint8)
 
     def __new__(cls, /, **fields: Any) -> ImageSpec:
         """Make the kind of image that ``channels`` tells."""
@@ -122,14 +104,6 @@ class ImageSpec(Input):
     def shape(self) -> tuple[int, int, int]:
         return (self.height, self.width, self.channels)
 
-    @property
-    def recorded_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def meaning(self) -> str:
-        return f"{self.kind}, from contract.image"
-
     @classmethod
     def of_box(cls, box: Any) -> ImageSpec | None:
         shape: tuple[int, ...] = box.shape or ()
@@ -137,32 +111,6 @@ class ImageSpec(Input):
         if box.dtype != cls.dtype or len(shape) != 3 or shape[2] != channels:
             return None
         return cls(height=shape[0], width=shape[1])
-
-    def known(self, raw: Any) -> Any:
-        """A bool tensor (..., H, W, C) of the pixels of ``raw`` that say anything; None: all."""
-        return None
-
-    def picture(self, raw: np.ndarray) -> np.ndarray:
-        """(..., H, W, 3) uint8 colours in which to show observations (..., H, W, C)."""
-        raise NotImplementedError
-
-    def scene(self, shade: np.ndarray) -> np.ndarray:
-        """An image (..., H, W, C) that shows the shades (..., H, W, C) uint8."""
-        raise NotImplementedError
-
-    def random(self, rng: np.random.Generator) -> np.ndarray:
-        return self.scene(rng.integers(0, 256, self.shape, dtype=np.uint8))
-
-
-class _Camera(ImageSpec):
-    """Pixels of 0 .. 255, which the network sees as 0 .. 1."""
-
-    implied = True
-    dtype = np.dtype(np.uint8)
-
-    @property
-    def reach(self) -> str:
-        return "0 .. 255"
 
     def scaled(self, raw: Any) -> Any:
         if raw.is_floating_point():
@@ -172,27 +120,38 @@ class _Camera(ImageSpec):
     def unscaled(self, value: Any) -> Any:
         return (value * 255.0).round().byte()
 
+    def known(self, raw: Any) -> Any:
+        """Mark the pixels of a tensor ``raw`` (..., H, W, C) that say anything; None: all."""
+        return None
+
     def picture(self, raw: np.ndarray) -> np.ndarray:
+        """Draw observations (..., H, W, C) in colours (..., H, W, 3) uint8."""
         return np.repeat(raw, 3 // self.channels, axis=-1)
 
     def scene(self, shade: np.ndarray) -> np.ndarray:
+        """Make an observation (..., H, W, C) that shows the shades (..., H, W, C) uint8."""
         return shade
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        return self.scene(rng.integers(0, 256, self.shape, dtype=np.uint8))
 
 
 @register_input
-class RGB(_Camera):
+class RGB(ImageSpec):
     """A colour camera, (H, W, 3) uint8."""
 
     channels: Literal[3] = 3
-    kind, encoding, what = "RGB", "rgb8", "(H, W, 3) uint8"
+    kind, implied, encoding = "RGB", True, "rgb8"
+    what, meaning = "(H, W, 3) uint8", "RGB, from contract.image"
 
 
 @register_input
-class Mono(_Camera):
+class Mono(ImageSpec):
     """A grey camera, (H, W, 1) uint8."""
 
     channels: Literal[1] = 1
-    kind, encoding, what = "mono", "mono8", "(H, W, 1) uint8"
+    kind, implied, encoding = "mono", True, "mono8"
+    what, meaning = "(H, W, 1) uint8", "mono, from contract.image"
 
 
 @register_input
@@ -209,7 +168,8 @@ class Depth(ImageSpec):
         10_000, gt=0, lt=2**16, description="distance that the network sees as 1, millimetres"
     )
 
-    kind, encoding, what, resize = "depth", "16UC1", "(H, W, 1) uint16", "nearest"
+    kind, encoding, resize = "depth", "16UC1", "nearest"
+    what, meaning = "(H, W, 1) uint16", "depth, from contract.image"
     dtype = np.dtype(np.uint16)
 
     @model_validator(mode="after")
@@ -257,7 +217,8 @@ class Vector(Input):
     size: int = Field(gt=0, description="numbers in the vector, at least one")
     names: tuple[str, ...] = Field((), description="one per number where the source names them")
 
-    kind, implied, what = "vector", True, "(n,) float32"
+    kind, implied = "vector", True
+    what, meaning = "(n,) float32", "SI units"
     dtype = np.dtype(np.float32)
 
     @property
@@ -267,10 +228,6 @@ class Vector(Input):
     @property
     def recorded_bytes(self) -> int:
         return 8 * self.size + sum(8 + len(name.encode()) for name in self.names)
-
-    @property
-    def meaning(self) -> str:
-        return "SI units"
 
     @property
     def reach(self) -> str:

@@ -163,4 +163,4 @@ class Spec(Frozen):
 
     def zeros(self) -> Obs:
         """An observation of zeros: images (H, W, C), vectors (n,) float32."""
-        return {key: sensor.zeros() for key, sensor in self.inputs.items()}
+        return {key: np.zeros(s.shape, s.dtype) for key, s in self.inputs.items()}

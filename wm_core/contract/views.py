@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wm_core.contract.errors import SettingsError
+from wm_core.contract.errors import SettingsError, nearest
 
 VIEWS = ("pixels", "both")  #: rendered frames instead of, or beside, the observations
 IMAGE_KEY, VECTOR_KEY = "image", "vector"  #: names of the inputs of a task with a view
@@ -16,5 +16,6 @@ def split_view(task: str) -> tuple[str, str]:
     """
     name, at, view = task.partition("@")
     if at and view not in VIEWS:
-        raise SettingsError(f"task {task!r}: expected @pixels or @both, got @{view}")
+        unknown = nearest(view, VIEWS, what="view")
+        raise SettingsError(f"task {task!r}: expected @pixels or @both; {unknown}")
     return name, view
