@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
 import tyro
 from pydantic import BaseModel
+
+from wm_core.renamed import renewed_words
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -24,15 +27,17 @@ def parse(
     """The settings in ``args``; a typo or a bad value ends the process with status 2.
 
     Args:
-        model: the class of the settings; its docstring and comments are the help text.
+        model: the class of the settings; its docstring and descriptions are the help text.
         args: the words behind the verb.
         verb: named in the help and in errors.
         default: where every option starts; without it, the defaults of ``model``.
         more: paragraphs of the help text behind the docstring.
     """
+    args, notes = renewed_words(args)
+    sys.stderr.writelines(f"wm {verb}: {note}\n" for note in notes)
     start = tyro.MISSING_NONPROP if default is None else default
     text = f"{inspect.getdoc(model)}\n\n{more}" if more else None
-    return tyro.cli(model, args=list(args), prog=f"wm {verb}", default=start, description=text)
+    return tyro.cli(model, args=args, prog=f"wm {verb}", default=start, description=text)
 
 
 def peek(args: Sequence[str], *names: str) -> dict[str, str]:

@@ -20,7 +20,6 @@ from wm_core.cli.progress import ProgressView
 from wm_core.cli.settings import parse, peek
 from wm_core.library.run_folder import TrainSettings
 from wm_core.library.train import first_settings, run_training
-from wm_core.renamed import renewed_words
 from wm_core.training import checkpoint
 from wm_core.world.settings import with_own
 
@@ -29,8 +28,6 @@ def main(argv: Sequence[str]) -> int:
     """Train until the goal or a signal; returns the exit status."""
     # torch's own exporter trips over torch's own deprecation
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-    argv, notes = renewed_words(argv)
-    sys.stderr.writelines(f"wm train: {note}\n" for note in notes)
     start = _start(argv)
     start = start.model_copy(update={"world": with_own(start.world, argv)})
     settings = parse(TrainSettings, argv, verb="train", default=start, more=_origin(start))

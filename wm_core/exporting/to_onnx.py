@@ -167,7 +167,8 @@ def _check_complete(model: onnx.ModelProto, parameters: Mapping[str, Tensor]) ->
     for name, parameter in parameters.items():
         if name not in by_name:
             raise RuntimeError(
-                f"parameter {name!r} is not in the traced graph: it is unused or was folded"
+                f"parameter {name!r} is not in the traced graph: a step does not use it, or it is "
+                "folded, as the weight of a linear layer on three axes is"
             )
         if not np.array_equal(onnx.numpy_helper.to_array(by_name[name]), parameter.detach()):
             raise RuntimeError(f"parameter {name!r} was changed by tracing")

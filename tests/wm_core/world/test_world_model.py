@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wm_core.contract.errors import SettingsError
+from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
@@ -227,3 +227,21 @@ def test_dreamer_v1_s_convolutions_refuse_other_sizes_with_advice():
         SettingsError, match=r"64x64, got 48x32; choose --world\.encoder\.kind k4s2"
     ):
         WorldModel(spec, small, generator=torch.Generator())
+
+
+# ------------------------------------------------------------------ initial weights
+
+
+def test_a_world_model_draws_its_own_weights_from_its_generator(build):
+    one, two = build(), build()
+    weights = dict(one.named_parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in two.named_parameters())
+    zero = {name for name, p in weights.items() if not p.any()}
+    # biases, and the reward head that predicts exactly 0 at first
+    assert {name for name in zero if not name.endswith("bias")} == {"reward.out.weight"}
+
+
+def test_pixels_that_are_floats_already_are_refused(world, batch):
+    obs = batch.obs | {"image": batch.obs["image"] / 255.0}
+    with pytest.raises(SpecMismatch, match=r"expected pixels .* uint8, got torch.float32"):
+        world.encoder(obs)
