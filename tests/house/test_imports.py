@@ -46,7 +46,7 @@ def import_all(python, modules, *, blocked):
     )
 
 
-def test_every_import_goes_the_way_that_the_design_draws():
+def test_every_import_keeps_the_contracts_of_the_design():
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
         [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=300
@@ -54,7 +54,7 @@ def test_every_import_goes_the_way_that_the_design_draws():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_robot_side_without_ros_comes_without_torch():
+def test_the_robot_side_without_ros_is_imported_without_torch():
     modules = list(robot_side(with_ros=False))
     assert "wm_core.contract.runner" in modules
     done = import_all(sys.executable, modules, blocked=["torch", "rclpy"])
@@ -62,7 +62,7 @@ def test_robot_side_without_ros_comes_without_torch():
 
 
 @pytest.mark.ros
-def test_the_whole_robot_side_comes_without_torch_and_without_the_simulator():
+def test_the_whole_robot_side_is_imported_without_torch_and_simulator():
     pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
     blocked = ["torch", "mujoco", "dm_control", "gymnasium", "starlette", "uvicorn", "onnx"]
     done = import_all(sys.executable, list(robot_side(with_ros=True)), blocked=blocked)
@@ -71,7 +71,7 @@ def test_the_whole_robot_side_comes_without_torch_and_without_the_simulator():
 
 @pytest.mark.ros
 @pytest.mark.parametrize("version", ["3.10", "3.12"])
-def test_the_robot_side_comes_on_the_pythons_that_robots_have(version):
+def test_the_robot_side_is_imported_by_the_pythons_that_robots_have(version):
     python = ROOT / f".venv-robot-{version}" / "bin" / "python"
     if not python.exists():
         pytest.skip(f"no Python {version} here (make robot-setup)")
@@ -79,7 +79,7 @@ def test_the_robot_side_comes_on_the_pythons_that_robots_have(version):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_robot_may_import_no_room_of_wm_core_but_those_on_the_list():
+def test_every_room_that_is_not_the_robots_is_forbidden_to_it():
     rooms = {
         ".".join(p.relative_to(ROOT).with_suffix("").parts)
         for p in (ROOT / "wm_core").glob("[a-z]*")

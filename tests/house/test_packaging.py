@@ -41,7 +41,7 @@ def test_every_executable_names_a_function_that_exists(setup_arguments):
         assert function in names, line
 
 
-def test_packages_are_ours_and_only_ours(setup_arguments):
+def test_exactly_the_packages_of_this_project_are_installed(setup_arguments):
     tops = {name.split(".")[0] for name in setup_arguments["packages"]}
     assert tops == {"wm_ros", "wm_core", "sim"}
     on_disk = {

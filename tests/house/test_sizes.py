@@ -51,7 +51,7 @@ def test_no_function_is_too_long():
     assert long == {}
 
 
-def test_no_module_is_named_for_what_it_is_not():
+def test_no_module_has_a_vague_name_or_hides_another_package():
     vague = {"utils", "util", "common", "helpers", "helper", "misc", "base_class"}
     shadowing = {"math", "queue", "logging", "types", "random", "launch"}
     assert [where(path) for path in SOURCES if path.stem in vague | shadowing] == []
@@ -60,14 +60,14 @@ def test_no_module_is_named_for_what_it_is_not():
 @pytest.mark.parametrize(
     "text", ["()", "(...)", "(n,)", "(B, T)", "(T, H, W, 1 or 3)", "(N, 2*A)"]
 )
-def test_a_shape_is_told_from_a_remark(text):
+def test_a_shape_in_a_docstring_is_recognised(text):
     assert SHAPE.search(f"{text} float32 rewards.")
 
 
 @pytest.mark.parametrize(
     "text", ["See ``close()``.", "Ends it (see below).", "Windows (in order, by age).", "f(a, b)"]
 )
-def test_a_remark_or_a_call_is_no_shape(text):
+def test_a_remark_in_brackets_or_a_call_is_no_shape(text):
     assert not SHAPE.search(text)
 
 

@@ -75,7 +75,7 @@ def test_images_are_those_of_dm_control_with_the_same_flags(tmp_path):
 @pytest.mark.parametrize(
     "name", ["cheetah_run", "quadruped_walk", "finger_spin", "acrobot_swingup"]
 )
-def test_a_kept_sky_equals_one_that_is_drawn(name):
+def test_a_cached_sky_equals_one_that_is_rendered(name):
     import mujoco
 
     from sim.camera import Camera

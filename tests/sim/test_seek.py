@@ -36,7 +36,7 @@ def run(env, policy, seed):
     return total, info["reached"]
 
 
-def test_the_expert_earns_much_in_every_episode_and_chance_next_to_nothing(env):
+def test_the_expert_earns_much_in_every_episode_and_random_actions_nearly_nothing(env):
     expert = sim.expert("seek")
     rng = np.random.default_rng(0)
     low, high = env.action_space.low, env.action_space.high
@@ -49,7 +49,7 @@ def test_the_expert_earns_much_in_every_episode_and_chance_next_to_nothing(env):
     assert abs(np.mean(blind)) < 0.15 * EPISODE_STEPS
 
 
-def test_reward_is_the_way_made_towards_the_pillar(env):
+def test_reward_is_the_distance_covered_towards_the_pillar(env):
     seek = env.unwrapped
     env.reset(seed=0)
     full_step_m = FORWARD_M_S[1] * CONTROL_S
@@ -84,7 +84,7 @@ def test_walls_hold_the_robot(env, turn):
         assert np.abs(env.unwrapped.pose[:2]).max() < ARENA_M
 
 
-def test_it_moves_as_commanded_and_never_sideways(env):
+def test_the_robot_moves_as_commanded_and_never_sideways(env):
     env.reset(seed=2)
     seek = env.unwrapped
     seek._data.qpos[:] = 0.0  # in the middle, looking along x
@@ -145,7 +145,7 @@ def test_each_choice_moves_the_robot_as_it_says(choosing, env):
 
 
 @pytest.mark.parametrize("bad", [4, -1, 1.5, np.array([1.0, 0.0])])
-def test_what_is_no_choice_is_refused(choosing, bad):
+def test_an_action_that_is_not_one_of_the_choices_is_refused(choosing, bad):
     choosing.reset(seed=0)
     with pytest.raises(ValueError, match="expected an index below 4"):
         choosing.step(bad)
@@ -158,7 +158,7 @@ def test_the_expert_that_chooses_earns_much_in_every_episode(choosing):
     assert min(reached for _, reached in best) >= 3
 
 
-def test_experts_are_for_the_tasks_that_have_one():
+def test_some_tasks_have_an_expert_which_refuses_other_tasks():
     assert sim.expert("walker_walk") is None
     with pytest.raises(TypeError, match="sim:seek"):
         sim.expert("seek")(gymnasium.Env())

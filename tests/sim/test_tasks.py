@@ -100,7 +100,7 @@ def test_a_limit_within_a_repeat_ends_the_episode_there(make):
 
 
 @pytest.mark.parametrize("bad", [np.zeros(3), np.array([np.nan, 0.0]), np.zeros((2, 1))])
-def test_an_action_that_is_none_is_refused(make, bad):
+def test_an_action_of_wrong_shape_or_not_finite_is_refused(make, bad):
     env = make("seek", image_size=16)
     env.reset(seed=0)
     with pytest.raises(ValueError, match="expected \\(2,\\) finite numbers"):
@@ -110,7 +110,7 @@ def test_an_action_that_is_none_is_refused(make, bad):
 @pytest.mark.parametrize(
     "setting", [{"action_repeat": 0}, {"image_size": 4}, {"render_mode": "human_array"}]
 )
-def test_a_setting_that_makes_no_sense_is_refused(setting):
+def test_a_setting_that_is_not_allowed_is_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         Seek(**setting)
 

@@ -35,10 +35,9 @@ from wm_core.training.provenance import commit
 
 LOGS = "logs"  #: folder of what the processes print
 RESERVE_S = 30.0  #: kept for stopping, the last evaluation and the pictures
-LEARNER_NICE = 10
 EVALUATION_SEED = 77_000  #: added to the seed, so that no evaluation repeats the training
 LINE_EVERY_S = 15.0  #: where the output is no terminal
-NODE_READY_S = 60.0
+NODE_READY_S = 120.0
 FIRST_POLICY_S = 240.0
 
 
@@ -116,7 +115,7 @@ class Demo:
         group.start("service", [*wm, "serve", "--root", str(self._run), "--port", "0"])
         group.wait_for(self._run / "service.json", timeout_s=NODE_READY_S, what="the service")
         learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
-        learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(LEARNER_NICE)]
+        learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(s.learner_nice)]
         learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
         learner += ["--train.prefill", str(s.prefill)]
         group.start("learner", learner)

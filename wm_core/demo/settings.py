@@ -33,6 +33,9 @@ class DemoSettings(Frozen):
         150, ge=50, description="Learner updates between two policies, 50 or more."
     )
     seed: int = Field(0, ge=0, description="Seed of simulator, learner and policy.")
+    learner_nice: int = Field(
+        10, ge=0, le=19, description="How far the learner yields to the robot, from 0 to 19."
+    )
     best: float | None = Field(
         None, description="Return that counts as perfect; None: that of the scripted expert."
     )

@@ -67,12 +67,12 @@ def table(text):
     ]
 
 
-def test_rows_and_yardsticks_stand_in_the_order_of_their_returns(make):
+def test_rows_and_baselines_stand_in_the_order_of_their_returns(make):
     _, *lines = table(make(row("twm", 30.0, 5.0), row("awm", 50.0, 5.0)))
     assert [line[0] for line in lines] == ["*expert*", "`awm`", "`twm`", "*random*"]
 
 
-def test_a_share_is_of_the_way_from_random_to_expert(make):
+def test_a_share_is_measured_from_random_to_expert(make):
     _, _, awm, twm, random = table(make(row("twm", 30.0, 5.0), row("awm", 50.0, 5.0)))
     assert (awm[4], twm[4], random[4]) == ("50 %", "25 %", "0 %")
     assert awm[3] == "50.0 (45.0 .. 55.0)"
@@ -109,7 +109,7 @@ def test_the_plot_lies_where_the_page_says(make, tmp_path):
     assert "`awm, seed 1`" in text
 
 
-def test_commands_that_differ_by_preset_and_seed_alone_are_one(make):
+def test_commands_that_differ_by_preset_and_seed_alone_are_shown_once(make):
     text = make(row("twm", 30.0, 5.0), row("awm", 50.0, 5.0))
     assert "wm train --preset PRESET --size micro --seed SEED --run r/PRESET-SEED\n" in text
     assert text.count("wm train") == 1
