@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
 from wm_ros.sensors.table import SENSORS
-from wm_ros.settings import PolicySettings, SensorSettings, SimSettings
+from wm_ros.settings import NodeSettings, PolicySettings, SensorSettings, SimSettings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -71,6 +71,7 @@ def _param(name: str, value: Any, field: FieldInfo) -> Param:
     )
 
 
+COMMON = params_of(NodeSettings())
 POLICY = params_of(PolicySettings())
 SIM = params_of(SimSettings())
 

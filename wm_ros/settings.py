@@ -101,7 +101,7 @@ class StreamSettings(Frozen):
     token_file: str = setting("", "File with this robot's token for the trainer; empty: no token")
     channel: str = setting("main", "The trainer's line of policies that this robot follows")
     record: bool = setting(True, "Whether experience is recorded at all")
-    spool_dir: str = setting("", "Folder for experience that waits; empty: <state_dir>/spool")
+    spool_dir: str = setting("", "Folder for experience that waits; empty: spool in state_dir")
     spool: SpoolSettings = SpoolSettings()
     upload: UploaderSettings = UploaderSettings()
     delivery: PolicyClientSettings = PolicyClientSettings()
@@ -114,7 +114,7 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
     policy_dir: str = setting(
         "", "Folder of a policy or of numbered versions; empty: the trainer's policies"
     )
-    state_dir: str = setting("", "Folder for the node's reports; empty: ~/.ros/wm_ros/<name>")
+    state_dir: str = setting("", "Folder for the node's reports; empty: its own in ~/.ros/wm_ros")
     reward_required: bool = setting(True, "Whether a step is stored only with its reward message")
     sensors: tuple[str, ...] = Field(
         ("image", "joint_states"),
@@ -143,7 +143,7 @@ class SensorSettings(Frozen):
     """Where one sensor is heard."""
 
     type: str = one_of("camera", SENSORS, "Kind of this sensor, which decides its message")
-    topic: str = setting("", "Topic; empty: that of the kind, behind <sensor>/ if it is taken")
+    topic: str = setting("", "Topic; empty: that of the kind, behind the sensor's name if it is taken")
 
 
 class SimSettings(NodeSettings):

@@ -195,12 +195,13 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def parameters() -> str:
     """Every parameter of the two nodes."""
-    from wm_ros.params import COMMON, POLICY, SIM
+    from wm_ros.params import COMMON, POLICY, SIM, sensor_params
 
     sections = []
     for title, table in (
         ("Both nodes", COMMON),
         ("`policy_node`", [param for param in POLICY if param not in COMMON]),
+        ("`policy_node`, for each of its sensors", sensor_params("SENSOR")),
         ("`sim_node`", [param for param in SIM if param not in COMMON]),
     ):
         rows = [

@@ -34,7 +34,9 @@ class PolicyOutput:
     """What a policy answers to one observation."""
 
     action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit; discrete: one-hot
-    command: np.ndarray  #: (command_size,) float32, the same in physical units; discrete: index
+    #: (command_size,) float32, the same in physical units; discrete: index.  To compare with only:
+    #: the robot explores and limits behind the policy, and sends a command of its own
+    command: np.ndarray
     carry: PolicyCarry  #: the next step's carry by input name, batch axis of 1 included
     value: float | None = None  #: expected discounted return, in units of reward
     surprise: float | None = None  #: nats by which the observation moved the prior
