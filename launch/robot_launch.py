@@ -1,6 +1,6 @@
-"""The policy on a robot: the policy node and, if one is named, the robot's own driver.
+"""Starts the policy node and, if one is named, the launch file of the robot's driver.
 
-What the command line leaves empty the parameter file decides, and behind it the node's defaults.
+Arguments that are left empty are decided by the parameter file, or else by the node's defaults.
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -55,7 +55,7 @@ PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node and the driver, with every argument known."""
+    """Start the node and the driver, once every argument is known."""
     got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     parameters = {name: got[name].lower() == "true" for name in SWITCHES}
     parameters |= {name: got[name] for name in WORDS if got[name]}
@@ -77,7 +77,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What ``ros2 launch wm_ros robot_launch.py`` brings up."""
+    """Describe what ``ros2 launch wm_ros robot_launch.py`` starts."""
     profile = PathJoinSubstitution([*CONFIG, "fastdds.xml"])
     return LaunchDescription(
         [

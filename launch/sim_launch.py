@@ -1,4 +1,4 @@
-"""A simulated robot and, through robot_launch.py, the very policy launch of a real one.
+"""Starts a simulated robot and, through robot_launch.py, the same policy node as on a real one.
 
 Arguments of robot_launch.py may be given here too: ``trainer_url:=http://127.0.0.1:8765``.
 A task with choices: ``task:=seek_discrete command_type:=index``.
@@ -32,7 +32,7 @@ ARGUMENTS = (
 
 
 def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The simulated robot, with every argument known."""
+    """Start the simulated robot, once every argument is known."""
     got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     parameters = {
         "task": got["task"],
@@ -58,7 +58,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What ``ros2 launch wm_ros sim_launch.py`` brings up."""
+    """Describe what ``ros2 launch wm_ros sim_launch.py`` starts."""
     robot = PathJoinSubstitution([SHARE, "launch", "robot_launch.py"])
     return LaunchDescription(
         [

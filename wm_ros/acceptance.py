@@ -1,4 +1,4 @@
-"""What a policy must fit before it may run on this robot; no ROS."""
+"""Checks whether a policy fits this robot; no ROS."""
 
 from __future__ import annotations
 

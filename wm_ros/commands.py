@@ -1,4 +1,4 @@
-"""The messages that can carry a command to the robot: one class each, and the table of them.
+"""Lists the messages that can carry a command to the robot, each a class.
 
 A new message is a class and its row in ``COMMANDS``.
 """

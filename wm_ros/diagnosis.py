@@ -1,4 +1,4 @@
-"""How the robot is doing: one flat report for files, topic and diagnostics."""
+"""Reports how the robot is doing, to files, a topic and the diagnostics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def status_report(
     guard: Guard,
     stream: Stream,
 ) -> dict[str, Any]:
-    """Everything that is counted on the robot.
+    """Collect everything that is counted on the robot.
 
     Every tick's step is accounted for: ``ticks + safe_ticks`` equals ``steps_recorded +
     steps_held`` plus the sum of ``dropped``.
@@ -66,7 +66,7 @@ def status_report(
 
 
 def health(report: dict[str, Any]) -> tuple[bytes, str]:
-    """Level and one sentence for ``/diagnostics``."""
+    """Judge a report: the level and one sentence for ``/diagnostics``."""
     error, warning = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
     if report["refusal"]:
         return error, f"refused: {report['refusal']}"
@@ -86,7 +86,7 @@ def health(report: dict[str, Any]) -> tuple[bytes, str]:
 
 
 def diagnostics(name: str, report: dict[str, Any], stamp: Any) -> DiagnosticArray:
-    """The report as a message; what is nested is flattened or left out."""
+    """Turn a report into a message; nested values are flattened or left out."""
     status = DiagnosticStatus(name=f"{name}: policy")
     status.level, status.message = health(report)
     flat = {k: v for k, v in report.items() if not isinstance(v, (dict, list))}

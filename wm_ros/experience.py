@@ -1,4 +1,4 @@
-"""Ticks to Steps: joins the reward's message to its image and cuts episodes; no ROS.
+"""Turns ticks into Steps: joins each reward to its image and cuts episodes; no ROS.
 
 Reward and flags arrive with the observation they belong to, so a Step is complete at its own tick,
 except that only the next tick can tell whether the record breaks off behind it.  The recorder
@@ -19,7 +19,7 @@ from wm_core.contract.step import Step, is_finite
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Reward and flags of one image, as they came in one message with the image's stamp."""
+    """The reward and the flags of one image, from one message with the image's stamp."""
 
     stamp_ns: int
     reward: float
@@ -29,7 +29,7 @@ class Signal:
     answered: bool = True  #: False: the robot did not use the command that answered the last frame
 
 
-UNREWARDED_TICKS = 3  #: after so many ticks without a reward message none waits for one
+UNREWARDED_TICKS = 3  #: ticks without a reward message after which no tick waits for one
 
 
 class Signals:
@@ -47,7 +47,7 @@ class Signals:
         self._waiting: OrderedDict[int, Signal] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self.return_now = 0.0
-        self.returns: list[float] = []  #: of the episodes whose end was seen, the latest 100
+        self.returns: list[float] = []  #: of the latest 100 episodes that ended
 
     def put(self, signal: Signal) -> None:
         """Remember one message."""
@@ -127,7 +127,7 @@ class Recorder:
     def begins(self, stamp_ns: int, signal: Signal | None) -> str | None:
         """Why an episode has to begin with this frame, or None where it follows the last one.
 
-        The policy is told the same, so that it acts on what it is trained on.  Where no reward
+        The policy gets the same answer, so that it acts as it is trained.  Where no reward
         comes nothing is stored, and the policy keeps its memory until a reward comes again.
         """
         if signal is not None and signal.is_first:
@@ -156,11 +156,11 @@ class Recorder:
         """Record one tick.
 
         Args:
-            obs: images (H, W, C) uint8 and vectors (n,) as the policy saw them.
+            obs: images (H, W, C) and vectors (n,) as the policy got them.
             action: (A,) in [-1, 1], what was sent after every limit.
             signal: reward and flags of this very image.
             stamp_ns: the image's stamp.
-            begins: what ``begins`` said of it.
+            begins: why an episode begins here, from ``begins``; None where none does.
             requested_action: (A,) what the policy asked for; None where no policy chose.
             policy_version: -1 where no policy chose.
             missed: the command left too late to lead to the next frame.
@@ -211,7 +211,7 @@ class Recorder:
         self.break_off("close")
 
     def _emit(self, breaks: str | None) -> bool:
-        """Hand over the step that is held, as a last one where the record breaks; False: lost."""
+        """Hand over the held step, as a last one where the record breaks; False if it is lost."""
         step, self._held = self._held, None
         if step is None:
             return True
@@ -228,7 +228,7 @@ class Recorder:
         return False
 
     def counters(self) -> dict[str, int]:
-        """Everything counted, flat: each tick's step is ``stored``, ``held`` or ``skipped_*``."""
+        """All counters by name: each tick's step is ``recorded``, ``held`` or ``skipped_*``."""
         return {
             "steps_recorded": self.stored,
             "steps_held": int(self._held is not None),

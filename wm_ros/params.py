@@ -1,4 +1,4 @@
-"""ROS parameters made from the settings of the nodes: names, defaults, ranges and texts.
+"""Turns the settings of the nodes into ROS parameters, with their ranges and texts.
 
 The tables hold no ROS types, so that launch files and their YAML can be checked without ROS.
 """

@@ -1,7 +1,7 @@
-"""What one tick decides: joins policy, safety, exploration and record; no ROS.
+"""Decides what a tick sends, from policy, safety and exploration, and records it; no ROS.
 
-The node gathers what the sensors said, asks the pilot, publishes, and tells the pilot that the
-command has left.  The policy is told ``is_first`` exactly where the record begins an episode.
+The node gathers the observation, asks the pilot, publishes, and reports to the pilot that the
+command was sent.  The policy gets ``is_first`` exactly where the record begins an episode.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wm_ros.settings import PilotSettings
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one tick sends."""
+    """The outcome of one tick: the command to send, and what to record of it."""
 
     command: np.ndarray | None  #: (command_size,) physical units; None: send nothing
     stamp_ns: int
@@ -36,11 +36,11 @@ class Decision:
 
 
 class Pilot:
-    """Decides every tick.
+    """Decides what each tick sends and has it recorded.
 
     Args:
         slot: the running policy.
-        guard: what makes the robot stop.
+        guard: says when the robot must stop.
         signals: reward and flags that wait for their tick.
         recorder: where ticks are recorded.
         settings: exploration.
@@ -62,19 +62,19 @@ class Pilot:
         self._settings = settings
         self._rng = np.random.default_rng(seed)
         self._spec: Spec | None = None
-        self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what the actuators have
+        self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what was sent last
         self._command: np.ndarray | None = None  # the same in physical units
         self._random = np.zeros(0, np.float32)
         self._hold = self._prefill = 0  # ticks that are left
 
     def begin(self, runner: PolicyRunner) -> None:
-        """Take action and limits from the first policy, and what was collected before it."""
+        """Take over the action's limits, and the steps collected so far, from the first policy."""
         self._spec = spec = runner.spec
         self._sent = spec.action.from_physical(spec.action.zero_command)
         self._prefill = self._settings.random_prefill - runner.card.agent_steps
 
     def decide(self, senses: Senses) -> Decision:
-        """What to send now."""
+        """Choose the command of this tick: the policy's, or the safe one."""
         if self._spec is None or self._slot.runner is None:
             return self._safe("no_policy", senses)
         if senses.obs is None:
@@ -132,7 +132,7 @@ class Pilot:
         return action + self._rng.standard_normal(spec.size).astype(np.float32) * np.float32(noise)
 
     def _random_action(self, spec: ActionSpec) -> np.ndarray:
-        """(A,) drawn uniformly, the same for a few ticks."""
+        """A random action (A,), uniform, held for a few ticks."""
         if self._hold == 0:
             self._hold = self._settings.random_hold
             self._random = spec.random(self._rng)
@@ -146,11 +146,11 @@ class Pilot:
         return Decision(self._safe_command(), stamp_ns, reason, obs=obs, signal=signal)
 
     def sent(self, decision: Decision, *, missed: bool, skipped: int = 0) -> None:
-        """The decision's command has left: record it, then let a new policy into place.
+        """Record a decision whose command was sent, then let a new policy take over.
 
         Args:
             decision: what ``decide`` returned.
-            missed: it left later than one period after its schedule.
+            missed: it was sent later than one period after its schedule.
             skipped: ticks before it that were skipped altogether.
         """
         if skipped:
@@ -163,7 +163,7 @@ class Pilot:
         self._slot.between_ticks()
 
     def _remember(self, command: np.ndarray | None, action: np.ndarray | None = None) -> None:
-        """Keep what the actuators have: ``command`` (command_size,) of ``action`` (A,)."""
+        """Keep what was sent last: ``command`` (command_size,), the ``action`` (A,) in units."""
         spec = self._spec
         if spec is not None and command is not None and command.size == spec.action.command_size:
             self._command = command
@@ -187,7 +187,7 @@ class Pilot:
         )
 
     def stop(self) -> np.ndarray | None:
-        """(command_size,) the safe command, now that the node stops; None: send nothing."""
+        """Break off the record and return the safe command (command_size,); None: send nothing."""
         self._recorder.break_off("stopped")
         command = self._safe_command()
         self._remember(command)

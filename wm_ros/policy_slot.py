@@ -1,4 +1,4 @@
-"""Where the running policy lives: watch, verify and warm up aside, swap between two ticks; no ROS.
+"""Holds the running policy, verifies new ones in a thread and swaps them between ticks; no ROS.
 
 A worker thread does everything slow.  The control thread only calls ``act`` and ``between_ticks``.
 The latent of the old policy means nothing to the new one, so the new one either re-infers its own
@@ -24,7 +24,7 @@ from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs
 from wm_ros.settings import SlotSettings
 
-CATCH_UP_STEPS = 2  #: at most so many steps of history are left for the control thread
+CATCH_UP_STEPS = 2  #: most steps of history that are left for the control thread to infer
 
 
 class PolicySource(Protocol):
@@ -36,7 +36,7 @@ class PolicySource(Protocol):
 
 
 class FolderSource:
-    """The policies of one folder: itself, or the highest numbered of its version folders."""
+    """Finds the newest policy in a folder: the folder itself, or its highest numbered version."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -67,12 +67,12 @@ class HistoryEntry(NamedTuple):
 @dataclass(slots=True)
 class _Candidate:
     engine: PolicyEngine
-    upto: int = -1  # the last tick that its latent has seen
+    upto: int = -1  # the last tick from which its latent was inferred
     steps: int = 0
 
 
 class PolicySlot:
-    """Holds the running policy and replaces it by better ones.
+    """Holds the running policy and replaces it by newer ones.
 
     Args:
         source: which policy should be running.
@@ -81,7 +81,7 @@ class PolicySlot:
         log: file that gets one JSON line per swap; None for none.
         accept: raises ``WmError`` for a policy that this robot cannot run.
         load: reads and verifies a policy folder.
-        on_event: is told in one sentence what was loaded, refused or swapped (any thread).
+        on_event: called with one sentence on what was loaded, refused or swapped (any thread).
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class PolicySlot:
         return None if self._engine is None else self._engine.runner
 
     def start(self) -> None:
-        """Begin to watch in a thread of its own."""
+        """Start the thread that watches for new policies."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="policy-slot", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Stop watching and write what is left of the log; may be called twice."""
+        """Stop watching and write the rest of the log; may be called twice."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10.0)
@@ -130,7 +130,7 @@ class PolicySlot:
         self._write_log()
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool) -> PolicyOutput:
-        """The running policy's answer; swaps first where an episode begins and one waits for it.
+        """Run one step; a new policy that waits for an episode to begin takes over first.
 
         Args:
             obs: images (H, W, C) uint8 and vectors (n,) float32.
@@ -147,7 +147,7 @@ class PolicySlot:
         return self._engine.act(obs, prev_action, is_first)
 
     def between_ticks(self) -> None:
-        """Put a policy that is ready into place; called right after a command has left."""
+        """Swap in a policy that is ready; call it right after a command was sent."""
         ready = self._ready
         if ready is None:
             return
@@ -163,7 +163,7 @@ class PolicySlot:
             self._swap(ready, "reinfer")
 
     def look(self) -> bool:
-        """Load what the source names, if it is new; whether it is running or waits to.
+        """Load the policy that the source names, if it is new, and return whether that worked.
 
         The worker calls this; calling it before ``start`` loads the first policy at once.
         """
@@ -187,7 +187,7 @@ class PolicySlot:
         return True
 
     def counters(self) -> dict[str, int]:
-        """Everything counted, flat."""
+        """All counters by name."""
         runner = self.runner
         return {
             "policy_version": -1 if runner is None else runner.card.version,
@@ -206,7 +206,7 @@ class PolicySlot:
             self._write_log()
 
     def _prepare(self, runner: PolicyRunner) -> _Candidate:
-        """An engine that has run once and, in mode ``reinfer``, has seen nearly all of history."""
+        """Warm up an engine and, in mode ``reinfer``, infer its latent from almost all history."""
         spec, settings = runner.spec, self._settings
         mean = settings.exploration == "mean"
         engine = PolicyEngine(runner, seed=self._seed + runner.card.version, mean=mean)
@@ -223,7 +223,7 @@ class PolicySlot:
         return candidate
 
     def _history_after(self, tick: int) -> list[HistoryEntry]:
-        """History behind ``tick``, from the last beginning of an episode on."""
+        """The history after ``tick``, from the last start of an episode on."""
         with self._lock:
             entries = [m for m in self._history if m.tick > tick]
         firsts = [i for i, entry in enumerate(entries) if entry.is_first]
@@ -237,7 +237,7 @@ class PolicySlot:
             candidate.upto, candidate.steps = entry.tick, candidate.steps + 1
 
     def _take_away(self, candidate: _Candidate) -> None:
-        """Have ``candidate`` wait no longer; a newer one that came meanwhile waits on."""
+        """Let ``candidate`` wait no longer; a newer one that came in the meantime stays."""
         with self._lock:
             if self._ready is candidate:
                 self._ready = None
@@ -268,7 +268,7 @@ class PolicySlot:
         self._on_event(reason)
 
     def _write_log(self) -> None:
-        """Append what waits; where the disk refuses, it waits on and the watch goes on."""
+        """Append waiting lines to the log; where the disk refuses they wait for the next time."""
         path = self._log
         if path is None or not self._log_lines:
             return
@@ -282,7 +282,7 @@ class PolicySlot:
 
 
 def _modified_ns(folder: Path) -> int:
-    """When the manifest of a policy folder last changed; 0 where it has none."""
+    """Time at which the manifest of a policy folder last changed; 0 where it has none."""
     try:
         return PolicyFolder(folder).manifest.stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""One node in one process: own signal handling, so that the last command can still be sent.
+"""Runs one node in one process, with signal handling that lets it send its last command.
 
 Under rclpy's own handlers the context is down before the node can publish its last zero, SIGTERM
 may crash and a second SIGINT (which launch does send) ends the process with an error.
@@ -18,21 +18,21 @@ from rclpy.signals import SignalHandlerOptions
 
 from wm_core.contract.errors import WmError
 
-POLL_S = 0.1  #: a signal is noticed so late at most
+POLL_S = 0.1  #: longest time until a signal is noticed
 
 
 class Runnable(Protocol):
-    """What ``run`` needs of a node."""
+    """Declares what ``run`` calls on a node."""
 
     def begin(self) -> None:
-        """Called before the first spin."""
+        """Start work; called before the first spin."""
 
     def finish(self) -> None:
-        """Called when a signal came, with the context still up."""
+        """End work; called after a signal, while the node can still publish."""
 
 
 def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
-    """Spin the node that ``make`` builds until SIGINT or SIGTERM; the exit code.
+    """Spin the node that ``make`` builds until SIGINT or SIGTERM and return the exit code.
 
     Args:
         make: builds a node that is ``Runnable`` too, after rclpy was initialised.

@@ -1,4 +1,4 @@
-"""Quality of service, chosen once for each kind of topic.
+"""Chooses the quality of service for each kind of topic.
 
 Sensors: best effort, depth 1.  A queue of old frames is worse than a lost one: with 60 ms of
 inference at 30 Hz the frame used is 19 ms old at depth 1 and 316 ms at depth 10.

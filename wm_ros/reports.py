@@ -1,4 +1,4 @@
-"""Small JSON files that say how the robot is doing, written aside and replaced whole; no ROS."""
+"""Writes reports on the robot as small JSON files, each replaced as a whole; no ROS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ReportWriter:
     """A thread that writes the newest of each report, so that a slow disk delays no tick.
 
     Args:
-        folder: where the files go; made when it is missing.
+        folder: where the files go; created when it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class ReportWriter:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        said = False
+        logged = False
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._newest or self._closing)
@@ -52,8 +52,8 @@ class ReportWriter:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     write_atomically(self.folder / name, f"{json.dumps(report)}\n".encode())
                 except OSError as error:  # a full disk must not end the robot
-                    if not said:
+                    if not logged:
                         log.error("reports cannot be written: %s", error)
-                    said = True
+                    logged = True
             if last:
                 return

@@ -1,4 +1,4 @@
-"""What makes the robot stop, and what stopping means; no ROS.
+"""Decides when the robot must stop and with which command; no ROS.
 
 Fail closed: whatever is missing, old, frozen or not a number leads to the channel's safe action.
 """
@@ -60,7 +60,7 @@ class Guard:
         self._same = 0
 
     def begin(self, *, period_s: float, card_max_obs_age_s: float) -> None:
-        """Take what the settings leave open from the first policy."""
+        """Take the limits that the settings leave open from the first policy."""
         self._max_gap_s = self.settings.max_gap_s or period_s
         self._max_obs_age_s = max(0.0, self.settings.max_obs_age_s or card_max_obs_age_s)
 
@@ -101,7 +101,7 @@ class Guard:
         self.latched, self._same = None, 0
 
     def trip(self, reason: str) -> str:
-        """The reason, found here or elsewhere; remembered where the guard latches."""
+        """Return ``reason`` to stop, and remember it where the guard latches."""
         if self.settings.latch_safe and self.latched is None:
             self.latched = reason
         return reason

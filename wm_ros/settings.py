@@ -1,8 +1,8 @@
-"""The settings of both nodes: a model for each part, and each node's models joined; no ROS.
+"""Holds the settings of both nodes: a model for each part, joined for each node; no ROS.
 
 The name of a field is the name of its ROS parameter; settings within settings have dotted names,
-such as ``spool.max_bytes``.  Defaults, ranges and texts stand here (and beside the parts of
-``wm_core.link.robot``) and nowhere else; ``wm_ros.params`` makes parameters of them.
+such as ``spool.max_bytes``.  Defaults, ranges and texts stand here, or with the parts of
+``wm_core.link.robot``, and nowhere else; ``wm_ros.params`` turns them into parameters.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ class SensorSettings(Frozen):
     """Where one sensor is heard."""
 
     type: str = one_of("camera", SENSORS, "Kind of this sensor, which decides its message")
-    topic: str = setting("", "Topic; empty: that of the kind, behind the sensor's name if it is taken")
+    topic: str = setting(
+        "", "Topic; empty: that of the kind, behind the sensor's name if it is taken"
+    )
 
 
 class SimSettings(NodeSettings):

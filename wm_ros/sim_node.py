@@ -1,9 +1,9 @@
-"""A simulated task dressed as a robot: it has a camera, joints and a reward, and obeys commands.
+"""Presents a simulated task as a robot with camera, joints and reward that obeys commands.
 
 The frame of period k is published, and at the start of period k + 1 the task advances by one
-agent step under the command that answers that very frame (by its stamp), so that what is learnt
-from is one decision per frame.  Where no answer came in time the last command goes on, and the
-reward's message says so; where commands fall silent the robot stops.
+agent step under the command that answers that very frame (by its stamp), so that there is one
+decision per frame to learn from.  Where no answer came in time the last command goes on, and the
+reward's message says so; where no commands come the robot stops.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _SIM_START_NS = 1_000_000_000
 
 
 def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasium.Env[Any, Any]:
-    """The task ``name`` of ``sim``, or of whatever else Gymnasium knows.
+    """Make the task ``name`` of ``sim``, or another one of Gymnasium.
 
     Args:
         name: such as ``seek``, ``my_tasks:Door-v0`` or, as it is rendered, ``CartPole-v1@pixels``
             (``@both``: its vector becomes the joint states).
-        image_size: height and width in pixels, told to tasks of ``sim``.
-        proprio: told to tasks of ``sim``.
+        image_size: height and width in pixels, for tasks of ``sim``.
+        proprio: whether tasks of ``sim`` give their measurements.
         kwargs: JSON object of further arguments.
 
     Raises:
@@ -181,7 +181,7 @@ class SimNode(Node):
             self._arm(self._due_ns)
 
     def _advance(self, now_ns: int) -> None:
-        """One agent step under the right command, or a reset where the episode was over."""
+        """Take one agent step, or reset where the episode was over, and publish the result."""
         stamp_ns = self._sim_ns if self._simulated else self._wall_clock.now().nanoseconds
         self._sim_ns += self._period_ns
         answered = self._answer is not None
@@ -199,7 +199,7 @@ class SimNode(Node):
         self._publish(obs, signal)
 
     def _action(self, now_ns: int) -> Any:
-        """(A,) what the robot does in the coming period, in the task's units; or its choice."""
+        """The action (A,) of the coming period in the task's units, or the choice."""
         command = self._stopped
         if self._answer is not None:
             command = self._answer
@@ -210,9 +210,9 @@ class SimNode(Node):
             return int(self._env.action_space.start) + round(float(command[0]))
         return command
 
-    def _publish(self, seen: Any, signal: Signal) -> None:
-        """The frame comes last, so that its partners are on their way before it."""
-        obs = seen if isinstance(seen, dict) else {"image": seen}
+    def _publish(self, observed: Any, signal: Signal) -> None:
+        """Publish an observation, the frame last, so that what belongs to it is ahead."""
+        obs = observed if isinstance(observed, dict) else {"image": observed}
         if self._clock_out is not None:
             clock = ClockMsg()
             convert.set_time(clock.clock, signal.stamp_ns)

@@ -1,4 +1,4 @@
-"""The robot's three threads to the outside: spool, uploader, policy client; no ROS."""
+"""Runs the robot's three threads to disk and trainer: spool, uploader, policy client; no ROS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wm_ros.settings import StreamSettings
 
 
 class Stream:
-    """Takes steps and says which policy is the newest; works without a trainer too.
+    """Takes steps to the trainer and brings its newest policy; works without a trainer too.
 
     Args:
         settings: where experience goes and policies come from.
@@ -28,7 +28,7 @@ class Stream:
         self._spool: Spool | None = None
         self._uploader: Uploader | None = None
         self._client: PolicyClient | None = None
-        if settings.record:  # said now, not when the first policy comes
+        if settings.record:  # refused now rather than when the first policy comes
             ChunkKey(settings.robot, session="0" * 32, seq=0).check()
         if settings.trainer_url:
             token = _token(settings.token_file)
@@ -74,7 +74,7 @@ class Stream:
         return self._spool is not None and self._spool.put(step)
 
     def counters(self) -> dict[str, int | float | str]:
-        """Everything counted by the three, with a prefix each."""
+        """The counters of the three threads, each with a prefix."""
         parts = (("spool", self._spool), ("uploader", self._uploader), ("policies", self._client))
         return {
             f"{prefix}_{key}": value
@@ -84,7 +84,7 @@ class Stream:
         }
 
     def close(self) -> None:
-        """Seal what is open, try to have it acknowledged, end the threads; may be called twice."""
+        """Seal and upload what is open, then end the threads; may be called twice."""
         if self._spool is not None:
             self._spool.close()
         if self._uploader is not None:

@@ -1,4 +1,4 @@
-"""When the policy ticks, and how well it kept to that: no ROS, every clock reading is passed in.
+"""Decides when the policy ticks and measures how late it was; every clock reading is passed in.
 
 All times are integer nanoseconds.  ``now_ns`` is always the steady (monotonic) clock: a watchdog
 on simulated time would stop together with the simulator that it watches.
@@ -128,7 +128,7 @@ class Pacer:
         return Due(now_ns, self.period_ns, 0, fresh=False)
 
     def _align(self, lead_ns: int) -> None:
-        """Move the grid when every one of the last ticks had its frame too early or too late."""
+        """Move the grid where the frames of all the last ticks came too early or too late."""
         self._leads.append(lead_ns)
         if len(self._leads) < ALIGN_TICKS:
             return
@@ -140,7 +140,7 @@ class Pacer:
 
 
 class Histogram:
-    """Counts of durations in bins 5 % wide, 0.01 ms to 10 s; a long run costs no memory."""
+    """Counts durations in bins 5 % wide, 0.01 ms to 10 s, so that a long run costs no memory."""
 
     EDGES_MS = tuple(0.01 * 1.05**i for i in range(284))
 
@@ -157,10 +157,10 @@ class Histogram:
 
     def percentile(self, percent: float) -> float:
         """Upper edge in ms of the bin that holds the percentile; 0.0 while nothing was counted."""
-        rank, seen = math.ceil(self.total * percent / 100.0), 0
+        rank, below = math.ceil(self.total * percent / 100.0), 0
         for edge, count in zip((*self.EDGES_MS, math.inf), self.counts, strict=True):
-            seen += count
-            if seen >= rank and self.total:
+            below += count
+            if below >= rank and self.total:
                 return min(edge, self.max_ms)
         return 0.0
 
@@ -175,7 +175,7 @@ class Histogram:
 
 
 class TickStats:
-    """How many ticks ran, were missed or were safe, and how long they took.
+    """Counts ticks that ran, were missed or were safe, and how long they took.
 
     ``ticks`` are those in which the policy acted, with the schedules that were skipped altogether;
     safe-action ticks are counted apart.  A tick is missed when its command leaves later than one
@@ -195,7 +195,7 @@ class TickStats:
     def add(
         self, due: Due, begin_ns: int, left_ns: int, *, obs_age_ms: float | None, safe: str | None
     ) -> bool:
-        """Count a tick that began and sent its command then; whether it was missed.
+        """Count one tick and return whether it was missed.
 
         Args:
             due: the tick as the pacer gave it.

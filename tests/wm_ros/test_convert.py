@@ -64,7 +64,7 @@ def test_a_frame_survives_the_round_trip():
         (Image(height=5, width=7, encoding="rgb8", step=21), 3, "and 0 bytes"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_expected_and_got(msg, channels, said):
+def test_an_image_that_does_not_fit_is_refused_with_expected_and_got(msg, channels, said):
     with pytest.raises(SpecMismatch, match=said):
         to_frame(msg, channels)
 

@@ -34,6 +34,6 @@ FINE = {
         ({"refusal": "expected 32x32", "frame_age_s": 5.0}, b"\x02", "refused: expected 32x32"),
     ],
 )
-def test_what_ails_the_robot_is_said_worst_first(change, level, said):
+def test_the_worst_problem_of_the_robot_is_reported_first(change, level, said):
     got, sentence = health(FINE | change)
     assert (got, bool(re.search(said, sentence))) == (level, True)

@@ -102,7 +102,9 @@ def test_a_policy_that_chooses_drives_the_robot_that_seeks(drive, policy_at, cho
 
 
 @pytest.mark.parametrize("view", ["pixels", "both"])
-def test_a_task_is_driven_as_it_is_rendered(drive, policy_at, choosing, tmp_path, view):
+def test_a_task_that_is_rendered_is_driven_by_its_picture_and_its_vector(
+    drive, policy_at, choosing, tmp_path, view
+):
     felt = {"proprio": VectorSpec(size=2)} if view == "both" else {}
     change = {"action": ActionSpec.choices(2), "vectors": felt}
     policy_at(tmp_path / "policy", bias=[0, 1], spec=choosing().model_copy(update=change))

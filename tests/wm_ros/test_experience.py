@@ -60,10 +60,10 @@ def test_a_whole_episode_is_one_first_and_one_last_step_with_its_rewards():
 def test_a_gap_ends_the_episode_before_it_and_begins_one_behind_it():
     taken = Taken()
     recorder = recorder_into(taken)
-    told = [tick(recorder, t, signal(t, first=t == 0)) for t in (0, 100, 200, 400, 500)]
+    begun = [tick(recorder, t, signal(t, first=t == 0)) for t in (0, 100, 200, 400, 500)]
     recorder.close()
-    assert told == [True, False, False, True, False]
-    assert [s.is_first for s in taken] == told
+    assert begun == [True, False, False, True, False]
+    assert [s.is_first for s in taken] == begun
     assert [s.is_last for s in taken] == [False, False, True, False, True]
     assert not any(s.is_terminal for s in taken)
     assert taken[3].reward == 0.0  # what led there is not in the record

@@ -24,7 +24,7 @@ PYTHONS = {
 }
 
 
-def test_the_node_goes_through_its_whole_life_when_it_is_asked_to(
+def test_the_node_goes_through_every_state_of_its_life_cycle(
     processes, watcher, policy_at, tmp_path
 ):
     from geometry_msgs.msg import TwistStamped

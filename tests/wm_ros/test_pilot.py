@@ -67,7 +67,7 @@ def test_the_command_is_the_action_in_physical_units(folder):
     assert decision.safe is None
 
 
-def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder):
+def test_the_action_that_was_sent_and_the_one_that_the_policy_requested_are_both_recorded(folder):
     robot = Robot(folder, PilotSettings(exploration_noise=0.5)).adopt()
     sent = [robot.tick(k).action for k in range(6)]
     robot.recorder.close()
@@ -78,7 +78,7 @@ def test_what_is_recorded_is_what_was_sent_and_the_wish_stands_beside_it(folder)
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_random_prefill_ends_after_so_many_steps_recorded_or_not(folder, record):
+def test_random_prefill_ends_after_its_number_of_steps_recorded_or_not(folder, record):
     robot = Robot(folder, PilotSettings(random_prefill=10, random_hold=3)).adopt()
     if not record:
         robot.recorder.open(None, PERIOD_NS)
@@ -183,7 +183,7 @@ def chooser(tmp_path, policy_at, choosing):
 
 
 @pytest.mark.parametrize(("kind", "want"), [("zero", [2.0]), ("hold", [3.0]), ("none", None)])
-def test_a_robot_that_is_told_choices_stops_by_one(chooser, kind, want):
+def test_a_robot_that_takes_choices_stops_by_a_choice(chooser, kind, want):
     robot = Robot(chooser, safe_action=kind).adopt()
     first = robot.tick(0)
     assert (first.command.tolist(), first.action.tolist()) == ([3.0], [0, 0, 0, 1])
@@ -192,7 +192,7 @@ def test_a_robot_that_is_told_choices_stops_by_one(chooser, kind, want):
     assert (None if stopped.command is None else stopped.command.tolist()) == want
 
 
-def test_noise_on_choices_is_how_often_a_random_one_is_taken(chooser):
+def test_noise_on_choices_is_the_share_that_is_taken_at_random(chooser):
     robot = Robot(chooser, PilotSettings(exploration_noise=0.5)).adopt()
     sent = np.stack([robot.tick(k).action for k in range(400)])
     robot.recorder.close()
@@ -204,7 +204,7 @@ def test_noise_on_choices_is_how_often_a_random_one_is_taken(chooser):
     assert 200 < counts[3] < 300
 
 
-def test_random_choices_are_held_and_recorded_as_nobodys(chooser):
+def test_random_choices_are_held_and_recorded_without_a_policy_version(chooser):
     robot = Robot(chooser, PilotSettings(random_prefill=40, random_hold=4)).adopt()
     decisions = [robot.tick(k) for k in range(50)]
     assert [d.policy_version for d in decisions] == [-1] * 40 + [0] * 10

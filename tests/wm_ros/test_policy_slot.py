@@ -62,7 +62,7 @@ def test_a_new_policy_takes_over_with_the_latent_it_infers_from_history(home, po
     assert slot.runner.card.version == 1
 
 
-def test_history_is_as_long_as_it_was_asked_for(home, policy_at, obs):
+def test_a_new_latent_is_inferred_from_history_s_seconds(home, policy_at, obs):
     policy_at(home / "00000000")
     slot = slot_at(home, history_s=0.4)  # ten steps of 0.04 s
     slot.look()

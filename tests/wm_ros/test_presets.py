@@ -33,7 +33,9 @@ def policy_of(tmp_path):
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
-def test_the_node_acts_by_it(preset, policy_of, processes, watcher, report_of, tmp_path):
+def test_the_node_acts_by_the_untrained_policy_of_a_preset(
+    preset, policy_of, processes, watcher, report_of, tmp_path
+):
     state = tmp_path / "state"
     params = {"policy_dir": str(policy_of(preset)), "state_dir": str(state)}
     processes.start("sim_node", {"task": "counting_task:Counting-v0"})

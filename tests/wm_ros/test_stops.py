@@ -131,7 +131,7 @@ def test_without_a_policy_and_without_a_trainer_the_robot_gets_zeros_only(
     assert sum(status["dropped"].values()) == status["safe_ticks"]
 
 
-def test_a_disk_that_takes_nothing_is_said_and_the_robot_goes_on(
+def test_a_disk_that_refuses_everything_is_reported_and_the_robot_goes_on(
     processes, watcher, commands, camera, policy_at, tmp_path
 ):
     from diagnostic_msgs.msg import DiagnosticArray

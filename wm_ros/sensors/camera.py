@@ -1,4 +1,4 @@
-"""Colour and mono cameras: ``sensor_msgs/Image`` without cv_bridge.
+"""Reads colour and mono cameras from ``sensor_msgs/Image``, without cv_bridge.
 
 A frame goes in and out as one copy of its bytes: assigning an array to ``msg.data`` would convert
 it element by element, which costs 56 ms for a VGA image.

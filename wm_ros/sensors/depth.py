@@ -1,4 +1,4 @@
-"""Depth cameras: ``sensor_msgs/Image`` in millimetres (16UC1) or metres (32FC1)."""
+"""Reads depth cameras from ``sensor_msgs/Image`` in millimetres (16UC1) or metres (32FC1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions and velocities of joints: ``sensor_msgs/JointState`` to a vector."""
+"""Reads positions and velocities of joints from ``sensor_msgs/JointState``."""
 
 from __future__ import annotations
 

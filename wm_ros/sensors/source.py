@@ -1,4 +1,4 @@
-"""What every kind of sensor has in common, and what all of them together said until a tick."""
+"""Defines what every kind of sensor has in common, and what a tick gets from all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wm_ros.convert import message_class, to_ns
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What the sensors said until this tick; ages in seconds."""
+    """The observation of one tick, or why there is none; ages are in seconds."""
 
     obs: Obs | None  #: None while no observation fits the policy
     stamp_ns: int = 0  #: of the first sensor's message
@@ -62,7 +62,7 @@ class Source:
         self.messages += 1
 
     def observe(self, kind: Any, stamp_ns: int, within_ns: int) -> np.ndarray | None:
-        """The input, (H, W, C) or (n,), at a stamp; None where no message is near enough.
+        """Give the input, (H, W, C) or (n,), at a stamp; None where no message is near enough.
 
         Args:
             kind: what the spec says of this input.

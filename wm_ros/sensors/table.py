@@ -1,6 +1,6 @@
-"""The kinds of sensors by name, and the observation that the policy makes of several.
+"""Lists the kinds of sensors, and joins several sensors into one observation.
 
-A new kind is a file beside this one and a row in ``SENSORS``.
+A new kind is a file in this folder and a row in ``SENSORS``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SENSORS: dict[str, type[Source]] = {
 
 
 def assign(sources: Sequence[Source], spec: Spec) -> dict[str, Source]:
-    """The source that feeds each input of a policy, by the input's name.
+    """Find the source that feeds each input of a policy, by the input's name.
 
     A source feeds the input of its own name.  Inputs without one share out the sources that are
     left: one camera feeds one image, joint states feed every vector.
@@ -92,7 +92,7 @@ class Sensors:
             self.frames_missed += max(0, periods - 1)
 
     def sense(self, *, fresh: bool, now_ns: int, ros_now_ns: int) -> Senses:
-        """What was sensed, as the policy wants it.
+        """Build the observation of a tick.
 
         Args:
             fresh: whether the first source's newest message came since the last tick.
