@@ -1,1 +1,1 @@
-"""What the robot and the trainer agree on: numpy and pydantic, never torch and never rclpy."""
+"""Defines what robot and trainer agree on: numpy and pydantic, never torch and never rclpy."""

@@ -1,4 +1,4 @@
-"""Windows of experience as arrays: what replay draws and an agent learns from."""
+"""Defines the batch: windows of experience as arrays, drawn by replay and learnt from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy's card (inside the ONNX file) and the manifest (beside it).
+"""Defines a policy's card (inside the ONNX file) and its manifest (beside it).
 
 The card says what the graph reads and writes; the manifest says which bytes are meant.  A policy
 on disk is three files: ``policy.onnx``, ``policy.golden.npz`` and ``policy.manifest.json``.
@@ -19,7 +19,7 @@ CARD_VERSION = 1
 
 
 class TensorInfo(Frozen):
-    """One input or output of the graph, batch axis of 1 included."""
+    """Describes one input or output of the graph, batch axis of 1 included."""
 
     name: str
     dtype: Literal["bool", "uint8", "int16", "uint16", "int32", "int64", "float32"]
@@ -28,14 +28,14 @@ class TensorInfo(Frozen):
 
 
 class CarryPair(Frozen):
-    """An output that becomes the input of the next step; it starts as zeros."""
+    """Names an output that becomes the input of the next step; it starts as zeros."""
 
     input: str
     output: str
 
 
 class PolicyCard(Frozen):
-    """What a policy file says about itself."""
+    """Describes a policy; it travels inside the ONNX file."""
 
     card_version: Literal[1] = 1
     preset: str
@@ -60,7 +60,7 @@ class PolicyCard(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> PolicyCard:
-        """The card in ``text`` (JSON); raises ``PolicyRefused`` where it does not fit."""
+        """Read the card in ``text`` (JSON); raises ``PolicyRefused`` where it does not fit."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -70,7 +70,7 @@ class PolicyCard(Frozen):
 
 
 class Blob(Frozen):
-    """One file of a policy by its content."""
+    """Names one file of a policy by its content."""
 
     name: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -78,7 +78,7 @@ class Blob(Frozen):
 
 
 class Manifest(Frozen):
-    """Which bytes make up one published version of a policy."""
+    """States which bytes make up one published version of a policy."""
 
     manifest_version: Literal[1] = 1
     channel: str = "main"
@@ -92,7 +92,7 @@ class Manifest(Frozen):
 
     @classmethod
     def parse(cls, text: str | bytes) -> Manifest:
-        """The manifest in ``text`` (JSON); raises ``PolicyRefused`` where it does not fit."""
+        """Read the manifest in ``text`` (JSON); raises ``PolicyRefused`` where it does not fit."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -100,7 +100,7 @@ class Manifest(Frozen):
 
 
 def blob_of(name: str, data: bytes) -> Blob:
-    """The blob that names exactly ``data``."""
+    """Name the content ``data``, under the file name ``name``."""
     return Blob(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
 

@@ -1,4 +1,4 @@
-"""Public kits that hold a policy or a task against what the rest of the project relies on.
+"""Tests a policy or a task for everything that the rest of the project relies on.
 
 Call them from a test: a property that does not hold is an ``AssertionError`` that names it.  They
 are meant for one's own policies and tasks as much as for this project's.
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-5
 
 
 def check_policy(folder: Path, *, steps: int = 20, seed: int = 0) -> PolicyRunner:
-    """Hold the policy in ``folder`` against everything that a robot relies on.
+    """Test the policy in ``folder`` for everything that a robot relies on.
 
     Its manifest, card and golden rollout; limits, units and shapes of what it answers; that equal
     seeds give equal actions, and that nothing before a reset has an influence after it.
@@ -52,7 +52,7 @@ def random_obs(spec: Spec, rng: np.random.Generator) -> Obs:
 def _trial(
     runner: PolicyRunner, engine: PolicyEngine, steps: int, seed: int
 ) -> list[PolicyOutput]:
-    """The answers to ``steps`` random observations; each is held against the spec."""
+    """Answer ``steps`` random observations; each answer is validated against the spec."""
     rng, action = np.random.default_rng(seed), runner.spec.action
     sent, outputs = np.zeros(action.size, np.float32), []
     for _ in range(steps):
@@ -92,17 +92,20 @@ def _check_output(spec: Spec, out: PolicyOutput, sent: np.ndarray) -> None:
 
 
 def _check_reset(runner: PolicyRunner, steps: int, seed: int) -> None:
-    """The same draws after a reset give the same answer, whatever was before."""
+    """Check that equal draws after a reset give equal answers, whatever happened before."""
     rng = np.random.default_rng(seed + 1)
     engine, sent = PolicyEngine(runner, seed=seed), np.zeros(runner.spec.action.size, np.float32)
     for _ in range(steps):
         engine.act(random_obs(runner.spec, rng), sent)
     obs = random_obs(runner.spec, rng)
-    fresh, worn = (
+    after_start, after_steps = (
         runner.run(obs, sent, True, carry, np.random.default_rng(seed))
         for carry in (runner.initial_carry(), engine.carry)
     )
-    _require(_same([fresh], [worn]), "what was before is_first must not influence what follows")
+    _require(
+        _same([after_start], [after_steps]),
+        "nothing before is_first may influence what follows",
+    )
 
 
 def _same(some: list[PolicyOutput], others: list[PolicyOutput]) -> bool:
@@ -114,7 +117,7 @@ def _same(some: list[PolicyOutput], others: list[PolicyOutput]) -> bool:
 
 
 def check_env(env: Any, *, steps: int = 20, seed: int = 0) -> None:
-    """Hold a Gymnasium environment against what training and ``sim_node`` rely on.
+    """Test a Gymnasium environment for what training and ``sim_node`` rely on.
 
     A dictionary of uint8 images and float32 vectors; a continuous action with finite bounds, or
     one of at least two choices; a rate; episodes that their seed decides; true ``terminated`` and
@@ -123,7 +126,7 @@ def check_env(env: Any, *, steps: int = 20, seed: int = 0) -> None:
 
     Args:
         env: the environment; it is reset, stepped and left open.
-        steps: length of each trial; an episode that ends sooner is begun anew.
+        steps: length of each trial; when an episode ends sooner, a new one begins.
         seed: of the episodes and the actions.
 
     Raises:
@@ -186,17 +189,17 @@ def _draw(action: Any, rng: np.random.Generator) -> Any:
 
 
 def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bool]]:
-    """(obs, reward, terminated, truncated) from a seeded reset under seeded random actions."""
+    """Record (obs, reward, terminated, truncated) from a seeded reset under random actions."""
     rng = np.random.default_rng(seed)
     obs, _ = env.reset(seed=seed)
-    kept = {key: value.copy() for key, value in obs.items()}
-    lent = obs
-    record = [(kept, 0.0, False, False)]
+    copied = {key: value.copy() for key, value in obs.items()}
+    handed_out = obs
+    record = [(copied, 0.0, False, False)]
     for _ in range(steps):
         _require(env.observation_space.contains(obs), "observation is not in observation_space")
         obs, reward, terminated, truncated, _ = env.step(_draw(env.action_space, rng))
         _require(
-            all(np.array_equal(lent[k], record[-1][0][k]) for k in lent),
+            all(np.array_equal(handed_out[k], record[-1][0][k]) for k in handed_out),
             "a step changed an observation that was handed out before: return new arrays",
         )
         _require(bool(np.isfinite(reward)), f"reward {reward} is not finite")
@@ -204,12 +207,12 @@ def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bo
             isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_),
             f"terminated and truncated must be bools, got {terminated!r} and {truncated!r}",
         )
-        kept, lent = {key: value.copy() for key, value in obs.items()}, obs
-        record.append((kept, float(reward), bool(terminated), bool(truncated)))
+        copied, handed_out = {key: value.copy() for key, value in obs.items()}, obs
+        record.append((copied, float(reward), bool(terminated), bool(truncated)))
         if terminated or truncated:
             obs, _ = env.reset()
-            kept, lent = {key: value.copy() for key, value in obs.items()}, obs
-            record.append((kept, 0.0, False, False))
+            copied, handed_out = {key: value.copy() for key, value in obs.items()}, obs
+            record.append((copied, 0.0, False, False))
     return record
 
 

@@ -1,4 +1,4 @@
-"""Errors that name what was expected, what came and what to do."""
+"""Defines the errors of this project; each says what was expected, what came and what to do."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Iterable
 
 
 class WmError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Is the base of every error that this project raises on purpose."""
 
 
 class SettingsError(WmError, ValueError):
-    """A setting, task or preset that does not exist or does not fit."""
+    """Reports a setting, task or preset that does not exist or does not fit."""
 
 
 class SpecMismatch(WmError, ValueError):
-    """An observation or action that does not fit the spec it was promised to fit."""
+    """Reports an observation or action that does not fit its spec."""
 
 
 class PolicyRefused(WmError):
-    """A policy file that does not load, has no card, or fails its hash or golden rollout."""
+    """Reports a policy file that does not load, lacks a card, or fails hash or golden rollout."""
 
 
 class PolicyFailed(WmError):
-    """A running policy that gave no answer, or one that is no action (NaN, infinity)."""
+    """Reports a running policy without an answer, or with NaN or infinity in it."""
 
 
 class ChunkRefused(WmError):
-    """A chunk of experience that is truncated, too large, of another version or inconsistent."""
+    """Reports a chunk that is truncated, too large, of another version or inconsistent."""
 
 
 class ChunkVersionRefused(ChunkRefused):
-    """A chunk of a version that this side does not speak; the other side is older or newer."""
+    """Reports a chunk of another version: the other side is older or newer than this one."""
 
 
 class StoreError(WmError):
-    """A store of experience that cannot give or take what was asked of it."""
+    """Reports a store of experience that cannot do what was asked of it."""
 
 
 def nearest(name: str, known: Iterable[str], *, what: str) -> str:
-    """A sentence saying that ``name`` is no known ``what``, with the nearest known name."""
+    """Say that ``name`` is no known ``what``, and which known name is nearest."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
     listed = ", ".join([*options[:40], *(["..."] if len(options) > 40 else [])])

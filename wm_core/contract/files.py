@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens to the power."""
+"""Writes files that are whole or absent, whatever happens to the power."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of every settings model."""
+"""Defines the base of every settings model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Immutable settings that refuse fields they do not know."""
+    """Holds settings that never change and refuses fields that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

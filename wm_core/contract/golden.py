@@ -1,4 +1,4 @@
-"""The golden rollout: a policy's own proof that it acts here as it did where it was made.
+"""Checks a policy's golden rollout: its proof that it acts here as it did at the trainer.
 
 An archive of plain arrays: ``frame/<key>`` a camera frame and ``seen/<key>`` what the network
 must see of it; ``in/<name>`` (T, ...) every input but the carry; ``out/<name>`` (T, ...) what the
@@ -29,7 +29,7 @@ Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def read_golden(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays (T, ...) of a golden archive by name; raises ``PolicyRefused`` otherwise."""
+    """Read the arrays (T, ...) of a golden archive by name; raises ``PolicyRefused``."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -38,7 +38,7 @@ def read_golden(data: bytes) -> dict[str, np.ndarray]:
 
 
 def check_golden(data: bytes, card: PolicyCard, call: Call) -> float:
-    """Replay a golden rollout.
+    """Replay a golden rollout and compare every output with what torch gave.
 
     Args:
         data: the bytes of a ``policy.golden.npz``.
@@ -99,7 +99,7 @@ def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call)
 def _column(
     golden: Mapping[str, np.ndarray], name: str, info: TensorInfo, steps: int
 ) -> np.ndarray:
-    """(T, ...) one input or output of every step, in the shape and dtype that the card names."""
+    """Take one input or output of every step, (T, ...), in the card's shape and dtype."""
     column, shape = golden[name], (steps, *info.shape[1:])
     if column.shape != shape or column.dtype != info.dtype:
         raise PolicyRefused(
@@ -116,11 +116,11 @@ def _compare(
     want: Mapping[str, np.ndarray],
     recurrent: set[str],
 ) -> float:
-    """The largest relative difference of step ``t``; what a tied draw decides is not compared."""
-    drawn = [name for name in want if f"gap/{name}" in golden]
-    compared = set(want) - set(drawn)
+    """Return the largest relative difference of step ``t``, apart from what a tie decides."""
+    sampled = [name for name in want if f"gap/{name}" in golden]
+    compared = set(want) - set(sampled)
     flips = False
-    for name in sorted(drawn, key=lambda name: name not in recurrent):
+    for name in sorted(sampled, key=lambda name: name not in recurrent):
         if flips and name not in recurrent:
             continue
         flipped = np.any(np.rint(got[name]) != want[name], axis=-1).reshape(-1)

@@ -1,4 +1,4 @@
-"""Camera frame to network image: the one preprocessing that robot and trainer share.
+"""Turns a camera frame into the image that the network sees, alike on robot and trainer.
 
 The array made here is what the policy sees *and* what is recorded, so that training and
 acting cannot differ.  Resizing is computed in whole numbers (areas are rounded half to even): the
@@ -18,7 +18,7 @@ from wm_core.contract.inputs import ImageSpec
 
 @lru_cache(maxsize=16)
 def _shares(source: int, target: int) -> np.ndarray:
-    """(q, p) float32 whole numbers: how much of each source pixel each target pixel covers.
+    """Tell, (q, p) float32 whole numbers, how much of each source pixel each target covers.
 
     The pattern repeats every p source and q target pixels, p : q being source : target in lowest
     terms; each row sums to p.
@@ -32,7 +32,7 @@ def _shares(source: int, target: int) -> np.ndarray:
 
 
 def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(height, width, C) uint8 mean over each target pixel's area of ``frame`` (H, W, C).
+    """Shrink ``frame`` (H, W, C) to (height, width, C) uint8 means over each pixel's area.
 
     Sums are whole numbers that a float holds exactly, so that no order of summation and no
     processor's instructions can change a pixel.
@@ -51,7 +51,7 @@ def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(height, width, C) of each target pixel's area the middle pixel of ``frame`` (H, W, C).
+    """Shrink ``frame`` (H, W, C) to (height, width, C): the middle pixel of each pixel's area.
 
     For numbers that must not be averaged, such as distances on both sides of an edge.
     """
@@ -64,7 +64,7 @@ _RESIZE = {"area": area_resize, "nearest": nearest_resize}
 
 
 def _center_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The largest centred part (h, w, C) of ``frame`` with the aspect ratio height : width."""
+    """Cut the largest centred part (h, w, C) with the aspect ratio height : width."""
     rows, cols = frame.shape[:2]
     h = min(rows, cols * height // width)
     w = min(cols, rows * width // height)
@@ -73,7 +73,7 @@ def _center_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    """The image that the network sees: centre crop to its aspect ratio, then the kind's resize.
+    """Make the image that the network sees: a centre crop, then the resize of its kind.
 
     Args:
         frame: (H, W, C) with the channels and dtype of ``spec``, at least of its size.

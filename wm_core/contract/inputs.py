@@ -1,4 +1,4 @@
-"""Kinds of sensor: each is one class that knows all that sets its kind apart.
+"""Defines the kinds of sensor: one class each, which knows all that sets its kind apart.
 
 A kind states its shape and dtype, how a recording holds it, how it is scaled for the network and
 back, which Gymnasium boxes give it, and how it is drawn.  It is an image (H, W, C) or a vector
@@ -19,7 +19,7 @@ from wm_core.contract.frozen import Frozen
 
 
 class Input(Frozen):
-    """One sensor of a policy; a subclass is one kind of sensor."""
+    """Describes one sensor of a policy; a subclass is one kind of sensor."""
 
     kind: ClassVar[str]  #: its name in ``INPUTS``
     implied: ClassVar[bool] = False  #: a spec need not write ``kind``: the other fields tell it
@@ -29,17 +29,17 @@ class Input(Frozen):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one observation."""
+        """Give the shape of one observation."""
         raise NotImplementedError
 
     @property
     def recorded_bytes(self) -> int:
-        """The most that one observation fills in a recording, headers apart."""
+        """Bound the bytes of one observation in a recording, headers apart."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def reach(self) -> str:
-        """The range of values or the names of the elements, for a person to read."""
+        """Describe the range of values or name the elements, for a person to read."""
         return "0 .. 255"
 
     @classmethod
@@ -82,14 +82,14 @@ def register_input(kind: _Kind) -> _Kind:
 
 
 class ImageSpec(Input):
-    """One camera at the network's size: pixels of 0 .. 255, which the network sees as 0 .. 1.
+    """Describes one camera at the network's size; pixels of 0 .. 255 are scaled to 0 .. 1.
 
     ``ImageSpec(...)`` itself makes an RGB or, with one channel, a Mono.
     """
 
-    height: int = Field(64, gt=0, description="rows of the image that the network sees, pixels")
-    width: int = Field(64, gt=0, description="columns of the image that the network sees, pixels")
-    channels: Literal[1, 3] = Field(3, description="numbers per pixel: 3 colours, or 1")
+    height: int = Field(64, gt=0, description="Rows of the image that the network sees, pixels.")
+    width: int = Field(64, gt=0, description="Columns of the image that the network sees, pixels.")
+    channels: Literal[1, 3] = Field(3, description="Numbers per pixel: 3 colours, or 1.")
 
     encoding: ClassVar[str]  #: of the ``sensor_msgs/msg/Image`` that a recording holds
     resize: ClassVar[Literal["area", "nearest"]] = "area"  #: see ``contract.image``
@@ -138,7 +138,7 @@ class ImageSpec(Input):
 
 @register_input
 class RGB(ImageSpec):
-    """A colour camera, (H, W, 3) uint8."""
+    """Describes a colour camera, (H, W, 3) uint8."""
 
     channels: Literal[3] = 3
     kind, implied, encoding = "RGB", True, "rgb8"
@@ -147,7 +147,7 @@ class RGB(ImageSpec):
 
 @register_input
 class Mono(ImageSpec):
-    """A grey camera, (H, W, 1) uint8."""
+    """Describes a grey camera, (H, W, 1) uint8."""
 
     channels: Literal[1] = 1
     kind, implied, encoding = "mono", True, "mono8"
@@ -156,16 +156,16 @@ class Mono(ImageSpec):
 
 @register_input
 class Depth(ImageSpec):
-    """A depth camera, (H, W, 1) uint16 millimetres, 0 where the distance is unknown.
+    """Describes a depth camera, (H, W, 1) uint16 millimetres, 0 where nothing is known.
 
     The network sees ``near_mm`` .. ``far_mm`` as 0 .. 1 and the unknown as 0, which no distance
     beyond ``near_mm`` is; the world model learns nothing from an unknown pixel.
     """
 
     channels: Literal[1] = 1
-    near_mm: int = Field(0, ge=0, description="distance that the network sees as 0, millimetres")
+    near_mm: int = Field(0, ge=0, description="Distance that the network sees as 0, millimetres.")
     far_mm: int = Field(
-        10_000, gt=0, lt=2**16, description="distance that the network sees as 1, millimetres"
+        10_000, gt=0, lt=2**16, description="Distance that the network sees as 1, millimetres."
     )
 
     kind, encoding, resize = "depth", "16UC1", "nearest"
@@ -212,10 +212,12 @@ class Depth(ImageSpec):
 
 @register_input
 class Vector(Input):
-    """A vector of measurements, (size,) float32 in SI units, which the network sees by symlog."""
+    """Describes a vector of measurements, (size,) float32 in SI units, scaled by symlog."""
 
-    size: int = Field(gt=0, description="numbers in the vector, at least one")
-    names: tuple[str, ...] = Field((), description="one per number where the source names them")
+    size: int = Field(gt=0, description="Numbers in the vector, at least one.")
+    names: tuple[str, ...] = Field(
+        (), description="One name per number, where the source names them."
+    )
 
     kind, implied = "vector", True
     what, meaning = "(n,) float32", "SI units"
@@ -252,7 +254,7 @@ VectorSpec = Vector
 
 
 def read_input(value: Any, implied: type[Input]) -> Any:
-    """The input in the settings ``value``: of the kind that they name, else ``implied``."""
+    """Read an input from the settings ``value``; without ``kind`` it is an ``implied``."""
     if not isinstance(value, dict):
         return value
     if "kind" not in value:
@@ -267,6 +269,6 @@ def read_input(value: Any, implied: type[Input]) -> Any:
 
 
 def input_of(box: Any) -> Input | None:
-    """The input that a Gymnasium ``Box`` gives at its own size; None where no kind fits."""
+    """Find the kind of input that a Gymnasium ``Box`` is, at its own size; None: no kind."""
     found = (kind.of_box(box) for kind in INPUTS.values())
     return next((given for given in found if given is not None), None)

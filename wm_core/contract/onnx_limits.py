@@ -1,4 +1,4 @@
-"""What an ONNX file may not hold, read from its bytes before any runtime sees them.
+"""Refuses what an ONNX file may not hold, from its bytes, before any runtime sees them.
 
 onnxruntime follows external data to other files of the machine, and control flow can make a step
 as long as it likes; neither has a place in a policy.  A robot has no onnx package, so this reads
@@ -73,7 +73,7 @@ def _text(value: int | memoryview) -> str:
 
 
 def _fields(message: int | memoryview) -> Iterator[Field]:
-    """(number, value) of each field; IndexError or TypeError where this is no message."""
+    """Yield (number, value) of each field; IndexError or TypeError if this is no message."""
     if isinstance(message, int):
         raise TypeError("expected a message, got a number")
     at, end = 0, len(message)

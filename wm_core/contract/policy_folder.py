@@ -1,4 +1,4 @@
-"""Where the files of a policy lie: in a folder of one version, and in a channel of versions.
+"""Lays out the files of a policy: a folder per version, and a channel of versions.
 
 A policy is ``policy.onnx``, ``policy.golden.npz`` and, written last, ``policy.manifest.json``.  A
 channel, laid out alike on trainer and robot, is ``<channel>/<version:08d>/`` of these and
@@ -43,18 +43,18 @@ def make_manifest(
 
 @dataclass(frozen=True)
 class PolicyFolder:
-    """One version of a policy on disk, by its folder or by the ``.onnx`` file in it."""
+    """Reads and writes one version of a policy, by its folder or the ``.onnx`` file in it."""
 
     path: Path
 
     @property
     def onnx(self) -> Path:
-        """The policy's ONNX file."""
+        """Locate the policy's ONNX file."""
         return self.path if self.path.suffix == ".onnx" else self.path / ONNX_NAME
 
     @property
     def manifest(self) -> Path:
-        """The manifest beside it."""
+        """Locate the manifest beside it."""
         return self.onnx.with_name(f"{self.onnx.stem}.manifest.json")
 
     def write(self, onnx: bytes, golden: bytes, weights_sha256: str = "", **about: Any) -> None:
@@ -94,12 +94,12 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def version_folder(home: Path, version: int) -> Path:
-    """The folder of ``version`` in a channel's folder ``home``."""
+    """Locate the folder of ``version`` in a channel's folder ``home``."""
     return home / f"{version:08d}"
 
 
 def versions_in(home: Path) -> list[int]:
-    """The versions that a channel's folder holds, oldest first."""
+    """List the versions that a channel's folder holds, oldest first."""
     if not home.is_dir():
         return []
     return sorted(int(p.name) for p in home.iterdir() if re.fullmatch(r"\d{8,}", p.name))

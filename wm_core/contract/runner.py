@@ -1,4 +1,4 @@
-"""A policy file that proves itself and then acts: the only module that imports onnxruntime.
+"""Loads a policy file, proves it and lets it act; nothing else imports onnxruntime.
 
 A reader could get three things wrong.  The carry and the noise are inputs: the graph keeps
 nothing between calls.  ``prev_action`` is what was really sent, at ``is_first`` too: the network
@@ -31,7 +31,7 @@ PolicyCarry = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutput:
-    """What a policy answers to one observation."""
+    """Holds what a policy answers to one observation."""
 
     action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit; discrete: one-hot
     #: (command_size,) float32, the same in physical units; discrete: index.  To compare with only:
@@ -43,12 +43,12 @@ class PolicyOutput:
 
 
 class PolicyRunner:
-    """One ONNX policy: pure, so that carry, noise and limits are the caller's to see.
+    """Runs one ONNX policy; carry, noise and limits are arguments, nothing is kept between calls.
 
     Build it with ``load`` or ``from_bytes``.  Not for use from two threads at once.
 
     Attributes:
-        card: what the file says about itself, held against the graph's real inputs and outputs.
+        card: what the file says about itself, validated against the graph's inputs and outputs.
         spec: the observation and action that it was trained for.
         manifest: which published version this is; None when it was built from bytes alone.
     """
@@ -67,7 +67,7 @@ class PolicyRunner:
 
     @classmethod
     def from_bytes(cls, model: bytes, *, max_bytes: int = MAX_MODEL_BYTES) -> PolicyRunner:
-        """The policy in ``model``, without a manifest: its card is held against its graph.
+        """Open the policy in ``model``, without a manifest; its card must fit its graph.
 
         Raises:
             PolicyRefused: for a file that is too large, does not load or has no fitting card.
@@ -76,7 +76,7 @@ class PolicyRunner:
 
     @classmethod
     def load(cls, path: Path, *, verify_golden: bool = True) -> PolicyRunner:
-        """The policy in a folder (or the ``.onnx`` file in it), held against its manifest.
+        """Load the policy in a folder (or the ``.onnx`` file in it) and validate its manifest.
 
         Args:
             path: a folder with ``policy.onnx``, ``policy.golden.npz`` and
@@ -116,11 +116,11 @@ class PolicyRunner:
         return cls(session, card, manifest)
 
     def initial_carry(self) -> PolicyCarry:
-        """Zeros by input name; what they hold does not matter where ``is_first`` is set."""
+        """Make zeros by input name; where ``is_first`` is set their values do not matter."""
         return {name: value.copy() for name, value in self._initial.items()}
 
     def call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The graph as it is: every input (1, ...) by name to every output (1, ...) by name.
+        """Run the graph as it is: every input (1, ...) by name to every output (1, ...) by name.
 
         Raises:
             PolicyFailed: where an operator fails, such as an index that leaves its table.
@@ -141,7 +141,7 @@ class PolicyRunner:
         *,
         mean: bool = False,
     ) -> PolicyOutput:
-        """One step of the policy.
+        """Take one step of the policy.
 
         Args:
             obs: images (H, W, C) from ``contract.image.to_network``; vectors (n,) float32.
@@ -189,7 +189,7 @@ class PolicyRunner:
 
 
 class PolicyEngine:
-    """A policy that keeps its own carry from step to step: what a robot or an evaluation drives.
+    """Runs a policy and keeps its carry from step to step, for a robot or an evaluation.
 
     Args:
         runner: the policy; engines may share one as long as they take turns in one thread.
@@ -207,7 +207,7 @@ class PolicyEngine:
         self._fresh = True
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
-        """One step from the kept carry; ``prev_action`` is (A,), see ``PolicyRunner.run``.
+        """Take one step from the kept carry; ``prev_action`` is (A,), see ``PolicyRunner.run``.
 
         Raises:
             SpecMismatch: for an observation or action that does not fit; the carry stays.
@@ -224,7 +224,7 @@ class PolicyEngine:
 
     @property
     def carry(self) -> PolicyCarry:
-        """What the next step starts from, by input name; zeros before an episode."""
+        """Give what the next step starts from, by input name; zeros before an episode."""
         return self.runner.initial_carry() if self._fresh else dict(self._carry)
 
     @carry.setter
@@ -243,7 +243,7 @@ class PolicyEngine:
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session on one thread that never spins; from bytes, so that nothing else is read."""
+    """Open a session on one thread that never spins; from bytes, so nothing else is read."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -259,12 +259,12 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def _first_line(error: Exception) -> str:
-    """What an exception of onnxruntime says, without its traces."""
+    """Cut an exception of onnxruntime down to what it says."""
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
 def _dtype_of(arg: Any) -> str:
-    """The dtype of a graph's input or output, as a card names it."""
+    """Name the dtype of a graph's input or output as a card does."""
     name = str(arg.type).removeprefix("tensor(").removesuffix(")")
     return "float32" if name == "float" else name
 
@@ -323,6 +323,8 @@ def _check_same_version(card: PolicyCard, manifest: Manifest) -> None:
         "weights_sha256": (manifest.weights_sha256, card.weights_sha256),
         "golden sha256": (manifest.golden.sha256, card.golden_sha256),
     }
-    for what, (told, got) in pairs.items():
-        if told != got:
-            raise PolicyRefused(f"{what}: the manifest says {told}, the policy's card says {got}")
+    for what, (expected, got) in pairs.items():
+        if expected != got:
+            raise PolicyRefused(
+                f"{what}: the manifest says {expected}, the policy's card says {got}"
+            )

@@ -1,7 +1,7 @@
-"""The shapes, ranges and units of what a robot sees and does.
+"""Defines the shapes, ranges and units of what a robot sees and does.
 
 Both ends build their arrays from one ``Spec``: the trainer sizes its networks with it, the robot
-holds its camera and its actuators against it.
+validates its camera and its actuators against it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _read_each(value: Any, implied: type[Input]) -> Any:
 
 
 class ActionSpec(Frozen):
-    """An action, (size,) float32 to the network, and the command (command_size,) of the robot.
+    """Describes an action, (size,) float32, and the command (command_size,) of the robot.
 
     Continuous: in [-1, 1], mapped to ``low`` .. ``high``.  Discrete: one-hot over ``size``
     choices, which ``names`` may name; the command is the index of the choice.
@@ -51,7 +51,7 @@ class ActionSpec(Frozen):
 
     @classmethod
     def choices(cls, n: int, names: tuple[str, ...] = (), noop: int = 0) -> ActionSpec:
-        """One of ``n`` choices."""
+        """Describe an action that is one of ``n`` choices."""
         return cls(low=(0.0,) * n, high=(1.0,) * n, names=names, discrete=True, noop=noop)
 
     @model_validator(mode="after")
@@ -86,11 +86,11 @@ class ActionSpec(Frozen):
 
     @property
     def zero_command(self) -> np.ndarray:
-        """(command_size,) float32 that stops the robot: zeros, or the index of ``noop``."""
+        """Make the command (command_size,) float32 that stops the robot: zeros or ``noop``."""
         return np.full(self.command_size, self.noop, np.float32)
 
     def limit(self, action: np.ndarray, prev_action: np.ndarray) -> np.ndarray:
-        """(A,) action within [-1, 1] and within ``max_change`` of ``prev_action`` (A,).
+        """Limit ``action`` (A,) to [-1, 1] and to ``max_change`` around ``prev_action`` (A,).
 
         Discrete: the one-hot (A,) of its largest entry.
         """
@@ -100,7 +100,7 @@ class ActionSpec(Frozen):
         return np.clip(near, -1.0, 1.0).astype(np.float32)
 
     def to_physical(self, action: np.ndarray) -> np.ndarray:
-        """(command_size,) command in ``units`` of an action (A,) in [-1, 1], clipped to it.
+        """Convert an action (A,), clipped to [-1, 1], to a command (command_size,) in ``units``.
 
         Discrete: (1,) the index of the largest entry.
         """
@@ -111,7 +111,7 @@ class ActionSpec(Frozen):
         return low + unit * (high - low)
 
     def from_physical(self, command: np.ndarray) -> np.ndarray:
-        """(A,) action of a command (command_size,), clipped to what there is."""
+        """Convert a command (command_size,) to an action (A,), clipped to what there is."""
         if self.discrete:
             return self._one_hot(int(np.clip(np.rint(command[0]), 0, self.size - 1)))
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
@@ -119,7 +119,7 @@ class ActionSpec(Frozen):
         return np.clip(unit * 2.0 - 1.0, -1.0, 1.0).astype(np.float32)
 
     def random(self, rng: np.random.Generator) -> np.ndarray:
-        """(A,) float32 drawn uniformly from all actions."""
+        """Draw an action (A,) float32 uniformly from all actions."""
         if self.discrete:
             return self._one_hot(int(rng.integers(self.size)))
         return rng.uniform(-1.0, 1.0, self.size).astype(np.float32)
@@ -131,7 +131,7 @@ class ActionSpec(Frozen):
 
 
 class Spec(Frozen):
-    """Everything a policy may read and write, and how often."""
+    """Describes everything that a policy reads and writes, and how often."""
 
     images: Annotated[dict[str, SerializeAsAny[ImageSpec]], BeforeValidator(_images)] = Field(
         default_factory=lambda: {"image": ImageSpec()}
@@ -151,7 +151,7 @@ class Spec(Frozen):
 
     @property
     def inputs(self) -> dict[str, Input]:
-        """Every sensor by name, images first: the order of a policy's inputs."""
+        """List every sensor by name, images first: the order of a policy's inputs."""
         return {**self.images, **self.vectors}
 
     def check_obs(self, obs: Obs) -> None:
@@ -162,5 +162,5 @@ class Spec(Frozen):
             sensor.check(key, obs[key])
 
     def zeros(self) -> Obs:
-        """An observation of zeros: images (H, W, C), vectors (n,) float32."""
+        """Make an observation of zeros: images (H, W, C), vectors (n,) float32."""
         return {key: np.zeros(s.shape, s.dtype) for key, s in self.inputs.items()}

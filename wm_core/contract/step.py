@@ -1,4 +1,4 @@
-"""What a robot knew and did at one agent step; every field is timed the same way.
+"""Defines what is recorded of one agent step; every field is timed the same way.
 
 ``Step`` is the one table of per-step fields: each of its numbers (a float, a bool or an int) is
 recorded, stored and indexed under its name without being listed again.  To add one, append it
@@ -17,7 +17,7 @@ from wm_core.contract.spec import Obs
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the robot knew and did at one agent step.
+    """Holds what the robot knew and did at one agent step.
 
     ``reward`` and the flags arrived together with ``obs``; ``action`` was chosen after seeing it.
     """
@@ -48,6 +48,6 @@ FLAGS = tuple(name for name, dtype in NUMBERS.items() if dtype.kind == "b")
 
 
 def is_finite(obs: Obs, action: np.ndarray, reward: float) -> bool:
-    """Whether images and vectors, action (A,) and reward are free of NaN and infinity."""
+    """Tell whether images, vectors, action (A,) and reward are free of NaN and infinity."""
     arrays = [action, *(v for v in obs.values() if v.dtype.kind == "f")]
     return bool(np.isfinite(reward)) and all(bool(np.isfinite(a).all()) for a in arrays)

@@ -1,4 +1,4 @@
-"""Views of a task: what a name such as ``CartPole-v1@pixels`` asks for behind its ``@``."""
+"""Reads the view of a task: what ``CartPole-v1@pixels`` asks for behind its ``@``."""
 
 from __future__ import annotations
 

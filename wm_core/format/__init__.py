@@ -1,1 +1,1 @@
-"""What a chunk of experience is: Steps as ROS messages (CDR) in an MCAP file."""
+"""Defines a chunk of experience: Steps as ROS messages (CDR) in an MCAP file."""

@@ -1,8 +1,8 @@
-"""The two ROS messages of a chunk as CDR bytes: ``sensor_msgs`` Image and JointState.
+"""Encodes and decodes the two ROS messages of a chunk in CDR: Image and JointState.
 
 CDR aligns every number to its own size, counted from behind the four encapsulation bytes.  Only
 little endian is written or read, which is what ROS 2 writes on every machine that it supports.
-Lengths are held against what is left of the message before anything is made of them.
+Lengths are validated against what is left of the message before they are used.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def _string(text: str) -> bytes:
 
 
 def _align(size: int, to: int) -> bytes:
-    """The padding behind ``size`` bytes (encapsulation included) up to a multiple of ``to``."""
+    """Pad behind ``size`` bytes (encapsulation included) up to a multiple of ``to``."""
     return b"\x00" * (-(size - len(_LITTLE_ENDIAN)) % to)
 
 
 @lru_cache(maxsize=64)
 def _image_front(image: ImageSpec, frame_id: str) -> bytes:
-    """Everything between the stamp and the pixels."""
+    """Encode everything between the stamp and the pixels."""
     out = bytearray(_LITTLE_ENDIAN + bytes(8) + _string(frame_id))
     out += _align(len(out), 4) + struct.pack("<II", image.height, image.width)
     out += _string(image.encoding) + b"\x00"  # is_bigendian
@@ -66,14 +66,14 @@ def _image_front(image: ImageSpec, frame_id: str) -> bytes:
 
 
 def encode_image(pixels: np.ndarray, image: ImageSpec, stamp_ns: int, frame_id: str) -> bytes:
-    """CDR of a ``sensor_msgs/msg/Image`` that holds ``pixels`` (H, W, C), which fit ``image``."""
+    """Encode a ``sensor_msgs/msg/Image`` of ``pixels`` (H, W, C), which fit ``image``."""
     data = pixels.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
     return b"".join((_LITTLE_ENDIAN, _stamp(stamp_ns), _image_front(image, frame_id), data))
 
 
 @lru_cache(maxsize=64)
 def _joint_front(names: tuple[str, ...]) -> bytes:
-    """Everything between the stamp and the number of positions."""
+    """Encode everything between the stamp and the number of positions."""
     out = bytearray(_LITTLE_ENDIAN + bytes(8) + _string(""))
     out += _align(len(out), 4) + struct.pack("<I", len(names))
     for name in names:
@@ -88,7 +88,7 @@ def encode_joint_state(
     stamp_ns: int,
     effort: np.ndarray | None = None,
 ) -> bytes:
-    """CDR of a ``sensor_msgs/msg/JointState``; ``position`` and ``effort`` are (n,) float."""
+    """Encode a ``sensor_msgs/msg/JointState``; ``position`` and ``effort`` are (n,) float."""
     out = bytearray(_LITTLE_ENDIAN + _stamp(stamp_ns) + _joint_front(tuple(names)))
     for values in (position, (), () if effort is None else effort):
         out += _align(len(out), 4) + struct.pack("<I", len(values))
@@ -108,7 +108,7 @@ class _Cursor:
         self.data, self.at = data, len(_LITTLE_ENDIAN)
 
     def take(self, count: int, align: int = 1) -> int:
-        """Where the next ``count`` bytes begin; moves behind them."""
+        """Return where the next ``count`` bytes begin, and move behind them."""
         start = self.at + (-(self.at - len(_LITTLE_ENDIAN)) % align)
         if count > len(self.data) - start:
             raise ChunkRefused(f"CDR message of {len(self.data)} bytes ends too early")
@@ -140,19 +140,19 @@ class _Cursor:
         return np.frombuffer(self.data, "<f8", count, start)
 
     def end(self) -> None:
-        """Raise where more is left than a serialiser that estimated its size would leave."""
+        """Raise where more bytes are left than a serialiser would leave that guessed its size."""
         left = len(self.data) - self.at
         if left > _SLACK_BYTES:
             raise ChunkRefused(f"{left} bytes too many in a CDR message")
 
 
 def decode_stamp(data: bytes | memoryview) -> int:
-    """Nanoseconds of the header that every message of a chunk begins with."""
+    """Read the nanoseconds in the header that every message of a chunk begins with."""
     return _Cursor(data).stamp_ns()
 
 
 class ImageMessage(NamedTuple):
-    """What an Image message says; the pixels stay where they are."""
+    """Says where the pixels of an Image message lie, and when it was taken."""
 
     stamp_ns: int
     offset: int  #: of the first pixel within the message
@@ -183,7 +183,7 @@ def decode_image(data: bytes | memoryview, image: ImageSpec) -> ImageMessage:
 
 
 class JointStateMessage(NamedTuple):
-    """What a JointState message says; the arrays are read-only views."""
+    """Holds what a chunk uses of a JointState; the arrays are read-only views."""
 
     stamp_ns: int
     names: tuple[str, ...]
@@ -192,7 +192,7 @@ class JointStateMessage(NamedTuple):
 
 
 def decode_joint_state(data: bytes | memoryview) -> JointStateMessage:
-    """The fields of a JointState that a chunk uses; raises ``ChunkRefused`` where it is odd."""
+    """Decode the fields of a JointState that a chunk uses; raises ``ChunkRefused``."""
     cursor = _Cursor(data)
     stamp_ns = cursor.stamp_ns()
     cursor.string()

@@ -1,4 +1,4 @@
-"""A run of Steps as one MCAP file: what the robot spools, the wire carries and the store keeps.
+"""Encodes a run of Steps as one MCAP file, which the robot spools and the store keeps.
 
 Topics: ``/<image>`` Image, ``/<vector>`` JointState, ``/action`` (position: the action; effort:
 the requested action, or nothing) and ``/step`` (reward, flags, policy version), one message each
@@ -40,14 +40,14 @@ _OVERHEAD_BYTES = 1024  #: per message, a generous bound of its headers and name
 
 
 class ChunkKey(NamedTuple):
-    """What a chunk is known by; the sequence number counts from 0 within a session."""
+    """Names a chunk; the sequence number counts from 0 within a session."""
 
     robot: str
     session: str
     seq: int
 
     def check(self) -> ChunkKey:
-        """Itself; raises ``ChunkRefused`` unless it can name a file and nothing else."""
+        """Return the key; raises ``ChunkRefused`` unless it can name a file and nothing else."""
         if not _ROBOT.fullmatch(self.robot):
             raise ChunkRefused(f"robot {self.robot!r}: expected 1 to 64 of a-z, 0-9, _ and -")
         if not _SESSION.fullmatch(self.session):
@@ -58,7 +58,7 @@ class ChunkKey(NamedTuple):
 
 
 class ChunkMeta(Frozen):
-    """What a chunk says about itself before its steps are read."""
+    """Describes a chunk; it is read before the steps."""
 
     version: Literal[1] = 1
     robot: str
@@ -73,9 +73,9 @@ class ChunkMeta(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> ChunkMeta:
         self.key.check()
-        odd = [k for k in self.spec.inputs if not _INPUT.fullmatch(k) or k in ("action", "step")]
-        if odd:
-            raise ChunkRefused(f"inputs {odd} cannot be topics; choose other names")
+        unfit = [k for k in self.spec.inputs if not _INPUT.fullmatch(k) or k in ("action", "step")]
+        if unfit:
+            raise ChunkRefused(f"inputs {unfit} cannot be topics; choose other names")
         if self.unpacked_bytes > MAX_UNPACKED_BYTES:
             raise ChunkRefused(
                 f"{self.steps} steps of this spec unpack to {self.unpacked_bytes} bytes, "
@@ -89,7 +89,7 @@ class ChunkMeta(Frozen):
 
     @property
     def topics(self) -> list[Topic]:
-        """The topics of a chunk, in the order of their messages within a step."""
+        """List the topics of a chunk, in the order of their messages within a step."""
         return [
             *(Topic(f"/{k}", cdr.IMAGE) for k in self.spec.images),
             *(Topic(f"/{k}", cdr.JOINT_STATE) for k in self.spec.vectors),
@@ -99,7 +99,7 @@ class ChunkMeta(Frozen):
 
     @property
     def unpacked_bytes(self) -> int:
-        """The most that the chunk may unpack to."""
+        """Bound the bytes that the chunk may unpack to."""
         action = self.spec.action
         text = sum(8 + len(name.encode()) for name in action.names)
         per_step = sum(sensor.recorded_bytes for sensor in self.spec.inputs.values())
@@ -109,7 +109,7 @@ class ChunkMeta(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> ChunkMeta:
-        """The meta in ``text`` (JSON).
+        """Read the meta in ``text`` (JSON).
 
         Raises:
             ChunkVersionRefused: where it states another version than 1.
@@ -128,13 +128,13 @@ class ChunkMeta(Frozen):
 
 
 def chunk_path(root: Path, key: ChunkKey) -> Path:
-    """Where the chunk of ``key`` lies below ``root``."""
+    """Locate the chunk of ``key`` below ``root``."""
     key.check()
     return root / key.robot / key.session / f"{key.seq:08d}.mcap"
 
 
 def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
-    """The MCAP file of ``steps``, lossless.
+    """Encode ``steps`` as an MCAP file, without loss.
 
     Raises:
         ChunkRefused: where the number of steps is not ``meta.steps``.
@@ -164,7 +164,7 @@ def check_step(step: Step, spec: Spec) -> None:
 
 
 def _step_messages(step: Step, spec: Spec) -> list[bytes]:
-    """One CDR message per topic, in the order of ``ChunkMeta.topics``."""
+    """Encode one message per topic, in the order of ``ChunkMeta.topics``."""
     stamp, action = step.stamp_ns, spec.action
     values = np.array([getattr(step, name) for name in NUMBERS], np.float64)
     return [
@@ -177,7 +177,7 @@ def _step_messages(step: Step, spec: Spec) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Columns:
-    """The steps of a chunk field by field, images by their place in the file; n steps.
+    """Holds the n steps of a chunk field by field, images by their place in the file.
 
     ``image_block`` and ``image_offset`` say for each camera in which block of ``blocks``, and
     where in it once unpacked, the pixels of each step begin.
@@ -195,7 +195,7 @@ class Columns:
     image_offset: dict[str, np.ndarray]  #: (n,) int64
 
     def image(self, key: str, index: int) -> np.ndarray:
-        """(H, W, C) the image of camera ``key`` at step ``index``; a read-only view."""
+        """View the image (H, W, C) of camera ``key`` at step ``index``, read-only."""
         image = self.meta.spec.images[key]
         block = self.recording.unpacked[self.image_block[key][index]]
         start, dtype = self.image_offset[key][index], image.dtype.newbyteorder("<")
@@ -203,7 +203,7 @@ class Columns:
 
 
 def read_columns(data: bytes) -> Columns:
-    """Everything in a chunk, checked; raises ``ChunkRefused`` on anything odd."""
+    """Read and check everything in a chunk; raises ``ChunkRefused`` where it does not fit."""
     recording = read_recording(data)
     entry = recording.metadata.get(METADATA, {}).get("meta")
     if entry is None:
@@ -234,7 +234,7 @@ def read_columns(data: bytes) -> Columns:
 
 
 def _numbers(recording: Recording, stamp_ns: np.ndarray) -> dict[str, np.ndarray]:
-    """(n,) each of ``NUMBERS``; one that the recording is too old for takes its default."""
+    """Read each of ``NUMBERS``, (n,); one that is newer than the recording has its default."""
     first = cdr.decode_joint_state(recording.view(recording.messages["/step"][0]))
     required = len(NUMBERS.keys() - DEFAULTS.keys())
     names = tuple(NUMBERS)[: max(required, len(first.names))]
@@ -255,13 +255,13 @@ def _numbers(recording: Recording, stamp_ns: np.ndarray) -> dict[str, np.ndarray
 
 
 def _float32(values: np.ndarray) -> np.ndarray:
-    """(...) float32; what is too large for it becomes infinite, which training leaves out."""
+    """Convert (...) to float32; what is too large becomes infinite, which training leaves out."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
 
 
 def _stamps(recording: Recording, meta: ChunkMeta) -> np.ndarray:
-    """(n,) int64 ns, of ``/step``; checks counts, order and that all topics keep the same time."""
+    """Read the stamps (n,) int64 ns; checks counts, order and that all topics agree."""
     times = None
     for topic, messages in recording.messages.items():
         if len(messages) != meta.steps:
@@ -285,7 +285,7 @@ def _joints(
     size: int,
     names: tuple[str, ...] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions (n, size), efforts (n, size) or NaN, and whether there was an effort (n,)."""
+    """Read positions (n, size), efforts (n, size) or NaN, and if there was an effort (n,)."""
     position = np.empty((len(stamp_ns), size))
     effort = np.full((len(stamp_ns), size), np.nan)
     has_effort = np.zeros(len(stamp_ns), bool)
@@ -309,7 +309,7 @@ def _joints(
 def _images(
     recording: Recording, topic: str, stamp_ns: np.ndarray, image: ImageSpec
 ) -> np.ndarray:
-    """(2, n) int64: block and offset within it of each step's pixels."""
+    """Find, (2, n) int64, the block of each step's pixels and their offset in it."""
     places = np.empty((2, len(stamp_ns)), np.int64)
     for i, message in enumerate(recording.messages[topic]):
         found = cdr.decode_image(recording.view(message), image)
@@ -322,7 +322,7 @@ def _images(
 
 
 def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
-    """The meta and steps of a chunk; the arrays own their memory.
+    """Decode the meta and the steps of a chunk; the arrays own their memory.
 
     Raises:
         ChunkRefused: for anything truncated, of another version, inconsistent or too large.

@@ -1,7 +1,7 @@
-"""The MCAP container of a chunk: written by the mcap library, read with every size checked first.
+"""Writes MCAP files by the mcap library, and reads them with every size checked first.
 
 The library's own reader believes the sizes that a file states.  This one is for bytes that came
-over a network: it holds each size against what is there before it makes anything of it, and every
+over a network: it validates each size against what is there before it uses it, and every
 checksum is compared, so that one changed bit is noticed.
 """
 
@@ -32,7 +32,7 @@ _CHUNK = struct.Struct("<QQQII")  # start, end, unpacked size, its crc, length o
 
 
 class Topic(NamedTuple):
-    """One channel: its name and the type of its messages."""
+    """Names a channel and the type of its messages."""
 
     name: str
     type: str
@@ -45,7 +45,7 @@ def write_recording(
     metadata: dict[str, dict[str, str]],
     steps_per_block: int,
 ) -> bytes:
-    """An MCAP file of ``steps``: each its log time in ns and one CDR message per topic.
+    """Write an MCAP file of ``steps``: each its log time in ns and one CDR message per topic.
 
     The metadata stands in front, so that a reader knows what to expect before it unpacks.
     """
@@ -70,7 +70,7 @@ def write_recording(
 
 @dataclass(frozen=True)
 class Block:
-    """One compressed run of records within the file."""
+    """Locates one compressed run of records within the file."""
 
     offset: int  #: of the compressed bytes in the file
     size: int  #: of the compressed bytes
@@ -79,7 +79,7 @@ class Block:
 
 
 class Message(NamedTuple):
-    """Where one message lies."""
+    """Locates one message."""
 
     log_time: int  #: ns
     block: int  #: number of the block that holds it
@@ -89,7 +89,7 @@ class Message(NamedTuple):
 
 @dataclass
 class Recording:
-    """What an MCAP file holds, its blocks still packed until ``unpack`` is called."""
+    """Holds the content of an MCAP file, its blocks packed until ``unpack`` is called."""
 
     data: bytes
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -99,14 +99,14 @@ class Recording:
     messages: dict[str, list[Message]] = field(default_factory=dict)  #: by topic, in file order
 
     def view(self, message: Message) -> memoryview:
-        """The CDR bytes of ``message``."""
+        """View the CDR bytes of ``message``."""
         return memoryview(self.unpacked[message.block])[message.offset :][: message.size]
 
     def unpack(self, *, max_bytes: int) -> None:
         """Decompress all blocks and find the messages in them.
 
         Raises:
-            ChunkRefused: for more than ``max_bytes`` in all, said before anything is unpacked.
+            ChunkRefused: for more than ``max_bytes`` in all, raised before anything is unpacked.
         """
         total = sum(block.unpacked_size for block in self.blocks)
         if total > max_bytes:
@@ -153,7 +153,7 @@ class Recording:
 
 
 def unpack_block(packed: bytes, block: Block) -> bytes:
-    """The records of one block; raises ``ChunkRefused`` where size or checksum do not fit."""
+    """Unpack one block; raises ``ChunkRefused`` where size or checksum do not fit."""
     try:
         stated = zstandard.frame_content_size(packed)
         if stated != block.unpacked_size:
@@ -167,7 +167,7 @@ def unpack_block(packed: bytes, block: Block) -> bytes:
 
 
 def _records(data: memoryview, start: int) -> Iterator[tuple[int, int, memoryview]]:
-    """Opcode, offset of the body, and body of each record from ``start`` to the end."""
+    """Yield opcode, offset of the body, and body of each record from ``start`` to the end."""
     while start < len(data):
         if len(data) - start < _RECORD.size:
             raise ChunkRefused(f"{len(data) - start} bytes left over behind the last record")
@@ -180,7 +180,7 @@ def _records(data: memoryview, start: int) -> Iterator[tuple[int, int, memoryvie
 
 
 def _read(kind: type[Any], body: memoryview) -> Any:
-    """``body`` as a record of the mcap library."""
+    """Parse ``body`` as a record of the mcap library."""
     try:
         return kind.read(ReadDataStream(io.BytesIO(body)))
     except (McapError, struct.error, UnicodeDecodeError) as error:
@@ -188,7 +188,7 @@ def _read(kind: type[Any], body: memoryview) -> Any:
 
 
 def _block(at: int, body: memoryview) -> Block:
-    """The chunk record at ``at``, its sizes held against the record's length."""
+    """Read the chunk record at ``at`` and validate its sizes against the record's length."""
     if len(body) < _CHUNK.size:
         raise ChunkRefused(f"chunk record of {len(body)} bytes")
     _, _, unpacked_size, crc, name_size = _CHUNK.unpack_from(body)
@@ -204,7 +204,7 @@ def _block(at: int, body: memoryview) -> Block:
 
 
 def read_recording(data: bytes) -> Recording:
-    """The outer records of an MCAP file; nothing is decompressed yet.
+    """Read the outer records of an MCAP file; nothing is decompressed yet.
 
     Raises:
         ChunkRefused: for what is truncated, fails a checksum or is not of profile ``ros2``.

@@ -1,1 +1,1 @@
-"""Experience at rest: one writer, one reader."""
+"""Keeps experience on disk: one way in, one way out."""

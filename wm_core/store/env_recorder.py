@@ -1,4 +1,4 @@
-"""Steps of this process into the store, by the door that robots' experience comes through.
+"""Records the steps of this process into the store, by the way that robots' steps take.
 
 Every step becomes part of a chunk that ``store.ingest`` takes in, so that training in sim, beside
 a robot and from an old store all read one kind of replay.
@@ -22,7 +22,7 @@ SEAL_STEPS = 64  #: steps per chunk; what is younger is not in the store yet
 
 
 class EnvRecorder:
-    """Steps of one environment into chunks into the store.
+    """Records the steps of one environment into the store, chunk by chunk.
 
     Args:
         root: the store.
@@ -61,7 +61,7 @@ class EnvRecorder:
             self.seal()
 
     def seal(self) -> None:
-        """Bring what is open into the store, durably."""
+        """Write the steps since the last chunk into the store, durably."""
         if not self._open:
             return
         key = ChunkKey(self._robot, self._session, self._seq)

@@ -1,4 +1,4 @@
-"""Images of the store, read by block and kept decoded up to a bound.
+"""Reads images of the store block by block, and keeps unpacked blocks up to a bound.
 
 A block is the run of steps that was compressed together.  It is read with one ``pread`` (a memory
 map that faults page by page is several times slower on cold data) and stays in memory, unpacked,
@@ -19,7 +19,7 @@ from wm_core.contract.errors import StoreError
 
 
 class BlockPlace(NamedTuple):
-    """Where one block lies."""
+    """Locates one block."""
 
     path: Path
     offset: int
@@ -28,11 +28,11 @@ class BlockPlace(NamedTuple):
 
 
 class BlockLost(StoreError):
-    """A block that was there when its file was indexed, and cannot be read any more."""
+    """Reports a block that is in an index and cannot be read any more."""
 
 
 class BlockCache:
-    """Unpacked blocks by (chunk, block), the least recently used leave first.
+    """Caches unpacked blocks by (chunk, block); the least recently used are evicted first.
 
     Args:
         max_bytes: of unpacked data; 0 keeps nothing.
@@ -47,7 +47,7 @@ class BlockCache:
         self._open: tuple[Path, int] | None = None
 
     def find(self, key: tuple[int, int]) -> bytes | None:
-        """The block of ``key`` if it is at hand."""
+        """Return the block of ``key`` if it is cached."""
         block = self._blocks.get(key)
         if block is None:
             self.misses += 1
@@ -57,7 +57,7 @@ class BlockCache:
         return block
 
     def read(self, key: tuple[int, int], place: BlockPlace) -> bytes:
-        """The block at ``place``, from the disk, and at hand from now on as ``key``.
+        """Read the block at ``place`` from the disk and cache it as ``key``.
 
         Raises:
             BlockLost: where file or block is not what it was.
@@ -77,7 +77,7 @@ class BlockCache:
         return block
 
     def _handle(self, path: Path) -> int:
-        """A descriptor of ``path``; that of the last file stays open until ``release``."""
+        """Open ``path``; the last file stays open until ``release``."""
         if self._open is None or self._open[0] != path:
             self.release()
             self._open = (path, os.open(path, os.O_RDONLY))
@@ -90,7 +90,7 @@ class BlockCache:
             self._open = None
 
     def forget(self, chunks: set[int]) -> None:
-        """Let go of every block of ``chunks``."""
+        """Evict every block of ``chunks``."""
         for key in [key for key in self._blocks if key[0] in chunks]:
             self.nbytes -= len(self._blocks.pop(key))
 

@@ -1,8 +1,8 @@
-"""The index of a chunk file: everything small in it, and where its images lie.
+"""Indexes a chunk file: everything small in it, and where its images lie.
 
 Whoever verifies a chunk writes its index beside it, as ``<seq>.idx.npz``, so that nobody decodes
 the file again.  A sidecar is a cache: it names the hash of the chunk that it was made from; one
-that is missing, damaged or of other bytes is made anew, and a folder that cannot be written to
+that is missing, damaged or of other bytes is made again, and a folder that cannot be written to
 only costs time.
 """
 
@@ -32,7 +32,7 @@ BLOCKS = np.dtype([("offset", "<i8"), ("size", "<i8"), ("unpacked", "<i8")])
 
 
 class Index(NamedTuple):
-    """What is known of one chunk file without opening it."""
+    """Holds what is known of one chunk file without opening it."""
 
     spec: Spec
     steps: np.ndarray  #: (n,) of ``step_dtype(spec)``
@@ -40,7 +40,7 @@ class Index(NamedTuple):
 
 
 def step_dtype(spec: Spec) -> np.dtype:
-    """One step without its images: ``vector.<k>``, and ``block.<k>`` and ``offset.<k>`` instead.
+    """Describe a step in memory: ``vector.<k>``, but of images ``block.<k>`` and ``offset.<k>``.
 
     ``block`` counts the blocks of the file; ``offset`` is that of the pixels in the unpacked one.
     """
@@ -56,17 +56,17 @@ def step_dtype(spec: Spec) -> np.dtype:
 
 
 def flag(steps: np.ndarray, name: str) -> np.ndarray:
-    """(...) bool, the flag ``name`` of ``steps`` (...)."""
+    """Read the flag ``name`` of ``steps`` (...) as (...) bool."""
     return (steps["flags"] & FLAG_BITS[name]) != 0
 
 
 def index_path(root: Path, key: ChunkKey) -> Path:
-    """Where the sidecar of a chunk lies."""
+    """Locate the sidecar of a chunk."""
     return chunk_path(root, key).with_suffix(".idx.npz")
 
 
 def load_index(root: Path, row: ChunkRow) -> Index:
-    """Read the index of one chunk from its sidecar, or make a lost one anew from the chunk.
+    """Read the index of one chunk from its sidecar, or make a lost one again from the chunk.
 
     Raises:
         OSError: where the chunk file cannot be read.
@@ -90,7 +90,7 @@ def load_index(root: Path, row: ChunkRow) -> Index:
 
 
 def make_index(columns: Columns) -> Index:
-    """The index of a decoded chunk; a step with a NaN or infinity is never valid."""
+    """Index a decoded chunk; a step with a NaN or infinity is never valid."""
     spec = columns.meta.spec
     steps = np.zeros(columns.meta.steps, step_dtype(spec))
     flags = {name: columns.numbers[name] for name in FLAGS}
@@ -114,7 +114,7 @@ def make_index(columns: Columns) -> Index:
 
 
 def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:
-    """Put ``index`` beside the chunk of ``key`` and that hash; where that fails, do without."""
+    """Write ``index`` beside the chunk of ``key`` and that hash; do without where it fails."""
     head = {"version": INDEX_VERSION, "sha256": sha256, "spec": index.spec.model_dump_json()}
     text = np.frombuffer(json.dumps(head).encode(), np.uint8)
     out = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The one way into the store: verify, write durably, commit; or set aside with the reason.
+"""Takes chunks into the store: verifies, writes durably, commits; or quarantines with a reason.
 
 The HTTP service and local collection both call :func:`ingest`.  File and row are written inside
 one exclusive transaction, so a file without a row is always the trace of a killed writer:
@@ -32,7 +32,7 @@ Kind = Literal["stored", "known", "conflict", "damaged", "version", "too_large",
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a chunk; only ``stored`` and ``known`` are acknowledgements."""
+    """Says what became of a chunk; only ``stored`` and ``known`` are acknowledgements."""
 
     kind: Kind
     reason: str = ""
@@ -52,11 +52,11 @@ def ingest(
     max_bytes: int = MAX_CHUNK_BYTES,
     min_free_bytes: int = 0,
 ) -> Verdict:
-    """Take a chunk into the store once, however often it comes.
+    """Store a chunk once, however often it comes.
 
     Args:
         root: the store's folder; the file becomes ``root/robot/session/seq.mcap``.
-        ledger: the store's book.
+        ledger: of that store.
         key: whose chunk and which one.
         data: the chunk's file as it was sent.
         sha256: what the sender says its hash is, 64 hexadecimal digits; None for own bytes.
@@ -93,16 +93,16 @@ def _verify_and_store(
     got = hashlib.sha256(data).hexdigest()
     if sha256 is not None and got != sha256:
         reason = f"expected sha256 {sha256}, got {got} over {len(data)} bytes"
-        return _set_aside(root, ledger, key, data, got, Verdict("damaged", reason))
+        return _quarantine(root, ledger, key, data, got, Verdict("damaged", reason))
     row = ledger.find(key)
     if row is not None and row.sha256 == got and _is_settled(root, ledger, row):
         return Verdict("known")
     try:
         columns = check_chunk(data, key, max_bytes=max_bytes)
     except ChunkVersionRefused as error:
-        return _set_aside(root, ledger, key, data, got, Verdict("version", str(error)))
+        return _quarantine(root, ledger, key, data, got, Verdict("version", str(error)))
     except ChunkRefused as error:
-        return _set_aside(root, ledger, key, data, got, Verdict("damaged", str(error)))
+        return _quarantine(root, ledger, key, data, got, Verdict("damaged", str(error)))
     free = _free_bytes(root)
     if free - len(data) < min_free_bytes:
         return _no_room(root, f"{free} bytes are free and {min_free_bytes} must stay so")
@@ -122,15 +122,15 @@ def _verify_and_store(
                 raise
             return Verdict("stored" if row is None else "known")
     reason = f"chunk {key.seq} is stored with sha256 {row.sha256}; this one has {got}"
-    return _set_aside(root, ledger, key, data, got, Verdict("conflict", reason))
+    return _quarantine(root, ledger, key, data, got, Verdict("conflict", reason))
 
 
 def _is_settled(root: Path, ledger: Ledger, row: ChunkRow) -> bool:
-    """Whether the file of an acknowledged chunk is there, or was given up for room."""
+    """Tell whether the file of an acknowledged chunk is there, or was evicted for room."""
     return row.arrival <= ledger.pruned_through() or chunk_path(root, row.key).exists()
 
 
-def _set_aside(
+def _quarantine(
     root: Path, ledger: Ledger, key: ChunkKey, data: bytes, sha256: str, verdict: Verdict
 ) -> Verdict:
     """Keep refused bytes for a person to look at, up to a bound; the verdict stands anyway."""
@@ -148,7 +148,7 @@ def _set_aside(
 
 
 class Reconciled(NamedTuple):
-    """What a start-up found between the files and the ledger."""
+    """Counts what a start-up found between the files and the ledger."""
 
     adopted: int = 0  #: good files that had no row and have one now
     quarantined: int = 0  #: files that had no row and are no chunk
@@ -157,7 +157,7 @@ class Reconciled(NamedTuple):
 
 
 def reconcile(root: Path, ledger: Ledger) -> Reconciled:
-    """Bring files and ledger together after a kill; keeps all other writers out meanwhile."""
+    """Make files and ledger agree after a kill; keeps all other writers out meanwhile."""
     adopted = quarantined = 0
     with ledger.writing():
         kinds = (f"*/*/*.mcap.*{TMP_SUFFIX}", f"*/*/*.idx.npz.*{TMP_SUFFIX}")
@@ -169,7 +169,7 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
         pruned = rows - kept
         files = {key: path for path in root.glob("*/*/*.mcap") if (key := _key_of(path))}
         for key, path in sorted(files.items()):
-            if key in pruned:  # given up for room by a writer killed in between
+            if key in pruned:  # evicted for room by a writer killed in between
                 path.unlink()
             if key in rows:
                 continue
@@ -182,7 +182,7 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
                 adopted += 1
             except ChunkRefused as error:
                 reason = f"found without a row and is no chunk: {error}"
-                _set_aside(root, ledger, key, data, sha256, Verdict("damaged", reason))
+                _quarantine(root, ledger, key, data, sha256, Verdict("damaged", reason))
                 path.unlink()
                 quarantined += 1
     found = Reconciled(adopted, quarantined, len(unfinished), len(kept - files.keys()))
@@ -192,7 +192,7 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
 
 
 def _key_of(path: Path) -> ChunkKey | None:
-    """The key that a file's place in the store stands for."""
+    """Read the key from a file's place in the store."""
     if not path.stem.isdecimal():
         return None
     try:

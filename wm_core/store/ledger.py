@@ -1,4 +1,4 @@
-"""The trainer's book of every chunk it has taken in: one SQLite row per durable file.
+"""Keeps the trainer's ledger of chunks: one SQLite row per durable file.
 
 A row is the acknowledgement: it is committed (WAL, synchronous=FULL) only after its file is on the
 disk.  ``arrival`` grows by commit, so a reader that remembers the last one sees each row once.
@@ -37,7 +37,7 @@ _COLUMNS = "arrival, robot, session, seq, sha256, bytes, steps, first_step, rece
 
 
 class ChunkRow(NamedTuple):
-    """One acknowledged chunk."""
+    """Describes one acknowledged chunk."""
 
     arrival: int
     robot: str
@@ -55,7 +55,7 @@ class ChunkRow(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """One chunk that was set aside."""
+    """Describes one chunk in quarantine."""
 
     robot: str
     session: str
@@ -67,7 +67,7 @@ class Refused(NamedTuple):
 
 
 class Ledger:
-    """What is stored, safe to share between threads and to open from several processes.
+    """Records what is stored; safe to share between threads and to open from several processes.
 
     Args:
         path: the database file; it and its folder are made where they are missing.
@@ -135,7 +135,7 @@ class Ledger:
             )
 
     def add_refused(self, key: ChunkKey, sha256: str, size: int, reason: str) -> None:
-        """Enter why a chunk was set aside; the same bytes under the same key count once."""
+        """Enter why a chunk is in quarantine; the same bytes under the same key count once."""
         with self.writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -143,33 +143,33 @@ class Ledger:
             )
 
     def find(self, key: ChunkKey) -> ChunkRow | None:
-        """The row of ``key``, if that chunk was acknowledged."""
+        """Find the row of ``key``, if that chunk was acknowledged."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE robot = ? AND session = ? AND seq = ?"
         rows = self._rows(query, tuple(key))
         return rows[0] if rows else None
 
     def since(self, arrival: int, *, limit: int = -1) -> list[ChunkRow]:
-        """Rows that arrived after ``arrival`` (0: all), oldest first; at most ``limit``."""
+        """List rows that arrived after ``arrival`` (0: all), oldest first; at most ``limit``."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE arrival > ? ORDER BY arrival LIMIT ?"
         return self._rows(query, (arrival, limit))
 
     def of_session(self, robot: str, session: str) -> list[ChunkRow]:
-        """Rows of one session by sequence number."""
+        """List the rows of one session by sequence number."""
         query = f"SELECT {_COLUMNS} FROM chunks WHERE robot = ? AND session = ? ORDER BY seq"
         return self._rows(query, (robot, session))
 
     def sessions(self) -> list[tuple[str, str]]:
-        """(robot, session) of everything stored, in order of first arrival."""
+        """List (robot, session) of everything stored, in order of first arrival."""
         return self._fetch(
             "SELECT robot, session FROM chunks GROUP BY robot, session ORDER BY MIN(arrival)"
         )
 
     def refused(self) -> list[Refused]:
-        """Every chunk that was set aside, oldest first."""
+        """List every chunk in quarantine, oldest first."""
         return [Refused(*r) for r in self._fetch("SELECT * FROM quarantine ORDER BY received_ns")]
 
     def counts(self) -> dict[str, int]:
-        """Chunks, steps and bytes stored, the last arrival, and what was set aside."""
+        """Count chunks, steps and bytes stored and in quarantine; names the last arrival."""
         query = (
             "SELECT COUNT(*), COALESCE(SUM(steps), 0), COALESCE(SUM(bytes), 0),"
             " COALESCE(MAX(arrival), 0), (SELECT COUNT(*) FROM quarantine),"
@@ -179,7 +179,7 @@ class Ledger:
         return dict(zip(names, self._fetch(query)[0], strict=True))
 
     def pruned_through(self) -> int:
-        """The last arrival whose file was given up for room; 0 while everything is there."""
+        """Return the last arrival whose file was evicted for room; 0 where none was."""
         return int(self._fetch("SELECT COALESCE(MAX(through), 0) FROM pruned")[0][0])
 
     def mark_pruned(self, through: int) -> None:
@@ -188,7 +188,7 @@ class Ledger:
             self._db.execute("INSERT INTO pruned VALUES (?)", (through,))
 
     def close(self) -> None:
-        """Let go of the database; a second call does nothing."""
+        """Close the database; a second call does nothing."""
         with self._lock:
             self._db.close()
 

@@ -1,4 +1,4 @@
-"""The store as the learner sees it: every valid step that has arrived, images left on the disk.
+"""Reads the store for the learner: every valid step that has arrived, images from the disk.
 
 The ledger says what there is.  Each chunk's small arrays (some tens of bytes per step) stand in
 one table in memory, in order of arrival; images are read when they are asked for.  A window may
@@ -30,10 +30,10 @@ _FIRST_ROWS = 4096
 
 
 class Store:
-    """A growing folder of chunks, read for training; one process may hold several.
+    """Reads a growing folder of chunks for training; one process may hold several.
 
-    ``refresh`` takes notice of what arrived and of what was pruned.  Every method may be called
-    from any thread; ``lock`` keeps the store still over several calls.
+    ``refresh`` reads from the ledger what has arrived and what was pruned.  Every method may be
+    called from any thread; ``lock`` keeps the store still over several calls.
 
     Args:
         root: the folder that holds the ledger and the chunk files.
@@ -66,12 +66,12 @@ class Store:
 
     @property
     def arrival(self) -> int:
-        """The last arrival in the ledger that was taken notice of."""
+        """Return the last arrival in the ledger that ``refresh`` has read."""
         return self._arrival
 
     @property
     def segments(self) -> list[Segment]:
-        """Every run of contiguous valid steps, by session and time."""
+        """List every run of contiguous valid steps, by session and time."""
         with self.lock:
             if self._segments is None:
                 sessions = sorted(self._sessions.items())
@@ -81,7 +81,7 @@ class Store:
     # ------------------------------------------------------------------ what comes and goes
 
     def refresh(self) -> int:
-        """Take notice of the ledger; returns how many steps have arrived since the last time."""
+        """Read what is new in the ledger; returns how many steps have arrived since."""
         with self.lock:
             before = self.steps
             pruned = self._ledger.pruned_through()
@@ -135,7 +135,7 @@ class Store:
         self._changed()
 
     def _grow(self, count: int) -> np.ndarray:
-        """The table's next ``count`` rows, to be written."""
+        """Append ``count`` rows to the table and return them, to be written."""
         begin = self.end_row - self._first_row
         if begin + count > len(self._table):
             table = np.empty(max(2 * begin, begin + count), self._table.dtype)
@@ -145,15 +145,15 @@ class Store:
         return self._table[begin : begin + count]
 
     def _keep(self, numbers: set[int]) -> None:
-        """Let go of every chunk whose number is not among ``numbers``."""
-        gone = self._chunks.keys() - numbers
-        touched = {self._numbers[self._chunks[n].key[:2]] for n in gone}
+        """Forget every chunk whose number is not among ``numbers``."""
+        forgotten = self._chunks.keys() - numbers
+        touched = {self._numbers[self._chunks[n].key[:2]] for n in forgotten}
         self._chunks = {n: c for n, c in self._chunks.items() if n in numbers}
         for number in touched:
             self._sessions[number].keep(numbers)
             if not self._sessions[number].chunks:
                 del self._sessions[number]
-        self.cache.forget(gone)
+        self.cache.forget(forgotten)
         first = min((c.row for c in self._chunks.values()), default=self.end_row)
         self._table = self._table[first - self._first_row : self.end_row - self._first_row].copy()
         self._first_row = first
@@ -166,13 +166,13 @@ class Store:
     # ------------------------------------------------------------------ what is read
 
     def find(self, key: int) -> tuple[Segment, int] | None:
-        """The segment that holds the step ``key`` and its position there, if it is at hand."""
+        """Find the segment that holds the step ``key`` and its position there, or None."""
         with self.lock:
             session = self._sessions.get(key >> _SESSION_SHIFT)
             return session.find(key & (2**_SESSION_SHIFT - 1)) if session else None
 
     def row_after(self, arrival: int) -> int:
-        """The first row of what arrived after ``arrival``."""
+        """Return the first row of what arrived after ``arrival``."""
         with self.lock:
             later = (
                 self._chunks[n].row
@@ -182,7 +182,7 @@ class Store:
             return next(later, self.end_row)
 
     def runs_from(self, row: int) -> list[tuple[int, int]]:
-        """(key of the first, count) of every run of valid steps within one chunk from ``row``."""
+        """List (key of the first, count) of each chunk's runs of valid steps from ``row`` on."""
         with self.lock:
             chunks = takewhile(lambda c: c.row >= row, reversed(self._chunks.values()))
             return [
@@ -192,12 +192,12 @@ class Store:
             ]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The steps at ``rows`` (...) int64 without their images, a copy."""
+        """Copy the steps at ``rows`` (...) int64, without their images."""
         with self.lock:
             return self._table[rows - self._first_row]
 
     def observe(self, steps: np.ndarray) -> Obs:
-        """The observations of ``steps`` (...), as ``read`` gave them.
+        """Read the observations of ``steps`` (...), which ``read`` gave.
 
         Returns:
             images (..., H, W, C) and vectors (..., n) float32.
@@ -240,10 +240,10 @@ class Store:
             self.cache.release()
 
     def close(self) -> None:
-        """Let go of the ledger; a second call does nothing."""
+        """Close the ledger; a second call does nothing."""
         self._ledger.close()
 
 
 def _fields(dtype: np.dtype) -> list[tuple]:
-    """``dtype`` as the list of fields that makes it."""
+    """List the fields that make ``dtype``."""
     return [(name, dtype[name].base, dtype[name].shape) for name in dtype.names or ()]

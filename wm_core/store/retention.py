@@ -1,4 +1,4 @@
-"""Keeping the store within its size: the chunks that arrived first are given up first."""
+"""Keeps the store within its size: the chunks that arrived first are evicted first."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from wm_core.store.ledger import Ledger
 def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
     """Delete the oldest chunks until the rest fits ``max_bytes``; the newest always stays.
 
-    Their rows stay in the ledger, marked, so that they count as given up and never as lost.
+    Their rows stay in the ledger, marked, so that they count as evicted and never as lost.
     A kill in between leaves files that the service removes when it starts.
 
     Returns:
-        How many chunks were given up.
+        How many chunks were evicted.
     """
     rows = ledger.since(ledger.pruned_through())
     left = sum(row.bytes for row in rows)
-    gone = []
+    evicted = []
     for row in rows[:-1]:
         if left <= max_bytes:
             break
         left -= row.bytes
-        gone.append(row)
-    if gone:
-        ledger.mark_pruned(gone[-1].arrival)
-    for row in gone:
+        evicted.append(row)
+    if evicted:
+        ledger.mark_pruned(evicted[-1].arrival)
+    for row in evicted:
         chunk_path(root, row.key).unlink(missing_ok=True)
         index_path(root, row.key).unlink(missing_ok=True)
-    return len(gone)
+    return len(evicted)

@@ -1,4 +1,4 @@
-"""Runs of steps without a gap, and how they grow, break and heal as chunks come and go."""
+"""Joins chunks to segments: runs of steps without a gap, kept up to date as chunks change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wm_core.store.index import Index, flag
 
 @dataclass
 class StoredChunk:
-    """One chunk of the store; its steps are ``steps`` rows of the store's table from ``row``."""
+    """Describes one chunk; its steps are ``steps`` rows of the store's table from ``row``."""
 
     number: int  #: in order of arrival within this process
     arrival: int  #: in the ledger
@@ -28,14 +28,14 @@ class StoredChunk:
 
 
 def valid_runs(index: Index) -> list[tuple[int, int]]:
-    """(start, stop) of every run of valid steps."""
+    """List (start, stop) of every run of valid steps."""
     valid = np.concatenate([[False], flag(index.steps, "is_valid"), [False]])
     edges = np.flatnonzero(valid[1:] != valid[:-1]).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 class Segment:
-    """Contiguous valid steps of one session.
+    """Holds contiguous valid steps of one session.
 
     Args:
         session: number of the session.
@@ -55,7 +55,7 @@ class Segment:
         self.length += count
 
     def rows(self, start: int, count: int) -> np.ndarray:
-        """(count,) int64 rows of the steps from position ``start`` on."""
+        """List the rows (count,) int64 of the steps from position ``start`` on."""
         out = np.empty(count, np.int64)
         piece, done = bisect_right(self._starts, start) - 1, 0
         while done < count:
@@ -70,14 +70,14 @@ class Segment:
 
 @dataclass
 class Session:
-    """Chunks of one session by sequence number and the segments that they make."""
+    """Holds the chunks of one session by sequence number, and the segments they make."""
 
     number: int
     chunks: list[StoredChunk] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
     def add(self, chunk: StoredChunk) -> None:
-        """Take in a chunk; one that comes late may close a gap."""
+        """Add a chunk; one that comes late may close a gap."""
         if not self.chunks or chunk.key.seq > self.chunks[-1].key.seq:
             self._append(chunk, self.chunks[-1] if self.chunks else None)
             self.chunks.append(chunk)
@@ -86,12 +86,12 @@ class Session:
             self._rebuild()
 
     def keep(self, numbers: set[int]) -> None:
-        """Let go of every chunk whose number is not among ``numbers``."""
+        """Forget every chunk whose number is not among ``numbers``."""
         self.chunks = [chunk for chunk in self.chunks if chunk.number in numbers]
         self._rebuild()
 
     def find(self, index: int) -> tuple[Segment, int] | None:
-        """The segment that holds step ``index`` of the session, and the position in it."""
+        """Find the segment that holds step ``index`` of the session, and the position in it."""
         at = bisect_right(self.segments, index, key=lambda s: s.first_index) - 1
         if at < 0:
             return None

@@ -30,7 +30,7 @@ def test_map_leaves_out_what_a_batch_does_not_have():
     assert kinds.key is None
 
 
-def test_windows_taken_apart_and_stacked_are_the_batch():
+def test_the_windows_of_a_batch_stack_to_the_batch():
     batch = numbered()
     again = stacked([batch.map(lambda array, i=i: array[i]) for i in range(2)])
     np.testing.assert_array_equal(again.obs["joints"], batch.obs["joints"])

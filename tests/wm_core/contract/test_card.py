@@ -9,7 +9,7 @@ DATA = b"weights"
 BLOB = Blob(name="policy.onnx", sha256=hashlib.sha256(DATA).hexdigest(), bytes=len(DATA))
 
 
-def test_the_bytes_that_were_meant_pass():
+def test_the_bytes_that_a_blob_names_pass():
     check_bytes(DATA, BLOB)
 
 
@@ -31,7 +31,7 @@ def test_a_manifest_survives_json():
 @pytest.mark.parametrize(
     "text", ["", "{}", "[1]", '{"manifest_version": 2}', b"\xff\x00", '{"version": 0'[:5]]
 )
-def test_what_is_no_manifest_is_refused(text):
+def test_a_malformed_manifest_is_refused(text):
     with pytest.raises(PolicyRefused, match="manifest"):
         Manifest.parse(text)
 

@@ -24,7 +24,7 @@ def test_a_good_policy_passes(folder):
             r"leaves \[-1, 1\]|moved",
         ),
         ("command = Mul(raised, two)", "command = Mul(raised, one)", "command .* is not the act"),
-        ("keep = Sub(one, first)", "keep = Add(one, none)", "what was before is_first"),
+        ("keep = Sub(one, first)", "keep = Add(one, none)", "nothing before is_first"),
         (
             "drawn = Mul(centred, two)",
             "seedless = RandomUniformLike(centred)\n    drawn = Mul(seedless, two)",

@@ -136,7 +136,7 @@ def test_random_actions_are_uniform_over_choices_and_ranges():
         {"low": (0.0, 0.0), "high": (1.0, 1.0), "noop": 1},
     ],
 )
-def test_choices_that_cannot_be_meant_are_refused(fields):
+def test_impossible_choices_are_refused(fields):
     with pytest.raises(ValidationError):
         ActionSpec(**fields)
 
@@ -165,7 +165,7 @@ def test_a_policy_without_carry_value_and_surprise_runs_and_conforms(publish):
         ("column = ArgMax", "column = ArgMin", "command .* is not the action"),
     ],
 )
-def test_a_policy_that_answers_no_choice_or_another_one_is_named(publish, right, wrong, said):
+def test_a_policy_whose_answer_is_not_one_hot_or_differs_is_named(publish, right, wrong, said):
     folder = publish(GRAPH.replace(right, wrong), **{"gap/action": None})
     with pytest.raises(AssertionError, match=said):
         check_policy(folder)
@@ -198,7 +198,7 @@ def at(step, value):
 FLIP = {"out/action": other_choice, "out/command": other_command}
 
 
-def test_a_choice_may_fall_the_other_way_only_at_a_tie_and_takes_its_command_along(publish):
+def test_a_choice_and_its_command_may_differ_only_at_a_tie(publish):
     with pytest.raises(PolicyRefused, match="golden step 4: 'action' was drawn differently"):
         PolicyRunner.load(publish(**FLIP))
     PolicyRunner.load(publish(**FLIP, **{"gap/action": at(4, 1e-6)}))
@@ -206,7 +206,7 @@ def test_a_choice_may_fall_the_other_way_only_at_a_tie_and_takes_its_command_alo
         PolicyRunner.load(publish(**{"out/command": other_command}))
 
 
-def test_a_tied_choice_excuses_no_carry(publish):
+def test_the_carry_is_compared_even_where_the_choice_was_tied(publish):
     tie = FLIP | {"gap/action": at(4, 1e-6)}
     PolicyRunner.load(publish(COUNTING, **tie))
     with pytest.raises(PolicyRefused, match="golden step 4: 'next_count' differs"):

@@ -52,7 +52,7 @@ def test_a_large_frame_stays_exact():
     np.testing.assert_array_equal(got, exact_area(frame, 2, 2))
 
 
-def test_white_stays_white_and_the_shape_is_the_spec_s():
+def test_a_resized_white_frame_is_white_and_has_the_spec_s_shape():
     got = to_network(np.full((101, 173, 3), 255, np.uint8), ImageSpec(height=24, width=40))
     assert got.shape == (24, 40, 3)
     assert got.min() == 255
@@ -81,6 +81,6 @@ def test_a_frame_of_the_right_size_is_copied_not_lent():
         (np.zeros((48, 64, 3), np.uint8), "64x48"),
     ],
 )
-def test_what_is_no_fitting_frame_is_refused_saying_what_came(frame, said):
+def test_a_frame_that_does_not_fit_is_refused_naming_what_came(frame, said):
     with pytest.raises(SpecMismatch, match=said):
         to_network(frame, ImageSpec())

@@ -36,7 +36,7 @@ def test_an_unknown_kind_is_refused_naming_the_nearest():
 
 
 @pytest.mark.parametrize("images", ["3", "[]", '{"image":4}', '{"image":{"cls":1}}'])
-def test_inputs_that_are_none_are_refused(images):
+def test_malformed_inputs_are_refused(images):
     start, end = OLD.index('{"height":48'), OLD.index(',"vectors"')
     with pytest.raises(ValidationError):
         Spec.model_validate_json(OLD[: start - len('{"image":')] + images + OLD[end:])

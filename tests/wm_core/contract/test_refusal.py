@@ -15,7 +15,7 @@ from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, ImageSpec
 
 
-def test_what_was_published_loads_from_its_folder_and_from_its_file(folder):
+def test_a_published_policy_loads_by_its_folder_and_by_its_file(folder):
     assert PolicyRunner.load(folder).manifest.version == 3
     assert PolicyRunner.load(folder / "policy.onnx").card.version == 3
 
@@ -73,12 +73,12 @@ def test_a_model_without_a_card_is_refused(model_of):
 
 
 @pytest.mark.parametrize("card", ["{}", "nonsense", '{"card_version": 2}', "[]"])
-def test_a_card_that_is_none_is_refused(model_of, card):
+def test_a_malformed_card_is_refused(model_of, card):
     with pytest.raises(PolicyRefused, match="card does not fit"):
         PolicyRunner.from_bytes(model_of(card=card))
 
 
-def test_a_card_that_lies_about_its_graph_is_refused(model_of):
+def test_a_card_that_differs_from_its_graph_is_refused(model_of):
     card = json.loads(PolicyRunner.from_bytes(model_of()).card.model_dump_json())
     card["inputs"][1]["shape"] = [1, 3]
     with pytest.raises(PolicyRefused, match=r"input 'proprio'.*\(1, 3\).*\(1, 2\)"):
@@ -97,7 +97,7 @@ def test_a_spec_that_the_graph_does_not_fit_is_refused(model_of, runner):
         PolicyRunner.from_bytes(model_of(spec=runner.spec.model_copy(update={"action": action})))
 
 
-def test_a_carry_that_does_not_close_is_refused(model_of):
+def test_a_carry_whose_output_differs_from_its_input_is_refused(model_of):
     with pytest.raises(PolicyRefused, match="carry 'count'"):
         PolicyRunner.from_bytes(model_of(carry=(CarryPair(input="count", output="value"),)))
     with pytest.raises(PolicyRefused, match="inputs: expected"):
@@ -112,7 +112,7 @@ def test_a_carry_that_does_not_close_is_refused(model_of):
         ({"policy": blob_of("other.onnx", b"x")}, "describes 'other.onnx'"),
     ],
 )
-def test_a_manifest_of_something_else_is_refused(tmp_path, write, change, said):
+def test_a_manifest_that_differs_from_the_policy_is_refused(tmp_path, write, change, said):
     with pytest.raises(PolicyRefused, match=said):
         PolicyRunner.load(write(tmp_path / "policy", **change))
 
@@ -147,7 +147,7 @@ def test_control_flow_is_refused(model_of, graph):
         PolicyRunner.from_bytes(model_of(graph=once))
 
 
-def test_operators_from_elsewhere_are_refused(model_of):
+def test_operators_of_other_domains_are_refused(model_of):
     model = onnx.load_model_from_string(model_of())
     model.graph.node[3].domain = "com.example"
     with pytest.raises(PolicyRefused, match=r"'ReduceSum' of 'com\.example'"):
@@ -161,7 +161,7 @@ def test_functions_are_refused(model_of):
         PolicyRunner.from_bytes(model.SerializeToString())
 
 
-def test_random_bytes_never_raise_anything_else():
+def test_random_bytes_are_refused_as_a_policy():
     rng = np.random.default_rng(0)
     for size in rng.integers(0, 200, 300):
         with pytest.raises(PolicyRefused):
@@ -208,7 +208,7 @@ def test_an_incomplete_golden_rollout_is_refused_naming_what_it_lacks(tmp_path, 
 
 
 @pytest.mark.parametrize(("gap", "refused"), [(1e-6, False), (0.5, True)])
-def test_a_draw_may_fall_the_other_way_only_at_a_tie(tmp_path, write, golden_of, gap, refused):
+def test_a_draw_may_differ_only_at_a_tie(tmp_path, write, golden_of, gap, refused):
     counts = read_golden(golden_of())["out/next_count"].copy()
     counts[4] += 1  # step 4 ends an episode, so that nothing carries on from it
     gaps = np.full((12, 1), 9.0, np.float32)

@@ -31,7 +31,7 @@ def test_the_engine_keeps_the_carry_and_a_reset_forgets_it(runner):
     assert act(engine, first=True).value == 1
 
 
-def test_the_first_step_of_an_engine_begins_an_episode_unasked(runner):
+def test_the_first_step_of_an_engine_begins_an_episode(runner):
     engine = PolicyEngine(runner, seed=0)
     assert act(engine, first=False).value == 1
 
@@ -106,7 +106,7 @@ def test_a_camera_of_another_size_is_refused_and_the_carry_stays(runner):
     assert act(engine).value == 2
 
 
-def test_nan_never_comes_out_and_the_next_step_begins_anew(runner):
+def test_nan_is_refused_as_an_answer_and_the_next_step_begins_an_episode(runner):
     engine = PolicyEngine(runner, seed=0)
     act(engine)
     broken = runner.spec.zeros() | {"proprio": np.array([np.nan, 0], np.float32)}
@@ -115,7 +115,7 @@ def test_nan_never_comes_out_and_the_next_step_begins_anew(runner):
     assert act(engine).value == 1
 
 
-def test_an_operator_that_fails_is_said_and_the_next_step_begins_anew(model_of, picky_graph):
+def test_a_failing_operator_is_reported_and_the_next_step_begins_an_episode(model_of, picky_graph):
     runner = PolicyRunner.from_bytes(model_of(graph=picky_graph))
     engine = PolicyEngine(runner, seed=0, mean=True)
     assert [act(engine).value for _ in range(2)] == [1, 2]
@@ -125,7 +125,7 @@ def test_an_operator_that_fails_is_said_and_the_next_step_begins_anew(model_of, 
     assert act(engine).value == 1
 
 
-def test_a_policy_without_value_and_surprise_says_none(model_of, graph):
+def test_value_and_surprise_are_none_where_the_policy_has_none(model_of, graph):
     lines = graph.replace(", float[1] value,\n        float[1] surprise)", ")")
     lines = "\n".join(line for line in lines.splitlines() if "Reshape" not in line)
     out = act(PolicyEngine(PolicyRunner.from_bytes(model_of(graph=lines)), seed=0))
@@ -133,7 +133,7 @@ def test_a_policy_without_value_and_surprise_says_none(model_of, graph):
     assert out.surprise is None
 
 
-def test_an_output_cannot_be_changed_by_accident(runner):
+def test_an_output_is_frozen(runner):
     out = act(PolicyEngine(runner, seed=0))
     with pytest.raises(dataclasses.FrozenInstanceError):
         out.action = STILL

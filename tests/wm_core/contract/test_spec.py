@@ -51,7 +51,7 @@ def test_an_action_stays_in_range_even_where_the_last_one_did_not():
         {"low": (0.0,), "high": (1.0,), "max_change": 0.0},
     ],
 )
-def test_bounds_that_cannot_be_meant_are_refused(bounds):
+def test_impossible_bounds_of_an_action_are_refused(bounds):
     with pytest.raises(ValidationError):
         ActionSpec(**bounds)
 
@@ -94,6 +94,6 @@ def test_a_spec_survives_json():
         {"hz": 20},
     ],
 )
-def test_a_spec_that_cannot_be_meant_is_refused(changes):
+def test_an_impossible_spec_is_refused(changes):
     with pytest.raises(ValidationError):
         make_spec(**changes)

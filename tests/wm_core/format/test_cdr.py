@@ -21,7 +21,7 @@ def read_image(data):
     return cdr.decode_image(data, CAMERA)
 
 
-def test_messages_come_back():
+def test_decoded_messages_equal_what_was_encoded():
     joint = cdr.decode_joint_state(
         cdr.encode_joint_state(["a", "bcd"], np.array([0.1, -2.0]), 7_000_000_009, np.array([1.0]))
     )
@@ -43,7 +43,7 @@ def test_an_image_whose_encoding_step_or_size_does_not_fit_is_refused(field):
 
 
 @pytest.mark.parametrize("decode", [read_image, cdr.decode_joint_state, cdr.decode_stamp])
-def test_big_endian_and_nothing_at_all_are_refused(decode):
+def test_big_endian_and_empty_messages_are_refused(decode):
     for data in (b"", b"\x00\x01", b"\x00\x00\x00\x00" + bytes(60)):
         with pytest.raises(ChunkRefused):
             decode(data)

@@ -99,7 +99,7 @@ def assert_same_step(got, want):
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 64])
-def test_what_goes_in_comes_out(count):
+def test_decoded_steps_equal_what_was_encoded(count):
     steps = make_steps(count, np.random.default_rng(count))
     meta = make_meta(count)
     got_meta, got = decode_chunk(encode_chunk(steps, meta))
@@ -260,7 +260,7 @@ def remake(**changed):
     )
 
 
-def test_remade_chunks_are_good_when_nothing_was_changed():
+def test_the_forger_of_these_tests_makes_good_chunks_when_it_changes_nothing():
     assert decode_chunk(remake())[0] == GOOD_META
 
 
@@ -327,7 +327,7 @@ def test_a_block_that_unpacks_to_more_than_its_steps_need_is_refused_unread():
         decode_chunk(data)
 
 
-def test_a_frame_that_lies_about_its_size_is_refused():
+def test_a_zstd_frame_that_states_a_wrong_size_is_refused():
     packed = zstandard.compress(bytes(10_000_000))
     body = struct.pack("<QQQII", 0, 0, 100, 0, 4) + b"zstd"
     body += struct.pack("<Q", len(packed)) + packed
@@ -356,7 +356,7 @@ def test_flags_other_than_zero_and_one_are_refused():
         decode_chunk(encode_chunk([step], make_meta(1)))
 
 
-def test_a_chunk_is_held_against_the_key_it_was_announced_by():
+def test_a_chunk_is_validated_against_the_key_it_was_announced_by():
     key = GOOD_META.key
     assert check_chunk(GOOD, key, max_bytes=10**6).meta == GOOD_META
     assert check_chunk(GOOD, None, max_bytes=10**6).meta == GOOD_META

@@ -39,7 +39,7 @@ def test_the_same_chunk_is_stored_once(store, ledger, make_chunk):
     assert chunk_path(store, key).read_bytes() == data
 
 
-def test_other_bytes_under_a_known_key_are_set_aside_and_the_stored_ones_stay(
+def test_other_bytes_under_a_known_key_are_quarantined_and_the_stored_ones_stay(
     store, ledger, make_chunk
 ):
     key, data, sha256 = make_chunk()
@@ -58,7 +58,7 @@ def test_other_bytes_under_a_known_key_are_set_aside_and_the_stored_ones_stay(
     assert kept.read_bytes() == other
 
 
-def test_damaged_bytes_are_set_aside_once_with_the_reason(store, ledger, make_chunk):
+def test_damaged_bytes_are_quarantined_once_with_the_reason(store, ledger, make_chunk):
     key, data, sha256 = make_chunk()
     cut = data[: len(data) // 2]
     for _ in range(2):  # as announced, and with a hash that fits the damage
@@ -70,7 +70,7 @@ def test_damaged_bytes_are_set_aside_once_with_the_reason(store, ledger, make_ch
     assert ingest(store, ledger, key, data, sha256).kind == "stored"
 
 
-def test_a_chunk_that_calls_itself_otherwise_is_refused(store, ledger, make_chunk):
+def test_a_chunk_sent_under_another_key_is_refused(store, ledger, make_chunk):
     key, data, sha256 = make_chunk(robot="rover")
     verdict = ingest(store, ledger, key._replace(robot="other"), data, sha256)
     assert verdict.kind == "damaged"
@@ -138,7 +138,7 @@ def test_two_processes_and_a_reader_share_a_store(store, make_chunk):
     reader.close()
 
 
-def test_a_file_without_a_row_is_adopted_and_rubbish_is_set_aside(store, ledger, make_chunk):
+def test_a_file_without_a_row_is_adopted_and_rubbish_is_quarantined(store, ledger, make_chunk):
     key, data, sha256 = make_chunk()
     rubbish = key._replace(seq=1)
     write_durably(chunk_path(store, key), data)
@@ -180,7 +180,7 @@ def test_a_file_that_is_no_ledger_is_refused_with_advice(store):
         Ledger(store / LEDGER_NAME)
 
 
-def test_no_room_is_said_and_leaves_no_trace(store, ledger, make_chunk):
+def test_a_lack_of_room_is_reported_and_leaves_no_file(store, ledger, make_chunk):
     key, data, sha256 = make_chunk()
     assert ingest(store, ledger, *make_chunk()).kind == "stored"
     verdict = ingest(store, ledger, key, data, sha256, min_free_bytes=1 << 60)

@@ -104,7 +104,7 @@ def test_an_invalid_step_breaks_a_segment(tagged):
 
 
 @pytest.mark.parametrize("field", ["reward", "action", "proprio"])
-def test_a_number_that_is_none_is_kept_out_though_the_step_calls_itself_valid(tagged, field):
+def test_a_step_with_nan_is_not_trained_on_though_it_is_marked_valid(tagged, field):
     def spoil(step):
         if step.reward != 5:
             return step
@@ -181,7 +181,7 @@ def test_a_sidecar_saves_reading_the_chunk(tagged):
 
 
 @pytest.mark.parametrize("damage", ["delete", "empty", "truncate", "garbage", "flip", "other"])
-def test_a_sidecar_is_made_anew_where_it_is_no_good(tagged, damage):
+def test_a_damaged_sidecar_is_made_again(tagged, damage):
     first, second = tagged.fill(2)
     expected = everything(tagged.open())[0]
     path = sidecar(first)
@@ -251,7 +251,7 @@ def test_no_descriptor_stays_open(tagged):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_pruning_gives_up_the_oldest_chunks_and_forgets_none(tagged):
+def test_pruning_evicts_the_oldest_chunks_and_keeps_their_rows(tagged):
     paths = tagged.fill(6)
     sizes = [path.stat().st_size for path in paths]
     store = tagged.open()

@@ -1,4 +1,4 @@
-"""What was given up for room stays given up, and is never taken for lost."""
+"""Chunks that were evicted for room stay evicted, and never count as lost."""
 
 from __future__ import annotations
 
