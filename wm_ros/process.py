@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -21,21 +20,12 @@ from wm_core.contract.errors import WmError
 POLL_S = 0.1  #: longest time until a signal is noticed
 
 
-class Runnable(Protocol):
-    """Declares what ``run`` calls on a node."""
-
-    def begin(self) -> None:
-        """Start work; called before the first spin."""
-
-    def finish(self) -> None:
-        """End work; called after a signal, while the node can still publish."""
-
-
 def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
     """Spin the node that ``make`` builds until SIGINT or SIGTERM and return the exit code.
 
     Args:
-        make: builds a node that is ``Runnable`` too, after rclpy was initialised.
+        make: builds a node once rclpy is initialised.  Its ``begin`` is called before the first
+            spin, its ``finish`` after a signal, while it can still publish.
         argv: command line; None is ``sys.argv``.
     """
     stopping: list[int] = []

@@ -31,6 +31,8 @@ from wm_core.contract.card import (
 from wm_core.contract.image import to_network
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
+from wm_core.contract.step import Step
+from wm_core.format.chunk import decode_chunk
 
 ROOT = Path(__file__).parents[2]
 PERIOD_S = 0.04  # of the counting task
@@ -346,6 +348,13 @@ def processes(tmp_path: Path, ros_domains: tuple[int, ...]):
     found.close()
     for name, text in said.items():
         sys.stderr.write(f"--- {name}\n{text[-3000:]}\n")
+
+
+def steps_in(spool: Path) -> list[Step]:
+    """Every step in the chunks of a spool, in order."""
+    return [
+        s for path in sorted(spool.rglob("*.mcap")) for s in decode_chunk(path.read_bytes())[1]
+    ]
 
 
 class Watcher:

@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.wm_ros.conftest import steps_in
 from wm_core.contract.spec import ActionSpec, VectorSpec
-from wm_core.format.chunk import decode_chunk
 
 pytestmark = pytest.mark.ros
 
 NAMES = ("stop", "forward", "left", "right")
 
 
-def steps_in(spool):
+def choices_in(spool):
     """Every step in the chunks of a spool, in order; each holds exactly one choice."""
-    steps = [
-        s for path in sorted(spool.rglob("*.mcap")) for s in decode_chunk(path.read_bytes())[1]
-    ]
+    steps = steps_in(spool)
     for step in steps:
         assert sorted(step.action.tolist()) == [0.0] * (step.action.size - 1) + [1.0]
     return steps
@@ -55,7 +53,7 @@ def drive(processes, watcher, report_of, tmp_path):
         assert processes.stop("policy_node") == 0
         watcher.until(lambda: chosen[-1].header.stamp.sec == 0, "the last safe choice")
         assert processes.stop("sim_node") == 0
-        return steps_in(state / "spool"), chosen, report_of(report)
+        return choices_in(state / "spool"), chosen, report_of(report)
 
     return run
 

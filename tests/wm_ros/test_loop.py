@@ -9,20 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wm_core.format.chunk import decode_chunk
+from tests.wm_ros.conftest import steps_in
 
 pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).parents[2]
 COUNTING = {"task": "counting_task:Counting-v0"}
 EPISODE_STEPS = 12
-
-
-def steps_in(spool: Path):
-    """Every step in the chunks of a spool, in order."""
-    return [
-        s for path in sorted(spool.rglob("*.mcap")) for s in decode_chunk(path.read_bytes())[1]
-    ]
 
 
 def pairs_in(steps):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from wm_core.format.chunk import decode_chunk
+from tests.wm_ros.conftest import steps_in
 from wm_ros.convert import to_ns
 
 pytestmark = pytest.mark.ros
@@ -62,13 +62,6 @@ def run_camera(watcher, camera, what: str, ready, size: int = 32) -> None:
         return ready()
 
     watcher.until(published, what)
-
-
-def steps_in(spool):
-    """Every step in the chunks of a spool, in order."""
-    return [
-        s for path in sorted(spool.rglob("*.mcap")) for s in decode_chunk(path.read_bytes())[1]
-    ]
 
 
 def start_robot(processes, folder, **params):
