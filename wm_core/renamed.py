@@ -51,6 +51,27 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "world.kl_target": ("world.kl.target",),
     "world.entropy_scale": ("world.entropy.scale",),
     "world.entropy_floor": ("world.entropy.floor",),
+    "behavior.critic": ("behavior.critic.kind",),  # before the others that stand in it now
+    "behavior.critic_layers": ("behavior.critic.layers",),
+    "behavior.slow": ("behavior.critic.target_network",),
+    "behavior.slow_rate": ("behavior.critic.target_rate",),
+    "behavior.slow_every": ("behavior.critic.target_every",),
+    "behavior.slow_scale": ("behavior.critic.target_scale",),
+    "behavior.value_scale": ("behavior.critic.scale",),
+    "behavior.replay_value_scale": ("behavior.critic.replay_scale",),
+    "behavior.action": ("behavior.actor.kind",),
+    "behavior.actor_layers": ("behavior.actor.layers",),
+    "behavior.min_std": ("behavior.actor.min_std",),
+    "behavior.max_std": ("behavior.actor.max_std",),
+    "behavior.init_std": ("behavior.actor.init_std",),
+    "behavior.unimix": ("behavior.actor.unimix",),
+    "behavior.entropy": ("behavior.entropy.scale",),  # before the others that stand in it now
+    "behavior.entropy_rule": ("behavior.entropy.rule",),
+    "behavior.entropy_target": ("behavior.entropy.target",),
+    "behavior.return_rate": ("behavior.returns.rate",),
+    "behavior.return_low": ("behavior.returns.low",),
+    "behavior.return_high": ("behavior.returns.high",),
+    "behavior.return_limit": ("behavior.returns.limit",),
 }  # fmt: skip
 
 _BACKBONES = ("gru", "lstm", "ssm")  #: those whose width the old ``deter`` was, if chosen

@@ -19,6 +19,7 @@ from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
+from wm_core.presets.micro import merged
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
@@ -46,8 +47,7 @@ def shrink(config: Config, **changes) -> Config:
         "replay": {"batch": B, "length": T},
     }  # fmt: skip
     for part in (small, changes):
-        for name, fields in part.items():
-            values[name] |= fields
+        values = merged(values, part)
     return Config.model_validate(values)
 
 

@@ -48,8 +48,8 @@ def test_parts_of_a_world_that_do_not_fit_together_are_refused(settings, message
 @pytest.mark.parametrize("rule", ["hinge", "adaptive"])
 @pytest.mark.parametrize("action", ["tanh_normal", "truncated_normal"])
 def test_a_share_of_the_entropy_wants_a_deviation_with_a_range(rule, action):
-    with pytest.raises(ValueError, match=f"entropy_rule {rule} wants action normal"):
-        BehaviorConfig(entropy_rule=rule, action=action)
+    with pytest.raises(ValueError, match=f"entropy.rule {rule} needs behavior.actor.kind normal"):
+        BehaviorConfig(entropy={"rule": rule}, actor={"kind": action})
 
 
 def test_an_actor_without_memory_wants_a_posterior_without_memory():

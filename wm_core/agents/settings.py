@@ -12,19 +12,39 @@ from wm_core.contract.spec import Frozen
 class OptimConfig(Frozen):
     """LaProp behind adaptive gradient clipping, or Adam behind a global norm."""
 
-    kind: Literal["laprop", "adam"] = "laprop"
-    lr: float = Field(4e-5, gt=0)  #: of the world model, and of whatever has none of its own
-    dynamics_lr: float | None = Field(None, gt=0)  #: of backbone, prior and heads
-    actor_lr: float | None = Field(None, gt=0)
-    critic_lr: float | None = Field(None, gt=0)
-    warmup: int = Field(1000, ge=0)  #: updates of linear warm-up
-    agc: float = 0.3  #: laprop
-    agc_floor: float = 1e-3  #: laprop
-    clip: float = 100.0  #: adam: largest norm of the world model's gradient
-    behavior_clip: float = 100.0  #: adam: the same of the actor's and of the critic's
-    decay: float = 0.0  #: adam: weight decay, apart from the gradient
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-20
-    precision: Literal["auto", "float32", "conv_bfloat16", "bfloat16"] = "auto"
-    stages: tuple[int, int] | None = None  #: updates of representation alone, then dynamics alone
+    kind: Literal["laprop", "adam"] = Field(
+        "laprop", description="Optimiser: laprop with adaptive clipping, or adam."
+    )
+    lr: float = Field(
+        4e-5, gt=0, description="Learning rate of the world model, and the default of others."
+    )
+    dynamics_lr: float | None = Field(
+        None, gt=0, description="Learning rate of backbone, prior and heads; None takes lr."
+    )
+    actor_lr: float | None = Field(
+        None, gt=0, description="Learning rate of the actor; None takes lr."
+    )
+    critic_lr: float | None = Field(
+        None, gt=0, description="Learning rate of the critic; None takes lr."
+    )
+    warmup: int = Field(
+        1000, ge=0, description="Updates over which a part's learning rate rises from 0."
+    )
+    agc: float = Field(0.3, description="Adaptive clipping of laprop: gradient over weight norm.")
+    agc_floor: float = Field(
+        1e-3, description="Smallest weight norm in the adaptive clipping of laprop."
+    )
+    clip: float = Field(100.0, description="Largest norm of the world model's gradient, for adam.")
+    behavior_clip: float = Field(
+        100.0, description="Largest norm of the actor's and the critic's gradient, for adam."
+    )
+    decay: float = Field(0.0, description="Weight decay of adam, apart from the gradient.")
+    beta1: float = Field(0.9, description="Decay of the optimiser's momentum, below 1.")
+    beta2: float = Field(0.999, description="Decay of the optimiser's mean square, below 1.")
+    eps: float = Field(1e-20, description="Term added to the optimiser's root mean square.")
+    precision: Literal["auto", "float32", "conv_bfloat16", "bfloat16"] = Field(
+        "auto", description="Number format of updates; auto takes what the device does well."
+    )
+    stages: tuple[int, int] | None = Field(
+        None, description="Updates of encoding alone, then of dynamics alone; None: all at once."
+    )

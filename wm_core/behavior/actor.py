@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_core.behavior.base import Carry, Choice, Estimate, PolicyHead
-from wm_core.behavior.settings import BehaviorConfig
+from wm_core.behavior.settings import ActorConfig
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import MLP, STYLE, Linear, Style
 from wm_core.nn.dists import (
@@ -50,13 +50,13 @@ class Actor(nn.Module):
         inputs: int,
         action: ActionSpec,
         units: int,
-        config: BehaviorConfig,
+        config: ActorConfig,
         style: Style = STYLE,
     ) -> None:
         super().__init__()
         self.action_size, self.config = action.size, config
-        self.kind = "one_hot" if action.discrete else config.action
-        self.layers = MLP(inputs, units, config.actor_layers, style)
+        self.kind = "one_hot" if action.discrete else config.kind
+        self.layers = MLP(inputs, units, config.layers, style)
         self.mean = Linear(units, action.size, scale=0.01)
         self.std = None if action.discrete else Linear(units, action.size, scale=0.01)
 

@@ -41,23 +41,23 @@ class ActorCritic(Behavior):
             self.config = self.config.model_copy(update={"gradient": chosen})
         inputs, units = world.sizes.of(self.config.reads), self.config.units or world.units
         style = Style(world.norm, world.activation)
-        self.actor = Actor(inputs, action, units, self.config, style)
-        self.critic = Critic(inputs, units, world.heads.bins, self.config, style)
+        self.actor = Actor(inputs, action, units, self.config.actor, style)
+        self.critic = Critic(inputs, units, world.heads.bins, self.config.critic, style)
         self.scale: PercentileRange | RunningStd | None = None
         if self.config.advantage == "range":
             self.scale = PercentileRange(
-                rate=self.config.return_rate,
-                low=self.config.return_low,
-                high=self.config.return_high,
-                limit=self.config.return_limit,
+                rate=self.config.returns.rate,
+                low=self.config.returns.low,
+                high=self.config.returns.high,
+                limit=self.config.returns.limit,
             )
         elif self.config.advantage == "std":
-            self.scale = RunningStd(rate=self.config.return_rate)
+            self.scale = RunningStd(rate=self.config.returns.rate)
         self.entropy_scale: AdaptiveScale | None = None
-        if self.config.entropy_rule == "adaptive":
+        if self.config.entropy.rule == "adaptive":
             self.entropy_scale = AdaptiveScale(
-                target=self.config.entropy_target, low=1e-5, high=1.0, raise_when_low=True,
-                initial=self.config.entropy,
+                target=self.config.entropy.target, low=1e-5, high=1.0, raise_when_low=True,
+                initial=self.config.entropy.scale,
             )  # fmt: skip
 
     def head(self, world: WorldModel) -> ActorHead:
@@ -70,7 +70,7 @@ class ActorCritic(Behavior):
         self.critic.update_target(rate=1.0)
 
     def update_target(self, updates: int) -> None:
-        if updates % self.config.slow_every == 0:
+        if updates % self.config.critic.target_every == 0:
             self.critic.update_target()
 
     def loss(
@@ -103,8 +103,8 @@ class ActorCritic(Behavior):
         losses, metrics = self._actor_loss(dream, reward, cont, value, target, weight, world)
         seen = dream.latent.read(self.config.reads)[:, :-1].detach()
         critic = self.critic.loss(self.critic.fast(seen), seen, target.detach())
-        losses["value_loss"] = self.config.value_scale * (weight * critic).mean()
-        if self.config.replay_value_scale:
+        losses["value_loss"] = self.config.critic.scale * (weight * critic).mean()
+        if self.config.critic.replay_scale:
             losses["replay_value_loss"] = self._replay_value_loss(
                 batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
                 world.config.discount,
@@ -188,13 +188,13 @@ class ActorCritic(Behavior):
         """
         entropy = dist.entropy()
         metrics = {"entropy": entropy.mean()}
-        if self.config.entropy_rule == "fixed":
-            return self.config.entropy * entropy, metrics
+        if self.config.entropy.rule == "fixed":
+            return self.config.entropy.scale * entropy, metrics
         share = self.actor.entropy_share(dist)
         metrics["entropy_share"] = share.mean()
         if self.entropy_scale is None:
-            short = (self.config.entropy_target - share).clamp_min(0.0)
-            return -self.config.entropy * short, metrics
+            short = (self.config.entropy.target - share).clamp_min(0.0)
+            return -self.config.entropy.scale * short, metrics
         scale = self.entropy_scale.update(share.mean())
         metrics["entropy_scale"] = scale
         return scale * share, metrics
@@ -231,4 +231,4 @@ class ActorCritic(Behavior):
         )
         loss = self.critic.loss(raw[:, :-1], part[:, :-1].detach(), target)
         weight = (~batch.is_last[:, :-1]).float()
-        return self.config.replay_value_scale * (weight * loss).mean()
+        return self.config.critic.replay_scale * (weight * loss).mean()

@@ -1,94 +1,173 @@
-"""Settings of actor, critic and CMA-ES; importable without torch."""
+"""Settings of behaviours: actor, critic, imagination and CMA-ES; importable without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from wm_core.contract.spec import Frozen
 from wm_core.parts import Part, PartTable, with_own_settings
+
+_FORMER = {"pull": "regularize", "target": "bootstrap"}  #: uses of a target network in old files
+
+
+class ActorConfig(Frozen):
+    """The actor's network and the distribution that it draws actions from."""
+
+    layers: int = Field(3, ge=0, description="Hidden layers of the actor, 0 or more.")
+    kind: Literal["normal", "tanh_normal", "truncated_normal"] = Field(
+        "normal", description="Distribution of continuous actions; choices are always one-hot."
+    )
+    min_std: float = Field(
+        0.1, ge=0, description="Smallest deviation of an action; 1 is half of its range."
+    )
+    max_std: float = Field(
+        1.0, gt=0, description="Largest deviation of a normal action, above min_std."
+    )
+    init_std: float = Field(
+        5.0, gt=0, description="First deviation of tanh_normal actions, before the tangent."
+    )
+    unimix: float = Field(
+        0.01, ge=0, lt=1, description="Share of the uniform distribution in choices, 0 to 1."
+    )
+
+
+class CriticConfig(Frozen):
+    """The critic's network, its losses and its slow copy (target network)."""
+
+    layers: int = Field(3, ge=0, description="Hidden layers of the critic, 0 or more.")
+    kind: Literal["twohot", "normal", "symlog"] = Field(
+        "twohot", description="Output of the critic: two-hot bins, a mean, or a symlog mean."
+    )
+    target_network: Literal["regularize", "bootstrap", "none"] = Field(
+        "regularize",
+        description="Use of the slow copy: hold the critic back, make its targets, or none.",
+    )
+    target_rate: float = Field(
+        0.02, ge=0, le=1, description="Share of the critic that its slow copy takes at each move."
+    )
+    target_every: int = Field(
+        1, gt=0, description="Updates between two moves of the slow copy, at least 1."
+    )
+    target_scale: float = Field(
+        1.0, ge=0, description="Weight of the loss that holds the critic near its slow copy."
+    )
+    scale: float = Field(1.0, ge=0, description="Weight of the critic's loss in imagination.")
+    replay_scale: float = Field(
+        0.3, ge=0, description="Weight of the critic's loss on recorded rewards; 0: none."
+    )
+
+    @field_validator("target_network", mode="before")
+    @classmethod
+    def _former(cls, value: Any) -> Any:
+        return _FORMER.get(value, value)
+
+
+class EntropyBonusConfig(Frozen):
+    """The entropy bonus in the actor's loss."""
+
+    scale: float = Field(
+        3e-4, ge=0, description="Weight of the entropy bonus in the actor's loss."
+    )
+    rule: Literal["fixed", "hinge", "adaptive"] = Field(
+        "fixed", description="Bonus at a fixed weight, only below the target, or adapted to it."
+    )
+    target: float = Field(
+        0.1, description="Share of the range of entropies to keep, for hinge and adaptive."
+    )
+
+
+class ReturnScaleConfig(Frozen):
+    """The running statistics of returns that scale advantages."""
+
+    rate: float = Field(0.01, gt=0, le=1, description="Rate of the running return statistics.")
+    low: float = Field(
+        0.05, ge=0, le=1, description="Lower percentile of the return range, 0 to 1."
+    )
+    high: float = Field(0.95, ge=0, le=1, description="Upper percentile of returns, 0 to 1.")
+    limit: float = Field(
+        1.0, ge=0, description="Smallest range that advantages are divided by, in return."
+    )
 
 
 class EvolutionConfig(Frozen):
     """CMA-ES over a linear controller.  Source: World Models, arXiv:1803.10122."""
 
-    population: int = Field(64, gt=1)
-    sigma: float = Field(0.1, gt=0)  #: initial step size
-    rollouts: int = Field(16, gt=0)  #: of each candidate, whose mean counts
-    where: Literal["dream", "env"] = "dream"
-    temperature: float = Field(1.15, gt=0)  #: of the dream: how surprising its draws are
-    every: int = Field(1, gt=0)  #: updates between two generations
+    population: int = Field(64, gt=1, description="Candidates of a generation, at least 2.")
+    sigma: float = Field(0.1, gt=0, description="Initial step size of the search, above 0.")
+    rollouts: int = Field(
+        16, gt=0, description="Rollouts of each candidate, whose mean return counts."
+    )
+    where: Literal["dream", "env"] = Field(
+        "dream", description="Evaluate candidates in imagination (dream) or the environment."
+    )
+    temperature: float = Field(
+        1.15, gt=0, description="Temperature of the imagination; above 1 surprises more."
+    )
+    every: int = Field(1, gt=0, description="Updates between two generations, at least 1.")
 
 
 class BehaviorConfig(Frozen):
-    """The actor, and what it is trained with in imagination."""
+    """The behaviour, and how it learns in imagination."""
 
-    learner: str = "actor_critic"
-    reads: Literal["feat", "stoch"] = "feat"  #: with stoch, the exported policy has no memory
-    #: auto: through the dynamics for continuous actions, REINFORCE for discrete ones
-    gradient: Literal["reinforce", "dynamics", "mix", "auto"] = "reinforce"
-    mix: float = Field(0.1, ge=0, le=1)  #: share of REINFORCE in the mix
-    objective: Literal["value", "rewards"] = "value"  #: rewards: the imagined ones and no more
-    imag_horizon: int = Field(15, gt=0)  #: T_imag
-    imag_starts: int | None = None  #: imagined starts per update; None: every posterior
-    lam: float = Field(0.95, ge=0, le=1)
-    units: int | None = None  #: width of actor and critic; None: the world model's
-    actor_layers: int = 3
-    critic_layers: int = 3
-
-    # how actions are drawn
-    action: Literal["normal", "tanh_normal", "truncated_normal"] = "normal"  #: continuous ones
-    min_std: float = 0.1
-    max_std: float = 1.0
-    init_std: float = 5.0  #: of tanh_normal
-    unimix: float = Field(0.01, ge=0, lt=1)  #: of discrete ones
-    explore_noise: float = Field(0.0, ge=0)  #: deviation of noise on collected actions, clipped
-
-    # what an actor is paid for
-    entropy: float = 3e-4
-    entropy_rule: Literal["fixed", "hinge", "adaptive"] = "fixed"
-    entropy_target: float = 0.1  #: share of the range of entropies, for hinge and adaptive
-    policy_scale: float = 1.0
-    advantage: Literal["range", "std", "none"] = "range"  #: what advantages are divided by
-    return_rate: float = 0.01  #: of the running statistics
-    return_low: float = 0.05
-    return_high: float = 0.95
-    return_limit: float = 1.0  #: returns are never scaled up
-
-    # critic
-    critic: Literal["twohot", "normal", "symlog"] = "twohot"
-    slow: Literal["pull", "target", "none"] = "pull"  #: what the critic's slow copy is for
-    slow_rate: float = 0.02  #: of the slow critic's average
-    slow_every: int = Field(1, gt=0)  #: updates between two of its moves
-    slow_scale: float = 1.0  #: of the pull
-    value_scale: float = 1.0
-    replay_value_scale: float = 0.3
-
+    learner: str = Field(
+        "actor_critic", description="Behaviour: actor_critic, evolution, or a registered name."
+    )
+    reads: Literal["feat", "stoch"] = Field(
+        "feat", description="Part of the latent that acts; with stoch a policy has no memory."
+    )
+    gradient: Literal["reinforce", "dynamics", "mix", "auto"] = Field(
+        "reinforce",
+        description="Actor's gradient; auto: dynamics if continuous, reinforce for choices.",
+    )
+    mix: float = Field(0.1, ge=0, le=1, description="Share of REINFORCE in the gradient mix.")
+    objective: Literal["value", "rewards"] = Field(
+        "value", description="Actor maximises values, or the imagined rewards alone."
+    )
+    imag_horizon: int = Field(15, gt=0, description="Imagined steps of a rollout, at least 1.")
+    imag_starts: int | None = Field(
+        None, description="Imagined rollouts per update; None starts one from every step."
+    )
+    lam: float = Field(0.95, ge=0, le=1, description="Lambda of returns: 0 is TD, 1 Monte Carlo.")
+    units: int | None = Field(
+        None, description="Width of actor and critic; None takes the world model's."
+    )
+    explore_noise: float = Field(
+        0.0, ge=0, description="Deviation of the noise added to collected actions; 0: none."
+    )
+    policy_scale: float = Field(1.0, description="Weight of the actor's loss, usually 1.")
+    advantage: Literal["range", "std", "none"] = Field(
+        "range", description="Divisor of advantages: range of returns, deviation, or none."
+    )
+    returns: ReturnScaleConfig = ReturnScaleConfig()
+    entropy: EntropyBonusConfig = EntropyBonusConfig()
+    actor: ActorConfig = ActorConfig()
+    critic: CriticConfig = CriticConfig()
     evolution: EvolutionConfig = EvolutionConfig()
     own: dict[str, SerializeAsAny[Frozen]] = Field(
-        {}, description="Settings of registered behaviours, by the name of the behaviour"
+        {}, description="Settings of the chosen behaviour where another package registered it."
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _own(cls, values: Any) -> Any:
-        """Make the settings of behaviours from outside, with defaults for the chosen one."""
+    def _with_own(cls, values: Any) -> Any:
         return with_own_settings(values, {"learner": BEHAVIORS})
 
     @model_validator(mode="after")
     def _fits(self) -> BehaviorConfig:
-        if self.entropy_rule != "fixed" and self.action != "normal":
+        if self.entropy.rule != "fixed" and self.actor.kind != "normal":
             raise ValueError(
-                f"entropy_rule {self.entropy_rule} wants action normal, whose spread has a range"
+                f"behavior.entropy.rule {self.entropy.rule} needs behavior.actor.kind normal, "
+                f"whose deviation has a range; got {self.actor.kind}"
             )
         return self
 
     @property
     def of_learner(self) -> Frozen:
         """The settings of the chosen behaviour: these, or those of a registered one."""
-        return self if BEHAVIORS.is_builtin(self.learner) else self.own[self.learner]
+        return self.own.get(self.learner, self)
 
 
 #: a behaviour is made by ``make(action, world, settings, seed=)``, see ``behavior.base.Behavior``

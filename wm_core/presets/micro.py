@@ -47,8 +47,8 @@ def micro(config: Config, **changes: Mapping[str, Any]) -> Config:
         world["ssm"] = {"deter": wide}
     behavior = {
         "imag_starts": 64, "units": None,
-        "actor_layers": min(config.behavior.actor_layers, 3),
-        "critic_layers": min(config.behavior.critic_layers, 3),
+        "actor": {"layers": min(config.behavior.actor.layers, 3)},
+        "critic": {"layers": min(config.behavior.critic.layers, 3)},
     }  # fmt: skip
     optim: dict[str, Any] = {"lr": 4e-4, "warmup": 100}
     if config.optim.kind == "adam" and config.behavior.learner == "actor_critic":

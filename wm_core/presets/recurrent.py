@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wm_core.agents.settings import OptimConfig
-from wm_core.behavior.settings import BehaviorConfig
+from wm_core.behavior.settings import ActorConfig, BehaviorConfig, CriticConfig, EntropyBonusConfig
 from wm_core.config import Config
 from wm_core.presets.micro import changed, micro
 from wm_core.replay.settings import ReplayConfig
@@ -58,9 +58,10 @@ def dreamer_v1(size: str) -> Config:
             kl=KLConfig(rep_scale=1.0, free_nats=3.0, free_over="mean"),
         ),
         behavior=BehaviorConfig(
-            gradient="dynamics", action="tanh_normal", init_std=5.0, actor_layers=4,
-            critic_layers=3, entropy=0.0, advantage="none", critic="normal", slow="none",
-            replay_value_scale=0.0, explore_noise=0.3,
+            gradient="dynamics", advantage="none", explore_noise=0.3,
+            actor=ActorConfig(kind="tanh_normal", init_std=5.0, layers=4),
+            critic=CriticConfig(layers=3, kind="normal", target_network="none", replay_scale=0.0),
+            entropy=EntropyBonusConfig(scale=0.0),
         ),
         optim=OptimConfig(
             kind="adam", lr=6e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-7,
@@ -92,9 +93,13 @@ def dreamer_v2(size: str) -> Config:
             kl=KLConfig(dyn_scale=0.8, rep_scale=0.2, free_over="mean"),
         ),
         behavior=BehaviorConfig(
-            gradient="auto", action="truncated_normal", actor_layers=4, critic_layers=4,
-            unimix=0.0, entropy=1e-4, advantage="none", critic="normal", slow="target",
-            slow_rate=1.0, slow_every=100, replay_value_scale=0.0,
+            gradient="auto", advantage="none",
+            actor=ActorConfig(kind="truncated_normal", layers=4, unimix=0.0),
+            critic=CriticConfig(
+                layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
+                target_every=100, replay_scale=0.0,
+            ),
+            entropy=EntropyBonusConfig(scale=1e-4),
         ),
         optim=OptimConfig(
             kind="adam", lr=3e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-5, decay=1e-6,
@@ -115,7 +120,9 @@ def dreamer_v3(size: str) -> Config:
     other frame is reconstructed.
     """
     if size == "micro":
-        return micro(Config(preset="dreamer_v3", size="micro"), behavior={"entropy": 3e-3})
+        return micro(
+            Config(preset="dreamer_v3", size="micro"), behavior={"entropy": {"scale": 3e-3}}
+        )
     deter, hidden, classes, depth, units = V3_SIZES["12m" if size == "paper" else size]
     world = WorldConfig(
         units=units,
@@ -150,9 +157,12 @@ def daydreamer(size: str) -> Config:
             kl=KLConfig(dyn_scale=0.8, rep_scale=0.2, free_nats=0.0, target=3.5),
         ),
         behavior=BehaviorConfig(
-            gradient="auto", actor_layers=4, critic_layers=4, unimix=0.1, entropy=1e-3,
-            entropy_rule="adaptive", entropy_target=0.4, advantage="std", critic="symlog",
-            slow="target", slow_rate=1.0, slow_every=100, value_scale=2.0, replay_value_scale=0.0,
+            gradient="auto", advantage="std", actor=ActorConfig(layers=4, unimix=0.1),
+            critic=CriticConfig(
+                layers=4, kind="symlog", target_network="bootstrap", target_rate=1.0,
+                target_every=100, scale=2.0, replay_scale=0.0,
+            ),
+            entropy=EntropyBonusConfig(scale=1e-3, rule="adaptive", target=0.4),
         ),
         optim=OptimConfig(
             kind="adam", lr=1e-4, actor_lr=1e-4, critic_lr=1e-4, warmup=0, eps=1e-6, decay=1e-2,

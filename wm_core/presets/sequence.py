@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from wm_core.agents.settings import OptimConfig
-from wm_core.behavior.settings import BehaviorConfig, EvolutionConfig
+from wm_core.behavior.settings import (
+    ActorConfig,
+    BehaviorConfig,
+    CriticConfig,
+    EntropyBonusConfig,
+    EvolutionConfig,
+)
 from wm_core.config import Config
 from wm_core.presets.micro import MICRO_TRANSFORMER, micro
 from wm_core.replay.settings import ReplayConfig
@@ -100,10 +106,13 @@ def transdreamer(size: str) -> Config:
             kl=KLConfig(dyn_scale=0.08, rep_scale=0.02, free_nats=0.0),
         ),
         behavior=BehaviorConfig(
-            gradient="dynamics", action="truncated_normal", imag_horizon=10, imag_starts=50,
-            actor_layers=4, critic_layers=4, unimix=0.0, entropy=1e-3, advantage="none",
-            critic="normal", slow="target", slow_rate=1.0, slow_every=100,
-            replay_value_scale=0.0,
+            gradient="dynamics", imag_horizon=10, imag_starts=50, advantage="none",
+            actor=ActorConfig(kind="truncated_normal", layers=4, unimix=0.0),
+            critic=CriticConfig(
+                layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
+                target_every=100, replay_scale=0.0,
+            ),
+            entropy=EntropyBonusConfig(scale=1e-3),
         ),
         optim=OptimConfig(
             kind="adam", lr=2e-4, actor_lr=4e-5, critic_lr=1e-4, warmup=0, eps=1e-5, decay=1e-6,
@@ -149,9 +158,10 @@ def twm(size: str) -> Config:
             entropy=EntropyConfig(scale=5.0, floor=0.1),
         ),
         behavior=BehaviorConfig(
-            reads="stoch", imag_starts=400, actor_layers=4, critic_layers=4, unimix=0.0,
-            entropy=0.01, entropy_rule="hinge", entropy_target=0.1, advantage="none",
-            critic="normal", slow="none", replay_value_scale=0.0,
+            reads="stoch", imag_starts=400, advantage="none",
+            actor=ActorConfig(layers=4, unimix=0.0),
+            critic=CriticConfig(layers=4, kind="normal", target_network="none", replay_scale=0.0),
+            entropy=EntropyBonusConfig(scale=0.01, rule="hinge", target=0.1),
         ),
         optim=OptimConfig(
             kind="adam", lr=1e-4, dynamics_lr=1e-4, actor_lr=1e-4, critic_lr=1e-5, warmup=0,
@@ -194,7 +204,8 @@ def awm(size: str) -> Config:
             discount_horizon=100.0, fold_discount=False,
         ),
         behavior=BehaviorConfig(
-            reads="stoch", gradient="dynamics", imag_starts=256, replay_value_scale=0.0,
+            reads="stoch", gradient="dynamics", imag_starts=256,
+            critic=CriticConfig(replay_scale=0.0),
         ),
         optim=OptimConfig(kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, eps=1e-8),
         replay=ReplayConfig(batch=32, length=32, online_queue=False),
@@ -225,7 +236,8 @@ def s4wm(size: str) -> Config:
             kl=KLConfig(dyn_scale=0.5, rep_scale=0.1),
         ),
         behavior=BehaviorConfig(
-            imag_starts=1024, actor_layers=2, critic_layers=2, replay_value_scale=0.0,
+            imag_starts=1024, actor=ActorConfig(layers=2),
+            critic=CriticConfig(layers=2, replay_scale=0.0),
         ),
         optim=OptimConfig(
             kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, clip=1000.0, eps=1e-8,
@@ -241,6 +253,6 @@ def s4wm(size: str) -> Config:
             "kl": {"dyn_scale": 1.0},
             "ssm": {"state": 128, "layers": 2, "blocks": 4},
         },
-        behavior={"entropy": 3e-3},
+        behavior={"entropy": {"scale": 3e-3}},
         optim={"kind": "laprop", "lr": 4e-4, "actor_lr": None, "critic_lr": None, "eps": 1e-20},
     )

@@ -17,6 +17,8 @@ EVERY = pytest.mark.parametrize("preset", presets.PRESETS)
 ACTIONS = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "choices"])
 #: no floor below which a loss has no gradient
 FELT = {"free_nats": 0.0, "entropy_floor": 1.0}
+#: a target network that moves at once
+QUICK = {"critic": {"target_every": 1}}
 #: the world model's parts that learn to see and to show
 SEEING = ("encoder.", "decoder.", "projection.", "dynamics.posterior.")
 
@@ -66,7 +68,7 @@ def learnt(small):
 def test_a_few_updates_move_every_weight_and_stay_finite(preset, discrete, small):
     """More than one, because zero-initialised outputs hide what is behind them at first."""
     parts = small(
-        preset, discrete=discrete, vectors=True, world=FELT, behavior={"slow_every": 1},
+        preset, discrete=discrete, vectors=True, world=FELT, behavior=QUICK,
         optim={"warmup": 0},
     )  # fmt: skip
     agent, batch = parts.agent(), parts.batch()
@@ -101,7 +103,7 @@ def test_each_loss_reaches_its_own_part_and_no_other(preset, discrete, learnt):
     names |= {"entropy_loss"} if config.entropy_scale else set()
     if hasattr(agent.behavior, "critic"):
         names |= {"policy_loss", "value_loss"}
-        names |= {"replay_value_loss"} if agent.config.behavior.replay_value_scale else set()
+        names |= {"replay_value_loss"} if agent.config.behavior.critic.replay_scale else set()
     assert set(losses) == names
 
 
@@ -205,7 +207,7 @@ def test_environments_side_by_side_do_not_touch(preset, learnt):
 @pytest.mark.parametrize("latent", ["categorical", "gaussian"])
 @pytest.mark.parametrize("dynamics", ["dreamer_v1", "transdreamer"], ids=["RSSM", "TSSM"])
 def test_both_dynamics_learn_with_both_kinds_of_latents(dynamics, latent, small):
-    parts = small(dynamics, world=FELT | {"latent": latent}, behavior={"slow_every": 1})
+    parts = small(dynamics, world=FELT | {"latent": latent}, behavior=QUICK)
     agent, batch = parts.agent(), parts.batch()
     before = {n: p.clone() for n, p in agent.named_parameters()}
     for metrics in learn(agent, batch, 3):

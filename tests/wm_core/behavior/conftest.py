@@ -11,6 +11,7 @@ from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
+from wm_core.presets.micro import merged
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
@@ -60,12 +61,14 @@ class Game:
         }  # fmt: skip
         world_config = WorldConfig(**settings | KINDS[kind] | world)
         given = {
-            "gradient": "dynamics", "imag_horizon": 4, "actor_layers": 1, "critic_layers": 1,
-            "advantage": "none", "entropy": 0.0, "critic": "normal", "slow": "none",
-            "replay_value_scale": 0.0,
+            "gradient": "dynamics", "imag_horizon": 4,
+            "advantage": "none", "entropy": {"scale": 0.0}, "actor": {"layers": 1},
+            "critic": {
+                "layers": 1, "kind": "normal", "target_network": "none", "replay_scale": 0.0,
+            },
         }  # fmt: skip
         self.config = Config.model_construct(
-            world=world_config, behavior=BehaviorConfig(**given | behavior), seed=0
+            world=world_config, behavior=BehaviorConfig(**merged(given, behavior)), seed=0
         )
         spec = Spec(images={}, vectors={"v": VectorSpec(size=3)}, action=action)
         self.world = shaken(WorldModel(spec, world_config, generator=torch.Generator()), 1)

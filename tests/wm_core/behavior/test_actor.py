@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wm_core.behavior.actor import Actor, LinearController
-from wm_core.behavior.settings import BehaviorConfig
+from wm_core.behavior.settings import ActorConfig
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn.blocks import initialize
 from wm_core.nn.dists import Normal, OneHot, TanhNormal, TruncatedNormal
@@ -25,7 +25,7 @@ def generator():
 
 
 def actor_of(what, **changes):
-    actor = Actor(6, what, 8, BehaviorConfig(**changes))
+    actor = Actor(6, what, 8, ActorConfig(**changes))
     generator = torch.Generator().manual_seed(1)
     initialize(actor, generator)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def raw_of(actor, part):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_actor_s_raw_numbers_mean_what_its_paper_says(kind, generator):
-    actor = actor_of(CONTINUOUS, action=kind, min_std=0.2, max_std=0.9, init_std=3.0)
+    actor = actor_of(CONTINUOUS, kind=kind, min_std=0.2, max_std=0.9, init_std=3.0)
     part = torch.randn(40, 6, generator=generator)
     dist, (mean, spread) = actor.dist(part), raw_of(actor, part)
     assert type(dist) is KINDS[kind]
@@ -58,13 +58,13 @@ def test_an_actor_s_raw_numbers_mean_what_its_paper_says(kind, generator):
 
 
 def test_a_squashed_actor_begins_with_the_spread_it_is_told():
-    actor = Actor(6, CONTINUOUS, 8, BehaviorConfig(action="tanh_normal", init_std=5.0))
+    actor = Actor(6, CONTINUOUS, 8, ActorConfig(kind="tanh_normal", init_std=5.0))
     dist = actor.dist(torch.zeros(1, 6))
     torch.testing.assert_close(dist.std, torch.full((1, 2), 5.0), rtol=1e-3, atol=0)
 
 
 def test_an_actor_of_choices_leaves_each_its_share(generator):
-    actor = actor_of(CHOICES, unimix=0.2, action="tanh_normal")
+    actor = actor_of(CHOICES, unimix=0.2, kind="tanh_normal")
     actor.mean.weight.data.mul_(100.0)
     dist = actor.dist(torch.randn(40, 6, generator=generator))
     assert isinstance(dist, OneHot)
@@ -74,7 +74,7 @@ def test_an_actor_of_choices_leaves_each_its_share(generator):
 
 @pytest.mark.parametrize("kind", [*KINDS, "choices"])
 def test_an_actor_s_draws_are_those_of_its_distribution(kind, generator):
-    action, settings = (CHOICES, {}) if kind == "choices" else (CONTINUOUS, {"action": kind})
+    action, settings = (CHOICES, {}) if kind == "choices" else (CONTINUOUS, {"kind": kind})
     actor = actor_of(action, **settings)
     uniform = torch.rand(5, action.size, generator=generator)
     dist = actor.dist(torch.randn(5, 6, generator=generator))

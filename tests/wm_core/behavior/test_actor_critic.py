@@ -8,9 +8,10 @@ import torch
 from wm_core.behavior.actor import Actor
 from wm_core.behavior.critic import Critic
 from wm_core.behavior.imagine import imagine
-from wm_core.behavior.settings import BehaviorConfig
+from wm_core.behavior.settings import ActorConfig, CriticConfig
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.nn.blocks import initialize
+from wm_core.presets.micro import merged
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
@@ -31,13 +32,13 @@ def parts(generator):
     )  # fmt: skip
     spec = Spec(images={}, vectors={"v": VectorSpec(size=5)}, action=ACTION)
     world = WorldModel(spec, config, generator=generator)
-    actor = Actor(28, ACTION, 8, BehaviorConfig())
+    actor = Actor(28, ACTION, 8, ActorConfig())
     initialize(actor, generator)
     return world, actor
 
 
 def test_actions_have_bounded_mean_and_spread(generator):
-    actor = Actor(6, ACTION, 8, BehaviorConfig(min_std=0.1, max_std=0.8))
+    actor = Actor(6, ACTION, 8, ActorConfig(min_std=0.1, max_std=0.8))
     initialize(actor, generator)
     actor.mean.weight.data.mul_(1e4)
     actor.std.weight.data.mul_(1e4)
@@ -69,7 +70,7 @@ def test_a_roll_out_is_its_single_steps(parts, generator):
 
 
 def test_critic_is_drawn_to_target_and_to_its_slow_copy():
-    critic = Critic(3, 4, 31, BehaviorConfig(slow_scale=0.5))
+    critic = Critic(3, 4, 31, CriticConfig(target_scale=0.5))
     feat, target = torch.zeros(2, 3), torch.tensor([1.0, -4.0])
     logits = critic.fast(feat)
     twohot = critic.fast.twohot
@@ -78,7 +79,7 @@ def test_critic_is_drawn_to_target_and_to_its_slow_copy():
 
 
 def test_following_moves_the_slow_copy_alone(generator):
-    critic = Critic(3, 4, 31, BehaviorConfig(slow_rate=0.25))
+    critic = Critic(3, 4, 31, CriticConfig(target_rate=0.25))
     initialize(critic.fast, generator)
     fast = [p.clone() for p in critic.fast.parameters()]
     critic.update_target()
@@ -96,7 +97,7 @@ def test_following_moves_the_slow_copy_alone(generator):
 
 
 def test_a_target_copy_moves_every_k_updates_and_makes_targets_in_the_critic_s_stead(play):
-    game = play(slow="target", slow_rate=1.0, slow_every=3)
+    game = play(critic={"target_network": "bootstrap", "target_rate": 1.0, "target_every": 3})
     critic = game.behavior.critic
     part = torch.randn(4, critic.fast.layers[0].linear.weight.shape[1])
     before = critic.value(part).detach()
@@ -119,9 +120,9 @@ def shaken_again(module):
             p.add_(torch.randn(p.shape, generator=generator))
 
 
-@pytest.mark.parametrize("slow", ["pull", "none"])
+@pytest.mark.parametrize("slow", ["regularize", "none"])
 def test_without_a_target_copy_the_critic_makes_its_own_targets(slow, play):
-    critic = play(slow=slow).behavior.critic
+    critic = play(critic={"target_network": slow}).behavior.critic
     shaken_again(critic.slow)
     part = torch.randn(4, critic.fast.layers[0].linear.weight.shape[1])
     torch.testing.assert_close(critic.value(part), critic.fast.value(critic.fast(part)))
@@ -202,7 +203,7 @@ def test_the_gradient_through_dynamics_is_that_of_finite_differences(kind, objec
 
     Squashed actions, because a clipped one has a kink.
     """
-    smooth = {"action": "tanh_normal", "init_std": 0.5}
+    smooth = {"actor": {"kind": "tanh_normal", "init_std": 0.5}}
     game = play(kind, gradient="dynamics", objective=objective, **smooth)
     by_hand, actor = ByHand(game), game.behavior.actor
     gradient = gradient_of(game, game.made().losses["policy_loss"])
@@ -230,7 +231,7 @@ def test_the_gradient_through_dynamics_is_that_of_finite_differences(kind, objec
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_reinforce_is_the_score_function(kind, discrete, play):
-    game = play(kind, gradient="reinforce", discrete=discrete, unimix=0.0)
+    game = play(kind, gradient="reinforce", discrete=discrete, actor={"unimix": 0.0})
     by_hand, actor = ByHand(game), game.behavior.actor
     gradient = gradient_of(game, game.made().losses["policy_loss"])
     advantage = by_hand.target - by_hand.value
@@ -250,7 +251,7 @@ def test_reinforce_is_the_score_function(kind, discrete, play):
 def test_a_mix_is_the_convex_combination_of_both_gradients(discrete, play):
     parts = {}
     for gradient in ("reinforce", "dynamics", "mix"):
-        game = play(gradient=gradient, mix=0.3, discrete=discrete, entropy=0.01)
+        game = play(gradient=gradient, mix=0.3, discrete=discrete, entropy={"scale": 0.01})
         parts[gradient] = gradient_of(game, game.made().losses["policy_loss"])
     expected = 0.3 * parts["reinforce"] + 0.7 * parts["dynamics"]
     torch.testing.assert_close(parts["mix"], expected, rtol=1e-4, atol=1e-6)
@@ -269,7 +270,7 @@ def test_auto_takes_the_gradient_that_suits_the_actions(discrete, chosen, play):
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("kind", ["gru", "joint", "split", "actions", "ssm", "lstm", "mdn"])
 def test_each_loss_of_a_behaviour_reaches_its_own_part(kind, discrete, gradient, play):
-    game = play(kind, gradient=gradient, discrete=discrete, entropy=0.01)
+    game = play(kind, gradient=gradient, discrete=discrete, entropy={"scale": 0.01})
     losses = game.made().losses
     assert all(torch.isfinite(loss) for loss in losses.values())
     parts = {
@@ -315,7 +316,7 @@ def test_rewards_alone_are_held_against_the_mean_of_the_other_dreams(play):
 def bonus(play, **behavior):
     """What the entropy rule adds to the loss, and the dream by hand."""
     with_rule = play(**behavior)
-    without = play(**behavior | {"entropy_rule": "fixed", "entropy": 0.0})
+    without = play(**merged(behavior, {"entropy": {"rule": "fixed", "scale": 0.0}}))
     by_hand = ByHand(without)
     added = with_rule.made().losses["policy_loss"] - without.made().losses["policy_loss"]
     dists = [without.behavior.actor.dist(r) for r in by_hand.reads]
@@ -324,30 +325,33 @@ def bonus(play, **behavior):
 
 @pytest.mark.parametrize("discrete", [False, True])
 def test_a_fixed_bonus_is_a_share_of_the_entropy(discrete, play):
-    added, weight, dists, _ = bonus(play, entropy=0.5, discrete=discrete)
+    added, weight, dists, _ = bonus(play, entropy={"scale": 0.5}, discrete=discrete)
     entropy = torch.stack([dist.entropy() for dist in dists], 1)
     assert added == pytest.approx(-0.5 * (weight * entropy).mean().item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
 def test_a_hinge_pays_for_what_the_entropy_lacks_to_its_target(discrete, play):
-    settings = {"entropy": 0.5, "entropy_rule": "hinge", "discrete": discrete}
+    settings = {"entropy": {"scale": 0.5, "rule": "hinge"}, "discrete": discrete}
     _, _, dists, game = bonus(play, **settings)
     share = torch.stack([game.behavior.actor.entropy_share(dist) for dist in dists], 1)
     target = share.median().item()
-    added, weight, _, _ = bonus(play, **settings, entropy_target=target)
+    added, weight, _, _ = bonus(play, **merged(settings, {"entropy": {"target": target}}))
     short = (target - share).clamp_min(0)
     assert 0 < (short > 0).float().mean() < 1
     assert added == pytest.approx(0.5 * (weight * short).mean().item(), rel=1e-3)
-    nothing, *_ = bonus(play, **settings, entropy_target=share.min().item() - 0.01)
+    target = share.min().item() - 0.01
+    nothing, *_ = bonus(play, **merged(settings, {"entropy": {"target": target}}))
     assert nothing == pytest.approx(0.0, abs=1e-7)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
 def test_an_adaptive_bonus_grows_while_the_entropy_is_below_its_target(discrete, play):
-    settings = {"entropy": 0.5, "entropy_rule": "adaptive", "discrete": discrete}
+    settings = {"entropy": {"scale": 0.5, "rule": "adaptive"}, "discrete": discrete}
     for target, factor in ((0.01, 1 / 1.1), (5.0, 1.1)):
-        added, weight, dists, game = bonus(play, **settings, entropy_target=target)
+        added, weight, dists, game = bonus(
+            play, **merged(settings, {"entropy": {"target": target}})
+        )
         share = torch.stack([game.behavior.actor.entropy_share(dist) for dist in dists], 1)
         assert added == pytest.approx(-0.5 * (weight * share).mean().item(), rel=1e-3)
         assert game.behavior.entropy_scale.scale.item() == pytest.approx(0.5 * factor)
@@ -374,7 +378,7 @@ def test_advantages_are_divided_by_the_range_of_returns_or_normalised(play):
         "none": advantage,
     }
     for kind, expected in scaled.items():
-        game = play(gradient="reinforce", advantage=kind, return_rate=1.0, return_limit=0.01)
+        game = play(gradient="reinforce", advantage=kind, returns={"rate": 1.0, "limit": 0.01})
         loss = -(by_hand.weight * expected * score).mean()
         torch.testing.assert_close(
             game.made().losses["policy_loss"], loss, rtol=2e-3, atol=1e-5, msg=kind
@@ -390,7 +394,7 @@ def test_the_critic_learns_the_lambda_return_of_every_dreamt_state(play):
 
 
 def test_a_recorded_return_goes_on_with_what_was_imagined_and_stops_at_its_end(play):
-    game = play(gradient="reinforce", replay_value_scale=0.5)
+    game = play(gradient="reinforce", critic={"replay_scale": 0.5})
     game.batch.is_last[0, 2] = True
     game.batch.is_first[0, 3] = True
     game.batch.is_terminal[1, 3] = game.batch.is_last[1, 3] = True
