@@ -19,8 +19,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, SpecMismatch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
-from wm_core.contract.step import Step
-from wm_core.format import cdr
+from wm_core.contract.step import NUMBERS, Step
+from wm_core.format import cdr, chunk
 from wm_core.format.chunk import (
     MAX_STEPS,
     METADATA,
@@ -386,3 +386,22 @@ def test_steps_that_do_not_fit_are_not_encoded():
         encode_chunk([dataclasses.replace(steps[0], stamp_ns=-1)], make_meta(1))
     with pytest.raises(ChunkRefused, match="topics"):
         make_meta(1, SPEC.model_copy(update={"vectors": {"step": VectorSpec(size=1)}}))
+
+
+def test_a_recording_that_is_older_than_a_field_is_read_with_its_default(monkeypatch):
+    steps, meta = make_steps(3, np.random.default_rng(0)), make_meta(3)
+    older = {name: dtype for name, dtype in NUMBERS.items() if name != "policy_version"}
+    monkeypatch.setattr(chunk, "NUMBERS", older)
+    data = encode_chunk(steps, meta)
+    monkeypatch.undo()
+    _, got = decode_chunk(data)
+    for read, written in zip(got, steps, strict=True):
+        assert_same_step(read, dataclasses.replace(written, policy_version=-1))
+
+
+def test_a_recording_without_a_field_that_has_no_default_is_refused(monkeypatch):
+    monkeypatch.setattr(chunk, "NUMBERS", {"reward": NUMBERS["reward"]})
+    data = encode_chunk(make_steps(1, np.random.default_rng(0)), make_meta(1))
+    monkeypatch.undo()
+    with pytest.raises(ChunkRefused, match="expected 4 values"):
+        read_columns(data)
