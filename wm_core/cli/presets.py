@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
+from pydantic import Field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -26,9 +27,13 @@ class PresetsSettings(Frozen):
     `wm train --preset NAME` trains one, and every part of it can be exchanged by an option.
     """
 
-    preset: tyro.conf.Positional[str] = ""  #: a name from the list
-    size: str = "micro"  #: paper: of the paper or the authors' code; micro: for two CPU cores
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: a JSON object for each
+    preset: tyro.conf.Positional[str] = Field(
+        "", description="Preset to describe; none lists all."
+    )
+    size: str = Field("micro", description="Size: paper, micro for two CPU cores, or 1m to 400m.")
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="Print one JSON object per preset."
+    )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,7 +18,9 @@ from wm_core.link.trainer.tokens import add_token
 class Serve(ServeSettings):
     """The trainer's service: robots put experience in and get new policies out."""
 
-    new_token: str = Field("")  #: make a token for this robot, add its hash to --tokens, and end
+    new_token: str = Field(
+        "", description="Make a token for this robot, add its hash to --tokens, and exit."
+    )
 
 
 def main(argv: Sequence[str]) -> int:

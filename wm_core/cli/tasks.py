@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -23,8 +24,12 @@ class TasksSettings(Frozen):
     `wm tasks NAME --json` prints a spec that `wm train --spec FILE` reads.
     """
 
-    task: tyro.conf.Positional[str] = ""  #: a name from the list, or any Gymnasium id
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON instead of a table
+    task: tyro.conf.Positional[str] = Field(
+        "", description="Task or Gymnasium id to describe; none lists all."
+    )
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="Print JSON instead of a table."
+    )
 
 
 def main(argv: Sequence[str]) -> int:

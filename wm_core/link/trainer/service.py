@@ -61,14 +61,24 @@ _DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
 class ServeSettings(Frozen):
     """What the service keeps, where it listens and what it takes in."""
 
-    root: Path  #: run folder; experience in ``store``, policies in ``policies``
-    host: str = "127.0.0.1"  #: address to listen on; 0.0.0.0 for all, with tokens
-    port: int = Field(8765, ge=0, le=65535)  #: 0 picks a free one
-    tokens: Path | None = None  #: lines of `robot sha256(token)`; None serves this machine only
-    max_chunk_bytes: int = Field(MAX_CHUNK_BYTES, gt=0)  #: a larger chunk is refused
-    max_uploads: int = Field(8, gt=0)  #: bodies in memory at once; more are asked to come again
-    upload_s: float = Field(60.0, gt=0)  #: deadline of one body
-    min_free_bytes: int = Field(200_000_000, ge=0)  #: room that stays free on the disk
+    root: Path = Field(description="Run folder; receives the folders store and policies.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0 for all, with tokens."
+    )
+    port: int = Field(
+        8765, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one."
+    )
+    tokens: Path | None = Field(
+        None, description="File of lines `robot sha256(token)`; None serves this machine only."
+    )
+    max_chunk_bytes: int = Field(
+        MAX_CHUNK_BYTES, gt=0, description="Largest chunk in bytes that is accepted."
+    )
+    max_uploads: int = Field(8, gt=0, description="Uploads in memory at once; more must retry.")
+    upload_s: float = Field(60.0, gt=0, description="Deadline in seconds for one upload.")
+    min_free_bytes: int = Field(
+        200_000_000, ge=0, description="Bytes that must stay free on the disk."
+    )
 
 
 class Application:
