@@ -13,7 +13,7 @@ from wm_core import presets
 from wm_core.contract.spec import Frozen
 
 #: A decoder that only watches lets a preset without one be looked at.
-MORE_OPTIONS = {"r2dreamer": ("--world.decoder", "detached")}
+MORE_OPTIONS = {"r2dreamer": ("--world.decoder.kind", "detached")}
 
 
 class Settings(Frozen):

@@ -60,13 +60,20 @@ def tiny(preset: str) -> Config:
     scale; what it holds is worth a nat or two, hence the free nats.
     """
     config = presets.make(preset, "micro")
+    free_nats = {"dreamer_v1": 0.2, "world_models": 2.0}.get(preset, config.world.kl.free_nats)
     world = {
-        **{"deter": 64, "hidden": 64, "groups": 8, "classes": 8, "gaussians": 8, "units": 64},
+        "gru": {"deter": 64, "hidden": 64},
+        "lstm": {"deter": 64, "hidden": 64},
         "transformer": {"width": 64, "layers": 2, "heads": 2, "head": 32, "hidden": 128},
-        "ssm": {"state": 32, "layers": 2, "blocks": 4},
-        "recon_scale": 8.0 * config.world.recon_scale,
+        "ssm": {"deter": 64, "state": 32, "layers": 2, "blocks": 4},
+        "categorical": {"groups": 8, "classes": 8},
+        "gaussian": {"size": 8},
+        "posterior": {"units": 64},
+        "net": {"units": 64},
+        "units": 64,
+        "recon": {"scale": 8.0 * config.world.recon.scale},
         "discount_horizon": 20.0,
-        "free_nats": {"dreamer_v1": 0.2, "world_models": 2.0}.get(preset, config.world.free_nats),
+        "kl": {"free_nats": free_nats},
     }
     optim = {"lr": 2e-3}
     if config.optim.actor_lr is not None:

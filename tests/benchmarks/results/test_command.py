@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[3]
 TASK = "own_task:Corridor-v0"
 #: a network of a few thousand weights and 384 agent steps, which is some 100 updates
 OPTIONS = (
-    "--world.encoder k4s2 --world.depth 2 --world.deter 16 --world.hidden 8 --world.groups 4 "
-    "--world.classes 4 --world.blocks 2 --world.units 16 --world.bins 41 "
+    "--world.encoder.kind k4s2 --world.encoder.depth 2 --world.gru.deter 16 --world.gru.hidden 8 "
+    "--world.gru.blocks 2 --world.categorical.groups 4 --world.categorical.classes 4 "
+    "--world.posterior.units 8 --world.net.units 8 --world.units 16 --world.heads.bins 41 "
     "--behavior.imag-starts 8 --behavior.imag-horizon 4 --replay.batch 4 --replay.length 8 "
     "--replay.latents 5000 --train.prefill 64 --train.replay-ratio 8 --train.log-every 10 "
     "--train.checkpoint-every-s 1 --train.steps 384"
@@ -98,7 +99,7 @@ def test_a_run_that_fails_leaves_a_row_that_says_why(corridor, places):
     folder = places["out"] / "own_task_Corridor-v0"
     folder.mkdir(parents=True)
     (folder / "yardsticks.json").write_text("{}")
-    even = "--world.bins 40"
+    even = "--world.heads.bins 40"
     assert main(Settings(presets=("awm",), task=TASK, options=even, **places)) == 0
     got = json.loads((folder / "awm-0.json").read_text())
     assert "wm train ended with 2" in got["failed"]

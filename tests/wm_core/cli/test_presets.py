@@ -39,7 +39,7 @@ def test_one_preset_says_where_its_numbers_come_from_and_what_it_sets(capsys):
     said = capsys.readouterr().out
     assert "arXiv:2303.07109" in said
     assert "--world.transformer.tokens" in said
-    assert "--world.bins" not in said  # the default's
+    assert "--world.heads.bins" not in said  # the default's
 
 
 def test_the_settings_that_differ_make_the_preset_out_of_the_defaults():

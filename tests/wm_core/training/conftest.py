@@ -51,9 +51,11 @@ gymnasium.register("WmDot-v0", Dot)
 
 #: the smallest agent that has every part
 TINY = (
-    *("--world.encoder", "k4s2", "--world.depth", "2", "--world.deter", "16"),
-    *("--world.hidden", "8", "--world.groups", "4", "--world.classes", "4"),
-    *("--world.blocks", "2", "--world.units", "16", "--world.bins", "41"),
+    *("--world.encoder.kind", "k4s2", "--world.encoder.depth", "2", "--world.units", "16"),
+    *("--world.gru.deter", "16", "--world.gru.hidden", "8", "--world.gru.blocks", "2"),
+    *("--world.posterior.units", "8", "--world.net.units", "8", "--world.heads.bins", "41"),
+    *("--world.categorical.groups", "4", "--world.categorical.classes", "4"),
+    *("--world.lstm.deter", "16", "--world.lstm.hidden", "8", "--world.ssm.deter", "16"),
     *("--behavior.imag-starts", "8", "--behavior.imag-horizon", "4"),
     *("--optim.lr", "1e-3", "--optim.warmup", "10", "--optim.precision", "float32"),
     *("--replay.batch", "4", "--replay.length", "8", "--replay.latents", "5000"),

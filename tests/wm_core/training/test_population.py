@@ -51,7 +51,7 @@ def test_a_run_evolves_in_its_environment(toy, tiny, toy_folder, tmp_path, monke
     small = [
         *("--behavior.evolution.where", "env", "--behavior.evolution.population", "4"),
         *("--behavior.evolution.rollouts", "1", "--behavior.evolution.every", "1"),
-        *("--optim.stages", "1", "1", "--world.gaussians", "4", "--world.units", "16"),
+        *("--optim.stages", "1", "1", "--world.gaussian.size", "4", "--world.units", "16"),
         *("--train.updates", "4", "--no-publish", "--train.log-every", "1"),
     ]
     args = ["train", "--preset", "world_models", "--task", toy, "--run", str(run), *tiny, *small]

@@ -331,5 +331,5 @@ def test_resuming_a_run_that_is_not_there_names_the_nearest(trained, capsys):
 
 
 def test_a_resume_with_other_networks_is_refused(trained, toy, tmp_path, capsys):
-    assert main(["train", "--run", str(trained), "--resume", "--world.deter", "32"]) == 2
+    assert main(["train", "--run", str(trained), "--resume", "--world.gru.deter", "32"]) == 2
     assert "do not fit" in capsys.readouterr().err
