@@ -80,6 +80,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Fill in the tables that a page of docs/reference asks for by a comment."""
     for marker, table in (
         ("<!-- settings -->", settings),
+        ("<!-- renamed -->", renamed),
         ("<!-- parameters -->", parameters),
         ("<!-- front door -->", front_door),
         ("<!-- decisions -->", decisions),
@@ -124,6 +125,17 @@ def settings() -> str:
     from wm_core.config import Config
 
     return "\n\n".join(_sections(Config, ""))
+
+
+def renamed() -> str:
+    """A table of old option names and what they are called now."""
+    from wm_core.renamed import RENAMED
+
+    def option(name: str) -> str:
+        return f"`--{name.replace('_', '-')}`"
+
+    rows = [(option(old), ", ".join(map(option, new))) for old, new in RENAMED.items()]
+    return _table(("old option", "is called now"), rows)
 
 
 def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
