@@ -11,7 +11,7 @@ from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import assign
 
 
-def check_policy(
+def check_acceptable(
     spec: Spec, *, command: Command, sources: Sequence[Source], running: Spec | None
 ) -> None:
     """Raise ``SpecMismatch`` for a policy that this robot cannot run.

@@ -136,7 +136,7 @@ class Joint(Command):
         return list(msg.effort)
 
 
-class Index(Command):
+class ChoiceIndex(Command):
     """The index of a choice, with its name; an empty message stops the robot.
 
     It has a topic of its own, so that no joint takes an index for an effort.
@@ -156,5 +156,5 @@ class Index(Command):
 
 #: what the parameter ``command_type`` may name
 COMMANDS: dict[str, type[Command]] = {
-    command.name: command for command in (TwistStamped, Twist, Joint, Index)
+    command.name: command for command in (TwistStamped, Twist, Joint, ChoiceIndex)
 }

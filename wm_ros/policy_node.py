@@ -29,7 +29,7 @@ from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_ros import convert, params, qos
-from wm_ros.acceptance import check_policy
+from wm_ros.acceptance import check_acceptable
 from wm_ros.commands import COMMANDS
 from wm_ros.diagnosis import diagnostics, status_report
 from wm_ros.experience import Recorder, Signals
@@ -200,7 +200,7 @@ class PolicyNode(LifecycleNode):
 
     def _accept(self, runner: PolicyRunner) -> None:
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
-        check_policy(
+        check_acceptable(
             runner.spec,
             command=self._command,
             sources=self._sensors.sources,

@@ -8,7 +8,7 @@ import pytest
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.inputs import Depth
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
-from wm_ros.acceptance import check_policy
+from wm_ros.acceptance import check_acceptable
 from wm_ros.commands import COMMANDS
 from wm_ros.sensors.camera import Camera
 from wm_ros.sensors.depth import DepthCamera
@@ -83,14 +83,16 @@ def test_a_policy_whose_inputs_have_no_sensor_is_refused(sources, images, vector
 def test_a_policy_whose_action_no_command_carries_is_refused(kind, action, said):
     spec, command = spec_with().model_copy(update={"action": action}), COMMANDS[kind](("x", "y"))
     with pytest.raises(SpecMismatch, match=said):
-        check_policy(spec, command=command, sources=[Camera("image")], running=None)
+        check_acceptable(spec, command=command, sources=[Camera("image")], running=None)
 
 
 def test_a_policy_of_another_spec_than_the_running_one_is_refused():
     command, sources = COMMANDS["joint"](), [Camera("image")]
-    check_policy(spec_with(), command=command, sources=sources, running=spec_with())
+    check_acceptable(spec_with(), command=command, sources=sources, running=spec_with())
     with pytest.raises(SpecMismatch, match="expected the running policy's spec"):
-        check_policy(spec_with(), command=command, sources=sources, running=spec_with(("front",)))
+        check_acceptable(
+            spec_with(), command=command, sources=sources, running=spec_with(("front",))
+        )
 
 
 # --------------------------------------------------------------------- one observation of several

@@ -36,7 +36,7 @@ from wm_core.training.provenance import commit
 from wm_core.training.publisher import Publication
 from wm_core.training.rollout_video import OBSERVED, RolloutVideo, render, sample_windows
 from wm_core.training.seeding import Streams
-from wm_core.training.sources import FinishedStore, GrowingStore, OwnEnvironments, Source
+from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
 from wm_core.training.status import Status
 from wm_core.training.tasks import make_env, spec_of
 from wm_core.training.trainer import Hooks, Trainer
@@ -163,7 +163,7 @@ def _source(
     agent: Any,
     streams: Streams,
     stop: threading.Event,
-) -> Source:
+) -> ExperienceSource:
     if settings.follow:
         return GrowingStore(store, stop)
     if settings.store is not None:

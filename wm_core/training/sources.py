@@ -16,7 +16,7 @@ POLL_S = 0.2  #: seconds to wait for robots before looking again
 REFRESH_S = 1.0  #: seconds after which a busy learner looks for new experience
 
 
-class Source:
+class ExperienceSource:
     """Brings new steps into the store; this base class brings none."""
 
     over = False  #: whether the store will never hold more than it does
@@ -43,13 +43,13 @@ class Source:
         return
 
 
-class FinishedStore(Source):
+class FinishedStore(ExperienceSource):
     """A store that is not written to any more."""
 
     over = True
 
 
-class GrowingStore(Source):
+class GrowingStore(ExperienceSource):
     """A store that robots fill through the service.
 
     Args:
@@ -74,7 +74,7 @@ class GrowingStore(Source):
             self._store.refresh()
 
 
-class OwnEnvironments(Source):
+class OwnEnvironments(ExperienceSource):
     """Environments of this process, which act for one chunk of steps at a time.
 
     Args:

@@ -1,7 +1,7 @@
 """The loop around a learner: collects, updates, publishes and reports until the goal is reached.
 
-One loop serves three ways of training.  They differ only in their ``Source``: environments of this
-process, a store that robots fill, or a finished store.  Updates are allowed while
+One loop serves three ways of training.  They differ only in the ``ExperienceSource``: environments
+of this process, a store that robots fill, or a finished store.  Updates are allowed while
 
     updates x B x T  <=  replay ratio x agent steps in the store
 
@@ -35,7 +35,7 @@ from wm_core.training.publisher import FIRST_PUBLISH, Publication, Publisher
 from wm_core.training.rollout_video import RolloutVideo
 from wm_core.training.schedule import CpuTime, Every
 from wm_core.training.seeding import Streams
-from wm_core.training.sources import Source
+from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import Rate, Status
 
 STATUS_S = 1.0  #: seconds between two status reports
@@ -82,7 +82,7 @@ class Trainer:
         store: Store,
         learner: Learner,
         streams: Streams,
-        source: Source,
+        source: ExperienceSource,
         stop: threading.Event,
         hooks: Hooks | None = None,
     ) -> None:
