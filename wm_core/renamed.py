@@ -1,7 +1,7 @@
 """Options that have another name now: settings files and command lines of old runs stay readable.
 
-``RENAMED`` is the only place that knows old names.  A row with several new names means that one
-old option stood for several things.
+This is the only place that knows old names.  Several new names mean that one old option stood for
+several things.  An old name that is the name of a group now comes before those inside the group.
 """
 
 from __future__ import annotations
@@ -9,70 +9,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: room -> old name: new names
+_ROWS = {
+    "world": """
+        encoder: encoder.kind | depth: encoder.depth | vector_layers: encoder.vector_layers |
+        decoder: decoder.kind | decoder_reads: decoder.reads | pixels: decoder.pixels |
+        groups: categorical.groups | classes: categorical.classes | unimix: categorical.unimix |
+        gaussians: gaussian.size | latent_min_std: gaussian.min_std |
+        deter: gru.deter lstm.deter ssm.deter |
+        hidden: gru.hidden lstm.hidden posterior.units net.units | cell: gru.cell |
+        blocks: gru.blocks | posterior_layers: posterior.layers | prior_layers: net.layers |
+        mixtures: mdn.mixtures | heads_read: heads.reads | head_layers: heads.layers |
+        reward_head: heads.reward | reward_squash: heads.squash | bins: heads.bins |
+        reward_scale: heads.reward_scale | cont: heads.cont | cont_scale: heads.cont_scale |
+        recon_scale: recon.scale | recon_share: recon.share | barlow_scale: barlow.scale |
+        barlow_redundancy: barlow.redundancy | dyn_scale: kl.dyn_scale |
+        rep_scale: kl.rep_scale | rep: kl.rep | free_nats: kl.free_nats |
+        free_over: kl.free_over | kl_target: kl.target | entropy_scale: entropy.scale |
+        entropy_floor: entropy.floor
+    """,
+    "behavior": """
+        critic: critic.kind | critic_layers: critic.layers | slow: critic.target_network |
+        slow_rate: critic.target_rate | slow_every: critic.target_every |
+        slow_scale: critic.target_scale | value_scale: critic.scale |
+        replay_value_scale: critic.replay_scale | action: actor.kind |
+        actor_layers: actor.layers | min_std: actor.min_std | max_std: actor.max_std |
+        init_std: actor.init_std | unimix: actor.unimix | entropy: entropy.scale |
+        entropy_rule: entropy.rule | entropy_target: entropy.target | return_rate: returns.rate |
+        return_low: returns.low | return_high: returns.high | return_limit: returns.limit
+    """,
+}
+
 #: old dotted name -> new dotted names
 RENAMED: dict[str, tuple[str, ...]] = {
-    "world.encoder": ("world.encoder.kind",),
-    "world.depth": ("world.encoder.depth",),
-    "world.vector_layers": ("world.encoder.vector_layers",),
-    "world.decoder": ("world.decoder.kind",),
-    "world.decoder_reads": ("world.decoder.reads",),
-    "world.pixels": ("world.decoder.pixels",),
-    "world.groups": ("world.categorical.groups",),
-    "world.classes": ("world.categorical.classes",),
-    "world.unimix": ("world.categorical.unimix",),
-    "world.gaussians": ("world.gaussian.size",),
-    "world.latent_min_std": ("world.gaussian.min_std",),
-    "world.deter": ("world.gru.deter", "world.lstm.deter", "world.ssm.deter"),
-    "world.hidden": (
-        "world.gru.hidden", "world.lstm.hidden", "world.posterior.units", "world.net.units",
-    ),
-    "world.cell": ("world.gru.cell",),
-    "world.blocks": ("world.gru.blocks",),
-    "world.posterior_layers": ("world.posterior.layers",),
-    "world.prior_layers": ("world.net.layers",),
-    "world.mixtures": ("world.mdn.mixtures",),
-    "world.heads_read": ("world.heads.reads",),
-    "world.head_layers": ("world.heads.layers",),
-    "world.reward_head": ("world.heads.reward",),
-    "world.reward_squash": ("world.heads.squash",),
-    "world.bins": ("world.heads.bins",),
-    "world.reward_scale": ("world.heads.reward_scale",),
-    "world.cont": ("world.heads.cont",),
-    "world.cont_scale": ("world.heads.cont_scale",),
-    "world.recon_scale": ("world.recon.scale",),
-    "world.recon_share": ("world.recon.share",),
-    "world.barlow_scale": ("world.barlow.scale",),
-    "world.barlow_redundancy": ("world.barlow.redundancy",),
-    "world.dyn_scale": ("world.kl.dyn_scale",),
-    "world.rep_scale": ("world.kl.rep_scale",),
-    "world.rep": ("world.kl.rep",),
-    "world.free_nats": ("world.kl.free_nats",),
-    "world.free_over": ("world.kl.free_over",),
-    "world.kl_target": ("world.kl.target",),
-    "world.entropy_scale": ("world.entropy.scale",),
-    "world.entropy_floor": ("world.entropy.floor",),
-    "behavior.critic": ("behavior.critic.kind",),  # before the others that stand in it now
-    "behavior.critic_layers": ("behavior.critic.layers",),
-    "behavior.slow": ("behavior.critic.target_network",),
-    "behavior.slow_rate": ("behavior.critic.target_rate",),
-    "behavior.slow_every": ("behavior.critic.target_every",),
-    "behavior.slow_scale": ("behavior.critic.target_scale",),
-    "behavior.value_scale": ("behavior.critic.scale",),
-    "behavior.replay_value_scale": ("behavior.critic.replay_scale",),
-    "behavior.action": ("behavior.actor.kind",),
-    "behavior.actor_layers": ("behavior.actor.layers",),
-    "behavior.min_std": ("behavior.actor.min_std",),
-    "behavior.max_std": ("behavior.actor.max_std",),
-    "behavior.init_std": ("behavior.actor.init_std",),
-    "behavior.unimix": ("behavior.actor.unimix",),
-    "behavior.entropy": ("behavior.entropy.scale",),  # before the others that stand in it now
-    "behavior.entropy_rule": ("behavior.entropy.rule",),
-    "behavior.entropy_target": ("behavior.entropy.target",),
-    "behavior.return_rate": ("behavior.returns.rate",),
-    "behavior.return_low": ("behavior.returns.low",),
-    "behavior.return_high": ("behavior.returns.high",),
-    "behavior.return_limit": ("behavior.returns.limit",),
-}  # fmt: skip
+    f"{room}.{old.strip()}": tuple(f"{room}.{name}" for name in names.split())
+    for room, rows in _ROWS.items()
+    for old, names in (row.split(":") for row in rows.split("|"))
+}
 
 _BACKBONES = ("gru", "lstm", "ssm")  #: those whose width the old ``deter`` was, if chosen
 

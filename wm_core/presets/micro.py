@@ -12,6 +12,11 @@ MICRO_TRANSFORMER: dict[str, Any] = {
 }  # fmt: skip
 
 
+def config_of(**values: Any) -> Config:
+    """A ``Config`` of nested settings, named as in a settings file and checked."""
+    return Config.model_validate(values)
+
+
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with ``changes``; mappings that stand in both are merged in turn."""
     inner = {

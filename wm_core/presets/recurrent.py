@@ -2,27 +2,8 @@
 
 from __future__ import annotations
 
-from wm_core.agents.settings import OptimConfig
-from wm_core.behavior.settings import ActorConfig, BehaviorConfig, CriticConfig, EntropyBonusConfig
 from wm_core.config import Config
-from wm_core.presets.micro import changed, micro
-from wm_core.replay.settings import ReplayConfig
-from wm_core.training.settings import TrainConfig
-from wm_core.world.part_settings import (
-    CategoricalConfig,
-    GaussianConfig,
-    GRUConfig,
-    NetConfig,
-    PosteriorConfig,
-)
-from wm_core.world.settings import (
-    DecoderConfig,
-    EncoderConfig,
-    HeadsConfig,
-    KLConfig,
-    ReconConfig,
-    WorldConfig,
-)
+from wm_core.presets.micro import changed, config_of, micro
 
 #: size -> (deter, hidden, classes, depth, units); groups are always 32.
 V3_SIZES: dict[str, tuple[int, int, int, int, int]] = {
@@ -42,32 +23,25 @@ def dreamer_v1(size: str) -> Config:
     Numbers: the authors' code, DeepMind Control.  Deviates: ELU in the convolutions too, which
     have ReLU there; the cell is DreamerV2's without its norm.
     """
-    config = Config(
-        preset="dreamer_v1",
-        size="paper",
-        world=WorldConfig(
-            norm="none", activation="elu", units=400,
-            encoder=EncoderConfig(kind="v1", depth=32),
-            decoder=DecoderConfig(pixels="linear"),
-            recon=ReconConfig(scale=0.5),
-            latent="gaussian", gaussian=GaussianConfig(size=30, min_std=0.1),
-            gru=GRUConfig(cell="plain", deter=200, hidden=200),
-            posterior=PosteriorConfig(units=200), net=NetConfig(layers=1, units=200),
-            heads=HeadsConfig(layers=2, reward="normal", cont=False),
-            discount_horizon=100.0, fold_discount=False,
-            kl=KLConfig(rep_scale=1.0, free_nats=3.0, free_over="mean"),
+    config = config_of(
+        preset="dreamer_v1", size="paper",
+        world=dict(
+            norm="none", activation="elu", units=400, encoder=dict(kind="v1", depth=32),
+            decoder=dict(pixels="linear"), recon=dict(scale=0.5), latent="gaussian",
+            gaussian=dict(size=30, min_std=0.1), gru=dict(cell="plain", deter=200, hidden=200),
+            posterior=dict(units=200), net=dict(layers=1, units=200),
+            heads=dict(layers=2, reward="normal", cont=False), discount_horizon=100.0,
+            fold_discount=False, kl=dict(rep_scale=1.0, free_nats=3.0, free_over="mean"),
         ),
-        behavior=BehaviorConfig(
+        behavior=dict(
             gradient="dynamics", advantage="none", explore_noise=0.3,
-            actor=ActorConfig(kind="tanh_normal", init_std=5.0, layers=4),
-            critic=CriticConfig(layers=3, kind="normal", target_network="none", replay_scale=0.0),
-            entropy=EntropyBonusConfig(scale=0.0),
+            actor=dict(kind="tanh_normal", init_std=5.0, layers=4),
+            critic=dict(layers=3, kind="normal", target_network="none", replay_scale=0.0),
+            entropy=dict(scale=0.0),
         ),
-        optim=OptimConfig(
-            kind="adam", lr=6e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-7,
-        ),
-        replay=ReplayConfig(batch=50, length=50, online_queue=False),
-        train=TrainConfig(prefill=5000, replay_ratio=500.0),
+        optim=dict(kind="adam", lr=6e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-7),
+        replay=dict(batch=50, length=50, online_queue=False),
+        train=dict(prefill=5000, replay_ratio=500.0),
     )  # fmt: skip
     return config if size == "paper" else micro(config)
 
@@ -77,35 +51,29 @@ def dreamer_v2(size: str) -> Config:
 
     Numbers: the authors' code, DeepMind Control from pixels.
     """
-    config = Config(
-        preset="dreamer_v2",
-        size="paper",
-        world=WorldConfig(
-            norm="none", activation="elu", units=400,
-            encoder=EncoderConfig(kind="v1", depth=48),
-            decoder=DecoderConfig(pixels="linear"),
-            recon=ReconConfig(scale=0.5),
-            categorical=CategoricalConfig(groups=32, classes=32, unimix=0.0),
-            gru=GRUConfig(cell="layer_norm", deter=200, hidden=200),
-            posterior=PosteriorConfig(units=200), net=NetConfig(layers=1, units=200),
-            heads=HeadsConfig(layers=4, reward="normal", cont=False),
+    config = config_of(
+        preset="dreamer_v2", size="paper",
+        world=dict(
+            norm="none", activation="elu", units=400, encoder=dict(kind="v1", depth=48),
+            decoder=dict(pixels="linear"), recon=dict(scale=0.5),
+            categorical=dict(groups=32, classes=32, unimix=0.0),
+            gru=dict(cell="layer_norm", deter=200, hidden=200), posterior=dict(units=200),
+            net=dict(layers=1, units=200), heads=dict(layers=4, reward="normal", cont=False),
             discount_horizon=100.0, fold_discount=False,
-            kl=KLConfig(dyn_scale=0.8, rep_scale=0.2, free_over="mean"),
+            kl=dict(dyn_scale=0.8, rep_scale=0.2, free_over="mean"),
         ),
-        behavior=BehaviorConfig(
+        behavior=dict(
             gradient="auto", advantage="none",
-            actor=ActorConfig(kind="truncated_normal", layers=4, unimix=0.0),
-            critic=CriticConfig(
-                layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
-                target_every=100, replay_scale=0.0,
-            ),
-            entropy=EntropyBonusConfig(scale=1e-4),
+            actor=dict(kind="truncated_normal", layers=4, unimix=0.0),
+            critic=dict(layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
+                target_every=100, replay_scale=0.0),
+            entropy=dict(scale=1e-4),
         ),
-        optim=OptimConfig(
+        optim=dict(
             kind="adam", lr=3e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-5, decay=1e-6,
         ),
-        replay=ReplayConfig(batch=16, length=50, online_queue=False),
-        train=TrainConfig(prefill=1000, replay_ratio=160.0),
+        replay=dict(batch=16, length=50, online_queue=False),
+        train=dict(prefill=1000, replay_ratio=160.0),
     )  # fmt: skip
     return config if size == "paper" else micro(config)
 
@@ -124,15 +92,14 @@ def dreamer_v3(size: str) -> Config:
             Config(preset="dreamer_v3", size="micro"), behavior={"entropy": {"scale": 3e-3}}
         )
     deter, hidden, classes, depth, units = V3_SIZES["12m" if size == "paper" else size]
-    world = WorldConfig(
-        units=units,
-        encoder=EncoderConfig(depth=depth),
-        categorical=CategoricalConfig(classes=classes),
-        gru=GRUConfig(deter=deter, hidden=hidden),
-        posterior=PosteriorConfig(units=hidden),
-        net=NetConfig(units=hidden),
-    )
-    return Config(preset="dreamer_v3", size=size, world=world)
+    return config_of(
+        preset="dreamer_v3", size=size,
+        world=dict(
+            units=units, encoder=dict(depth=depth), categorical=dict(classes=classes),
+            gru=dict(deter=deter, hidden=hidden), posterior=dict(units=hidden),
+            net=dict(units=hidden),
+        ),
+    )  # fmt: skip
 
 
 def daydreamer(size: str) -> Config:
@@ -142,33 +109,28 @@ def daydreamer(size: str) -> Config:
     (``wm train --follow``).  Deviates: weights and biases decay alike; the replay ratio has a cap,
     which the code lacks.
     """
-    config = Config(
-        preset="daydreamer",
-        size="paper",
-        world=WorldConfig(
+    config = config_of(
+        preset="daydreamer", size="paper",
+        world=dict(
             norm="layer", activation="elu", units=512,
-            encoder=EncoderConfig(kind="k4s2", depth=64, vector_layers=4),
-            decoder=DecoderConfig(pixels="linear"),
-            categorical=CategoricalConfig(groups=32, classes=32),
-            gru=GRUConfig(cell="layer_norm", deter=512, hidden=512),
-            posterior=PosteriorConfig(units=512), net=NetConfig(layers=3, units=512),
-            heads=HeadsConfig(layers=4, reward="symlog", reward_scale=2.0),
+            encoder=dict(kind="k4s2", depth=64, vector_layers=4), decoder=dict(pixels="linear"),
+            categorical=dict(groups=32, classes=32),
+            gru=dict(cell="layer_norm", deter=512, hidden=512), posterior=dict(units=512),
+            net=dict(layers=3, units=512), heads=dict(layers=4, reward="symlog", reward_scale=2.0),
             discount_horizon=200.0, fold_discount=False,
-            kl=KLConfig(dyn_scale=0.8, rep_scale=0.2, free_nats=0.0, target=3.5),
+            kl=dict(dyn_scale=0.8, rep_scale=0.2, free_nats=0.0, target=3.5),
         ),
-        behavior=BehaviorConfig(
-            gradient="auto", advantage="std", actor=ActorConfig(layers=4, unimix=0.1),
-            critic=CriticConfig(
-                layers=4, kind="symlog", target_network="bootstrap", target_rate=1.0,
-                target_every=100, scale=2.0, replay_scale=0.0,
-            ),
-            entropy=EntropyBonusConfig(scale=1e-3, rule="adaptive", target=0.4),
+        behavior=dict(
+            gradient="auto", advantage="std", actor=dict(layers=4, unimix=0.1),
+            critic=dict(layers=4, kind="symlog", target_network="bootstrap", target_rate=1.0,
+                target_every=100, scale=2.0, replay_scale=0.0),
+            entropy=dict(scale=1e-3, rule="adaptive", target=0.4),
         ),
-        optim=OptimConfig(
+        optim=dict(
             kind="adam", lr=1e-4, actor_lr=1e-4, critic_lr=1e-4, warmup=0, eps=1e-6, decay=1e-2,
         ),
-        replay=ReplayConfig(batch=32, length=32),
-        train=TrainConfig(prefill=1000, replay_ratio=512.0),
+        replay=dict(batch=32, length=32),
+        train=dict(prefill=1000, replay_ratio=512.0),
     )  # fmt: skip
     return config if size == "paper" else micro(config)
 

@@ -2,36 +2,8 @@
 
 from __future__ import annotations
 
-from wm_core.agents.settings import OptimConfig
-from wm_core.behavior.settings import (
-    ActorConfig,
-    BehaviorConfig,
-    CriticConfig,
-    EntropyBonusConfig,
-    EvolutionConfig,
-)
 from wm_core.config import Config
-from wm_core.presets.micro import MICRO_TRANSFORMER, micro
-from wm_core.replay.settings import ReplayConfig
-from wm_core.training.settings import TrainConfig
-from wm_core.world.part_settings import (
-    CategoricalConfig,
-    GaussianConfig,
-    LSTMConfig,
-    NetConfig,
-    PosteriorConfig,
-    SSMConfig,
-    TransformerConfig,
-)
-from wm_core.world.settings import (
-    DecoderConfig,
-    EncoderConfig,
-    EntropyConfig,
-    HeadsConfig,
-    KLConfig,
-    ReconConfig,
-    WorldConfig,
-)
+from wm_core.presets.micro import MICRO_TRANSFORMER, config_of, micro
 
 
 def world_models(size: str) -> Config:
@@ -41,29 +13,26 @@ def world_models(size: str) -> Config:
     Doom.  Deviates: one window serves VAE and RNN, so it is shorter than 999 steps; the gradient
     is clipped by norm, not by value; a reward is predicted, so that dreams can be scored.
     """
-    config = Config(
-        preset="world_models",
-        size="paper",
-        world=WorldConfig(
-            norm="none", activation="relu",
-            encoder=EncoderConfig(kind="v1", depth=32), decoder=DecoderConfig(reads="stoch"),
-            latent="gaussian", gaussian=GaussianConfig(size=32, min_std=1e-3),
-            backbone="lstm", lstm=LSTMConfig(deter=256, hidden=256),
-            posterior=PosteriorConfig(layers=0), prior="mdn", gradients="staged",
-            heads=HeadsConfig(reward="normal", cont_scale=10.0),
+    config = config_of(
+        preset="world_models", size="paper",
+        world=dict(
+            norm="none", activation="relu", encoder=dict(kind="v1", depth=32),
+            decoder=dict(reads="stoch"), latent="gaussian", gaussian=dict(size=32, min_std=1e-3),
+            backbone="lstm", lstm=dict(deter=256, hidden=256), posterior=dict(layers=0),
+            prior="mdn", gradients="staged", heads=dict(reward="normal", cont_scale=10.0),
             discount_horizon=1000.0, fold_discount=False,
-            kl=KLConfig(rep="unit", rep_scale=1.0, free_nats=16.0),
+            kl=dict(rep="unit", rep_scale=1.0, free_nats=16.0),
         ),
-        behavior=BehaviorConfig(
+        behavior=dict(
             learner="evolution", imag_horizon=500,
-            evolution=EvolutionConfig(population=64, sigma=0.1, rollouts=16, temperature=1.15),
+            evolution=dict(population=64, sigma=0.1, rollouts=16, temperature=1.15),
         ),
-        optim=OptimConfig(
+        optim=dict(
             kind="adam", lr=1e-4, dynamics_lr=1e-3, warmup=0, clip=1.0, eps=1e-8,
             stages=(20_000, 4_000),
         ),
-        replay=ReplayConfig(batch=100, length=32, online_queue=False),
-        train=TrainConfig(steps=10_000_000, prefill=10_000_000, replay_ratio=1000.0),
+        replay=dict(batch=100, length=32, online_queue=False),
+        train=dict(steps=10_000_000, prefill=10_000_000, replay_ratio=1000.0),
     )  # fmt: skip
     if size == "paper":
         return config
@@ -86,39 +55,31 @@ def transdreamer(size: str) -> Config:
     the differentiable reward, as this project set out to (the code has REINFORCE:
     ``--behavior.gradient reinforce``); ten imagined steps from one random time of each window.
     """
-    config = Config(
-        preset="transdreamer",
-        size="paper",
-        world=WorldConfig(
-            norm="none", activation="elu", units=400,
-            encoder=EncoderConfig(kind="v1", depth=48),
-            decoder=DecoderConfig(pixels="linear"),
-            recon=ReconConfig(scale=0.5),
-            categorical=CategoricalConfig(groups=32, classes=32, unimix=0.0),
-            posterior=PosteriorConfig(units=600), net=NetConfig(layers=1, units=600),
-            backbone="transformer",
-            transformer=TransformerConfig(
-                width=600, layers=6, heads=8, head=64, hidden=1024, window=50,
-                activation="relu", readout="all", dropout=0.1,
-            ),
-            heads=HeadsConfig(layers=4, reward="normal", squash="tanh", cont_scale=5.0),
+    config = config_of(
+        preset="transdreamer", size="paper",
+        world=dict(
+            norm="none", activation="elu", units=400, encoder=dict(kind="v1", depth=48),
+            decoder=dict(pixels="linear"), recon=dict(scale=0.5),
+            categorical=dict(groups=32, classes=32, unimix=0.0), posterior=dict(units=600),
+            net=dict(layers=1, units=600), backbone="transformer",
+            transformer=dict(width=600, layers=6, heads=8, head=64, hidden=1024, window=50,
+                activation="relu", readout="all", dropout=0.1),
+            heads=dict(layers=4, reward="normal", squash="tanh", cont_scale=5.0),
             discount_horizon=1000.0, fold_discount=False,
-            kl=KLConfig(dyn_scale=0.08, rep_scale=0.02, free_nats=0.0),
+            kl=dict(dyn_scale=0.08, rep_scale=0.02, free_nats=0.0),
         ),
-        behavior=BehaviorConfig(
+        behavior=dict(
             gradient="dynamics", imag_horizon=10, imag_starts=50, advantage="none",
-            actor=ActorConfig(kind="truncated_normal", layers=4, unimix=0.0),
-            critic=CriticConfig(
-                layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
-                target_every=100, replay_scale=0.0,
-            ),
-            entropy=EntropyBonusConfig(scale=1e-3),
+            actor=dict(kind="truncated_normal", layers=4, unimix=0.0),
+            critic=dict(layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
+                target_every=100, replay_scale=0.0),
+            entropy=dict(scale=1e-3),
         ),
-        optim=OptimConfig(
+        optim=dict(
             kind="adam", lr=2e-4, actor_lr=4e-5, critic_lr=1e-4, warmup=0, eps=1e-5, decay=1e-6,
         ),
-        replay=ReplayConfig(batch=50, length=50, online_queue=False),
-        train=TrainConfig(prefill=50_000, replay_ratio=156.0),
+        replay=dict(batch=50, length=50, online_queue=False),
+        train=dict(prefill=50_000, replay_ratio=156.0),
     )  # fmt: skip
     if size == "paper":
         return config
@@ -134,41 +95,33 @@ def twm(size: str) -> Config:
     uniformly, not by how rarely they were drawn; one loop trains all parts, so the code's sample
     budget is a replay ratio here.
     """
-    config = Config(
-        preset="twm",
-        size="paper",
-        world=WorldConfig(
-            norm="none", activation="silu", units=512,
-            encoder=EncoderConfig(kind="v1", depth=48),
-            decoder=DecoderConfig(reads="stoch", pixels="linear"),
-            recon=ReconConfig(scale=0.5),
-            categorical=CategoricalConfig(groups=32, classes=32, unimix=0.0),
-            posterior=PosteriorConfig(layers=2, units=512), net=NetConfig(layers=4, units=512),
+    config = config_of(
+        preset="twm", size="paper",
+        world=dict(
+            norm="none", activation="silu", units=512, encoder=dict(kind="v1", depth=48),
+            decoder=dict(reads="stoch", pixels="linear"), recon=dict(scale=0.5),
+            categorical=dict(groups=32, classes=32, unimix=0.0),
+            posterior=dict(layers=2, units=512), net=dict(layers=4, units=512),
             backbone="transformer",
-            transformer=TransformerConfig(
-                width=256, layers=10, heads=4, head=64, hidden=1024, window=51, order="post",
-                positions="xl", dropout=0.1, tokens="split",
-            ),
-            heads=HeadsConfig(
-                reads="deter", layers=4, reward="normal", squash="tanh", reward_scale=10.0,
-                cont_scale=50.0,
-            ),
+            transformer=dict(width=256, layers=10, heads=4, head=64, hidden=1024, window=51,
+                order="post", positions="xl", dropout=0.1, tokens="split"),
+            heads=dict(reads="deter", layers=4, reward="normal", squash="tanh", reward_scale=10.0,
+                cont_scale=50.0),
             discount_horizon=100.0, fold_discount=False, gradients="staged",
-            kl=KLConfig(rep="consistency", rep_scale=0.01, free_nats=0.0),
-            entropy=EntropyConfig(scale=5.0, floor=0.1),
+            kl=dict(rep="consistency", rep_scale=0.01, free_nats=0.0),
+            entropy=dict(scale=5.0, floor=0.1),
         ),
-        behavior=BehaviorConfig(
-            reads="stoch", imag_starts=400, advantage="none",
-            actor=ActorConfig(layers=4, unimix=0.0),
-            critic=CriticConfig(layers=4, kind="normal", target_network="none", replay_scale=0.0),
-            entropy=EntropyBonusConfig(scale=0.01, rule="hinge", target=0.1),
+        behavior=dict(
+            reads="stoch", imag_starts=400, advantage="none", actor=dict(layers=4, unimix=0.0),
+            critic=dict(layers=4, kind="normal", target_network="none", replay_scale=0.0),
+            entropy=dict(scale=0.01, rule="hinge", target=0.1),
         ),
-        optim=OptimConfig(
+        optim=dict(
             kind="adam", lr=1e-4, dynamics_lr=1e-4, actor_lr=1e-4, critic_lr=1e-5, warmup=0,
             behavior_clip=1.0, eps=1e-5, decay=1e-6,
         ),
-        replay=ReplayConfig(batch=100, length=16, online_queue=False),
-        train=TrainConfig(prefill=5000, replay_ratio=256.0),
+        replay=dict(batch=100, length=16, online_queue=False),
+        train=dict(prefill=5000, replay_ratio=256.0),
     )  # fmt: skip
     if size == "paper":
         return config
@@ -187,28 +140,21 @@ def awm(size: str) -> Config:
     here.  Deviates: the paper's states are vectors that are known; here they are latents of a
     camera, and the actor reads the newest one alone.
     """
-    config = Config(
-        preset="awm",
-        size="paper",
-        world=WorldConfig(
-            units=512,
-            encoder=EncoderConfig(kind="k4s2", depth=32), decoder=DecoderConfig(reads="stoch"),
-            categorical=CategoricalConfig(groups=32, classes=32),
-            posterior=PosteriorConfig(units=512), net=NetConfig(units=512),
-            backbone="transformer",
-            transformer=TransformerConfig(
-                width=256, layers=4, heads=4, head=64, hidden=1024, window=64,
-                positions="sinusoid", tokens="actions",
-            ),
-            heads=HeadsConfig(reads="deter", layers=2),
-            discount_horizon=100.0, fold_discount=False,
+    config = config_of(
+        preset="awm", size="paper",
+        world=dict(
+            units=512, encoder=dict(kind="k4s2", depth=32), decoder=dict(reads="stoch"),
+            categorical=dict(groups=32, classes=32), posterior=dict(units=512),
+            net=dict(units=512), backbone="transformer",
+            transformer=dict(width=256, layers=4, heads=4, head=64, hidden=1024, window=64,
+                positions="sinusoid", tokens="actions"),
+            heads=dict(reads="deter", layers=2), discount_horizon=100.0, fold_discount=False,
         ),
-        behavior=BehaviorConfig(
-            reads="stoch", gradient="dynamics", imag_starts=256,
-            critic=CriticConfig(replay_scale=0.0),
+        behavior=dict(
+            reads="stoch", gradient="dynamics", imag_starts=256, critic=dict(replay_scale=0.0),
         ),
-        optim=OptimConfig(kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, eps=1e-8),
-        replay=ReplayConfig(batch=32, length=32, online_queue=False),
+        optim=dict(kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, eps=1e-8),
+        replay=dict(batch=32, length=32, online_queue=False),
     )  # fmt: skip
     if size == "paper":
         return config
@@ -224,25 +170,20 @@ def s4wm(size: str) -> Config:
     has DreamerV3's norm, dynamics scale and LaProp: with a LayerNorm and Adam its latents stayed
     empty for the first 500 updates of a toy task, on every backbone.
     """
-    config = Config(
-        preset="s4wm",
-        size="paper",
-        world=WorldConfig(
-            norm="layer", units=512, encoder=EncoderConfig(kind="k4s2", depth=32),
-            categorical=CategoricalConfig(groups=32, classes=32),
-            posterior=PosteriorConfig(units=128), net=NetConfig(units=128),
-            backbone="ssm", ssm=SSMConfig(deter=512, state=512, layers=4, blocks=8),
-            heads=HeadsConfig(layers=2), fold_discount=False,
-            kl=KLConfig(dyn_scale=0.5, rep_scale=0.1),
+    config = config_of(
+        preset="s4wm", size="paper",
+        world=dict(
+            norm="layer", units=512, encoder=dict(kind="k4s2", depth=32),
+            categorical=dict(groups=32, classes=32), posterior=dict(units=128),
+            net=dict(units=128), backbone="ssm",
+            ssm=dict(deter=512, state=512, layers=4, blocks=8), heads=dict(layers=2),
+            fold_discount=False, kl=dict(dyn_scale=0.5, rep_scale=0.1),
         ),
-        behavior=BehaviorConfig(
-            imag_starts=1024, actor=ActorConfig(layers=2),
-            critic=CriticConfig(layers=2, replay_scale=0.0),
+        behavior=dict(
+            imag_starts=1024, actor=dict(layers=2), critic=dict(layers=2, replay_scale=0.0),
         ),
-        optim=OptimConfig(
-            kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, clip=1000.0, eps=1e-8,
-        ),
-        replay=ReplayConfig(batch=4, length=1024, latents=100_000, online_queue=False),
+        optim=dict(kind="adam", lr=1e-4, actor_lr=3e-5, critic_lr=3e-5, clip=1000.0, eps=1e-8),
+        replay=dict(batch=4, length=1024, latents=100_000, online_queue=False),
     )  # fmt: skip
     if size == "paper":
         return config

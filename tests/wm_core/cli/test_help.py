@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import re
 
 import pytest
 from pydantic import BaseModel
 
 from wm_core.cli.bench import SUBJECTS
 from wm_core.cli.main import VERBS, main
-
-PENDING = re.compile("behavior|optim")  #: rooms whose texts are still to come
 
 
 def settings_of(verb):
@@ -46,7 +43,7 @@ def test_every_option_has_a_text_that_stands_alone(verb):
     models = settings_of(verb)
     assert models
     found = [option for model in models for option in options(model)]
-    assert [name for name, text in found if not (stands_alone(text) or PENDING.match(name))] == []
+    assert [name for name, text in found if not stands_alone(text)] == []
 
 
 @pytest.mark.parametrize("text", [None, "latent", "of the hinge below", "three short words"])
