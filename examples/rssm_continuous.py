@@ -1,87 +1,92 @@
-"""An RSSM with Gaussian latents: the world model of PlaNet and the first Dreamer.
+"""An RSSM with Gaussian latents.
 
-Two things are carried from step to step. ``deter``, h_t, is what a GRU remembers of the past:
-h_t = GRU(h_{t-1}, z_{t-1}, a_{t-1}). ``stoch``, z_t, is what of the present could not be foreseen,
-here 30 numbers, each with a mean and a deviation. There are two opinions on them:
+The world model of PlaNet and of the first Dreamer. It carries two things from step to step:
 
-    prior      p(z_t | h_t)         before the camera is looked at
-    posterior  q(z_t | h_t, e_t)    after it; e_t is the encoder's view of the frame
+- `deter`, $h_t$: what a GRU remembers of the past, $h_t = GRU(h_{t-1}, z_{t-1}, a_{t-1})$;
+- `stoch`, $z_t$: what nobody could predict of the present; here 30 numbers, each with a mean and
+  a standard deviation.
 
-Their distance (KL) is what a frame has told the model; the first nat of it is free. A draw is
-mean + deviation x noise, so gradients pass through it as through any sum. What a Gaussian cannot
-say is "either left or right": it puts its mean between them. Dice can (rssm_discrete.py).
+There are two distributions of $z_t$:
 
-    python examples/rssm_continuous.py                  # some minutes on one core
-    python examples/rssm_continuous.py --updates 300 --world.gaussians 8   # any option of wm train
+- the prior $p(z_t | h_t)$, before the camera is read: a prediction;
+- the posterior $q(z_t | h_t, e_t)$, after it: $e_t$ is the encoder's embedding of the frame.
 
-Actor, critic and losses are DreamerV3's, so that the two scripts differ in ``CHANGES`` alone;
-``wm train --preset dreamer_v1`` is the whole of the first Dreamer.
+Their distance (KL, in nats) is what the frame told the model that it did not know. A draw is
+mean + standard deviation x noise, so gradients pass through it. A Gaussian cannot say "either
+left or right": it puts its mean in between. Categorical latents can: see `rssm_discrete.py`.
+
+As a script, `python examples/rssm_continuous.py`, or as a notebook; some minutes on one CPU
+core.
 """
 
-from __future__ import annotations
-
-import sys
-import threading
+# %%
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
-from wm_core import presets
-from wm_core.cli.main import main as verb
-from wm_core.cli.settings import parse
-from wm_core.contract.runner import PolicyEngine, PolicyRunner
-from wm_core.library.assembly import make_trainer
-from wm_core.library.run_folder import TrainSettings
-from wm_core.training.evaluate import open_env
+import wm_core as wm
 
-PRESET = "dreamer_v3"
-CHANGES = "--world.latent gaussian --world.gaussians 30"
+TASK, UPDATES = "seek", 1500
 RUN = Path("runs/examples/rssm_continuous")
 
+# %% [markdown]
+# ## Train
+# The agent acts in the task, records what happens and learns from it. Actor, critic and losses
+# are DreamerV3's; only the latents differ. Run this again with more updates and it continues.
 
-def settings_from(words: list[str]) -> TrainSettings:
-    """The preset in its size for two cores, with ``CHANGES``, and then with ``words``."""
-    config = presets.make(PRESET, "micro")
-    start = TrainSettings.model_construct(
-        **dict(config), run=RUN, task="seek", publish=False, resume=True
-    )
-    goal = ["--train.updates", "1500", "--train.eval-every", "0", "--train.video-every", "0"]
-    return parse(TrainSettings, [*CHANGES.split(), *goal, *words], verb="train", default=start)
+# %%
+torch.set_num_threads(1)
+end = wm.train(
+    RUN,
+    task=TASK,
+    preset="dreamer_v3",
+    resume=RUN.is_dir(),
+    world={"latent": "gaussian", "gaussians": 30},
+    train={"updates": UPDATES, "eval_every": 0, "video_every": 0},
+)
+print(f"{end.updates} updates from {end.agent_steps} steps")
 
+# %% [markdown]
+# ## Prior and posterior
+# One episode of the trained agent, seen by its world model. Where the KL is high, the frame was
+# a surprise; where the prior's standard deviation is small, the model was sure what it would
+# see.
 
-def wm(*words: object) -> None:
-    """``wm`` with these words, as in a shell."""
-    if verb([str(word) for word in words]):
-        sys.exit(f"wm {words[0]} failed")
+# %%
+agent = wm.Agent.load(RUN)
+batch = next(wm.collect(TASK, episodes=1, agent=agent).windows(batch=1, length=20, updates=1))
+dynamics = agent.world.dynamics
+with torch.no_grad():
+    posterior = agent.observe(batch)
+    prior = dynamics.prior(posterior.deter)
+    nats = dynamics.space.kl(posterior.params, prior)[0]
+for t in range(0, 20, 5):
+    before, after = prior[0, t, 1].mean(), posterior.params[0, t, 1].mean()
+    print(f"step {t:2}: std {before:.2f} -> {after:.2f}, the frame told {nats[t]:.2f} nats")
 
+# %% [markdown]
+# ## Imagine
+# Five frames are seen; then the model goes on alone, once with the recorded actions and once
+# with none. From the top: camera, imagined as it happened, imagined standing still.
 
-def act(policy: Path, task: str, steps: int) -> None:
-    """Let the exported file drive the task: what a robot does, without torch."""
-    engine = PolicyEngine(PolicyRunner.load(policy), seed=0, mean=True)
-    adapter, spec = open_env(task, seed=0, spec=engine.runner.spec)
-    for _ in range(steps):
-        out = engine.act(adapter.state.obs, adapter.prev_action, adapter.state.is_first)
-        now = adapter.step(spec.action.limit(out.action, adapter.prev_action))
-        print(f"command {out.command.round(2)}, reward {now.reward:+.2f}")
-    adapter.env.close()
+# %%
+still = replace(batch, prev_action=batch.prev_action * (np.arange(20) < 5)[:, None])
+rows = [batch.obs["image"], *(wm.open_loop(agent, b, observed=5)["image"] for b in (batch, still))]
+Image.fromarray(np.concatenate([np.hstack(row[0, ::2]) for row in rows])).save(RUN / "still.png")
 
+# %% [markdown]
+# ## Take it away
+# One ONNX file with the rollout that proves it, measured beside random actions; a robot runs it
+# without torch.
 
-def main() -> None:
-    """Train, look, export, judge, act."""
-    words = ["--train.updates" if word == "--updates" else word for word in sys.argv[1:]]
-    settings = settings_from(words)
-    torch.set_num_threads(1)
-    print(f"{PRESET} {CHANGES}\n{presets.row_of(settings.config)}")
-    end = make_trainer(settings, threading.Event()).train()  # the loop of wm train
-    print(f"{end.updates} updates from {end.agent_steps} steps; run folder {settings.run}")
-
-    policy = settings.run / "policy"
-    wm("show", "--run", settings.run)  # imagined beside real: imagined.gif and imagined.png
-    wm("export", "--run", settings.run, "--to", policy)
-    wm("evaluate", "--policy", policy, "--episodes", 5)
-    wm("evaluate", "--random", "--task", settings.task, "--episodes", 5)
-    act(policy, settings.task, steps=5)
-
-
-if __name__ == "__main__":
-    main()
+# %%
+wm.show(RUN)  # imagined.gif and imagined.png
+policy = wm.export(RUN, RUN / "policy")
+for result in (
+    wm.evaluate(policy=RUN / "policy", episodes=5),
+    wm.evaluate(random=True, task=TASK, episodes=5),
+):
+    print(f"{result.actor}: return {result.mean:.1f} of {len(result.returns)} episodes")

@@ -1,87 +1,84 @@
-"""An RSSM with categorical latents: the world model of DreamerV2 and DreamerV3.
+"""An RSSM with categorical latents.
 
-Two things are carried from step to step. ``deter``, h_t, is what a GRU remembers of the past:
-h_t = GRU(h_{t-1}, z_{t-1}, a_{t-1}). ``stoch``, z_t, is what of the present could not be foreseen,
-here 16 dice with 16 sides. There are two opinions on how they fall:
+The world model of DreamerV2 and DreamerV3. As in `rssm_continuous.py`, a GRU carries `deter`
+$h_t$ from step to step, and `stoch` $z_t$ is what nobody could predict of the present. Here
+$z_t$ is 16 choices among 16 classes, one-hot:
 
-    prior      p(z_t | h_t)         before the camera is looked at
-    posterior  q(z_t | h_t, e_t)    after it; e_t is the encoder's view of the frame
+- the prior $p(z_t | h_t)$ gives the probability of every class before the camera is read;
+- the posterior $q(z_t | h_t, e_t)$ gives it afterwards.
 
-Training draws the two together: the prior learns to foresee, and the posterior to say no more than
-is worth foreseeing. With its eyes closed the model goes on by its prior, and that is where the
-actor learns. A die that has fallen has no gradient, so its probabilities' is used; one fall in a
-hundred is by chance (``unimix``), so that nothing is ever thought impossible.
+Training draws the two together: the prior learns to predict, and the posterior to say no more
+than can be predicted. In imagination the model draws from its prior, and there the actor learns.
+A drawn class has no gradient, so the gradient of its probabilities is used (straight through).
+One share in a hundred of every distribution is uniform (`unimix`), so that no class is ever
+impossible.
 
-    python examples/rssm_discrete.py                    # some minutes on one core
-    python examples/rssm_discrete.py --updates 300 --world.classes 8   # any option of wm train
-
-Compare rssm_continuous.py, which differs in ``CHANGES`` alone.
+As a script, `python examples/rssm_discrete.py`, or as a notebook; some minutes on one CPU core.
 """
 
-from __future__ import annotations
-
-import sys
-import threading
+# %%
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
-from wm_core import presets
-from wm_core.cli.main import main as verb
-from wm_core.cli.settings import parse
-from wm_core.contract.runner import PolicyEngine, PolicyRunner
-from wm_core.library.assembly import make_trainer
-from wm_core.library.run_folder import TrainSettings
-from wm_core.training.evaluate import open_env
+import wm_core as wm
 
-PRESET = "dreamer_v3"
-CHANGES = "--world.latent categorical --world.groups 16 --world.classes 16"
+TASK, UPDATES = "seek", 1500
 RUN = Path("runs/examples/rssm_discrete")
 
+# %% [markdown]
+# ## Train
+# Any setting of `wm train` is a keyword: those of the world model are in `world`.
 
-def settings_from(words: list[str]) -> TrainSettings:
-    """The preset in its size for two cores, with ``CHANGES``, and then with ``words``."""
-    config = presets.make(PRESET, "micro")
-    start = TrainSettings.model_construct(
-        **dict(config), run=RUN, task="seek", publish=False, resume=True
-    )
-    goal = ["--train.updates", "1500", "--train.eval-every", "0", "--train.video-every", "0"]
-    return parse(TrainSettings, [*CHANGES.split(), *goal, *words], verb="train", default=start)
+# %%
+torch.set_num_threads(1)
+end = wm.train(
+    RUN,
+    task=TASK,
+    preset="dreamer_v3",
+    resume=RUN.is_dir(),
+    world={"latent": "categorical", "groups": 16, "classes": 16},
+    train={"updates": UPDATES, "eval_every": 0, "video_every": 0},
+)
+print(f"{end.updates} updates from {end.agent_steps} steps")
 
+# %% [markdown]
+# ## What the classes say
+# The prior of a group that knows nothing has an entropy of log 16 = 2.77 nats. The more the
+# model has learnt, the lower it is; the posterior's is lower still.
 
-def wm(*words: object) -> None:
-    """``wm`` with these words, as in a shell."""
-    if verb([str(word) for word in words]):
-        sys.exit(f"wm {words[0]} failed")
+# %%
+agent = wm.Agent.load(RUN)
+batch = next(wm.collect(TASK, episodes=1, agent=agent).windows(batch=1, length=20, updates=1))
+with torch.no_grad():
+    posterior = agent.observe(batch)  # its params are log-probabilities (B, T, groups, classes)
+    prior = agent.world.dynamics.prior(posterior.deter)
+for name, log_p in (("prior", prior), ("posterior", posterior.params)):
+    entropy = -(log_p.exp() * log_p).sum(-1).mean()
+    print(f"{name}: {entropy:.2f} nats in a group on average")
 
+# %% [markdown]
+# ## Several futures
+# After five frames every draw imagines a future of its own: either left or right, never half of
+# both. From the top: camera, and four futures with the same actions.
 
-def act(policy: Path, task: str, steps: int) -> None:
-    """Let the exported file drive the task: what a robot does, without torch."""
-    engine = PolicyEngine(PolicyRunner.load(policy), seed=0, mean=True)
-    adapter, spec = open_env(task, seed=0, spec=engine.runner.spec)
-    for _ in range(steps):
-        out = engine.act(adapter.state.obs, adapter.prev_action, adapter.state.is_first)
-        now = adapter.step(spec.action.limit(out.action, adapter.prev_action))
-        print(f"command {out.command.round(2)}, reward {now.reward:+.2f}")
-    adapter.env.close()
+# %%
+futures = [wm.open_loop(agent, batch, observed=5, seed=seed)["image"] for seed in range(4)]
+rows = [np.hstack(frames[0, ::2]) for frames in (batch.obs["image"], *futures)]
+Image.fromarray(np.concatenate(rows)).save(RUN / "futures.png")
 
+# %% [markdown]
+# ## A policy that runs without torch
+# The exported file acts for one episode: observation and carry in, action and carry out.
 
-def main() -> None:
-    """Train, look, export, judge, act."""
-    words = ["--train.updates" if word == "--updates" else word for word in sys.argv[1:]]
-    settings = settings_from(words)
-    torch.set_num_threads(1)
-    print(f"{PRESET} {CHANGES}\n{presets.row_of(settings.config)}")
-    end = make_trainer(settings, threading.Event()).train()  # the loop of wm train
-    print(f"{end.updates} updates from {end.agent_steps} steps; run folder {settings.run}")
-
-    policy = settings.run / "policy"
-    wm("show", "--run", settings.run)  # imagined beside real: imagined.gif and imagined.png
-    wm("export", "--run", settings.run, "--to", policy)
-    wm("evaluate", "--policy", policy, "--episodes", 5)
-    wm("evaluate", "--random", "--task", settings.task, "--episodes", 5)
-    act(policy, settings.task, steps=5)
-
-
-if __name__ == "__main__":
-    main()
+# %%
+engine = wm.PolicyEngine(wm.export(RUN, RUN / "policy"), seed=0, mean=True)
+print(f"{engine.runner.card.preset}: {engine.runner.card.learner_updates} updates")
+obs = {name: frames[0, 0] for name, frames in batch.obs.items()}
+action = np.zeros(agent.spec.action.size, np.float32)
+for t in range(3):
+    action = engine.act(obs, action, t == 0).action
+    print(f"action {action.round(2)}")
+print(f"return {wm.evaluate(policy=RUN / 'policy', episodes=5).mean:.1f}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wm_core.contract.runner import PolicyEngine, PolicyRunner
     from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
     from wm_core.library.agent import Agent, open_loop
+    from wm_core.library.collect import collect
     from wm_core.library.describe import describe
     from wm_core.library.evaluate import evaluate
     from wm_core.library.export import export
@@ -31,6 +32,7 @@ _HOMES = {
     "wm_core.contract.runner": ["PolicyEngine", "PolicyRunner"],
     "wm_core.contract.spec": ["ActionSpec", "ImageSpec", "Spec", "VectorSpec"],
     "wm_core.library.agent": ["Agent", "open_loop"],
+    "wm_core.library.collect": ["collect"],
     "wm_core.library.describe": ["describe"],
     "wm_core.library.evaluate": ["evaluate"],
     "wm_core.library.export": ["export"],
@@ -56,6 +58,7 @@ __all__ = [
     "StoreError",
     "VectorSpec",
     "WmError",
+    "collect",
     "describe",
     "evaluate",
     "export",

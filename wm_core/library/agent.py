@@ -22,7 +22,7 @@ from wm_core.library.changes import with_changes
 from wm_core.library.export import write_policy
 from wm_core.training import checkpoint
 from wm_core.training.seeding import Streams
-from wm_core.world.latent import to_device
+from wm_core.world.latent import Latent, to_device
 from wm_core.world.world_model import WorldModel
 
 
@@ -95,6 +95,15 @@ class Agent:
         """
         metrics, _ = self.core.update(self.to_device(batch), None, self._streams.learner)
         return {name: float(value) for name, value in metrics.items()}
+
+    @torch.no_grad()
+    def observe(self, batch: Batch[Any], *, seed: int = 0) -> Latent:
+        """Give the posterior latents (B, T) of ``batch`` (B, T), whose memory begins empty."""
+        generator = torch.Generator(self.core.device).manual_seed(seed)
+        size = (*batch.reward.shape, *self.world.dynamics.space.shape)
+        uniform = torch.rand(size, generator=generator, device=self.core.device)
+        start = self.core.initial(len(batch.reward))
+        return self.world.observe(self.to_device(batch), start, uniform)[0]
 
     def act(
         self,
