@@ -1,4 +1,4 @@
-"""What recording costs the control loop: lateness of a paced loop with and without a spool.
+"""Measure what recording costs the control loop: how late it is with and without a spool.
 
 The trainer is unreachable all the while, as in an outage.  The two variants take turns, so that
 whatever else the machine does meets both alike.
@@ -34,13 +34,15 @@ QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 class Settings(Frozen):
     """Measure how late the ticks of a paced loop are, with and without a spool."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = False  #: JSON lines instead of a table
-    rate_hz: float = Field(50.0, gt=0)
-    seconds: float = Field(60.0, gt=0)  #: of each variant
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="Print JSON lines instead of a table"
+    )
+    rate_hz: float = Field(50.0, gt=0, description="Rate of the paced loop in Hz")
+    seconds: float = Field(60.0, gt=0, description="Seconds that each variant is measured")
 
 
 def unreachable_url() -> str:
-    """The address of a port of this machine on which nobody listens."""
+    """Return the address of a local port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

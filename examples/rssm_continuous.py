@@ -62,7 +62,7 @@ dynamics = agent.world.dynamics
 with torch.no_grad():
     posterior = agent.observe(batch)
     prior = dynamics.prior(posterior.deter)
-    nats = dynamics.space.kl(posterior.params, prior)[0]
+    nats = dynamics.latent_dist.kl(posterior.params, prior)[0]
 for t in range(0, 20, 5):
     before, after = prior[0, t, 1].mean(), posterior.params[0, t, 1].mean()
     print(f"step {t:2}: std {before:.2f} -> {after:.2f}, the frame told {nats[t]:.2f} nats")

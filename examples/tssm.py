@@ -71,7 +71,7 @@ with torch.no_grad():
             window.prev_action[:, t],
             embed[:, t],
             window.is_first[:, t],
-            torch.zeros(1, *dynamics.space.shape),
+            torch.zeros(1, *dynamics.latent_dist.shape),
         )
         latent = replace(latent, stoch=real.stoch[:, t])  # the same draw as above
         largest = max(largest, float((latent.deter - real.deter[:, t]).abs().max()))

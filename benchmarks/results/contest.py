@@ -1,4 +1,4 @@
-"""What is compared, under which conditions, and where the outcome goes."""
+"""Settings of the comparison, and one training in it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,46 @@ from pydantic import Field
 from wm_core import presets
 from wm_core.contract.spec import Frozen
 
-#: A decoder that only watches lets a preset without one be looked at.
+#: Only to draw pictures: a decoder from which nothing else learns.
 MORE_OPTIONS = {"r2dreamer": ("--world.decoder.kind", "detached")}
 
 
 class Settings(Frozen):
     """Train each preset for the same CPU time and write down what it comes to."""
 
-    presets: tuple[str, ...] = tuple(presets.PRESETS)
-    seeds: tuple[int, ...] = (0,)
-    task: str = "seek"
-    size: str = "micro"
-    minutes: float = Field(30.0, gt=0)  #: of CPU time of one thread, for each
-    options: str = ""  #: further options of wm train in one string, as --options="--seed 3"
-    episodes: int = Field(20, gt=1)  #: that a policy is judged by, with its mean action
-    ticks: int = Field(400, gt=0)  #: that its latency is measured over
-    jobs: int = Field(1, gt=0)  #: presets side by side
-    again: bool = False  #: make rows that exist anew, from the start
-    keep: bool = False  #: keep the store of a run whose row is complete
-    commit: bool = False  #: git commit each row
-    page: bool = False  #: only make the page from the rows that there are
-    runs: Path = Path("runs/results")  #: run folders, as RUNS/TASK/PRESET-SEED
-    out: Path = Path("docs/results")  #: rows, as OUT/TASK/PRESET-SEED.json
-    pictures: Path = Path("docs/algorithms/pictures")  #: imagined beside real, of the first seed
+    presets: tuple[str, ...] = Field(
+        tuple(presets.PRESETS), description="Presets to compare; without any, all of them"
+    )
+    seeds: tuple[int, ...] = Field((0,), description="Seeds, each of which trains every preset")
+    task: str = Field("seek", description="Task that every preset learns; see `wm tasks`")
+    size: str = Field("micro", description="Size of the networks; see `wm presets`")
+    minutes: float = Field(
+        30.0, gt=0, description="Minutes of CPU time on one thread, for each training"
+    )
+    options: str = Field(
+        "", description="More options of wm train as one string, as --options='--seed 3'"
+    )
+    episodes: int = Field(20, gt=1, description="Episodes of each evaluation, 2 or more")
+    ticks: int = Field(400, gt=0, description="Ticks over which the latency is measured")
+    jobs: int = Field(1, gt=0, description="Trainings that run at the same time")
+    again: bool = Field(False, description="Make rows that exist again, from the start")
+    keep: bool = Field(False, description="Keep the store of a run whose row is complete")
+    commit: bool = Field(False, description="Commit each new row with git")
+    page: bool = Field(False, description="Write only the page, from the rows that exist")
+    runs: Path = Field(
+        Path("runs/results"), description="Folder of the runs, each at RUNS/TASK/PRESET-SEED"
+    )
+    out: Path = Field(
+        Path("docs/results"), description="Folder of the rows, each at OUT/TASK/PRESET-SEED.json"
+    )
+    pictures: Path = Field(
+        Path("docs/algorithms/pictures"), description="Folder for pictures of the first seed"
+    )
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One preset with one seed, where it is trained and where its row goes."""
+    """One preset with one seed, its run folder and its row."""
 
     preset: str
     seed: int
@@ -68,11 +80,11 @@ class Contest:
 
     @property
     def options(self) -> list[str]:
-        """Of ``wm train``."""
+        """Options of ``wm train`` for this training."""
         how = self.settings
         named = {"preset": self.preset, "size": how.size, "seed": self.seed, "task": how.task,
                  "run": self.run, "train.minutes": f"{how.minutes:g}"}  # fmt: skip
-        # Nothing that costs time and that nobody looks at; policies 0 and 1, and the last one.
+        # Only policies 0, 1 and the last; no evaluation and no video, which cost time.
         quiet = {"train.publish-every": 1_000_000, "train.keep-policies": 100,
                  "train.eval-every": 0, "train.video-every": 0, "threads": 1,
                  "device": "cpu"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""``wm bench``: measure one subject; each has a module of its own, imported when it is called."""
+"""``wm bench``: measure one subject, in a module that is imported when it is called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUBJECTS: dict[str, tuple[str, str]] = {
 
 
 def _usage() -> str:
-    """The text of ``wm bench --help``."""
+    """Text of ``wm bench --help``."""
     lines = [f"  {name:<8} {line}" for name, (_, line) in SUBJECTS.items()]
     return "\n".join(
         [

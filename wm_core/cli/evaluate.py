@@ -24,27 +24,27 @@ class EvaluateSettings(Frozen):
     """
 
     policy: Path | None = Field(
-        None, description="Folder (or .onnx file) of an exported policy to evaluate."
+        None, description="Folder (or .onnx file) of an exported policy to evaluate"
     )
     run: Path | None = Field(
-        None, description="Run folder: its newest policy, or else its newest checkpoint."
+        None, description="Run folder: its newest policy, or else its newest checkpoint"
     )
-    random: bool = Field(False, description="Evaluate uniform random actions.")
-    expert: bool = Field(False, description="Evaluate the task's scripted expert.")
+    random: bool = Field(False, description="Evaluate uniform random actions")
+    expert: bool = Field(False, description="Evaluate the task's scripted expert")
     task: str = Field(
-        "", description="Task to run, where the policy does not name one; see `wm tasks`."
+        "", description="Task to run, where the policy does not name one; see `wm tasks`"
     )
-    episodes: int = Field(10, gt=0, description="Number of episodes to run, 1 or more.")
-    seed: int = Field(0, ge=0, description="Seed of the episodes and of the policy's draws.")
+    episodes: int = Field(10, gt=0, description="Number of episodes to run, 1 or more")
+    seed: int = Field(0, ge=0, description="Seed of the episodes and of the policy's draws")
     sample: bool = Field(
-        False, description="Draw actions as in training, instead of taking their mean."
+        False, description="Draw actions as in training, instead of taking their mean"
     )
     checkpoint: bool = Field(
-        False, description="With --run: evaluate the training network, not the exported policy."
+        False, description="With --run: evaluate the training network, not the exported policy"
     )
-    device: Device = Field("auto", description="Device of the training network.")
+    device: Device = Field("auto", description="Device of the training network")
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="Print one JSON object instead of text."
+        False, description="Print one JSON object instead of text"
     )
 
 

@@ -18,12 +18,12 @@ from wm_core.library.export import export
 class ExportSettings(Frozen):
     """Write a run's newest policy as policy.onnx, with its golden rollout and manifest."""
 
-    run: Path = Field(description="Run folder that `wm train` wrote.")
+    run: Path = Field(description="Run folder that `wm train` wrote")
     out: Annotated[Path, tyro.conf.arg(aliases=["--to"])] = Field(
-        description="Folder to write the policy into."
+        description="Folder to write the policy into"
     )
     golden_steps: int = Field(
-        200, gt=0, description="Steps of the rollout that proves the file, 1 or more."
+        200, gt=0, description="Steps of the rollout that proves the file, 1 or more"
     )
 
 

@@ -22,10 +22,10 @@ class InfoSettings(Frozen):
     """Print what a file or folder of this project says about itself; no network is loaded."""
 
     path: tyro.conf.Positional[Path] = Field(
-        description="Policy folder or .onnx file, chunk .mcap, store folder or run folder."
+        description="Policy folder or .onnx file, chunk .mcap, store folder or run folder"
     )
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="Print one JSON object instead of a table."
+        False, description="Print one JSON object instead of a table"
     )
 
 

@@ -1,4 +1,4 @@
-"""``wm``: one verb, one module, imported when it is called so that ``wm --help`` is instant.
+"""``wm``: run one verb, whose module is imported only then, so that ``wm --help`` is instant.
 
 A verb is a row of ``VERBS``; its module has ``main(argv: list[str]) -> int``.  An error that the
 project raises on purpose becomes one line on standard error and exit status 2.
@@ -14,16 +14,19 @@ from wm_core.contract.errors import WmError, nearest
 
 #: verb -> (module, what it does in one line)
 VERBS: dict[str, tuple[str, str]] = {
-    "train": ("wm_core.cli.train", "train a world model and a policy, in sim or on robots' steps"),
-    "evaluate": ("wm_core.cli.evaluate", "returns of a policy over episodes, with a 95 % bound"),
-    "show": ("wm_core.cli.show", "what the model imagines beside what happened, as GIF and PNG"),
+    "train": (
+        "wm_core.cli.train",
+        "train a world model and a policy, in simulation or for robots",
+    ),
+    "evaluate": ("wm_core.cli.evaluate", "measure the mean return of a policy with 95 % bounds"),
+    "show": ("wm_core.cli.show", "draw what the model imagines beside what happened: GIF, PNG"),
     "export": ("wm_core.cli.export", "write a run's policy as one ONNX file with its card"),
     "presets": ("wm_core.cli.presets", "list the systems, their parts and their numbers"),
-    "serve": ("wm_core.cli.serve", "take in robots' experience and hand out new policies"),
-    "tasks": ("wm_core.cli.tasks", "list the tasks, or print what one of them sees and does"),
-    "info": ("wm_core.cli.info", "what a policy, a chunk of experience or a run says of itself"),
+    "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
+    "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
+    "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
     "bench": ("wm_core.cli.bench", "measure the simulator, the learner, replay or a policy"),
-    "demo": ("wm_core.cli.demo", "the whole loop at once: robot, ROS 2, trainer, new policies"),
+    "demo": ("wm_core.cli.demo", "run the whole loop: robot, ROS 2, trainer, new policies"),
 }
 
 USAGE = """\
@@ -32,8 +35,8 @@ usage: wm VERB [options]          wm VERB --help says more
 {verbs}
 
 a first session:
-  wm tasks                                    what can be learnt
-  wm presets                                  and by which systems
+  wm tasks                                    list the tasks
+  wm presets                                  list the systems
   wm train --task seek --size micro --run runs/seek
   wm evaluate --run runs/seek --episodes 10
   wm show --run runs/seek
@@ -45,11 +48,11 @@ with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside 
 
 EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"
 INTERRUPTED = 130  #: exit status after Ctrl-C, as shells have it
-REFUSED = 2  #: exit status after an error that the user can mend
+REFUSED = 2  #: exit status after an error that the user can correct
 
 
 def usage() -> str:
-    """The text of ``wm --help``."""
+    """Text of ``wm --help``."""
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:<{width}}  {line}" for name, (_, line) in VERBS.items())
     return USAGE.format(verbs=verbs)
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(VERBS[verb][0]).main(rest))
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "wm_core":
-            raise  # not an extra: a mistake of ours
+            raise  # not an extra but a mistake in this project
         sys.stderr.write(f"wm {verb}: {error.name} is not installed; {EXTRA}\n")
         return REFUSED
     except WmError as error:

@@ -1,4 +1,4 @@
-"""``wm presets``: the systems that there are, of what parts, and where their numbers come from."""
+"""``wm presets``: list the systems, or print one's sources and settings."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from wm_core.contract.spec import Frozen
 
 
 class PresetsSettings(Frozen):
-    """List the presets and their parts, or print where one's numbers come from and what it sets.
+    """List the presets and their parts, or print the sources and settings of one.
 
-    `wm train --preset NAME` trains one, and every part of it can be exchanged by an option.
+    `wm train --preset NAME` trains one; options of `wm train` exchange its parts.
     """
 
     preset: tyro.conf.Positional[str] = Field(
-        "", description="Preset to describe; none lists all."
+        "", description="Preset to describe; without one, all are listed"
     )
-    size: str = Field("micro", description="Size: paper, micro for two CPU cores, or 1m to 400m.")
+    size: str = Field(
+        "micro", description="Size to show: micro (two CPU cores), paper, or one of V3's"
+    )
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="Print one JSON object per preset."
+        False, description="Print one JSON object per preset"
     )
 
 
 def main(argv: Sequence[str]) -> int:
-    """List or describe; returns the exit status."""
+    """List the presets or describe one; returns the exit status."""
     settings = parse(PresetsSettings, argv, verb="presets")
     names = [settings.preset] if settings.preset else _in_size(settings.size)
     configs = {name: presets.make(name, settings.size) for name in names}
@@ -48,18 +50,18 @@ def main(argv: Sequence[str]) -> int:
         _describe(settings.preset, configs[settings.preset])
     else:
         Console().print(_table(configs, settings.size))
-        sys.stderr.write("\nwhere one's numbers come from, and what it sets: wm presets NAME\n")
+        sys.stderr.write("\nsources and settings of one preset: wm presets NAME\n")
     return 0
 
 
 def about(preset: str) -> str:
-    """Where the numbers of ``preset`` come from, and what deviates: paragraphs of plain text."""
+    """Describe where the numbers of ``preset`` come from and what deviates, as plain text."""
     text = (inspect.getdoc(presets.PRESETS[preset]) or "").replace("``", "`")
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def differing(config: Config) -> Iterator[tuple[str, Any, Any]]:
-    """(option, value, default) of every setting of ``config`` that is not the default."""
+    """Yield (option, value, default) of every setting that differs from the default."""
     values, defaults = config.model_dump(mode="json"), Config().model_dump(mode="json")
     for name in ("preset", "size"):
         values.pop(name)

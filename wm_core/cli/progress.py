@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a live bar on a terminal, a line now and then elsewhere."""
+"""Show the progress of a training: a live bar on a terminal, lines in a log elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_EVERY_S = 10.0  #: between two lines where standard error is no terminal
 
 
 class ProgressView:
-    """Shows each ``Status`` that it is given; a context manager.
+    """Shows every ``Status`` that it is given; a context manager.
 
     Args:
         quiet: show nothing.
@@ -49,12 +49,12 @@ class ProgressView:
             self._line(self._last)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line above the bar."""
         if not self._quiet:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def show(self, status: Status) -> None:
-        """Take in how far the run is."""
+        """Show a new status."""
         self._last = status
         if self._live:
             done, total = _share(status)
@@ -70,7 +70,7 @@ class ProgressView:
 
 
 def _share(status: Status) -> tuple[float, float | None]:
-    """What is done and what there is to do, in the unit that says when it ends."""
+    """How much is done of how much, in the unit of the goal that ends the training."""
     if status.cpu_s_goal:
         return status.cpu_s, status.cpu_s_goal
     if status.updates_goal:

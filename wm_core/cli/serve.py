@@ -1,4 +1,4 @@
-"""``wm serve``: take in robots' experience and hand out new policies."""
+"""``wm serve``: receive the experience of robots and send them new policies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from wm_core.link.trainer.tokens import add_token
 
 
 class Serve(ServeSettings):
-    """The trainer's service: robots put experience in and get new policies out."""
+    """Run the trainer's service: it receives experience from robots and sends them policies."""
 
     new_token: str = Field(
-        "", description="Make a token for this robot, add its hash to --tokens, and exit."
+        "", description="Robot to make a token for: adds its hash to --tokens, prints it and ends"
     )
 
 
@@ -29,7 +29,9 @@ def main(argv: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if settings.new_token:
         if settings.tokens is None:
-            raise SettingsError("--new-token needs --tokens FILE, where the token's hash goes")
+            raise SettingsError(
+                "--new-token needs --tokens FILE, to which the hash of the token is added"
+            )
         token = add_token(settings.tokens, settings.new_token)
         console.print(f"token of {settings.new_token}, shown only now: {token}", markup=False)
         return 0

@@ -1,4 +1,4 @@
-"""Command-line options from a settings class, and the preset that they start from."""
+"""Read command-line options into a settings class."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def parse(
     default: T | None = None,
     more: str = "",
 ) -> T:
-    """The settings in ``args``; a typo or a bad value ends the process with status 2.
+    """Read the settings in ``args``; a typo or a bad value ends the process with status 2.
 
     Args:
         model: the class of the settings; its docstring and descriptions are the help text.
-        args: the words behind the verb.
+        args: the words after the verb.
         verb: named in the help and in errors.
-        default: where every option starts; without it, the defaults of ``model``.
-        more: paragraphs of the help text behind the docstring.
+        default: values of the options that are not given; None: the defaults of ``model``.
+        more: paragraphs that follow the docstring in the help text.
     """
     args, notes = renewed_words(args)
     sys.stderr.writelines(f"wm {verb}: {note}\n" for note in notes)
@@ -41,7 +41,7 @@ def parse(
 
 
 def peek(args: Sequence[str], *names: str) -> dict[str, str]:
-    """The values of a few ``--name value`` options, read before the others are known."""
+    """Read a few ``--name value`` options before the others are known."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
         first.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?")

@@ -20,17 +20,17 @@ class ShowSettings(Frozen):
     green while the model sees and orange where it imagines.
     """
 
-    run: Path = Field(description="Run folder whose newest checkpoint is shown.")
+    run: Path = Field(description="Run folder whose newest checkpoint is shown")
     store: Path | None = Field(
-        None, description="Store of the real frames; None: the one that the run learnt from."
+        None, description="Store of the real frames; None: the one that the run learnt from"
     )
     to: Path | None = Field(
-        None, description="Folder for imagined.gif and imagined.png; None: the run folder."
+        None, description="Folder for imagined.gif and imagined.png; None: the run folder"
     )
-    windows: int = Field(4, gt=0, description="Windows shown side by side, 1 or more.")
-    length: int = Field(45, gt=1, description="Agent steps of each window, 2 or more.")
-    observed: int = Field(5, gt=0, description="Agent steps that the model sees, 1 or more.")
-    seed: int = Field(0, ge=0, description="Seed of the windows and of the model's draws.")
+    windows: int = Field(4, gt=0, description="Windows shown side by side, 1 or more")
+    length: int = Field(45, gt=1, description="Agent steps of each window, 2 or more")
+    observed: int = Field(5, gt=0, description="Agent steps that the model sees, 1 or more")
+    seed: int = Field(0, ge=0, description="Seed of the windows and of the model's draws")
 
 
 def main(argv: Sequence[str]) -> int:

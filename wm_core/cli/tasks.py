@@ -1,4 +1,4 @@
-"""``wm tasks``: what can be learnt here, and what a task sees and does."""
+"""``wm tasks``: list the tasks, or print the inputs and actions of one."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from wm_core.training.tasks import make_env, spec_of, task_names
 
 
 class TasksSettings(Frozen):
-    """List the tasks, or print what one of them sees and does.
+    """List the tasks, or print the inputs and actions of one.
 
     `wm tasks NAME --json` prints a spec that `wm train --spec FILE` reads.
     """
 
     task: tyro.conf.Positional[str] = Field(
-        "", description="Task or Gymnasium id to describe; none lists all."
+        "", description="Task to describe: a name from the list, or any Gymnasium id"
     )
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="Print JSON instead of a table."
+        False, description="Print JSON instead of a table"
     )
 
 
 def main(argv: Sequence[str]) -> int:
-    """List or describe; returns the exit status."""
+    """List the tasks or describe one; returns the exit status."""
     settings = parse(TasksSettings, argv, verb="tasks")
     if not settings.task:
         return _list(as_json=settings.json_)
@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
 def _list(*, as_json: bool) -> int:
     names = task_names()
     if not names:
-        raise SettingsError("no tasks here: install the sim extra, pip install 'wm_ros[sim]'")
+        raise SettingsError(
+            "no tasks are installed: install the sim extra, pip install 'wm_ros[sim]'"
+        )
     if as_json:
         sys.stdout.write(json.dumps(names) + "\n")
     else:

@@ -100,7 +100,7 @@ class Agent:
     def observe(self, batch: Batch[Any], *, seed: int = 0) -> Latent:
         """Give the posterior latents (B, T) of ``batch`` (B, T), whose memory begins empty."""
         generator = torch.Generator(self.core.device).manual_seed(seed)
-        size = (*batch.reward.shape, *self.world.dynamics.space.shape)
+        size = (*batch.reward.shape, *self.world.dynamics.latent_dist.shape)
         uniform = torch.rand(size, generator=generator, device=self.core.device)
         start = self.core.initial(len(batch.reward))
         return self.world.observe(self.to_device(batch), start, uniform)[0]

@@ -30,29 +30,29 @@ class TrainSettings(Config):
     continues from it.
     """
 
-    run: Path = Field(description="Run folder: settings, metrics, checkpoints, store, policies.")
+    run: Path = Field(description="Run folder: settings, metrics, checkpoints, store, policies")
     task: str = Field(
-        "", description="Task: a name from `wm tasks`, a Gymnasium id, or your own as module:Id."
+        "", description="Task: a name from `wm tasks`, a Gymnasium id, or your own as module:Id"
     )
     store: Path | None = Field(
-        None, description="Store to learn from, instead of collecting in simulation."
+        None, description="Store to learn from, instead of collecting in simulation"
     )
     follow: bool = Field(
-        False, description="Robots still write to the store (without --store: to RUN/store)."
+        False, description="Robots still write to the store (without --store: to RUN/store)"
     )
     spec: Path | None = Field(
-        None, description="JSON file of what the robot sees and does, where no task says it."
+        None, description="JSON file of what the robot sees and does, where no task says it"
     )
-    resume: bool = Field(False, description="Continue from the run folder's newest checkpoint.")
-    publish: bool = Field(True, description="Export policies to RUN/policies during training.")
-    device: Device = Field("auto", description="Device of the networks; auto prefers CUDA.")
+    resume: bool = Field(False, description="Continue from the run folder's newest checkpoint")
+    publish: bool = Field(True, description="Export policies to RUN/policies during training")
+    device: Device = Field("auto", description="Device of the networks; auto prefers CUDA")
     threads: int | None = Field(
-        None, gt=0, description="CPU threads of torch, 1 or more; None: all cores but one."
+        None, gt=0, description="CPU threads of torch, 1 or more; None: all cores but one"
     )
     nice: int = Field(
-        0, ge=0, le=19, description="Niceness of the process, 0 .. 19; 19 gives way the most."
+        0, ge=0, le=19, description="Niceness of the process, 0 .. 19; 19 gives way the most"
     )
-    quiet: bool = Field(False, description="Show no progress on the terminal.")
+    quiet: bool = Field(False, description="Show no progress on the terminal")
 
     @property
     def config(self) -> Config:
