@@ -27,6 +27,7 @@ TRAIN = [
     "starlette>=1.0",
     "uvicorn>=0.34",
     "cmaes>=0.11",
+    "gymnasium>=1.1",  # the interface of environments; the tasks themselves come with sim
 ]
 
 #: pixel tasks

@@ -44,7 +44,7 @@ end = wm.train(
     task=TASK,
     preset="dreamer_v3",
     resume=RUN.is_dir(),
-    world={"latent": "gaussian", "gaussians": 30},
+    world={"latent": "gaussian", "gaussian": {"size": 30}},
     train={"updates": UPDATES, "eval_every": 0, "video_every": 0},
 )
 print(f"{end.updates} updates from {end.agent_steps} steps")

@@ -39,7 +39,7 @@ end = wm.train(
     task=TASK,
     preset="dreamer_v3",
     resume=RUN.is_dir(),
-    world={"latent": "categorical", "groups": 16, "classes": 16},
+    world={"latent": "categorical", "categorical": {"groups": 16, "classes": 16}},
     train={"updates": UPDATES, "eval_every": 0, "video_every": 0},
 )
 print(f"{end.updates} updates from {end.agent_steps} steps")

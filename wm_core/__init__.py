@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wm_core import presets
+    from wm_core.behavior.settings import BEHAVIORS
     from wm_core.config import Config
     from wm_core.contract.batch import Batch
     from wm_core.contract.errors import SettingsError, SpecMismatch, StoreError, WmError
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from wm_core.library.train import train
     from wm_core.replay.episodes import Episodes
     from wm_core.training.tasks import make_env, spec_of
+    from wm_core.world.settings import BACKBONES, LATENTS, OBJECTIVES, PRIORS
 
 _HOMES = {
+    "wm_core.behavior.settings": ["BEHAVIORS"],
     "wm_core.config": ["Config"],
     "wm_core.contract.batch": ["Batch"],
     "wm_core.contract.errors": ["SettingsError", "SpecMismatch", "StoreError", "WmError"],
@@ -40,10 +43,16 @@ _HOMES = {
     "wm_core.library.train": ["train"],
     "wm_core.replay.episodes": ["Episodes"],
     "wm_core.training.tasks": ["make_env", "spec_of"],
+    "wm_core.world.settings": ["BACKBONES", "LATENTS", "OBJECTIVES", "PRIORS"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BACKBONES",
+    "BEHAVIORS",
+    "LATENTS",
+    "OBJECTIVES",
+    "PRIORS",
     "ActionSpec",
     "Agent",
     "Batch",

@@ -1,8 +1,8 @@
-"""What every preset comes to on a task, given the same CPU time: one JSON file for each.
+"""Train every preset for the same CPU time and write one JSON file (a row) about each.
 
-Each preset is trained by ``wm train`` in a process with one thread, exported, judged by ``wm
-evaluate`` beside its untrained self, and timed as a robot would run it.  Whoever stops this, or is
-stopped, calls it again: rows that exist are skipped and a run that was cut goes on.
+Each preset is trained by ``wm train`` in a process with one thread, exported, evaluated by ``wm
+evaluate`` beside its untrained policy, and timed as a robot would run it.  After an interruption,
+start this again: rows that exist are skipped and an unfinished run resumes.
 
     python -m benchmarks.results --minutes 30           # all presets, then
     python -m benchmarks.results --page                 # the section of docs/results.md
@@ -31,26 +31,26 @@ from wm_core.contract.files import write_durably
 
 
 def work(contest: Contest, stop: threading.Event, committing: threading.Lock) -> str:
-    """Make one row unless it exists; returns what there is to say of it."""
+    """Make one row unless it exists; returns the outcome in words."""
     path, settings = contest.row, contest.settings
     if path.exists():
         if not settings.again:
-            return "skipped, its row exists: --again makes it anew"
+            return "skipped, its row exists; --again makes it again"
         path.unlink()
         shutil.rmtree(contest.run, ignore_errors=True)
     row = make_row(contest, stop)
     write_json(path, row)
     if row["failed"] is None and not settings.keep:
         shutil.rmtree(contest.run / "store", ignore_errors=True)
-    said = said_of(row)
+    outcome = outcome_of(row)
     if settings.commit:
         with committing:
-            commit([path, contest.picture], f"Measure {contest.name} on {row['task']}: {said}")
-    return said
+            commit([path, contest.picture], f"Measure {contest.name} on {row['task']}: {outcome}")
+    return outcome
 
 
-def said_of(row: Row) -> str:
-    """The outcome in a few words."""
+def outcome_of(row: Row) -> str:
+    """Say the outcome of a row in a few words."""
     if row["failed"] is not None:
         return f"failed: {row['failed']}"
     got = row["trained"]
@@ -61,7 +61,7 @@ def said_of(row: Row) -> str:
 
 
 def commit(paths: Sequence[Path | None], message: str) -> None:
-    """Commit the files that exist of ``paths``, and nothing else."""
+    """Commit those of ``paths`` that exist, and nothing else."""
     files = [str(p.resolve()) for p in paths if p is not None and p.exists()]
     git = ["git", "-C", str(ROOT)]
     subprocess.run([*git, "add", "--", *files], check=True)
@@ -74,7 +74,7 @@ def main(settings: Settings) -> int:
         write_page(ROOT / "docs" / "results.md", settings.out)
         return 0
     for preset in settings.presets:
-        presets.make(preset, settings.size)  # a typo is said before anything is trained
+        presets.make(preset, settings.size)  # a wrong name is refused before any training
     stop, committing = threading.Event(), threading.Lock()
     contests = [Contest(p, s, settings) for s in settings.seeds for p in settings.presets]
     whole = True
@@ -92,7 +92,7 @@ def main(settings: Settings) -> int:
 
     with stopping(stop), ThreadPoolExecutor(settings.jobs) as pool:
         try:
-            yardsticks(settings, stop)
+            measure_baselines(settings, stop)
             whole = all(list(pool.map(one, contests)))
         except Cut:
             whole = False
@@ -114,13 +114,13 @@ def stopping(stop: threading.Event) -> Iterator[None]:
 
 
 def say(name: str, text: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     sys.stderr.write(f"{name}: {text}\n")
     sys.stderr.flush()
 
 
-def yardsticks(settings: Settings, stop: threading.Event) -> None:
-    """Write what random actions and the scripted expert come to, once per task."""
+def measure_baselines(settings: Settings, stop: threading.Event) -> None:
+    """Measure the baselines, random actions and the scripted expert, once per task."""
     folder = folder_name(settings.task)
     path = settings.out / folder / "yardsticks.json"
     if path.exists():
@@ -138,7 +138,7 @@ def yardsticks(settings: Settings, stop: threading.Event) -> None:
 
 
 def write_json(path: Path, value: Row) -> None:
-    """``value`` at ``path`` in one piece; keys as they come, numbers of a list in one line."""
+    """Write ``value`` to ``path`` durably, with the numbers of a list in one line."""
     text = json.dumps(value, indent=2)
     numbers = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
     text = numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text)

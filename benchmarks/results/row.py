@@ -1,4 +1,4 @@
-"""One row: a preset trained, judged by episodes, and timed as a robot would run it."""
+"""Make one row: train a preset, evaluate it, and time it as a robot would run it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PICTURE_BYTES = 120_000
 
 
 def make_row(contest: Contest, stop: threading.Event) -> Row:
-    """Train, judge and time one preset; what fails is said in the row.
+    """Train, evaluate and time one preset; a failure is written into the row.
 
     Raises:
         Cut: when it was stopped; the run folder is then as ``wm train`` left it.
@@ -52,7 +52,7 @@ def make_row(contest: Contest, stop: threading.Event) -> Row:
 
 
 def judged(contest: Contest, verbs: Verbs) -> Row:
-    """What the last published file of a finished run is worth, and what it costs on a robot."""
+    """Measure the return of the last policy of a finished run, and its cost on a robot."""
     run, episodes, ticks = contest.run, contest.settings.episodes, contest.settings.ticks
     repository = PolicyRepository(run / "policies")
     versions = repository.versions()

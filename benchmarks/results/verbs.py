@@ -1,4 +1,4 @@
-"""Verbs of ``wm``, run one after another in processes of their own."""
+"""Run verbs of ``wm`` one after another, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any
 from wm_core.demo.processes import ProcessGroup
 
 ROOT = Path(__file__).resolve().parents[2]
-JUDGED_SEED = 90_000  #: of the episodes that judge: the same for all, and none of a training
+EVALUATION_SEED = (
+    90_000  #: seed of the evaluation episodes, the same for all presets and of no training
+)
 
 Row = dict[str, Any]
 
 
 class VerbFailed(Exception):
-    """A verb of ``wm`` that ended badly: what a row then says instead of figures."""
+    """Raised when a verb of ``wm`` failed; its text stands in the row instead of figures."""
 
     def __init__(self, verb: str, status: int, said: str) -> None:
         why = " ".join(said.strip().splitlines()[-2:])[-400:]
@@ -27,7 +29,7 @@ class VerbFailed(Exception):
 
 
 class Cut(Exception):
-    """The work was stopped before its end; there is no row yet."""
+    """Raised when the work was interrupted; there is no row yet."""
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Verbs:
     """Runs verbs of ``wm`` one after another, each a process with one thread.
 
     Args:
-        logs: folder of what they print.
+        logs: folder for their output.
         stop: ends the verb that runs; ``Cut`` is raised then.
     """
 
@@ -51,7 +53,7 @@ class Verbs:
         self.group = ProcessGroup(self.logs, env)
 
     def __call__(self, verb: str, *options: str, name: str = "") -> str:
-        """What ``wm verb options`` printed."""
+        """Run ``wm verb options`` and return what it printed."""
         argv = [sys.executable, "-m", "wm_core.cli", verb, *options]
         child = self.group.start(name or verb, argv)
         while child.process.poll() is None:
@@ -68,20 +70,20 @@ class Verbs:
         return said
 
     def json(self, verb: str, *options: str, name: str = "") -> list[Row]:
-        """The JSON objects that it printed."""
+        """Run a verb with --json and return the objects that it printed."""
         said = self(verb, *options, "--json", name=name).splitlines()
         return [json.loads(line) for line in said if line.startswith("{")]
 
     def returns(self, *who: str, episodes: int, name: str) -> Row:
-        """Mean, bounds and returns of whoever ``who`` names to ``wm evaluate``."""
-        judged = ("--episodes", str(episodes), "--seed", str(JUDGED_SEED))
-        got = self.json("evaluate", *who, *judged, name=name)[-1]
+        """Evaluate the actor that the options ``who`` name: mean, bounds and returns."""
+        options = ("--episodes", str(episodes), "--seed", str(EVALUATION_SEED))
+        got = self.json("evaluate", *who, *options, name=name)[-1]
         keys = ("mean", "sd", "low", "high", "episodes")
         return {k: rounded(got[k]) for k in keys} | {"returns": rounded(got["returns"])}
 
 
 def rounded(value: Any) -> Any:
-    """``value``, a number, None or a list of them, to five digits."""
+    """Round ``value``, a number, None or a list of them, to five digits."""
     if isinstance(value, list):
         return [rounded(v) for v in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -1,1 +1,1 @@
-"""The whole loop on one machine: what ``wm demo`` starts, shows and reports."""
+"""Run the whole loop on one machine: what ``wm demo`` starts, shows and reports."""

@@ -66,7 +66,7 @@ class Demo:
         self._first: Evaluation | None = None
 
     def run(self) -> int:
-        """Everything, in order; the report is written after Ctrl-C or a failure too."""
+        """Do everything in order; Ctrl-C and a failure end in a report too."""
         # Set here, because a shell that starts the demo in the background has SIGINT ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
@@ -103,7 +103,9 @@ class Demo:
         previous = self._run.with_name(f"{self._run.name}.previous")
         for folder in (self._run, previous):
             if folder.exists() and not (folder / LOGS).is_dir():
-                raise SettingsError(f"{folder} was made by no demo; choose another --run")
+                raise SettingsError(
+                    f"{folder}: expected the folder of a demo; choose another --run"
+                )
         if self._run.exists():
             if previous.exists():
                 shutil.rmtree(previous)
@@ -143,7 +145,7 @@ class Demo:
 
     def _stop(self, group: ProcessGroup) -> None:
         for name in ("policy", "sim", "learner", "service"):
-            with suppress(KeyboardInterrupt):  # an impatient second Ctrl-C must leave no orphan
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C must leave no process behind
                 group.stop(name, timeout_s=30.0)
         group.close()
 

@@ -1,4 +1,4 @@
-"""The report as one page that opens in a browser without a network."""
+"""Write the report as one HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ img { image-rendering: pixelated; width: 100%; } pre { background: #f0eeea; padd
 
 @dataclass(frozen=True)
 class Episode:
-    """One finished episode as the robot lived it."""
+    """One finished episode of the robot."""
 
     minute: float  #: since the robot started, at the episode's end
     total: float  #: sum of rewards
@@ -35,7 +35,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the page shows beside the figures of the report."""
+    """What the page shows in addition to the figures of the report."""
 
     episodes: Sequence[Episode]
     swaps: Sequence[tuple[float, int]]  #: (minute, version)
@@ -45,7 +45,7 @@ class ReportData:
 
 
 def _svg(figure: Any) -> str:
-    """The figure as an inline <svg> element."""
+    """Draw the figure as an inline <svg> element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True)
     text = buffer.getvalue()
@@ -63,7 +63,7 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
 
 
 def learning_curve(data: ReportData, report: dict[str, Any]) -> str:
-    """An <svg> of return against minutes, with the swaps and the random and best levels."""
+    """Draw return against minutes as <svg>, with the swaps and the random and best levels."""
     figure, axes = _axes(9, 3.4)
     minutes = [e.minute for e in data.episodes]
     totals = [e.total for e in data.episodes]
@@ -85,7 +85,7 @@ def learning_curve(data: ReportData, report: dict[str, Any]) -> str:
 
 
 def latency_histogram(data: ReportData, report: dict[str, Any]) -> str:
-    """An <svg> of how long ticks took, from their schedule to the command's leaving."""
+    """Draw as <svg> how long ticks took, from their start to the command."""
     figure, axes = _axes(9, 2.6)
     edges = [edge for edge, _ in data.latency_ms]
     left = [0.0, *edges[:-1]]
@@ -119,7 +119,7 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """One sentence that says whether the robot learnt, by the report's own bounds."""
+    """Say in one sentence whether the robot learnt, by the bounds in the report."""
     final, low = report["final_return"], report["final_return_low"]
     random, high = report["random_return"], report["random_return_high"]
     figures = (
@@ -133,7 +133,7 @@ def verdict(report: dict[str, Any]) -> str:
 
 
 def write(path: Path, report: dict[str, Any], data: ReportData) -> None:
-    """Write the page to ``path``; it holds everything it shows."""
+    """Write the page to ``path``, with all pictures inside."""
     pictures = "".join(f"<figure>{_picture(p)}</figure>" for p in data.pictures)
     commands = html.escape("\n".join(data.next_commands))
     path.write_text(
@@ -146,7 +146,7 @@ def write(path: Path, report: dict[str, Any], data: ReportData) -> None:
 <h2>Learning curve</h2><figure>{learning_curve(data, report)}</figure>
 <h2>Imagined against real</h2>
 <p class="muted">After a few real frames the world model goes on alone, given only the actions.</p>
-{pictures or "<p>No checkpoint was there to imagine with.</p>"}
+{pictures or "<p>There was no checkpoint to imagine with.</p>"}
 <h2>How long a tick takes</h2><figure>{latency_histogram(data, report)}</figure>
 <h2>Figures</h2>{_table(report)}
 <h2>Go on from here</h2><pre>{commands}</pre>

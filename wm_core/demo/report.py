@@ -1,4 +1,4 @@
-"""What the demo says of itself, counted from what lies on the disk and never from counters."""
+"""Gather the figures of the report from files on the disk, never from counters in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def counted_swaps(swaps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those with new weights and at least ``SWAP_UPDATES`` learner updates since the last."""
+    """Keep the swaps with new weights and ``SWAP_UPDATES`` or more updates since the last."""
     counted: list[dict[str, Any]] = []
     seen: set[str] = set()
     last = -SWAP_UPDATES
@@ -47,9 +47,9 @@ def counted_swaps(swaps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def episodes(store: Path) -> list[Episode]:
-    """Every finished episode that lies in the store whole, in the order in which it was lived.
+    """Read every episode that is complete in the store, in the order of time.
 
-    An end with nothing behind it is left out: there the robot stopped, not its episode.
+    An episode whose end is the last step of its session is left out: there the robot stopped.
     """
     ledger = Ledger(store / LEDGER_NAME)
     found: list[Episode] = []
@@ -77,7 +77,7 @@ def episodes(store: Path) -> list[Episode]:
 
 
 def steps_not_stored(recorder: Mapping[str, int], book: Audit) -> dict[str, int]:
-    """Ticks whose step is not in the store, by the reason that recorder, spool or store gave.
+    """Count the ticks whose step is not in the store, by the reason why.
 
     Args:
         recorder: its own reasons; what it calls ``spool_full`` the spool names more precisely.
@@ -101,14 +101,14 @@ def gather(
     first: Evaluation,
     final: Evaluation,
 ) -> dict[str, Any]:
-    """The keys of ``report.json``.
+    """Gather the figures of ``report.json``.
 
     Args:
         run: the demo's folder, after every process has ended.
         task: what was learnt.
         minutes: wall time of the whole demo.
         commit: of the code that ran.
-        random: returns of uniform actions.
+        random: returns of uniform random actions.
         best: return that counts as perfect.
         first: returns of version 0, untrained.
         final: returns of the exported file that the robot ran last.
@@ -152,13 +152,12 @@ def gather(
 
 
 def report_data(run: Path, pictures: Sequence[Path], next_commands: Sequence[str]) -> ReportData:
-    """What the page shows beside the figures."""
-    lived = episodes(run / "store")
+    """Read what the page shows in addition to the figures."""
     bins = read_json(run / "robot" / "ticks.json").get("histograms", {}).get("tick_ms", {})
     swaps = read_lines(run / "robot" / "swaps.jsonl")
     begin_s = swaps[0]["time_s"] if swaps else 0.0
     return ReportData(
-        episodes=lived,
+        episodes=episodes(run / "store"),
         swaps=[((s["time_s"] - begin_s) / 60, s["version"]) for s in counted_swaps(swaps)],
         latency_ms=list(zip(bins.get("edges_ms", []), bins.get("counts", []), strict=True)),
         pictures=pictures,

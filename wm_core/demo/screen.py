@@ -1,4 +1,4 @@
-"""The live screen: one table that says how the robot and its learner are doing."""
+"""Draw the live screen: one table about the robot and its learner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is shown; ``None`` where nothing is known yet."""
+    """Figures of the screen at one time; ``None`` where a figure is not known yet."""
 
     elapsed_s: float
     total_s: float
@@ -34,7 +34,7 @@ def _number(value: float | None, form: str = ".1f") -> str:
 
 
 def line(now: Snapshot) -> str:
-    """One line of plain text, for a log that is no terminal."""
+    """Write the figures as one line of plain text, for a log."""
     return (
         f"[{now.elapsed_s / 60:5.1f}/{now.total_s / 60:.0f} min] {now.phase}: "
         f"return {_number(now.recent_return)} ({now.episodes} episodes), "
@@ -45,7 +45,7 @@ def line(now: Snapshot) -> str:
 
 
 def table(now: Snapshot) -> Table:
-    """The same as a table for a terminal."""
+    """Write the figures as a table for a terminal."""
     left_s = max(0.0, now.total_s - now.elapsed_s)
     grid = Table(title=f"wm demo · {now.phase} · {left_s / 60:.1f} minutes left", min_width=64)
     grid.add_column("what")

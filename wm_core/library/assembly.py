@@ -51,12 +51,12 @@ def make_trainer(
     *,
     on_status: Callable[[Status], None] | None = None,
 ) -> Trainer:
-    """Everything that ``settings`` ask for, joined; resumed where they say so.
+    """Join all parts of the run that ``settings`` describe; resume it where they say so.
 
     Args:
         settings: resolved.
         stop: ends the training between two updates.
-        on_status: told about the progress about once a second.
+        on_status: called with the progress about once a second.
     """
     resumed = _resumed(settings)
     run_id = save_settings(settings)
@@ -97,7 +97,7 @@ def make_trainer(
 
 
 def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Learner:
-    """What updates ``agent`` from windows of ``store``."""
+    """Make the learner that updates ``agent`` from windows of ``store``."""
     replay = config.replay
     make_selector = SELECTORS.make(replay.selector)
     sampler = Sampler(
@@ -112,7 +112,7 @@ def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Lear
 
 
 def _resumed(settings: TrainSettings) -> dict[str, Any] | None:
-    """The state to go on from; refuses to write over a run that nobody asked to go on with."""
+    """Load the state to resume from; refuse to overwrite a run without ``resume``."""
     there = checkpoint.listed(settings.run)
     if not there:
         return None
@@ -132,7 +132,7 @@ def _resumed(settings: TrainSettings) -> dict[str, Any] | None:
 
 
 def _spec(settings: TrainSettings, store: Store, resumed: dict[str, Any] | None) -> Spec:
-    """What the robot sees and does: of the checkpoint, a file, the task or the store."""
+    """Take the spec from the checkpoint, a file, the task or the store, in this order."""
     if resumed is not None:
         return Spec.model_validate(resumed["spec"])
     if settings.spec is not None:
@@ -149,7 +149,9 @@ def _spec(settings: TrainSettings, store: Store, resumed: dict[str, Any] | None)
     if store.steps:
         return store.spec
     if settings.store is None and not settings.follow:
-        raise SettingsError("nothing to learn: name a --task (see `wm tasks`) or a --store")
+        raise SettingsError(
+            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
+        )
     raise SettingsError(
         f"{settings.store_root} is still empty: name a --task or a --spec file, so that the "
         "networks can be built before the first step arrives"
@@ -169,7 +171,9 @@ def _source(
     if settings.store is not None:
         return FinishedStore()
     if not settings.task:
-        raise SettingsError("nothing to collect: name a --task (see `wm tasks`) or a --store")
+        raise SettingsError(
+            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
+        )
     train, root = settings.train, settings.store_root
     ledger = Ledger(root / LEDGER_NAME)
     adapters = [EnvAdapter(make_env(settings.task), spec, streams.env) for _ in range(train.envs)]
@@ -198,7 +202,7 @@ def _publisher(
 
     def publish(due: Publication) -> None:
         onnx, golden, weights = exporter.export(due.version, due.updates, due.agent_steps)
-        runner = PolicyRunner.from_bytes(onnx)  # what a robot would refuse never leaves
+        runner = PolicyRunner.from_bytes(onnx)  # never publish what a robot would refuse
         check_golden(golden, runner.card, runner.call)
         repository.publish(
             onnx,
@@ -213,7 +217,7 @@ def _publisher(
 
 
 def _pruner(settings: TrainSettings) -> Callable[[], None] | None:
-    """Keeps a store that grows within its size; a finished one is never touched."""
+    """Make the function that keeps a growing store within its size; None for a finished one."""
     if settings.store is not None and not settings.follow:
         return None
     root, limit = settings.store_root, settings.replay.store_max_bytes

@@ -9,7 +9,7 @@ from wm_core.world.latent import to_device
 
 #: next to no network
 TINY = {
-    "world": {"depth": 2, "units": 16, "bins": 41},
+    "world": {"encoder": {"depth": 2}, "units": 16, "heads": {"bins": 41}},
     "behavior": {"imag_starts": 8, "imag_horizon": 3},
     "optim": {"lr": 1e-3, "warmup": 5},
 }
