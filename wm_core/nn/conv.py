@@ -12,7 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import ACTIVATIONS, Activation, Filled, NormSilu
+from wm_core.nn.blocks import ACTIVATIONS, Activation, Filled, NormRms
 
 ConvKind = Literal["k5pool", "k4s2", "v1"]
 LEVELS = 4
@@ -79,7 +79,7 @@ class Act(nn.Module):
         return self.activation(x)
 
 
-class ChannelNorm(NormSilu):
+class ChannelNorm(NormRms):
     """Applies RMSNorm over C to (N, C, H, W), then SiLU."""
 
     def forward(self, x: Tensor) -> Tensor:

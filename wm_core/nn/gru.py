@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import LAYER_NORM_EPS, BlockLinear, Linear, NormSilu
+from wm_core.nn.blocks import LAYER_NORM_EPS, BlockLinear, Linear, NormRms
 
 
 class BlockGRU(nn.Module):
@@ -24,7 +24,7 @@ class BlockGRU(nn.Module):
         self.blocks = blocks
         self.fan_in = deter // blocks + shared
         self.inner = BlockLinear(deter, deter, blocks, fan_in=self.fan_in)
-        self.norm = NormSilu(deter)
+        self.norm = NormRms(deter)
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     def forward(self, deter: Tensor, shared: Tensor) -> Tensor:

@@ -11,19 +11,13 @@ class TrainConfig(Frozen):
     """How long and how hard to train, and what is written meanwhile."""
 
     steps: int = Field(500_000, gt=0, description="Agent steps to collect in simulation")
-    updates: int | None = Field(
-        None, gt=0, description="Gradient updates to stop after; None: as many as the data allow"
-    )
+    updates: int | None = Field(None, gt=0, description="Updates to stop after; None: no limit")
     minutes: float | None = Field(
-        None, gt=0, description="Minutes of this process's CPU time to stop after; None: no limit"
+        None, gt=0, description="Most minutes of CPU time; None: no limit"
     )
     envs: int = Field(1, gt=0, description="Environments of this process that act side by side")
-    prefill: int = Field(
-        1000, ge=0, description="Agent steps before the first update, random ones in simulation"
-    )
-    replay_ratio: float = Field(
-        512.0, gt=0, description="Most replayed agent steps per collected agent step"
-    )
+    prefill: int = Field(1000, ge=0, description="Agent steps to collect before the first update")
+    replay_ratio: float = Field(512.0, gt=0, description="Most replayed steps per collected step")
     publish_every: int = Field(200, ge=50, description="Updates between two published policies")
     checkpoint_every_s: float = Field(120.0, gt=0, description="Seconds between two checkpoints")
     checkpoint_latents_bytes: int = Field(
@@ -32,10 +26,6 @@ class TrainConfig(Frozen):
     keep_checkpoints: int = Field(2, gt=0, description="Newest checkpoints to keep on the disk")
     keep_policies: int = Field(5, gt=0, description="Newest published policies to keep")
     log_every: int = Field(20, gt=0, description="Updates between two lines of metrics")
-    video_every: int = Field(
-        2000, ge=0, description="Updates between two videos of imagined frames; 0: no videos"
-    )
-    eval_every: int = Field(
-        10_000, ge=0, description="Agent steps between evaluations in simulation; 0: none"
-    )
+    video_every: int = Field(2000, ge=0, description="Updates between two videos; 0: no videos")
+    eval_every: int = Field(10_000, ge=0, description="Agent steps between evaluations; 0: none")
     eval_episodes: int = Field(5, gt=0, description="Episodes of each evaluation in simulation")

@@ -11,7 +11,7 @@ from wm_core.nn.blocks import (
     MLP,
     BlockLinear,
     Linear,
-    NormSilu,
+    NormRms,
     Style,
     initialize,
     norm_act,
@@ -49,7 +49,7 @@ def test_scale_zero_makes_a_layer_return_zero(generator):
 
 
 def test_norm_and_its_gradient_are_those_of_autograd(generator):
-    norm = NormSilu(6)
+    norm = NormRms(6)
     norm.weight.data.uniform_(0.5, 2.0, generator=generator)
     x = torch.randn(4, 3, 6, generator=generator, requires_grad=True)
     plain = F.silu(F.rms_norm(x, (6,), norm.weight, eps=1e-4))

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from email.message import Message
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -86,17 +86,9 @@ class TrainerClient:
         self._cap = BandwidthCap(bytes_per_s) if bytes_per_s else None
         self._aborted = False
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        read_s: float | None = None,
-    ) -> Reply:
-        """Send a request and read its whole reply; raises one of ``FAILURES``."""
-        with self.opened(method, path, body=body, headers=headers, read_s=read_s) as response:
+    def request(self, method: str, path: str, **options: Any) -> Reply:
+        """Send a request as ``opened`` does and read its whole reply."""
+        with self.opened(method, path, **options) as response:
             content = response.read(_MAX_REPLY_BYTES)
             return Reply(response.status, response.headers, content)
 
