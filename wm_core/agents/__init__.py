@@ -1,1 +1,1 @@
-"""Recipes: one world model, one behavior, their optimiser."""
+"""Joins a world model, a behaviour and their optimisers to one agent."""

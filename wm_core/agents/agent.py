@@ -1,4 +1,4 @@
-"""One agent: a world model, a behaviour that learns in its imagination, and their optimisers.
+"""The core of an agent joins a world model, a behaviour and their optimisers.
 
 Every system of this project is this class with other parts; ``presets`` names them.
 """
@@ -78,7 +78,7 @@ class AgentCore(nn.Module):
         return self.head.reads != "stoch"
 
     def initial(self, n: int) -> Acting:
-        """(n,) latents of agents that have seen nothing."""
+        """(n,) latents of agents that have no past yet."""
         latent = self.world.dynamics.initial(n, self.device)
         return Acting.of(latent, self.head.initial(n, self.device))
 
@@ -87,7 +87,7 @@ class AgentCore(nn.Module):
     def update(
         self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Latent]:
-        """One gradient step on everything that is learnt now.
+        """Take one gradient step on everything that is trained in the present stage.
 
         Args:
             batch: (B, T) windows.
@@ -107,7 +107,7 @@ class AgentCore(nn.Module):
     def losses(
         self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Latent]:
-        """Scaled losses, name -> (); metrics, name -> (); posteriors (B, T) without gradient."""
+        """Compute losses and metrics, name -> (), and posteriors (B, T) without gradient."""
         batch, dynamics = self._squashed(batch), self.world.dynamics
         start = self.initial(len(batch.reward)) if context is None else dynamics.latent_of(context)
         dtypes = choose_dtypes(self.config, self.device)
@@ -138,7 +138,7 @@ class AgentCore(nn.Module):
         return batch
 
     def _stage(self) -> str:
-        """What is learnt now: representation, dynamics, or, in the end, everything."""
+        """Name what is trained now: representation, dynamics, or with behavior everything."""
         if self.config.optim.stages is None:
             return "behavior"
         first, second = self.config.optim.stages
@@ -159,14 +159,14 @@ class AgentCore(nn.Module):
         mean: bool,
         generator: torch.Generator,
     ) -> tuple[Tensor, Acting]:
-        """(N, A) actions in [-1, 1] and the next carry, for N environments side by side.
+        """Choose actions (N, A) in [-1, 1] for N environments; returns them and the next carry.
 
         Args:
             obs: images (N, H, W, C) uint8, vectors (N, n).
             carry: (N,) of the step before, or ``initial``.
             prev_action: (N, A) what was really sent.
             is_first: (N,) bool.
-            mean: take the mean action; latents are drawn all the same.
+            mean: take the likeliest action; latents are drawn nevertheless.
             generator: of every draw, on the agent's device.
         """
         n = prev_action.shape[0]
@@ -191,7 +191,7 @@ class AgentCore(nn.Module):
         noise = self.config.behavior.explore_noise
         if not noise:
             return action
-        if self.spec.action.discrete:  # so often a choice at random
+        if self.spec.action.discrete:  # at this rate, a random choice
             chosen = torch.nn.functional.one_hot(rand(action.shape[1]).argmax(-1), action.shape[1])
             return torch.where(rand(1) < noise, chosen.to(action.dtype), action)
         return (action + noise * normal_noise(rand(action.shape[1]))).clamp(-1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The optimisers of an agent: one LaProp over everything, or an Adam for each of its parts."""
+"""Optimises an agent with one LaProp over everything, or an Adam for each of its parts."""
 
 from __future__ import annotations
 

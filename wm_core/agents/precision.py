@@ -1,4 +1,4 @@
-"""Which number format the learner computes in."""
+"""Chooses the number format that an update computes in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wm_core.config import Config
 
 @lru_cache(maxsize=1)
 def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; without it, bfloat16 loses time."""
+    """Tell whether this CPU multiplies bfloat16 in hardware; if not, bfloat16 is slower."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
     except OSError:
@@ -29,7 +29,7 @@ class Dtypes(NamedTuple):
 
 
 def choose_dtypes(config: Config, device: torch.device) -> Dtypes:
-    """The autocast types for ``config`` on ``device``.
+    """Choose the autocast types for ``config`` on ``device``.
 
     ``auto`` takes bfloat16 on GPUs, and on CPUs that have it in hardware: for everything where
     the layers are wide, else for the convolutions alone, because converting narrow layers costs

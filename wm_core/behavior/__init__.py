@@ -1,1 +1,1 @@
-"""Learns what to do, inside what the world model imagines."""
+"""Behaviours learn what to do, most of them in the world model's imagination."""

@@ -1,4 +1,4 @@
-"""What an actor reads to a distribution over actions."""
+"""Actors turn a latent into a distribution over actions; their head acts on robots too."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from wm_core.world.heads import NumberHead
 from wm_core.world.latent import Latent
 from wm_core.world.settings import Reads
 
-_MEAN_LIMIT = 5.0  #: of tanh_normal, before the tangent
+_MEAN_LIMIT = 5.0  #: largest mean of tanh_normal before the tangent
 
 
 class Actor(nn.Module):
-    """(..., F) to a distribution over actions of the kind that the settings name.
+    """Maps latents (..., F) to a distribution over actions of the kind that the settings name.
 
     Draws of ``normal`` may lie outside [-1, 1]: their log-probability is that of the draw, the
     dynamics and the robot see it clipped.
 
     Args:
-        inputs: F, length of what is read.
+        inputs: F, length of the part of a latent that it reads.
         action: how many actions there are, and whether they are choices.
         units: width of the layers.
         config: kind, bounds and number of layers.
@@ -61,7 +61,7 @@ class Actor(nn.Module):
         self.std = None if action.discrete else Linear(units, action.size, scale=0.01)
 
     def dist(self, part: Tensor) -> ActionDist:
-        """The distribution over (..., A) of what is read, ``part`` (..., F)."""
+        """Make the distribution over actions (..., A) for the part of a latent (..., F)."""
         x = self.layers(part)
         mean = self.mean(x).float()
         if self.std is None:
@@ -76,7 +76,7 @@ class Actor(nn.Module):
         return Normal(torch.tanh(mean), (high - low) * torch.sigmoid(spread + 2.0) + low)
 
     def noise(self, uniform: Tensor) -> Tensor:
-        """(..., A) what draws take, of uniforms (..., A)."""
+        """(..., A) noise that ``sample`` takes, made of uniforms (..., A)."""
         return _KINDS[self.kind].noise(uniform)
 
     def entropy_share(self, dist: ActionDist) -> Tensor:
@@ -100,7 +100,7 @@ _KINDS: dict[str, type[ActionDist]] = {
 
 
 class LinearController(nn.Module):
-    """(..., F) to an action by one linear map and a tangent, or to the likeliest choice.
+    """Maps latents (..., F) to actions by one linear map: its tangent, or the likeliest choice.
 
     Source: World Models, arXiv:1803.10122, section 2.3.
     """
@@ -112,26 +112,26 @@ class LinearController(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers ``act`` takes a candidate as."""
+        """Length n of a candidate: all weights and biases."""
         return self.linear.weight.numel() + self.action_size
 
-    def answer(self, raw: Tensor) -> ActionDist:
-        """What raw outputs (..., A) mean."""
+    def dist_of(self, raw: Tensor) -> ActionDist:
+        """Turn raw outputs (..., A) into the distribution that they stand for."""
         if self.discrete:
             return OneHot(torch.log_softmax(raw, -1))
         mean = torch.tanh(raw)
         return Normal(mean, torch.zeros_like(mean))
 
     def dist(self, part: Tensor) -> ActionDist:
-        """The (certain) distribution over (..., A) of what is read, ``part`` (..., F)."""
-        return self.answer(self.linear(part).float())
+        """Make the certain distribution over (..., A) for the part of a latent (..., F)."""
+        return self.dist_of(self.linear(part).float())
 
     def act(self, part: Tensor, candidates: Tensor) -> Tensor:
-        """(P, R, A) the actions of P candidates (P, n) that each read R rows, (P, R, F)."""
+        """(P, R, A) actions of P candidates (P, n), each for R rows (P, R, F) of its own."""
         size, count = part.shape[-1], self.action_size
         weight, bias = candidates[:, count:], candidates[:, :count]
         raw = torch.bmm(part, weight.unflatten(1, (count, size)).transpose(1, 2))
-        return self.answer(raw + bias.unsqueeze(1)).mode
+        return self.dist_of(raw + bias.unsqueeze(1)).mode
 
     @torch.no_grad()
     def take(self, candidate: Tensor) -> None:
@@ -141,7 +141,7 @@ class LinearController(nn.Module):
         self.linear.weight.copy_(candidate[self.action_size :].view_as(self.linear.weight))
 
     def noise(self, uniform: Tensor) -> Tensor:
-        """(..., A) what draws take, of uniforms (..., A)."""
+        """(..., A) noise that ``sample`` takes, made of uniforms (..., A)."""
         return (OneHot if self.discrete else Normal).noise(uniform)
 
 

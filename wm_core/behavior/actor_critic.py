@@ -1,4 +1,4 @@
-"""An actor and a critic, trained in imagination and, the critic, on recorded rewards too."""
+"""Trains an actor and a critic in imagination, and the critic on recorded rewards too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wm_core.world.world_model import WorldModel
 
 
 class ActorCritic(Behavior):
-    """The actor, the critic, and the running scales of what they are paid.
+    """An actor, a critic, and the running statistics that scale returns and entropy.
 
     Source: DreamerV3, arXiv:2301.04104, "Critic learning" and "Actor learning"; replay-value loss
     as in the Nature code; gradients through the dynamics: Dreamer, arXiv:1912.01603, equations 7
@@ -80,7 +80,7 @@ class ActorCritic(Behavior):
         posterior: Latent,
         generator: torch.Generator,
     ) -> BehaviorLosses:
-        """The losses of actor and critic, imagining from ``posterior`` (B, T).
+        """Imagine rollouts from ``posterior`` (B, T) and give the losses of actor and critic.
 
         The actor's loss reaches the actor alone, the imagined value loss the critic alone; the
         replay-value loss reaches the world model through ``posterior``.
@@ -89,21 +89,22 @@ class ActorCritic(Behavior):
         with torch.no_grad():
             start = world.dynamics.imagination_starts(posterior.detach(), times)
         through = self.config.gradient != "reinforce"
-        dream = imagine(
+        rollout = imagine(
             world, self.actor, start, self.config.imag_horizon, generator,
             reads=self.config.reads, differentiable=through,
         )  # fmt: skip
         with frozen(world, self.critic) if through else torch.no_grad():
-            reward, cont = world.predict(dream.latent)
-            value = self.critic.value(dream.latent.read(self.config.reads))
+            reward, cont = world.predict(rollout.latent)
+            value = self.critic.value(rollout.latent.read(self.config.reads))
             target = lambda_return(
                 reward, cont, value, discount=world.discount, lam=self.config.lam
             )
         weight = survival(cont.detach() * world.discount)[:, :-1] / world.discount
-        losses, metrics = self._actor_loss(dream, reward, cont, value, target, weight, world)
-        seen = dream.latent.read(self.config.reads)[:, :-1].detach()
-        critic = self.critic.loss(self.critic.fast(seen), seen, target.detach())
-        losses["value_loss"] = self.config.critic.scale * (weight * critic).mean()
+        losses, metrics = self._actor_loss(rollout, reward, cont, value, target, weight, world)
+        critic_input = rollout.latent.read(self.config.reads)[:, :-1].detach()
+        raw = self.critic.fast(critic_input)
+        error = self.critic.loss(raw, critic_input, target.detach())
+        losses["value_loss"] = self.config.critic.scale * (weight * error).mean()
         if self.config.critic.replay_scale:
             losses["replay_value_loss"] = self._replay_value_loss(
                 batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
@@ -120,7 +121,7 @@ class ActorCritic(Behavior):
     def _times(
         self, shape: torch.Size, generator: torch.Generator, device: torch.device
     ) -> Tensor:
-        """(M,) distinct times of every window to imagine from.
+        """(M,) distinct times, the same of every window, to imagine from.
 
         Deviates: the papers imagine from every posterior; ``imag_starts`` takes about so many, at
         the same random times of all windows.
@@ -132,7 +133,7 @@ class ActorCritic(Behavior):
 
     def _actor_loss(
         self,
-        dream: Imagined,
+        rollout: Imagined,
         reward: Tensor,
         cont: Tensor,
         value: Tensor,
@@ -140,15 +141,15 @@ class ActorCritic(Behavior):
         weight: Tensor,
         world: WorldModel,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the actor pays, with an entropy bonus.
+        """Give the actor's loss, the entropy bonus included.
 
         Args:
-            dream: N roll-outs of T_imag steps.
+            rollout: N rollouts of T_imag steps.
             reward: (N, T_imag + 1).
             cont: (N, T_imag + 1).
             value: (N, T_imag + 1) baseline.
             target: (N, T_imag) lambda-returns.
-            weight: (N, T_imag) chance to be there at all.
+            weight: (N, T_imag) chance that the episode still goes on.
             world: for its discount.
         """
         baseline = value[:, :-1].detach()
@@ -157,11 +158,11 @@ class ActorCritic(Behavior):
             target = lambda_return(reward, cont, rest, discount=world.discount, lam=1.0)
             baseline = target.detach().mean(0, keepdim=True)
         advantage, metrics = self._scaled(target, baseline)
-        dist = self.actor.dist(dream.latent.read(self.config.reads)[:, :-1].detach())
+        dist = self.actor.dist(rollout.latent.read(self.config.reads)[:, :-1].detach())
         share = {"reinforce": 1.0, "dynamics": 0.0, "mix": self.config.mix}[self.config.gradient]
         gain = torch.zeros_like(weight)
         if share > 0:
-            gain = gain + share * dist.log_prob(dream.action.detach()) * advantage.detach()
+            gain = gain + share * dist.log_prob(rollout.action.detach()) * advantage.detach()
         if share < 1:
             gain = gain + (1.0 - share) * advantage
         bonus, more = self._entropy_bonus(dist)
@@ -170,7 +171,7 @@ class ActorCritic(Behavior):
         return {"policy_loss": loss}, metrics
 
     def _scaled(self, target: Tensor, baseline: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, T_imag) advantages, divided by what the settings say."""
+        """(N, T_imag) advantages, divided by the running scale, and metrics of the scale."""
         advantage = target - baseline
         if isinstance(self.scale, PercentileRange):
             scale = self.scale.update(target)

@@ -1,4 +1,4 @@
-"""What a behaviour must be able to do for agent, exporter and library not to care which it is.
+"""The interface of behaviours: all that agent, exporter and library know of one.
 
 A behaviour learns what to do; its ``PolicyHead`` is the part of it that acts.  The same head acts
 in training and in the exported file, so a behaviour says once how an action is chosen.
@@ -78,11 +78,11 @@ class PolicyHead(nn.Module, ABC):
         """
 
     def estimate(self, latent: Latent, choice: Choice) -> dict[str, Estimate]:
-        """The ``estimates`` of (N,) ``latent`` in which ``choice`` was made, by name."""
+        """Estimate by name what ``estimates`` lists, for ``choice`` made in (N,) ``latent``."""
         return {}
 
     def initial(self, n: int, device: torch.device | None = None) -> Carry:
-        """(n, ...) the carry of a policy that has chosen nothing yet."""
+        """Zeros (n, ...): the carry of a policy that has chosen nothing yet."""
         return tuple(torch.zeros(n, *shape, device=device) for shape in self.carry.values())
 
 
@@ -102,7 +102,7 @@ class Behavior(nn.Module, ABC):
 
     @abstractmethod
     def head(self, world: WorldModel) -> PolicyHead:
-        """What acts, made of this behaviour's own modules and, for a planner, of ``world``'s."""
+        """Make the head that acts, of this behaviour's modules and, for a planner, ``world``'s."""
 
     @abstractmethod
     def loss(
@@ -112,7 +112,7 @@ class Behavior(nn.Module, ABC):
         posterior: Latent,
         generator: torch.Generator,
     ) -> BehaviorLosses:
-        """The losses of one update.
+        """Compute the losses of one update.
 
         Args:
             world: the world model, trained by these losses where they reach it by ``posterior``.
@@ -122,7 +122,7 @@ class Behavior(nn.Module, ABC):
         """
 
     def parameter_groups(self) -> dict[str, ParameterGroup]:
-        """The weights that an optimiser moves, by the name of their group.
+        """Name the groups of weights that optimisers move.
 
         The settings of the optimiser have learning rates for groups named ``actor`` and
         ``critic``; any other group that says none is trained at the world model's.

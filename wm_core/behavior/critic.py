@@ -35,16 +35,16 @@ class Critic(nn.Module):
         torch._foreach_lerp_(slow, fast, self.config.target_rate if rate is None else rate)
 
     def value(self, part: Tensor) -> Tensor:
-        """(...) value that targets and baselines are made of, of what is read (..., F)."""
+        """(...) value for targets and baselines, for the part (..., F) of a latent."""
         head = self.slow if self.config.target_network == "bootstrap" else self.fast
         return head.value(head(part))
 
     def loss(self, raw: Tensor, part: Tensor, target: Tensor) -> Tensor:
-        """(...) error to ``target`` (...) and, where it pulls, to the slow copy's value.
+        """(...) error to ``target`` (...), with regularize also to the slow copy's value.
 
         Args:
             raw: of the fast head for ``part``.
-            part: (..., F) what is read.
+            part: (..., F) part of a latent that it reads.
             target: (...) return.
         """
         loss = self.fast.error(raw, target)

@@ -23,7 +23,7 @@ from wm_core.world.world_model import WorldModel
 
 
 class Evolution(Behavior):
-    """A population of controllers; one generation every few updates.
+    """Searches among linear controllers; one generation every few updates.
 
     The controller that acts is the mean of the population's distribution, which noise in the
     returns of single candidates does not move.
@@ -63,13 +63,13 @@ class Evolution(Behavior):
         posterior: Latent,
         generator: torch.Generator,
     ) -> BehaviorLosses:
-        """No losses of the (B, T) windows: a generation of the search, where one is due."""
+        """Search one generation where it is due; it has no loss on the (B, T) windows."""
         self._updates += 1
         if self._updates % self._settings.every:
             return BehaviorLosses({}, {})
         candidates = np.stack([self._search.ask() for _ in range(self._settings.population)])
         if self._settings.where == "dream":
-            returns = self._dreamt(world, posterior.detach(), candidates, generator)
+            returns = self._imagined_returns(world, posterior.detach(), candidates, generator)
         elif self.fitness is not None:
             returns = self.fitness(candidates)
         else:
@@ -90,7 +90,7 @@ class Evolution(Behavior):
         return BehaviorLosses({}, {k: torch.tensor(float(v)) for k, v in numbers.items()})
 
     @torch.no_grad()
-    def _dreamt(
+    def _imagined_returns(
         self,
         world: WorldModel,
         posterior: Latent,
@@ -111,16 +111,16 @@ class Evolution(Behavior):
                 (R, *world.dynamics.prior.noise_shape), generator=generator, device=device
             )
             uniform = uniform.repeat(P, *[1] * (uniform.ndim - 1))
-            heat = self._settings.temperature
-            latent = world.imagine_step(latent, action, uniform, temperature=heat)
+            temperature = self._settings.temperature
+            latent = world.imagine_step(latent, action, uniform, temperature=temperature)
             reward, cont = world.predict(latent)
             total = total + alive * reward
             alive = alive * cont
         return total.unflatten(0, (P, R)).mean(1).double().cpu().numpy()
 
     def _starts(self, world: WorldModel, posterior: Latent, generator: torch.Generator) -> Latent:
-        """(R,) states of the batch to dream from."""
-        (B, T), device, wanted = posterior.deter.shape[:2], posterior.deter.device, None
+        """(R,) random states of the batch to imagine from."""
+        (B, T), device = posterior.deter.shape[:2], posterior.deter.device
         wanted = self._settings.rollouts
         times = torch.randperm(T, generator=generator, device=device)[: -(-wanted // B)]
         starts = world.dynamics.imagination_starts(posterior, times)
@@ -130,7 +130,7 @@ class Evolution(Behavior):
         return Latent(starts.deter[chosen], starts.stoch[chosen], None, memory)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The search as tensors and plain numbers."""
+        """The search as tensors and plain numbers; reads private fields of ``cmaes``."""
         plain: dict[str, Any] = {"updates": self._updates}
         for name, value in vars(self._search).items():
             if isinstance(value, np.ndarray):
@@ -154,14 +154,14 @@ class Evolution(Behavior):
         name, keys, *rest = state.pop("rng")
         self._search._rng.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
         for key, value in state.items():
-            held = value.cpu().numpy() if isinstance(value, Tensor) else value
-            setattr(self._search, key, held)
-        for cached in ("_B", "_D"):  # made anew from the covariance
+            array = value.cpu().numpy() if isinstance(value, Tensor) else value
+            setattr(self._search, key, array)
+        for cached in ("_B", "_D"):  # the library computes them again from the covariance
             setattr(self._search, cached, None)
 
 
 def _repeated(latent: Latent, times: int) -> Latent:
-    """(P R,) latents: those of (R,) ``latent``, ``times`` over."""
+    """(P R,) latents: (R,) ``latent`` repeated ``times`` times."""
 
     def over(x: Tensor) -> Tensor:
         return x.repeat(times, *[1] * (x.ndim - 1))

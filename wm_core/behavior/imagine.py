@@ -1,4 +1,4 @@
-"""Roll-outs of the actor inside the world model, with or without a graph through its dynamics."""
+"""Rolls the actor out in the world model, with or without a graph through its dynamics."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from wm_core.world.world_model import WorldModel
 
 @dataclass(frozen=True, slots=True)
 class Imagined:
-    """A roll-out from N starts."""
+    """Imagined rollouts from N starts."""
 
-    latent: Latent  #: (N, T_imag + 1), the start first; no memory
+    latent: Latent  #: (N, T_imag + 1), the start first; without memory
     action: Tensor  #: (N, T_imag, A), chosen in the states 0 .. T_imag - 1
 
 
 @contextlib.contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """What is computed meanwhile has gradients through ``modules``, but none for their weights."""
+    """Let gradients pass through ``modules`` without reaching their weights, for a while."""
     weights = [p for m in modules for p in m.parameters() if p.requires_grad]
     for weight in weights:
         weight.requires_grad_(False)
@@ -50,9 +50,9 @@ def imagine(
     """Let ``actor`` act for ``horizon`` steps in ``world``, from (N,) ``start``.
 
     Args:
-        world: never trained by what is imagined.
-        actor: what it reads has no gradient: a reward's gradient reaches an action through the
-            dynamics alone, not through what the actor saw.
+        world: its weights get no gradient from what is imagined.
+        actor: its inputs have no gradient: a reward's gradient reaches an action through the
+            dynamics alone, not through later inputs of the actor.
         start: (N,) as ``Dynamics.imagination_starts`` gives it.
         horizon: T_imag.
         generator: of every draw.
@@ -87,7 +87,7 @@ def _roll_out(
 
 
 def _stacked(latents: list[Latent]) -> Latent:
-    """(N, T) of T latents (N,), without memory."""
+    """Stack T latents (N,) to (N, T), without their memory."""
     deter = torch.stack([latent.deter for latent in latents], 1)
     return Latent(deter, torch.stack([latent.stoch for latent in latents], 1))
 
@@ -95,7 +95,7 @@ def _stacked(latents: list[Latent]) -> Latent:
 def _at_once(
     world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Reads
 ) -> Imagined:
-    """The same roll-out, whose graph is one parallel pass over the actions.
+    """Give the same rollout with a graph that is one parallel pass over the actions.
 
     Source: Ma et al. 2024, "Do Transformer World Models Give Better Policy Gradients?",
     arXiv:2402.05290: states follow from the start and the actions only, and what the policy reads
@@ -103,8 +103,8 @@ def _at_once(
     """
     assert isinstance(world.dynamics, SequenceModel)
     with torch.no_grad():
-        seen = _roll_out(world, actor, start, uniform, noise, reads).latent
-    action = actor.dist(seen.read(reads)[:, :-1]).sample(noise.transpose(0, 1))
+        states = _roll_out(world, actor, start, uniform, noise, reads).latent
+    action = actor.dist(states.read(reads)[:, :-1]).sample(noise.transpose(0, 1))
     after = world.dynamics.imagine_all(start, action, uniform.transpose(0, 1))
     deter = torch.cat([start.deter.unsqueeze(1), after.deter], 1)
     return Imagined(Latent(deter, torch.cat([start.stoch.unsqueeze(1), after.stoch], 1)), action)

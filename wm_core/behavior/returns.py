@@ -1,4 +1,4 @@
-"""λ-return targets, in imagination and along recorded experience.
+"""Computes λ-returns (targets of the critic), imagined or along recorded experience.
 
 reward[:, t] and cont[:, t] belong to *arriving* in state t, so the target of state t reads index
 t + 1.
@@ -51,7 +51,7 @@ def lambda_return(
 
 
 def survival(cont: Tensor) -> Tensor:
-    """(B, T) weight of each state: the chance to be there at all, the first one's included.
+    """(B, T) chance that the episode still goes on after each state, the first included.
 
     Args:
         cont: (B, T) probability that the episode goes on from each state.

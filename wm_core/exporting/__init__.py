@@ -1,1 +1,1 @@
-"""From a trained agent to one ONNX file that a robot can trust."""
+"""Exports a trained agent to one ONNX file that proves itself on the robot."""

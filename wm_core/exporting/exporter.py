@@ -1,4 +1,4 @@
-"""A trained agent to the files of a published version: the graph once, then weights and proof."""
+"""Exports versions of a policy: traces the graph once, then exchanges weights and proof."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PolicyExporter:
     def export(
         self, version: int, learner_updates: int, agent_steps: int, golden_steps: int = 64
     ) -> Export:
-        """The agent's present policy.
+        """Export the agent's present policy.
 
         Args:
             version: of the policy within its run; 0 is untrained.

@@ -1,4 +1,4 @@
-"""The golden rollout that travels with a policy: made here by torch, replayed by every robot.
+"""Makes the golden rollout of a policy with torch; every robot replays it before it acts.
 
 The observations are smooth and drift, like a camera's; resets come at odd times with a carry that
 is not zero; the action sent is not always the action asked for.  ``wm_core.contract.golden``
@@ -23,7 +23,7 @@ _SHADE = 15  #: levels between two shades, few enough for the archive to be smal
 
 
 def make_golden(step: PolicyStep, steps: int) -> bytes:
-    """An archive of ``steps`` steps of ``step``, with one camera frame per image."""
+    """Archive ``steps`` steps of ``step``, with one camera frame per image."""
     spec = step.spec
     rng = np.random.default_rng(_SEED)
     arrays: dict[str, np.ndarray] = {}
@@ -38,7 +38,7 @@ def make_golden(step: PolicyStep, steps: int) -> bytes:
 
 
 def scenes(spec: Spec, steps: int, rng: np.random.Generator) -> Obs:
-    """A smooth random sequence: images (T, H, W, C), vectors (T, n) float32."""
+    """Draw a smooth random sequence: images (T, H, W, C), vectors (T, n) float32."""
     obs: Obs = {}
     for key, image in spec.images.items():
         grid = rng.uniform(0, 255, (_GRID, _GRID, image.channels))
@@ -69,7 +69,7 @@ def _inputs(step: PolicyStep, steps: int, rng: np.random.Generator) -> dict[str,
 
 @torch.inference_mode()
 def _rollout(step: PolicyStep, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """(T, ...) what torch answers, and how near each draw was to a tie."""
+    """(T, ...) outputs of torch, and how near each draw was to a tie."""
     shapes = {info.name: info.shape for info in step.inputs()}
     names = [info.name for info in step.outputs()]
     feed = {name: torch.from_numpy(value) for name, value in inputs.items()}

@@ -1,4 +1,4 @@
-"""What a world model contributes to an exported policy: how an observation becomes a latent."""
+"""The world model's part of an exported policy turns an observation into a latent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wm_core.world.world_model import WorldModel
 
 
 class Perception(nn.Module):
-    """Sees with the whole dynamics: a step hands its latent to the next.
+    """Infers latents with the whole dynamics; each step hands its latent to the next.
 
     Attributes:
         carry: name -> shape, batch axis of 1 included, of what a step hands to the next.
@@ -34,7 +34,7 @@ class Perception(nn.Module):
         self.carry = dict(zip(dynamics.carry_names, shapes, strict=True))
         self._compares = dynamics.prior.has_kl
 
-    def see(
+    def infer(
         self,
         obs: dict[str, Tensor],
         carry: Carry,
@@ -42,7 +42,7 @@ class Perception(nn.Module):
         is_first: Tensor,
         uniform: Tensor,
     ) -> Latent:
-        """(1,) posterior of one more observation.
+        """Infer the (1,) posterior of one more observation.
 
         Args:
             obs: images (1, H, W, C) uint8, vectors (1, n).
@@ -54,8 +54,8 @@ class Perception(nn.Module):
         embed, before = self.encoder(obs), self.dynamics.latent_of(carry)
         return self.dynamics.observe_step(before, sent, embed, is_first, uniform)
 
-    def answers(self, latent: Latent) -> Carry:
-        """(1, ...) outputs that tell ``latent`` (1,): here the next carry."""
+    def latent_outputs(self, latent: Latent) -> Carry:
+        """(1, ...) outputs that hold ``latent`` (1,): the next carry, or the draw alone."""
         return self.dynamics.carry_of(latent)
 
     def surprise(self, latent: Latent) -> Tensor | None:
@@ -74,8 +74,8 @@ class Perception(nn.Module):
         return draw_gap(latent.params, self.latent_dist.noise(uniform))
 
 
-class Glance(Perception):
-    """Sees with the posterior alone: no past, and no prior that could be surprised."""
+class Memoryless(Perception):
+    """Infers latents with the posterior alone: there is no past, and no prior to compare with."""
 
     drawn = "stoch"
 
@@ -83,7 +83,7 @@ class Glance(Perception):
         super().__init__(world)
         self.dynamics, self.carry = self.dynamics.posterior, {}
 
-    def see(
+    def infer(
         self,
         obs: dict[str, Tensor],
         carry: Carry,
@@ -95,7 +95,7 @@ class Glance(Perception):
         stoch = self.latent_dist.sample(params, self.latent_dist.noise(uniform))
         return Latent(stoch.new_zeros(1, 0), stoch, params)
 
-    def answers(self, latent: Latent) -> Carry:
+    def latent_outputs(self, latent: Latent) -> Carry:
         return (latent.stoch,)
 
     def surprise(self, latent: Latent) -> Tensor | None:

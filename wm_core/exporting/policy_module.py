@@ -1,4 +1,4 @@
-"""One step of a policy as a pure function: what the robot runs, and nothing else of the agent.
+"""One step of a policy is a pure function: this is all of the agent that a robot runs.
 
 It is composed of what the world model contributes (``perception``) and of what the behaviour does
 (``PolicyHead``): inputs, outputs, noise and carry of both.
@@ -21,7 +21,7 @@ from wm_core.behavior.base import PolicyHead
 from wm_core.contract.card import CarryPair, TensorInfo
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
-from wm_core.exporting.perception import Glance, Perception
+from wm_core.exporting.perception import Memoryless, Perception
 
 NOISE = ("noise_latent", "noise_action")
 
@@ -78,7 +78,7 @@ class PolicyStep(nn.Module):
             mine.load_state_dict(theirs.state_dict())
 
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """Every input in the order of ``forward``'s arguments."""
+        """List every input in the order of ``forward``'s arguments."""
         spec, size = self.spec, self.spec.action.size
         sensors = [
             TensorInfo(name=key, dtype=s.dtype.name, shape=(1, *s.shape), meaning=s.meaning)
@@ -102,18 +102,18 @@ class PolicyStep(nn.Module):
         )
 
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """Every output in order."""
+        """List every output in order."""
         action = self.spec.action
         perception, head = self.perception, self.head
-        seen = [_floats(f"next_{n}", s, "next carry") for n, s in perception.carry.items()]
-        if not seen:
+        latents = [_floats(f"next_{n}", s, "next carry") for n, s in perception.carry.items()]
+        if not latents:
             shape = perception.noise_shape
-            seen = [_floats(perception.drawn, shape, "the latent that was drawn")]
+            latents = [_floats(perception.drawn, shape, "the latent that was drawn")]
         carried = [_floats(f"next_{n}", (1, *s), "next carry") for n, s in head.carry.items()]
         outputs = [
             _floats("action", (1, action.size), "in [-1, 1], after the slew limit"),
             _floats("command", (1, action.command_size), "the same action in the spec's units"),
-            *seen,
+            *latents,
             *carried,
             *(_floats(name, (1,), meaning) for name, meaning in head.estimates.items()),
         ]
@@ -135,20 +135,21 @@ class PolicyStep(nn.Module):
         keys = list(self.spec.inputs)
         obs, carry = dict(zip(keys, given, strict=False)), tuple(given[len(keys) :])
         cut = len(self.perception.carry)
-        latent = self.perception.see(obs, carry[:cut], sent, is_first, noise_latent)
+        latent = self.perception.infer(obs, carry[:cut], sent, is_first, noise_latent)
         forget = (~is_first).float()
         before = tuple(c * forget.reshape(-1, *[1] * (c.ndim - 1)) for c in carry[cut:])
         choice = self.head.choose(latent, before, noise_action)
         action = self._limit(choice.action, sent)
-        outputs = [action, self._command(action), *self.perception.answers(latent)]
+        outputs = [action, self._command(action), *self.perception.latent_outputs(latent)]
         outputs += choice.carry
         estimates = self.head.estimate(latent, choice)
         outputs += [estimate.value for estimate in estimates.values()]
         surprise = self.perception.surprise(latent)
         if surprise is not None:
             outputs.append(surprise)
-        drawn = {self.perception.drawn: self.perception.gap(latent, noise_latent)}
-        gaps = {k: gap for k, gap in (drawn | {"action": choice.gap}).items() if gap is not None}
+        draws = {self.perception.drawn: self.perception.gap(latent, noise_latent)}
+        draws["action"] = choice.gap
+        gaps = {name: gap for name, gap in draws.items() if gap is not None}
         scales = {name: estimate.scale for name, estimate in estimates.items()}
         if not self.spec.action.discrete:
             scales["command"] = self.span[None]
@@ -170,8 +171,8 @@ class PolicyStep(nn.Module):
 
 
 def _shares(agent: AgentCore) -> nn.ModuleList:
-    """What world model and behaviour of ``agent`` contribute, as modules of the agent itself."""
-    perception = (Perception if agent.has_memory else Glance)(agent.world)
+    """The parts of ``agent`` that act: its perception and its head, not copied."""
+    perception = (Perception if agent.has_memory else Memoryless)(agent.world)
     return nn.ModuleList([perception, agent.head])
 
 

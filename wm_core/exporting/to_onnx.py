@@ -1,4 +1,4 @@
-"""One traced graph for every version of a policy: trace once, then only exchange the weights.
+"""Traces a policy's graph once; every later version only exchanges its weights.
 
 Tracing takes seconds and is done once per architecture; a new version is the same graph with
 other initializers, which takes milliseconds.  That is sound only while every initializer that
@@ -27,7 +27,7 @@ IR_VERSION = 8  #: what onnxruntime 1.15 and its successors read; torch writes a
 
 
 class Template:
-    """A traced graph that takes new weights.
+    """Holds a traced graph and exchanges its weights.
 
     Args:
         model: checked, stripped, with every parameter as an initializer of the same name.
@@ -114,7 +114,7 @@ def trace(
 
 
 def _with_plain_numbers(module: nn.Module) -> nn.Module:
-    """A copy with random weights: a bias of zeros or a scale of ones would be optimised away."""
+    """Copy with random weights, because tracing would fold a bias of zeros or a scale of ones."""
     module = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

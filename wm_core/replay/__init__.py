@@ -1,1 +1,1 @@
-"""Experience at rest: chunk files in, batches of windows out; numpy, never torch."""
+"""Replay draws batches of windows from stored experience; it never needs torch."""

@@ -1,4 +1,4 @@
-"""Windows of steps as the arrays that a learner wants; the one place that shifts actions.
+"""Makes batches of windows; the one place that shifts actions.
 
 A window is T + 1 steps.  The first is only context: it lends its action, which led to the next
 step, and its key, under which the learner may remember a latent.
@@ -29,7 +29,7 @@ def prev_action(action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
 
 
 def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch[np.ndarray]:
-    """A batch of windows.
+    """Make a batch of windows.
 
     Args:
         steps: (B, T + 1) as ``Store.read`` gives them.

@@ -1,4 +1,4 @@
-"""What is new: windows that nobody has trained on yet, the freshest first."""
+"""Queues new windows, those that were never trained on, the freshest first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from wm_core.store.reader import Store
 from wm_core.store.segments import Segment
 
-MAX_WINDOWS = 4096  #: that wait; the oldest leave, as they are in the uniform draw anyway
-MAX_OPEN = 4096  #: runs that are too short for a window so far
+MAX_WINDOWS = 4096  #: windows that may wait; the oldest leave, the selector draws them anyway
+MAX_OPEN = 4096  #: runs kept that are too short for a window so far
 
 
 class OnlineQueue:
-    """Cuts what arrives into windows that do not overlap and gives each out once.
+    """Cuts arriving steps into windows that do not overlap, and gives each out once.
 
     Steps that are too few for a window wait for those that follow.  Where none can follow any
     more, because a late chunk filled a gap, a window that overlaps its neighbours is made.
@@ -83,7 +83,7 @@ class OnlineQueue:
 
 
 def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """``runs`` of (key, count) in order, those that touch made one."""
+    """Sort ``runs`` of (key, count), and join those that touch."""
     out: list[tuple[int, int]] = []
     for key, count in sorted(runs):
         if out and out[-1][0] + out[-1][1] == key:

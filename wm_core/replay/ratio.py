@@ -1,4 +1,4 @@
-"""How much a learner may learn from the experience there is."""
+"""Limits the updates of a learner by the steps that were collected."""
 
 from __future__ import annotations
 

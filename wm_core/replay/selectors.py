@@ -1,4 +1,4 @@
-"""Rules by which replayed windows are chosen: every one alike, or badly predicted ones more often.
+"""Selectors choose replayed windows: all alike, or badly predicted ones more often.
 
 A window is named by the key of its first step.  Windows lie in runs of consecutive keys.
 """
@@ -46,7 +46,7 @@ class Selector(Protocol):
 
 
 class Uniform:
-    """Every window is equally likely.
+    """Chooses every window with equal chance.
 
     Args:
         settings: none.
@@ -75,7 +75,7 @@ class Uniform:
 
 
 class Prioritized:
-    """A window is the likelier, the worse it was predicted when it was last trained on.
+    """Chooses windows the more often, the worse they were predicted when last trained on.
 
     A window that was never trained on counts as the worst one known.
 

@@ -1,4 +1,4 @@
-"""One gradient update: draw windows, look up where they start, learn, remember the new latents."""
+"""The learner draws windows, looks up where they start, updates the agent, keeps the latents."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ class Learner:
     def update(self) -> dict[str, Tensor]:
         """Learn from one batch; returns the metrics, each (), still on the device."""
         self._tell_selector()
-        drawn = self.sampler.sample()
-        assert drawn.key is not None  # a sampler names its steps
-        assert drawn.context_key is not None
+        windows = self.sampler.sample()
+        assert windows.key is not None  # a sampler names its steps
+        assert windows.context_key is not None
         device = self._generator.device
-        context = self.memory.get(drawn.context_key)
-        batch = to_device(drawn, device)
+        context = self.memory.get(windows.context_key)
+        batch = to_device(windows, device)
         metrics, posterior = self.agent.update(batch, context, self._generator)
-        self.memory.put(drawn.key, posterior)
+        self.memory.put(windows.key, posterior)
         if self.sampler.selector.wants_losses:
-            self._trained = drawn.key[:, 0], self.agent.window_loss(batch, posterior)
+            self._trained = windows.key[:, 0], self.agent.window_loss(batch, posterior)
         self.updates += 1
         return metrics
 
     def _tell_selector(self) -> None:
-        """Hand over the losses of the update before, by now there: nothing waits for them."""
+        """Hand the losses of the previous update to the selector, when they are long computed."""
         if self._trained is not None:
             keys, losses = self._trained
             self.sampler.selector.update(keys, losses.cpu().numpy())

@@ -22,7 +22,7 @@ def act(parts, agent, *, mean=False, n=N, seed=0, carry=None):
     return agent.act(obs, carry, none, first, mean=mean, generator=seeded(seed))
 
 
-def test_noise_of_collecting_is_added_and_clipped_and_the_mean_has_none(small):
+def test_exploration_noise_is_added_and_clipped_but_not_to_the_mean(small):
     parts = small("world_models", behavior={"explore_noise": 0.4})
     agent = parts.agent()
     actor = agent.behavior.actor
@@ -38,7 +38,7 @@ def test_noise_of_collecting_is_added_and_clipped_and_the_mean_has_none(small):
     assert (drawn[:, 1] == 1).float().mean().item() == pytest.approx(share.item(), abs=0.04)
 
 
-def test_noise_of_choices_is_now_and_then_a_choice_at_random(small):
+def test_exploration_of_choices_replaces_some_by_random_ones(small):
     parts = small("world_models", discrete=True, behavior={"explore_noise": 0.3})
     agent = parts.agent()
     actor = agent.behavior.actor
@@ -52,7 +52,7 @@ def test_noise_of_choices_is_now_and_then_a_choice_at_random(small):
 
 
 @pytest.mark.parametrize("preset", ["twm", "awm"])
-def test_an_actor_that_reads_what_it_sees_has_nothing_to_carry(preset, small):
+def test_an_actor_that_reads_stoch_needs_no_carry(preset, small):
     parts = small(preset)
     agent = parts.agent()
     agent.update(parts.batch(), None, seeded())
@@ -62,7 +62,7 @@ def test_an_actor_that_reads_what_it_sees_has_nothing_to_carry(preset, small):
     assert torch.equal(first, second)
 
 
-def test_an_actor_with_a_memory_acts_by_what_it_carries(small):
+def test_an_actor_that_reads_feat_acts_by_its_carry(small):
     parts = small("dreamer_v3")
     agent = parts.agent()
     with torch.no_grad():  # an untrained actor hardly reads

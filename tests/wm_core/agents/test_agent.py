@@ -25,7 +25,7 @@ def warm(agent, batch, context):
     return agent
 
 
-def test_the_critics_pull_has_no_gradient_from_its_slow_copy(warm, batch, context):
+def test_the_slow_critic_is_not_trained(warm, batch, context):
     assert not any(p.requires_grad for p in warm.behavior.critic.slow.parameters())
     groups = warm.optimizers.state_dict()["laprop"]["param_groups"]
     trained = [p for p in warm.parameters() if p.requires_grad]
@@ -35,7 +35,7 @@ def test_the_critics_pull_has_no_gradient_from_its_slow_copy(warm, batch, contex
     assert not slow & {id(p) for group in parts.values() for p in group.parameters}
 
 
-def test_slow_critic_starts_equal_and_follows_by_its_rate(agent, batch, context):
+def test_the_slow_critic_starts_equal_and_moves_by_its_rate(agent, batch, context):
     fast, slow = agent.behavior.critic.fast.out.weight, agent.behavior.critic.slow.out.weight
     before = slow.clone()
     pairs = zip(
@@ -48,14 +48,14 @@ def test_slow_critic_starts_equal_and_follows_by_its_rate(agent, batch, context)
     torch.testing.assert_close(slow, before + 0.02 * (fast - before))
 
 
-def test_an_untrained_agent_expects_exactly_nothing(agent, batch, context):
+def test_an_untrained_agent_predicts_values_of_zero(agent, batch, context):
     _, metrics, _ = agent.losses(batch, context, seeded())
     assert metrics["value"] == 0
     assert metrics["imag_reward"] == 0
 
 
 @pytest.mark.long
-def test_one_batch_is_learnt_by_heart(agent, batch, context):
+def test_one_batch_can_be_overfitted(agent, batch, context):
     """Every window has a brightness of its own; rewards follow it."""
     level = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
     batch.obs["image"][:] = level.view(4, 1, 1, 1, 1)
@@ -111,7 +111,7 @@ def test_half_precision_keeps_losses_and_weights(spec, config, batch, context, p
     assert [n for n, p in trained.items() if p.grad is None] == []
 
 
-def test_an_explicit_precision_is_obeyed(config):
+def test_an_explicit_precision_is_used(config):
     cpu = torch.device("cpu")
     assert choose_dtypes(config, cpu) == (None, None)
     optim = config.optim.model_copy(update={"precision": "bfloat16"})

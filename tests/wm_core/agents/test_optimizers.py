@@ -121,7 +121,7 @@ def test_rates_warm_up_linearly_and_then_stay(kind):
 
 
 @pytest.mark.parametrize("kind", ["adam", "laprop"])
-def test_the_gradient_that_is_told_is_all_of_it_before_clipping(kind):
+def test_the_reported_gradient_norm_is_that_before_clipping(kind):
     parts = Parts(kind=kind, clip=0.1, behavior_clip=0.1, agc=1e-3)
     parts.step(3.0, 4.0)
     assert parts.optimizers.gradient.item() == pytest.approx(5.0)
@@ -151,7 +151,7 @@ def test_decay_is_apart_from_the_gradient():
 # ------------------------------------------------------------------ stages
 
 
-def test_stages_train_first_what_sees_then_what_foresees_then_what_acts(small):
+def test_stages_train_the_representation_then_the_dynamics_then_everything(small):
     parts = small("world_models", optim={"stages": (2, 2)}, world={"free_nats": 0.0})
     agent, batch = parts.agent(), parts.batch()
     sees = ("encoder.", "decoder.", "dynamics.posterior.")
@@ -183,7 +183,7 @@ def test_without_stages_all_is_learnt_from_the_first_update(small):
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
-def test_what_learns_to_see_and_to_show_is_the_representation(preset, small):
+def test_encoder_decoder_and_posterior_are_the_representation(preset, small):
     agent = small(preset).agent()
     own, sees = owners(agent), ("encoder.", "decoder.", "projection.", "dynamics.posterior.")
     for name, weight in agent.world.named_parameters():

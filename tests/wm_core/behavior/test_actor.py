@@ -57,13 +57,13 @@ def test_an_actor_s_raw_numbers_mean_what_its_paper_says(kind, generator):
     torch.testing.assert_close(dist.std, expected[1])
 
 
-def test_a_squashed_actor_begins_with_the_spread_it_is_told():
+def test_a_tanh_normal_actor_begins_with_init_std():
     actor = Actor(6, CONTINUOUS, 8, ActorConfig(kind="tanh_normal", init_std=5.0))
     dist = actor.dist(torch.zeros(1, 6))
     torch.testing.assert_close(dist.std, torch.full((1, 2), 5.0), rtol=1e-3, atol=0)
 
 
-def test_an_actor_of_choices_leaves_each_its_share(generator):
+def test_every_choice_keeps_at_least_its_uniform_share(generator):
     actor = actor_of(CHOICES, unimix=0.2, kind="tanh_normal")
     actor.mean.weight.data.mul_(100.0)
     dist = actor.dist(torch.randn(40, 6, generator=generator))
@@ -111,7 +111,7 @@ def test_a_population_acts_as_each_of_its_candidates_would(action, generator):
 
 
 @pytest.mark.parametrize("action", [CONTINUOUS, CHOICES], ids=["continuous", "choices"])
-def test_a_controller_begins_with_nothing_and_is_certain(action, generator):
+def test_a_fresh_linear_controller_is_deterministic_and_zero(action, generator):
     controller = LinearController(6, action)
     initialize(controller, generator)
     assert not any(p.any() for p in controller.parameters())

@@ -69,7 +69,7 @@ def test_a_roll_out_is_its_single_steps(parts, generator):
             latent = type(start)(expected, stoch)
 
 
-def test_critic_is_drawn_to_target_and_to_its_slow_copy():
+def test_the_critic_s_loss_pulls_to_the_target_and_the_slow_copy():
     critic = Critic(3, 4, 31, CriticConfig(target_scale=0.5))
     feat, target = torch.zeros(2, 3), torch.tensor([1.0, -4.0])
     logits = critic.fast(feat)
@@ -78,7 +78,7 @@ def test_critic_is_drawn_to_target_and_to_its_slow_copy():
     torch.testing.assert_close(critic.loss(logits, feat, target), expected)
 
 
-def test_following_moves_the_slow_copy_alone(generator):
+def test_updating_the_target_network_moves_the_slow_copy_alone(generator):
     critic = Critic(3, 4, 31, CriticConfig(target_rate=0.25))
     initialize(critic.fast, generator)
     fast = [p.clone() for p in critic.fast.parameters()]
@@ -96,7 +96,7 @@ def test_following_moves_the_slow_copy_alone(generator):
 # ------------------------------------------------------------------ the slow copy
 
 
-def test_a_target_copy_moves_every_k_updates_and_makes_targets_in_the_critic_s_stead(play):
+def test_a_bootstrapping_target_network_moves_every_k_updates_and_makes_the_targets(play):
     game = play(critic={"target_network": "bootstrap", "target_rate": 1.0, "target_every": 3})
     critic = game.behavior.critic
     part = torch.randn(4, critic.fast.layers[0].linear.weight.shape[1])
@@ -121,7 +121,7 @@ def shaken_again(module):
 
 
 @pytest.mark.parametrize("slow", ["regularize", "none"])
-def test_without_a_target_copy_the_critic_makes_its_own_targets(slow, play):
+def test_without_a_bootstrapping_target_network_the_critic_makes_its_own_targets(slow, play):
     critic = play(critic={"target_network": slow}).behavior.critic
     shaken_again(critic.slow)
     part = torch.randn(4, critic.fast.layers[0].linear.weight.shape[1])
@@ -287,7 +287,7 @@ def test_each_loss_of_a_behaviour_reaches_its_own_part(kind, discrete, gradient,
 
 
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
-def test_an_actor_of_rewards_alone_knows_no_critic(gradient, play):
+def test_an_actor_that_maximises_rewards_alone_does_not_use_the_critic(gradient, play):
     game = play(gradient=gradient, objective="rewards")
     policy = game.made().losses["policy_loss"]
     before = gradient_of(game, policy)
@@ -297,7 +297,7 @@ def test_an_actor_of_rewards_alone_knows_no_critic(gradient, play):
     torch.testing.assert_close(gradient_of(game, again), before)
 
 
-def test_rewards_alone_are_held_against_the_mean_of_the_other_dreams(play):
+def test_the_baseline_of_rewards_alone_is_the_mean_of_all_rollouts(play):
     game = play(gradient="reinforce", objective="rewards")
     by_hand, actor = ByHand(game), game.behavior.actor
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_a_fixed_bonus_is_a_share_of_the_entropy(discrete, play):
 
 
 @pytest.mark.parametrize("discrete", [False, True])
-def test_a_hinge_pays_for_what_the_entropy_lacks_to_its_target(discrete, play):
+def test_a_hinge_bonus_counts_the_entropy_missing_to_its_target(discrete, play):
     settings = {"entropy": {"scale": 0.5, "rule": "hinge"}, "discrete": discrete}
     _, _, dists, game = bonus(play, **settings)
     share = torch.stack([game.behavior.actor.entropy_share(dist) for dist in dists], 1)
@@ -385,7 +385,7 @@ def test_advantages_are_divided_by_the_range_of_returns_or_normalised(play):
         )
 
 
-def test_the_critic_learns_the_lambda_return_of_every_dreamt_state(play):
+def test_the_critic_learns_the_lambda_return_of_every_imagined_state(play):
     game = play(gradient="reinforce")
     by_hand = ByHand(game)
     error = 0.5 * (by_hand.value - by_hand.target).square()
@@ -393,7 +393,7 @@ def test_the_critic_learns_the_lambda_return_of_every_dreamt_state(play):
     torch.testing.assert_close(game.made().losses["value_loss"], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_a_recorded_return_goes_on_with_what_was_imagined_and_stops_at_its_end(play):
+def test_a_recorded_return_bootstraps_with_imagined_returns_and_stops_at_the_end(play):
     game = play(gradient="reinforce", critic={"replay_scale": 0.5})
     game.batch.is_last[0, 2] = True
     game.batch.is_first[0, 3] = True

@@ -41,7 +41,7 @@ def test_terminal_state_hides_everything_behind_it():
     assert got[0, 0] == 1.0
 
 
-def test_a_record_that_breaks_off_bootstraps_there_and_no_further():
+def test_a_return_bootstraps_where_the_record_breaks_off():
     reward = torch.tensor([[0.0, 1.0, 100.0, 100.0]])
     value = torch.tensor([[0.0, 7.0, 100.0, 100.0]])
     is_last = torch.tensor([[False, True, False, False]])  # state 1 was truncated, not terminal

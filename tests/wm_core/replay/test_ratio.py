@@ -21,7 +21,7 @@ def test_nothing_is_due_before_the_prefill_and_all_of_it_after():
     assert ratio.due(500) == 20
 
 
-def test_a_slow_learner_is_owed_updates_and_a_store_that_stands_still_owes_no_more():
+def test_a_slow_learner_catches_up_and_a_store_that_stands_still_allows_no_more():
     ratio = ReplayRatio(1.0, 10)
     ratio.did(3)
     assert ratio.due(100) == 7

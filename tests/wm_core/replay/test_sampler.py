@@ -107,7 +107,7 @@ def test_every_window_is_as_likely_as_any_other(tagged):
     assert all(abs(n - mean) < 5 * mean**0.5 for n in counts.values())
 
 
-def test_a_store_without_a_window_says_so(tagged):
+def test_a_store_without_a_window_is_refused(tagged):
     tagged.fill(1)
     sampler = make(tagged.open(), length=21)
     assert not sampler.can_sample()
@@ -154,7 +154,7 @@ def test_the_action_is_shifted_by_one_and_cut_at_the_start():
 # ---- what is new -----------------------------------------------------------------------------
 
 
-def test_what_was_there_before_is_not_new(tagged):
+def test_windows_from_before_the_queue_are_not_new(tagged):
     tagged.fill(5)
     fresh = make(tagged.open(), online_queue=True)
     plain = make(tagged.open())

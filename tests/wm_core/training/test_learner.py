@@ -37,7 +37,7 @@ def learnt(request, small):
     return agent, batch, posterior
 
 
-def test_what_is_put_is_what_is_got(learnt):
+def test_carries_come_back_as_they_were_kept(learnt):
     agent, _, posterior = learnt
     memory = ContextMemory(agent, 1000)
     memory.put(KEYS, posterior)
@@ -55,7 +55,7 @@ def test_what_is_put_is_what_is_got(learnt):
         assert torch.equal(got[-1], posterior.stoch[[3, 0, 2], [5, 0, 4]])
 
 
-def test_what_is_unknown_is_what_an_agent_has_that_has_seen_nothing(learnt):
+def test_unknown_steps_have_the_carry_of_an_agent_without_a_past(learnt):
     agent, _, posterior = learnt
     memory = ContextMemory(agent, 1000)
     memory.put(KEYS, posterior)
