@@ -6,11 +6,14 @@ step, and its key, under which the learner may remember a latent.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Obs
-from wm_core.store.index import flag
+from wm_core.contract.step import NUMBERS
+from wm_core.store.index import number
 
 NO_CONTEXT = -1
 
@@ -37,15 +40,14 @@ def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch[np
         has_context: (B,) bool; without one, step 0 is a stand-in whose content does not matter
             and step 1 counts as the first of an episode.
     """
-    flags = {name: flag(steps, name) for name in ("is_first", "is_last", "is_terminal")}
-    flags["is_first"][:, 1] |= ~has_context
-    is_first = flags["is_first"]
+    numbers = {f.name: number(steps, f.name) for f in fields(Batch) if f.name in NUMBERS}
+    is_first = numbers["is_first"]
+    is_first[:, 1] |= ~has_context
+    numbers["reward"] = np.where(is_first, np.float32(0.0), numbers["reward"])
     return Batch(
         obs=obs,
         prev_action=prev_action(steps["action"], is_first),
-        reward=np.where(is_first[:, 1:], np.float32(0.0), steps["reward"][:, 1:]),
         key=np.ascontiguousarray(steps["key"][:, 1:]),
         context_key=np.where(has_context, steps["key"][:, 0], NO_CONTEXT),
-        policy_version=np.ascontiguousarray(steps["policy_version"][:, 1:]),
-        **{name: values[:, 1:] for name, values in flags.items()},
+        **{name: np.ascontiguousarray(values[:, 1:]) for name, values in numbers.items()},
     )

@@ -66,14 +66,11 @@ class EnvRecorder:
             return
         key = ChunkKey(self._robot, self._session, self._seq)
         meta = ChunkMeta(
-            robot=key.robot,
-            session=key.session,
-            seq=key.seq,
+            **key._asdict(),
             task=self._task,
             spec=self._spec,
             first_step=self._first_step,
             steps=len(self._open),
-            dropped={},
         )
         data = encode_chunk(self._open, meta)
         verdict = ingest(self._root, self._ledger, key, data)

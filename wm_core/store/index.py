@@ -55,9 +55,9 @@ def step_dtype(spec: Spec) -> np.dtype:
     return np.dtype(fields)
 
 
-def flag(steps: np.ndarray, name: str) -> np.ndarray:
-    """Read the flag ``name`` of ``steps`` (...) as (...) bool."""
-    return (steps["flags"] & FLAG_BITS[name]) != 0
+def number(steps: np.ndarray, name: str) -> np.ndarray:
+    """Read the number ``name`` of ``steps`` (...), one of ``contract.step.NUMBERS``, (...)."""
+    return (steps["flags"] & FLAG_BITS[name]) != 0 if name in FLAG_BITS else steps[name]
 
 
 def index_path(root: Path, key: ChunkKey) -> Path:

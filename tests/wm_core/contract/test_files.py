@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import read_json, write_atomically, write_durably
 
 
-def test_folders_are_made_and_a_file_is_replaced_whole(tmp_path):
+@pytest.mark.parametrize("write", [write_durably, write_atomically])
+def test_folders_are_made_and_a_file_is_replaced_whole(tmp_path, write):
     path = tmp_path / "a" / "b" / "file"
-    write_durably(path, b"old and long")
-    write_durably(path, b"new")
+    write(path, b"old and long")
+    write(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
 
@@ -27,3 +28,13 @@ def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(OSError, match="a"):
         write_durably(tmp_path / "a" / "b", b"new")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{half", b"[1, 2]", b"\xff"])
+def test_a_file_without_a_json_object_reads_as_empty(tmp_path, content):
+    path = tmp_path / "facts.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_json(path) == {}
+    path.write_bytes(b'{"a": 1}')
+    assert read_json(path) == {"a": 1}
