@@ -20,7 +20,7 @@ def test_a_measured_size_costs_time_and_memory():
     assert cost.parameters > 1e6
 
 
-def test_rows_have_the_names_that_are_promised(capsys):
+def test_the_learners_figures_have_their_documented_names(capsys):
     assert run(["--json", "--sizes", "micro", "--updates", "1"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = [line["name"] for line in lines]

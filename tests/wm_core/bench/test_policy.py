@@ -30,7 +30,7 @@ def test_an_unknown_size_is_refused_naming_the_nearest():
         run(["--sizes", "mirco"])
 
 
-def test_an_exported_file_is_measured_as_what_it_sees_and_does(tmp_path, capsys):
+def test_an_exported_file_is_measured_with_its_own_inputs(tmp_path, capsys):
     spec = Spec(vectors={"speed": VectorSpec(size=3)}, action=ActionSpec(low=(-1.0,), high=(1.0,)))
     config = presets.make("dreamer_v3", "micro")
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))

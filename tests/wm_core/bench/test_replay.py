@@ -11,7 +11,7 @@ from wm_core.bench.replay import run
 pytestmark = pytest.mark.long
 
 
-def test_the_promised_rows_are_printed_as_json(capsys):
+def test_the_replay_figures_are_printed_as_json(capsys):
     assert run(["--json", "--steps", "1024", "--rounds", "2", "--warm-batches", "1"]) == 0
     head, *rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert head["name"] == "run"

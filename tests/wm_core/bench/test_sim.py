@@ -31,7 +31,7 @@ def test_the_benchmark_knows_the_twenty_tasks():
         bench.run(["--tasks", "walker_wolk"])
 
 
-def test_images_that_stand_still_are_no_measurement():
+def test_images_that_do_not_vary_are_refused():
     still = [np.full((8, 8, 3), 7, np.uint8)] * 3
     with pytest.raises(WmError, match="do not vary"):
         bench._check_vary(still)

@@ -36,7 +36,7 @@ def test_symexp_undoes_symlog():
     assert symlog(torch.tensor(1.0 - math.e)) == pytest.approx(-1.0)
 
 
-def test_unimix_leaves_every_class_its_share():
+def test_unimix_gives_every_class_a_minimum_probability():
     log_probs = unimix_log_probs(torch.tensor([[1e3, 0.0, 0.0, 0.0]]), 0.01)
     expected = torch.tensor([[0.9925, 0.0025, 0.0025, 0.0025]])
     torch.testing.assert_close(log_probs.exp(), expected)
@@ -117,7 +117,7 @@ def test_two_hot_is_exactly_zero_where_all_logits_are_equal():
 
 
 @pytest.mark.parametrize("target", [-1000.0, -2.5, 0.0, 0.01, 1.0, 333.0])
-def test_two_hot_finds_its_target_again(target):
+def test_two_hot_recovers_its_target(target):
     twohot = TwoHot(255)
     logits = torch.zeros(1, 255, requires_grad=True)
     wanted = torch.tensor([target])
@@ -138,7 +138,7 @@ def test_two_hot_beyond_its_bins_is_the_outermost():
     assert (0.2 - gradient).argmax(-1).tolist() == [0, 4]
 
 
-def test_two_hot_wants_an_odd_number_of_bins():
+def test_two_hot_refuses_an_even_number_of_bins():
     with pytest.raises(ValueError, match="odd"):
         TwoHot(254)
 

@@ -51,7 +51,7 @@ def test_a_factor_moves_by_a_tenth_outside_a_dead_band_of_a_tenth(value, for_bon
         assert scale.scale.item() == pytest.approx(factor)
 
 
-def test_what_a_value_moves_is_the_next_factor():
+def test_a_value_changes_the_next_factor_not_the_current_one():
     scale = adaptive()
     assert scale.update(torch.tensor(0.0)).item() == 1.0
     assert scale.update(torch.tensor(0.0)).item() == pytest.approx(1.1)

@@ -147,7 +147,7 @@ def test_a_state_is_forgotten_at_the_rate_of_its_eigenvalue():
     assert states[0, :, :, 0].tolist() == [[0.0, 0.5], [-0.25, 0.0], [0.0, -0.125]]
 
 
-def test_the_recurrence_s_parameters_are_told_apart(net):
+def test_the_parameters_of_the_recurrence_are_found(net):
     own = {id(p) for p in recurrence_parameters(net)}
     names = {n.split(".", 3)[3] for n, p in net.named_parameters() if id(p) in own}
     assert names == {"log_step.weight", "log_decay", "frequency", "drive.weight"}
@@ -162,7 +162,7 @@ def test_equal_generators_give_equal_weights():
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_an_initial_layer_neither_blows_up_nor_falls_silent(generator):
+def test_an_initial_layer_keeps_the_scale_of_its_input(generator):
     net = StateSpace(width=64, state=64, layers=4)
     initialize(net, generator)
     x = torch.randn(2, 64, 64, generator=generator)

@@ -160,7 +160,7 @@ def test_gradients_come_only_from_the_window_and_the_episode(positions, generato
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_nothing_of_the_cache_is_seen_at_the_first_step(positions, generator):
+def test_the_first_step_of_an_episode_ignores_the_cache(positions, generator):
     net = make(positions)
     _, history = net(*tokens(generator, 2, 7))
     full = Cache(*(part.detach().requires_grad_() for part in history.last()))
@@ -230,7 +230,7 @@ def test_absolute_positions_are_added_to_the_tokens_and_count_from_zero(generato
     torch.testing.assert_close(told(x, is_first)[0], want)
 
 
-def test_actions_only_all_at_once_equals_one_by_one(generator):
+def test_a_sequence_of_actions_alone_equals_single_steps(generator):
     """A start token and then actions: the prefix opens the episode, nothing is fed back."""
     net = make("shaw")
     start, actions = (torch.randn(3, n, WIDTH, generator=generator) for n in (1, 4))
@@ -254,7 +254,7 @@ def test_positions_begin_anew_with_the_episode(generator):
 @pytest.mark.parametrize(
     ("option", "value"), [("window", 1), ("positions", "rotary")], ids=["window", "positions"]
 )
-def test_what_cannot_be_is_refused_by_name(option, value):
+def test_invalid_settings_are_refused_by_name(option, value):
     options = {"window": WINDOW, "positions": "age", option: value}
     with pytest.raises(ValueError, match=option):
         Transformer(width=8, layers=1, heads=1, head=8, hidden=8, **options)

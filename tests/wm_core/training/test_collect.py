@@ -138,7 +138,7 @@ def test_choices_are_recorded_one_hot_and_sent_as_the_environments_integers(tmp_
     ledger.close()
 
 
-def test_stamps_run_in_the_environments_own_time(tmp_path):
+def test_stamps_advance_by_the_period_of_the_environment(tmp_path):
     steps, _, _ = record(tmp_path, Counter(), 8)
     assert set(np.diff([s.stamp_ns for s in steps])) == {100_000_000}
 

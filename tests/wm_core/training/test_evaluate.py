@@ -14,7 +14,7 @@ from wm_core.training.evaluate import Evaluation, ExpertActor, open_env, run_epi
 from wm_core.training.tasks import spec_of
 
 
-def test_bounds_are_students_t_of_the_mean():
+def test_bounds_are_the_student_t_interval_of_the_mean():
     result = Evaluation((1.0, 2.0, 3.0, 4.0), (1, 1, 1, 1))
     low, high = result.bounds
     half = 3.182 * np.std([1, 2, 3, 4], ddof=1) / 2  # t for 3 degrees of freedom
@@ -30,7 +30,7 @@ def test_bounds_cover_the_true_mean_in_about_95_of_100_draws():
     assert 0.92 < inside / 400 < 0.98
 
 
-def test_one_episode_bounds_nothing_and_json_says_so():
+def test_bounds_of_one_episode_are_infinite_and_null_in_json():
     result = Evaluation((3.0,), (7,))
     assert result.bounds == (-math.inf, math.inf)
     assert result.summary()["low"] is None
@@ -90,7 +90,7 @@ def test_choices_reach_an_environment_as_its_own_integers():
     assert 3 < run_episodes(adapter, chance, spec, episodes=4).mean < 17
 
 
-def test_a_policy_that_steers_is_refused_where_a_choice_is_wanted():
+def test_a_continuous_policy_is_refused_by_a_task_with_discrete_actions():
     wanted = Spec(
         images={},
         vectors={"vector": VectorSpec(size=4)},
@@ -100,7 +100,7 @@ def test_a_policy_that_steers_is_refused_where_a_choice_is_wanted():
         open_env("CartPole-v1", seed=0, spec=wanted)
 
 
-def test_a_policy_that_wants_more_than_the_task_gives_is_refused(toy):
+def test_a_policy_with_inputs_that_the_task_lacks_is_refused(toy):
     _, spec = open_env(toy, seed=0)
     more = spec.model_copy(update={"vectors": {"lidar": spec.vectors["place"]}})
     with pytest.raises(SettingsError, match="lidar"):

@@ -59,7 +59,7 @@ def test_a_run_without_time_left_does_nothing(run):
     assert checkpoint.listed(run) == before
 
 
-def test_what_is_used_before_the_first_update_counts_too(toy, tiny, tmp_path):
+def test_cpu_time_before_the_first_update_counts_too(toy, tiny, tmp_path):
     words = ["--task", toy, "--no-publish", *tiny, "--train.prefill", "100000"]
     assert main(["train", "--run", str(tmp_path), "--train.minutes", str(MINUTES), *words]) == 0
     status = json.loads((tmp_path / "status.json").read_text())

@@ -31,18 +31,18 @@ def agent(toy, monkeypatch, toy_folder):
     return made
 
 
-def test_candidates_are_judged_alike_and_by_what_they_do(agent, toy):
+def test_candidates_with_equal_actions_get_equal_returns_on_the_same_episodes(agent, toy):
     size = agent.behavior.actor.parameters_count
     to_the_edge = np.zeros(size)
     to_the_edge[0] = 9.0  # the bias of the only action: full speed to the right
-    judge = Population(agent, toy, processes=2)
+    fitness = Population(agent, toy, processes=2)
     try:
-        returns = judge(np.stack([np.zeros(size), to_the_edge, np.zeros(size)]))
+        returns = fitness(np.stack([np.zeros(size), to_the_edge, np.zeros(size)]))
         assert returns[0] == returns[2]  # the same episodes for everybody
         assert returns[1] < returns[0]  # the middle pays, the edge does not
-        assert judge(np.zeros((1, size)))[0] != returns[0]  # other episodes next time
+        assert fitness(np.zeros((1, size)))[0] != returns[0]  # other episodes next time
     finally:
-        judge.close()
+        fitness.close()
 
 
 def test_a_run_evolves_in_its_environment(toy, tiny, toy_folder, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_video_holds_the_real_frames_and_as_many_of_the_model():
     assert video.model.dtype == np.uint8
 
 
-def test_frames_after_the_eyes_close_are_never_seen():
+def test_frames_after_the_observed_ones_do_not_change_the_rollout():
     """Other frames from there on change nothing of what the model draws."""
     windows, seer = batch(SPEC), agent()
     generator = torch.Generator().manual_seed(1)
@@ -74,7 +74,7 @@ def test_frames_after_the_eyes_close_are_never_seen():
     assert (one.model != three.model).any()
 
 
-def test_bar_says_where_the_model_sees(tmp_path):
+def test_the_bar_changes_colour_where_imagination_begins(tmp_path):
     real = np.zeros((1, 4, 8, 8, 3), np.uint8)
     video = RolloutVideo(real, real + 10, observed=2)
     bars = video.frames()[:, 8, 0]  # the first row below the real frame
@@ -106,6 +106,6 @@ def test_an_agent_without_a_camera_has_no_video():
         render(agent(spec), batch(spec), seed=0)
 
 
-def test_windows_must_be_longer_than_what_is_seen():
+def test_windows_must_be_longer_than_the_observed_frames():
     with pytest.raises(SettingsError, match="more than 9"):
         render(agent(), batch(SPEC), seed=0, observed=9)

@@ -73,7 +73,7 @@ def test_spec_has_the_environments_rate_units_and_bounds():
     assert spec.action.units == ("m/s", "rad/s")
 
 
-def test_larger_frames_become_what_a_robot_would_record():
+def test_larger_frames_are_resized_as_on_a_robot():
     env = Shaped(spaces.Box(0, 255, (128, 128, 3), np.uint8), BOX)
     frame = np.full((128, 128, 3), 9, np.uint8)
     obs = to_obs(frame, spec_of(env), env.observation_space)
@@ -109,7 +109,7 @@ def test_every_part_of_an_observation_becomes_an_image_or_a_vector():
     assert obs["room"].tolist() == [0, 0, 1, 0]
 
 
-def test_one_of_several_rooms_is_seen_as_a_one_hot_vector():
+def test_a_discrete_observation_becomes_a_one_hot_vector():
     env = Shaped(spaces.Discrete(3), BOX)
     spec = spec_of(env)
     assert to_obs(2, spec, env.observation_space)["vector"].tolist() == [0, 0, 1]
@@ -131,7 +131,7 @@ def test_choices_have_the_names_and_the_stop_that_the_environment_says():
         (spaces.Box(1, 1, (2,)), "each low below its high"),
     ],
 )
-def test_actions_that_no_policy_can_make_are_refused(done, said):
+def test_action_spaces_without_bounds_or_of_other_kinds_are_refused(done, said):
     with pytest.raises(SettingsError, match=said):
         spec_of(Shaped(spaces.Box(-1, 1, (4,), np.float32), done))
 
@@ -145,7 +145,7 @@ def test_actions_that_no_policy_can_make_are_refused(done, said):
         spaces.MultiBinary(3),
     ],
 )
-def test_observations_that_no_policy_can_see_are_refused(seen):
+def test_observation_spaces_of_other_kinds_are_refused(seen):
     with pytest.raises(SettingsError, match="expected an image"):
         spec_of(Shaped(seen, BOX))
 
@@ -155,7 +155,7 @@ def test_a_users_own_task_is_found_by_module_and_id(toy):
     assert spec_of(env).period_s == 0.1
 
 
-def test_an_unknown_id_or_module_is_said_to_be_unknown(toy):
+def test_an_unknown_id_or_module_is_named_in_the_error(toy):
     with pytest.raises(SettingsError, match="no such id"):
         make_env("wm_toy_dot:Nothing-v0")
     with pytest.raises(SettingsError, match="not installed"):
@@ -176,7 +176,7 @@ def test_any_gymnasium_id_is_a_task():
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "WmDrawn-v0"])
 @pytest.mark.parametrize("view", ["pixels", "both"])
-def test_a_task_can_be_seen_as_it_is_rendered(drawn, task, view):
+def test_a_task_can_give_its_rendered_frames_as_images(drawn, task, view):
     if task == "CartPole-v1":
         pytest.importorskip("pygame")
     adapter, spec = open_env(f"{task}@{view}", seed=0)
@@ -190,7 +190,7 @@ def test_a_task_can_be_seen_as_it_is_rendered(drawn, task, view):
     adapter.env.close()
 
 
-def test_what_a_task_cannot_show_is_said_in_one_line(drawn):
+def test_a_task_that_cannot_render_is_refused_in_one_line(drawn):
     with pytest.raises(SettingsError, match="did you mean 'pixels'"):
         make_env("CartPole-v1@pixel")
     for task in ("WmBlind-v0@pixels", "WmNeeds-v0"):

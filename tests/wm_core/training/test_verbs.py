@@ -61,7 +61,7 @@ def test_exported_file_and_training_network_agree_where_nothing_is_drawn(run, to
     assert net["low"] <= file["high"]
 
 
-def test_evaluate_wants_one_actor(capsys):
+def test_evaluate_refuses_more_than_one_actor(capsys):
     assert main(["evaluate", "--random", "--expert", "--task", "seek"]) == 2
     assert main(["evaluate"]) == 2
     assert "exactly one" in capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_show_writes_a_video_and_a_strip(run, tmp_path, capsys):
         assert strip.size == (16 * (64 + 2), 3 * 64 + 4)
 
 
-def test_info_knows_runs_policies_chunks_and_stores(run):
+def test_info_describes_runs_policies_chunks_and_stores(run):
     chunk = next((run / "store").glob("*/*/00000000.mcap"))
     policy = run / "policies" / "main" / "00000000"
     assert answer("info", str(run), "--json")["policy"]["version"] >= 1
@@ -127,7 +127,7 @@ def test_tasks_lists_the_projects_own(capsys):
     assert {"seek", "walker_walk", "cartpole_swingup"} <= set(names)
 
 
-def test_a_full_store_gives_up_its_oldest_chunks(toy, tiny, tmp_path):
+def test_a_full_store_evicts_its_oldest_chunks(toy, tiny, tmp_path):
     run = tmp_path / "run"
     limit = 60_000
     more = ("--train.steps", "512", "--train.replay-ratio", "2", "--no-publish")

@@ -223,6 +223,6 @@ def test_close_does_not_wait_for_the_open_question(follow):
         connection.close()
 
 
-def test_an_address_that_is_none_is_refused(follow):
+def test_an_invalid_address_is_refused(follow):
     with pytest.raises(SettingsError, match="http://trainer"):
         follow("trainer:8765")

@@ -87,7 +87,7 @@ def test_flush_seals_what_was_put(open_spool, make_step):
     assert [rewards for _, rewards in stored(spool)] == [[0]]
 
 
-def test_a_dropped_step_ends_a_chunk_and_is_told_in_the_next(open_spool, make_step):
+def test_a_dropped_step_ends_a_chunk_and_is_counted_in_the_next(open_spool, make_step):
     spool = open_spool(seal_steps=64)
     misfit = dataclasses.replace(make_step(2), action=np.zeros(3, np.float32))
     for step in (make_step(0), make_step(1), misfit, make_step(3)):
@@ -122,7 +122,7 @@ def test_a_full_queue_drops_and_counts_and_put_never_waits(open_spool, make_step
     assert taken + counts["dropped_queue_full"] == 200
 
 
-def test_at_its_bound_the_spool_drops_the_oldest_and_says_which(open_spool, make_step):
+def test_at_its_bound_the_spool_evicts_the_oldest_and_records_which(open_spool, make_step):
     spool = open_spool()
     for i in range(8):
         spool.put(make_step(i))
@@ -159,7 +159,7 @@ def test_at_its_bound_the_spool_can_keep_the_oldest(open_spool, make_step):
     assert home(bounded).journal().next_seq == 2
 
 
-def test_a_disk_that_takes_no_more_is_counted_and_the_spool_goes_on(open_spool, make_step):
+def test_a_full_disk_is_counted_and_the_spool_continues(open_spool, make_step):
     spool = open_spool()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
@@ -188,7 +188,7 @@ def test_a_session_is_never_used_twice(open_spool, make_step, spec):
         Spool(spool.folder, robot="../rover", task="seek", spec=spec)
 
 
-def test_what_a_killed_process_left_is_found(tmp_path, open_spool, make_chunk, wait_until):
+def test_chunks_of_a_killed_process_are_recovered(tmp_path, open_spool, make_chunk, wait_until):
     folder = tmp_path / "spool"
     key, data, _ = make_chunk(seq=0)
     whole, half = key._replace(seq=1), key._replace(seq=2)

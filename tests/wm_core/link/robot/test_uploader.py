@@ -140,7 +140,9 @@ def test_uploads_go_on_after_the_trainer_comes_back(serve, upload, lay, closed_u
     assert service.application.ledger.counts()["chunks"] == 2
 
 
-def test_what_the_trainer_has_already_is_acknowledged_again(serve, upload, lay, wait_until):
+def test_a_chunk_that_the_trainer_already_has_is_acknowledged_again(
+    serve, upload, lay, wait_until
+):
     service = serve()
     chunk = lay()
     ingest(service.application.store, service.application.ledger, *chunk)
@@ -149,7 +151,7 @@ def test_what_the_trainer_has_already_is_acknowledged_again(serve, upload, lay, 
     wait_until(lambda: uploader.counters()["acked_before"] == 1)
 
 
-def test_a_refused_chunk_is_set_aside_and_the_next_one_goes(
+def test_a_refused_chunk_is_quarantined_and_the_next_one_is_sent(
     serve, upload, lay, make_chunk, spool_folder, wait_until
 ):
     service = serve(max_chunk_bytes=20_000)
@@ -190,7 +192,9 @@ def test_a_wrong_token_keeps_everything(serve, upload, lay, spool_folder, tmp_pa
     assert upload(service.url, token=token).drain(60.0)
 
 
-def test_another_robots_chunk_does_not_hold_up_ones_own(serve, upload, lay, tmp_path, wait_until):
+def test_a_denied_chunk_of_another_robot_does_not_delay_the_own_ones(
+    serve, upload, lay, tmp_path, wait_until
+):
     tokens = tmp_path / "tokens"
     token = add_token(tokens, "rover")
     service = serve(tokens=tokens)
@@ -203,7 +207,9 @@ def test_another_robots_chunk_does_not_hold_up_ones_own(serve, upload, lay, tmp_
     assert uploader.counters()["denied"] >= 1
 
 
-def test_a_stranger_that_answers_yes_is_no_acknowledgement(upload, lay, spool_folder, wait_until):
+def test_a_reply_without_the_chunks_hash_is_no_acknowledgement(
+    upload, lay, spool_folder, wait_until
+):
     lay()
 
     class Portal(http.server.BaseHTTPRequestHandler):
@@ -289,7 +295,7 @@ def test_waits_grow_to_their_bound_with_jitter():
     assert backoff.next_s(at_least_s=60.0) == 60.0
 
 
-def test_the_audit_believes_bytes_not_rows(serve, upload, lay, spool_folder):
+def test_the_audit_verifies_the_bytes_of_each_chunk(serve, upload, lay, spool_folder):
     service = serve()
     store = service.application.store
     session = lay()[0].session
@@ -304,7 +310,7 @@ def test_the_audit_believes_bytes_not_rows(serve, upload, lay, spool_folder):
     assert audit(store, [spool_folder], session="0" * 32).chunks_sent == 0
 
 
-def test_what_the_store_gave_up_for_room_is_not_lost(tmp_path, make_chunk):
+def test_a_chunk_that_the_store_evicted_is_not_lost(tmp_path, make_chunk):
     store = tmp_path / "store"
     ledger = Ledger(store / LEDGER_NAME)
     session = make_chunk()[0].session

@@ -40,7 +40,7 @@ def test_the_newest_versions_stay(tmp_path):
     assert repository.versions() == [2, 3]
 
 
-def test_a_version_left_half_written_is_no_version(tmp_path):
+def test_a_half_written_version_is_ignored(tmp_path):
     repository = PolicyRepository(tmp_path)
     (tmp_path / "main" / "00000000.tmp").mkdir(parents=True)
     (tmp_path / "main" / "00000000.tmp" / "policy.onnx").write_bytes(b"half")

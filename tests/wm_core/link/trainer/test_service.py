@@ -177,7 +177,7 @@ def test_an_upload_that_stalls_meets_its_deadline(serve, stall, make_chunk):
     assert b" 408 " in stall(service, *chunk).recv(1000)
 
 
-def test_a_disk_without_room_is_said(serve, put, make_chunk):
+def test_a_full_disk_is_answered_with_a_reason(serve, put, make_chunk):
     service = serve(min_free_bytes=1 << 60)
     status, said = put(service, *make_chunk())
     assert (status, said["verdict"]) == (507, "no_room")
