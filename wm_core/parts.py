@@ -2,7 +2,7 @@
 
 A part is a settings model and whatever makes the part from it.  It enters its table by
 ``register``, or by an entry point of the group ``wm_core.KIND`` that names a ``Part``.  Built-in
-parts are named as ``module:name`` and imported when one is made, so that tables need no torch.
+parts are given as ``module:name`` and imported when first used, so that tables need no torch.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def with_own_settings(values: Any, tables: Mapping[str, PartTable[Any]]) -> Any:
     """``values`` of a settings model whose ``own`` holds those of the chosen registered parts.
 
     Args:
-        values: what the model is made of; anything but a dict is left as it is.
+        values: the model's input; anything but a dict is returned unchanged.
         tables: for each field that names a part, the table of such parts.
 
     Raises:

@@ -51,17 +51,17 @@ _BACKBONES = ("gru", "lstm", "ssm")  #: those whose width the old ``deter`` was,
 
 
 def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` of a ``Config``, nested mappings, with every old name replaced by its new ones.
+    """Settings of a ``Config`` (nested mappings) with every old name replaced by its new ones.
 
     A value under an old name replaces the one under the new name.  Where the old name stood for
     several backbones, only the chosen one takes the value.
     """
-    made = _copied(values)
-    world = made.get("world")
+    result = _copied(values)
+    world = result.get("world")
     backbone = world.get("backbone", "gru") if isinstance(world, dict) else None
     for old, names in RENAMED.items():
         room, _, field = old.partition(".")
-        group = made.get(room)
+        group = result.get(room)
         if not isinstance(group, dict) or isinstance(group.get(field, {}), dict):
             continue
         value = group.pop(field)
@@ -69,11 +69,11 @@ def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
             *path, last = name.split(".")
             if len(names) > 1 and path[-1] in _BACKBONES and path[-1] != backbone:
                 continue
-            inner = made
+            inner = result
             for key in path:
                 inner = inner.setdefault(key, {})
             inner[last] = value
-    return made
+    return result
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renewed_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command line with new option names, and a sentence for each old one that it had."""
-    made: list[str] = []
+    """A command line with the new option names, and a sentence about each old one in it."""
+    result: list[str] = []
     notes: list[str] = []
     i = 0
     while i < len(words):
@@ -92,15 +92,15 @@ def renewed_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         while names and stop < len(words) and not words[stop].startswith("--"):
             stop += 1
         for name in names or (option,):
-            made += [name + equals + value, *words[i + 1 : stop]]
+            result += [name + equals + value, *words[i + 1 : stop]]
         if names:
             notes.append(f"{option} is called {' and '.join(names)} now")
         i = stop
-    return made, notes
+    return result, notes
 
 
 def _new_options(option: str) -> tuple[str, ...]:
-    """What ``option`` such as ``--world.head-layers`` is called now; nothing if it is not old."""
+    """The new names of an old ``option`` such as ``--world.head-layers``; empty for any other."""
     *path, field = option.removeprefix("--").replace("-", "_").split(".")
     negated = field.startswith("no_")  # of a yes-or-no option
     old = ".".join([*path, field.removeprefix("no_") if negated else field])

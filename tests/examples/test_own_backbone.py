@@ -79,7 +79,7 @@ def test_its_settings_survive_a_file_and_are_checked(gated):
     again = Config.model_validate_json(gated.model_dump_json())
     assert again == gated
     assert again.world.sizes.deter == 16
-    assert presets.row_of(again).backbone == "gated 16"
+    assert presets.row_of(again).backbone == "gated"
     with pytest.raises(ValueError, match="deter"):
         changed(gated, world={"own": {"gated": {"deter": 0}}})
     with pytest.raises(ValueError, match="did you mean 'gated'"):

@@ -66,13 +66,17 @@ class PresetRow(NamedTuple):
 def row_of(config: Config) -> PresetRow:
     """The parts of ``config`` in a few words each."""
     world, behavior = config.world, config.behavior
-    latent, backbone = world.settings_of(world.latent), world.settings_of(world.backbone)
+
+    def named(part: str) -> str:
+        settings = world.settings_of(part)
+        return f"{part} {settings.about.format(**settings.model_dump())}".strip()
+
     learner = "CMA-ES" if behavior.learner == "evolution" else behavior.gradient
     training = f"{world.gradients}, {config.optim.kind}"
     return PresetRow(
         representation=world.objective,
-        latent=latent.about + (f", {world.prior} prior" if world.prior != "net" else ""),
-        backbone=f"{world.backbone} {backbone.about}",
+        latent=named(world.latent) + (f", {world.prior} prior" if world.prior != "net" else ""),
+        backbone=named(world.backbone),
         posterior="q(z|h,e)" if world.recurrent else "q(z|e)",
         behavior=learner,
         reads=behavior.reads,

@@ -11,7 +11,7 @@ def world_models(size: str) -> Config:
 
     Numbers: the paper's car racing, appendix A, and the authors' code; dream and temperature: its
     Doom.  Deviates: one window serves VAE and RNN, so it is shorter than 999 steps; the gradient
-    is clipped by norm, not by value; a reward is predicted, so that dreams can be scored.
+    is clipped by norm, not by value; a reward is predicted, so that imagination can be scored.
     """
     config = config_of(
         preset="world_models", size="paper",

@@ -1,4 +1,4 @@
-"""Backbones that read sequences beside a posterior q(z | e): transformer, state space, LSTM."""
+"""Backbones for models with a posterior q(z | e): transformer, state space, LSTM."""
 
 from __future__ import annotations
 

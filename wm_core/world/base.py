@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -25,9 +26,7 @@ class Recurrence(Protocol):
         """(..., P) what the step needs of ``action`` (..., A), computed for all times at once."""
         ...
 
-    def __call__(self, *args: Any) -> Any:
-        """``forward``, by way of ``nn.Module``."""
-        ...
+    __call__: Callable[..., Any]  #: ``forward``, by way of ``nn.Module``
 
     def forward(self, deter: Tensor, stoch: Tensor, prepared: Tensor) -> Tensor:
         """(N, D) next deter from deter (N, D), flat stoch (N, .) and prepared action (N, P)."""
@@ -49,9 +48,7 @@ class Backbone(Protocol):
         """Empty memories, tensors (n, ...)."""
         ...
 
-    def __call__(self, *args: Any) -> Any:
-        """``forward``, by way of ``nn.Module``."""
-        ...
+    __call__: Callable[..., Any]  #: ``forward``, by way of ``nn.Module``
 
     def forward(
         self, x: Tensor, is_first: Tensor, memory: Memory, generator: torch.Generator | None

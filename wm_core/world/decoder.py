@@ -20,14 +20,6 @@ from wm_core.world.settings import DecoderConfig, EncoderConfig, LatentSizes
 class ImageDecoder(nn.Module):
     """Decodes one image from a small seed image, the sum of what deter and stoch contribute.
 
-    Args:
-        image: height, width and channels.
-        sizes: of the latent that is read.
-        encoder: kind of convolutions and depth, mirrored here.
-        config: what is read.
-        units: a quarter of the width of the layer that stoch passes through.
-        style: norm and activation.
-
     Deviates: the layer that stoch passes through is 4 U wide, not 2 U; so the sizes have about as
     many parameters as their names say (12m: 12.1 million, the slow critic included).  A block of
     deter draws some rows of the seed, DreamerV3's some channels of all of it: with ``micro`` on

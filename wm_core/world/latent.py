@@ -17,7 +17,7 @@ class Latent:
     """What a world model knows at one time, or at many: any leading axes (...).
 
     ``params`` are those of the distribution that ``stoch`` was drawn from, as ``LatentDist`` has
-    them; an initial latent has none.  ``memory`` is what the backbone carries beside ``deter``;
+    them; an initial latent has none.  ``memory`` is what the backbone carries besides ``deter``;
     along a sequence it may be the history from which the backbone makes the memory of any time.
     """
 
@@ -33,7 +33,7 @@ class Latent:
 
     @property
     def feat(self) -> Tensor:
-        """(..., F) deter, then stoch made flat."""
+        """(..., F) deter and flat stoch, concatenated."""
         return torch.cat([self.deter, self.flat_stoch], -1)
 
     def read(self, part: Reads) -> Tensor:
@@ -43,7 +43,7 @@ class Latent:
         return self.deter if part == "deter" else self.flat_stoch
 
     def flat(self, rows: Tensor | None = None) -> Latent:
-        """(N,) the latents with all leading axes made one, or ``rows`` of them; no memory."""
+        """(N,) latents with all leading axes flattened, or ``rows`` of them; without memory."""
         deter, stoch = self.deter.flatten(0, -2), self.stoch.flatten(0, self.deter.ndim - 2)
         return Latent(deter, stoch) if rows is None else Latent(deter[rows], stoch[rows])
 

@@ -15,7 +15,7 @@ from wm_core.world.settings import BarlowConfig, KLConfig, LatentSizes, ReconCon
 
 
 class Objective(Protocol):
-    """What latents learn from beside the KL; made from (settings, sizes, E)."""
+    """Makes the losses that latents learn from, besides the KL, from (settings, sizes, E)."""
 
     def losses(self, posterior: Latent, embed: Tensor) -> dict[str, Tensor]:
         """Scaled losses, name -> (), of posteriors (B, T) and their embeddings (B, T, E)."""

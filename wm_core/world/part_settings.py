@@ -9,25 +9,25 @@ from pydantic import Field, model_validator
 from wm_core.contract.spec import Frozen
 
 TokenLayout = Literal["joint", "split", "actions"]  #: what a backbone reads of a step
+
 # ------------------------------------------------------------------ latents
 
 
 class LatentConfig(Frozen):
     """Settings of a family of latent distributions; those of your own derive from it."""
 
+    about: ClassVar[str] = ""  #: format string of the fields for a table
+
     @property
     def stoch_size(self) -> int:
         """Length of the flat stoch."""
         raise NotImplementedError
 
-    @property
-    def about(self) -> str:
-        """A few words for a table."""
-        raise NotImplementedError
-
 
 class CategoricalConfig(LatentConfig):
     """Latents of S groups, each one of K classes."""
+
+    about: ClassVar[str] = "{groups}x{classes}"
 
     groups: int = Field(32, gt=0, description="Number of categorical variables S, at least 1.")
     classes: int = Field(16, gt=1, le=256, description="Classes K of each variable, 2 to 256.")
@@ -37,13 +37,11 @@ class CategoricalConfig(LatentConfig):
     def stoch_size(self) -> int:
         return self.groups * self.classes
 
-    @property
-    def about(self) -> str:
-        return f"categorical {self.groups}x{self.classes}"
-
 
 class GaussianConfig(LatentConfig):
     """Latents of Z independent normals."""
+
+    about: ClassVar[str] = "{size}"
 
     size: int = Field(30, gt=0, description="Number of Gaussian variables Z, at least 1.")
     min_std: float = Field(0.1, ge=0, description="Smallest standard deviation, at least 0.")
@@ -51,10 +49,6 @@ class GaussianConfig(LatentConfig):
     @property
     def stoch_size(self) -> int:
         return self.size
-
-    @property
-    def about(self) -> str:
-        return f"gaussian {self.size}"
 
 
 # ------------------------------------------------------------------ backbones
@@ -65,31 +59,28 @@ class BackboneConfig(Frozen):
 
     A ``recurrent`` backbone makes a ``world.base.Recurrence``, one step of an RSSM whose posterior
     q(z | h, e) is part of the recurrence.  All others make a ``world.base.Backbone``, which reads
-    sequences beside the posterior q(z | e).
+    whole sequences and leaves the posterior q(z | e) to the embedding.
     """
 
     recurrent: ClassVar[bool] = False
+    about: ClassVar[str] = ""  #: format string of the fields for a table
 
     @property
     def deter_size(self) -> int:
-        """D, length of the deter that the backbone answers."""
-        raise NotImplementedError
+        """D, length of the deter that the backbone answers; the field ``deter`` by default."""
+        return int(vars(self)["deter"])
 
     @property
     def deter_blocks(self) -> int | None:
         """Independent blocks that deter comes in; None: it is one piece."""
         return None
 
-    @property
-    def about(self) -> str:
-        """A few words for a table, beside the backbone's name."""
-        return str(self.deter_size)
-
 
 class GRUConfig(BackboneConfig):
     """A gated recurrent unit, the recurrence of an RSSM."""
 
     recurrent: ClassVar[bool] = True
+    about: ClassVar[str] = "{deter}, {cell}"
 
     cell: Literal["block", "layer_norm", "plain"] = Field(
         "block",
@@ -109,31 +100,23 @@ class GRUConfig(BackboneConfig):
         return self
 
     @property
-    def deter_size(self) -> int:
-        return self.deter
-
-    @property
     def deter_blocks(self) -> int | None:
         return self.blocks if self.cell == "block" else None
-
-    @property
-    def about(self) -> str:
-        return f"{self.deter}, {self.cell}"
 
 
 class LSTMConfig(BackboneConfig):
     """A long short-term memory over tokens of latent and action."""
 
+    about: ClassVar[str] = "{deter}"
+
     deter: int = Field(2048, gt=0, description="Size D of the LSTM's output, at least 1.")
     hidden: int = Field(256, gt=0, description="Width of the LSTM's input, at least 1.")
-
-    @property
-    def deter_size(self) -> int:
-        return self.deter
 
 
 class TransformerConfig(BackboneConfig):
     """A causal transformer over a sliding window; its output is ``deter``."""
+
+    about: ClassVar[str] = "{layers}x{width}, {tokens} tokens"
 
     width: int = Field(256, gt=0, description="Width of tokens and layers, at least 1.")
     layers: int = Field(4, gt=0, description="Number of attention layers, at least 1.")
@@ -164,27 +147,17 @@ class TransformerConfig(BackboneConfig):
     def deter_size(self) -> int:
         return self.width * (self.layers if self.readout == "all" else 1)
 
-    @property
-    def about(self) -> str:
-        return f"{self.layers}x{self.width}, {self.tokens} tokens"
-
 
 class SSMConfig(BackboneConfig):
     """A stack of diagonal state-space layers; its output is ``deter``."""
+
+    about: ClassVar[str] = "{layers}x{deter}"
 
     deter: int = Field(2048, gt=0, description="Size D of every layer's output, at least 1.")
     state: int = Field(128, gt=0, description="Complex states of each layer, at least 1.")
     layers: int = Field(4, gt=0, description="Number of state-space layers, at least 1.")
     blocks: int = Field(8, gt=0, description="HiPPO blocks of the initial dynamics, at least 1.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped, 0 to 1.")
-
-    @property
-    def deter_size(self) -> int:
-        return self.deter
-
-    @property
-    def about(self) -> str:
-        return f"{self.layers}x{self.deter}"
 
 
 # ------------------------------------------------------------------ posterior and priors

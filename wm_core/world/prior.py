@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
@@ -19,9 +20,7 @@ class Prior(Protocol):
     noise_shape: tuple[int, ...]  #: shape of the uniforms that one draw takes
     has_kl: bool  #: whether ``loss`` is a KL, for which free nats mean something
 
-    def __call__(self, *args: Any) -> Any:
-        """``forward``, by way of ``nn.Module``."""
-        ...
+    __call__: Callable[..., Any]  #: ``forward``, by way of ``nn.Module``
 
     def forward(self, deter: Tensor) -> Any:
         """The predicted distribution, an object of the prior's own, of ``deter`` (..., D)."""

@@ -119,7 +119,7 @@ class KLConfig(Frozen):
     rep_scale: float = Field(0.1, description="Weight of the half that trains the posterior.")
     rep: Literal["prior", "unit", "consistency"] = Field(
         "prior",
-        description="What the posterior is drawn to: the prior, a unit one, or its cross entropy.",
+        description="Target of the posterior: the prior, a unit one, or prior by cross entropy.",
     )
     free_nats: float = Field(1.0, ge=0, description="Nats of KL without a gradient, at least 0.")
     free_over: Literal["step", "mean"] = Field(
