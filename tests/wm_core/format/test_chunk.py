@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zlib
+from collections import defaultdict
 from uuid import uuid4
 
 import numpy as np
@@ -18,6 +19,7 @@ from mcap.reader import make_reader
 from rosbags.typesys import Stores, get_typestore
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, SpecMismatch
+from wm_core.contract.inputs import Depth
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import NUMBERS, Step
 from wm_core.format import cdr, chunk
@@ -38,6 +40,7 @@ SPEC = Spec(
     images={
         "image": ImageSpec(height=8, width=12),
         "wrist": ImageSpec(height=4, width=4, channels=1),
+        "range": Depth(height=4, width=6, far_mm=5000),
     },
     vectors={"proprio": VectorSpec(size=3, names=("hip", "knee", "ankle"))},
     action=ActionSpec(low=(-1.0, -2.0), high=(1.0, 2.0), names=("forward", "turn")),
@@ -49,7 +52,7 @@ def some_action(rng, spec):
 
 
 def make_steps(count, rng, spec=SPEC):
-    images = {k: rng.integers(0, 256, (count, *s.shape), np.uint8) for k, s in spec.images.items()}
+    images = {k: [s.random(rng) for _ in range(count)] for k, s in spec.images.items()}
     vectors = {k: rng.normal(size=(count, s.size)) for k, s in spec.vectors.items()}
     return [
         Step(
@@ -159,13 +162,13 @@ def test_the_mcap_library_reads_a_chunk_with_its_index():
     assert reader.get_header().profile == "ros2"
     summary = reader.get_summary()
     assert {c.topic for c in summary.channels.values()} == {
-        "/image", "/wrist", "/proprio", "/action", "/step"
+        "/image", "/wrist", "/range", "/proprio", "/action", "/step"
     }  # fmt: skip
     assert {(s.name, s.encoding) for s in summary.schemas.values()} == {
         (cdr.IMAGE, "ros2msg"),
         (cdr.JOINT_STATE, "ros2msg"),
     }
-    assert summary.statistics.message_count == 100
+    assert summary.statistics.message_count == 120
     assert summary.statistics.chunk_count == 2
     assert len(list(reader.iter_messages(topics=["/action"]))) == 20
 
@@ -185,7 +188,7 @@ def test_rclpy_decodes_our_messages():
     messages = pytest.importorskip("sensor_msgs.msg")
     steps = make_steps(3, np.random.default_rng(0))
     data = encode_chunk(steps, make_meta(3))
-    seen = {"/image": [], "/wrist": [], "/proprio": [], "/action": [], "/step": []}
+    seen = defaultdict(list)
     for schema, channel, message in make_reader(io.BytesIO(data)).iter_messages():
         kind = messages.Image if schema.name == cdr.IMAGE else messages.JointState
         seen[channel.topic].append(serialization.deserialize_message(message.data, kind))
@@ -196,6 +199,10 @@ def test_rclpy_decodes_our_messages():
         assert (image.height, image.width, image.encoding, image.step) == (8, 12, "rgb8", 36)
         assert bytes(image.data) == step.obs["image"].tobytes()
         assert seen["/wrist"][i].encoding == "mono8"
+        depth = seen["/range"][i]
+        assert (depth.encoding, depth.step, depth.is_bigendian) == ("16UC1", 12, 0)
+        pixels = np.frombuffer(bytes(depth.data), "<u2").reshape(4, 6, 1)
+        np.testing.assert_array_equal(pixels, step.obs["range"])
         assert list(action.name) == ["forward", "turn"]
         np.testing.assert_array_equal(np.float32(action.position), step.action)
         assert len(action.effort) == (2 if i % 3 else 0)
