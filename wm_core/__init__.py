@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wm_core.config import Config
     from wm_core.contract.batch import Batch
     from wm_core.contract.errors import SettingsError, SpecMismatch, StoreError, WmError
+    from wm_core.contract.inputs import register_input
     from wm_core.contract.runner import PolicyEngine, PolicyRunner
     from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
     from wm_core.library.agent import Agent, open_loop
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from wm_core.library.show import show
     from wm_core.library.train import train
     from wm_core.replay.episodes import Episodes
+    from wm_core.replay.settings import SELECTORS
     from wm_core.training.tasks import make_env, spec_of
     from wm_core.world.settings import BACKBONES, LATENTS, OBJECTIVES, PRIORS
 
@@ -32,6 +34,7 @@ _HOMES = {
     "wm_core.config": ["Config"],
     "wm_core.contract.batch": ["Batch"],
     "wm_core.contract.errors": ["SettingsError", "SpecMismatch", "StoreError", "WmError"],
+    "wm_core.contract.inputs": ["register_input"],
     "wm_core.contract.runner": ["PolicyEngine", "PolicyRunner"],
     "wm_core.contract.spec": ["ActionSpec", "ImageSpec", "Spec", "VectorSpec"],
     "wm_core.library.agent": ["Agent", "open_loop"],
@@ -42,6 +45,7 @@ _HOMES = {
     "wm_core.library.show": ["show"],
     "wm_core.library.train": ["train"],
     "wm_core.replay.episodes": ["Episodes"],
+    "wm_core.replay.settings": ["SELECTORS"],
     "wm_core.training.tasks": ["make_env", "spec_of"],
     "wm_core.world.settings": ["BACKBONES", "LATENTS", "OBJECTIVES", "PRIORS"],
 }
@@ -53,6 +57,7 @@ __all__ = [
     "LATENTS",
     "OBJECTIVES",
     "PRIORS",
+    "SELECTORS",
     "ActionSpec",
     "Agent",
     "Batch",
@@ -74,6 +79,7 @@ __all__ = [
     "make_env",
     "open_loop",
     "presets",
+    "register_input",
     "show",
     "spec_of",
     "train",

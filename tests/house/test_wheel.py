@@ -65,11 +65,10 @@ def clean():
 def test_the_robot_extra_is_enough_for_a_robot(wheel, tmp_path):
     there = installed(wheel, tmp_path / "venv", f"{wheel}[robot]")
     code = "import wm_core as wm; wm.PolicyRunner; import wm_core.link.robot.uploader; wm.Spec"
-    run(there / "python", "-c", code, env=clean())
+    run(there / "python", "-c", code, env=clean(), cwd=tmp_path)
     assert "usage: wm" in run(there / "wm", "--help", env=clean())
-    refused = subprocess.run(
-        [there / "wm", "train", "--run", "x"], env=clean(), capture_output=True, text=True
-    )
+    words = [there / "wm", "train", "--run", "x"]
+    refused = subprocess.run(words, env=clean(), cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "pip install 'wm_ros[train,sim]'" in refused.stderr
     assert "Traceback" not in refused.stderr
