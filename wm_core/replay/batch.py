@@ -13,7 +13,7 @@ import numpy as np
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import Obs
 from wm_core.contract.step import NUMBERS
-from wm_core.store.index import number
+from wm_core.store.index import step_number
 
 NO_CONTEXT = -1
 
@@ -40,7 +40,7 @@ def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch[np
         has_context: (B,) bool; without one, step 0 is a stand-in whose content does not matter
             and step 1 counts as the first of an episode.
     """
-    numbers = {f.name: number(steps, f.name) for f in fields(Batch) if f.name in NUMBERS}
+    numbers = {f.name: step_number(steps, f.name) for f in fields(Batch) if f.name in NUMBERS}
     is_first = numbers["is_first"]
     is_first[:, 1] |= ~has_context
     numbers["reward"] = np.where(is_first, np.float32(0.0), numbers["reward"])

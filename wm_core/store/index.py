@@ -55,7 +55,7 @@ def step_dtype(spec: Spec) -> np.dtype:
     return np.dtype(fields)
 
 
-def number(steps: np.ndarray, name: str) -> np.ndarray:
+def step_number(steps: np.ndarray, name: str) -> np.ndarray:
     """Read the number ``name`` of ``steps`` (...), one of ``contract.step.NUMBERS``, (...)."""
     return (steps["flags"] & FLAG_BITS[name]) != 0 if name in FLAG_BITS else steps[name]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from wm_core.format.chunk import ChunkKey
 from wm_core.store.frames import BlockPlace
-from wm_core.store.index import Index, number
+from wm_core.store.index import Index, step_number
 
 
 @dataclass
@@ -29,7 +29,7 @@ class StoredChunk:
 
 def valid_runs(index: Index) -> list[tuple[int, int]]:
     """List (start, stop) of every run of valid steps."""
-    valid = np.concatenate([[False], number(index.steps, "is_valid"), [False]])
+    valid = np.concatenate([[False], step_number(index.steps, "is_valid"), [False]])
     edges = np.flatnonzero(valid[1:] != valid[:-1]).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
