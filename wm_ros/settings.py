@@ -30,7 +30,7 @@ def one_of(default: Any, choices: Iterable[str], text: str) -> Any:
     return Field(default, description=text, json_schema_extra={"choices": [*choices]})
 
 
-def number(default: float, low: float, high: float, text: str) -> Any:
+def ranged(default: float, low: float, high: float, text: str) -> Any:
     """A field from ``low`` to ``high``, both included."""
     return Field(default, ge=low, le=high, description=text)
 
@@ -49,20 +49,20 @@ class NodeSettings(Frozen):
         TWIST_FIELDS,
         "Field of the twist (m/s, rad/s) that each element of the action drives",
     )
-    seed: int = number(0, 0, 2**31 - 1, "Seed of every random draw of this node")
+    seed: int = ranged(0, 0, 2**31 - 1, "Seed of every random draw of this node")
 
 
 class SafetySettings(Frozen):
     """When the robot stops, and how."""
 
     safe_action: SafeKind = setting("zero", "Command that stops this robot; none: no command")
-    max_obs_age_s: float = number(
+    max_obs_age_s: float = ranged(
         0.0, -1, 60, "Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any"
     )
-    max_gap_s: float = number(
+    max_gap_s: float = ranged(
         0.0, 0, 60, "Seconds that a command is repeated without a new frame; 0: one period"
     )
-    frozen_frames: int = number(
+    frozen_frames: int = ranged(
         0, 0, 1000, "Equal frames in a row that count as a frozen camera; 0: no such check"
     )
     latch_safe: bool = setting(False, "Whether a safe action lasts until ~/rearm is called")
@@ -71,13 +71,13 @@ class SafetySettings(Frozen):
 class PilotSettings(Frozen):
     """How the robot explores."""
 
-    exploration_noise: float = number(
+    exploration_noise: float = ranged(
         0.0, 0, 2, "Deviation of noise on the action in [-1, 1]; share of choices taken at random"
     )
-    random_prefill: int = number(
+    random_prefill: int = ranged(
         0, 0, 2**40, "Agent steps of random actions before a policy that has seen none acts"
     )
-    random_hold: int = number(4, 1, 1000, "Ticks that one random action is held")
+    random_hold: int = ranged(4, 1, 1000, "Ticks that one random action is held")
 
 
 class SlotSettings(Frozen):
@@ -89,8 +89,8 @@ class SlotSettings(Frozen):
     swap_mode: SwapMode = setting(
         "reinfer", "Whether a new policy infers its latent from history or waits for an episode"
     )
-    history_s: float = number(2.0, 0.1, 60, "Seconds from which a new policy infers its latent")
-    policy_poll_s: float = number(0.25, 0.01, 3600, "Seconds between two looks for a new policy")
+    history_s: float = ranged(2.0, 0.1, 60, "Seconds from which a new policy infers its latent")
+    policy_poll_s: float = ranged(0.25, 0.01, 3600, "Seconds between two looks for a new policy")
 
 
 class StreamSettings(Frozen):
@@ -124,11 +124,11 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
     image_reliability: Literal["best_effort", "reliable"] = setting(
         "best_effort", "Reliability of the subscriptions to images"
     )
-    period_s: float = number(0.0, 0, 10, "Seconds between two ticks; 0: as the policy's card says")
-    idle_period_s: float = number(
+    period_s: float = ranged(0.0, 0, 10, "Seconds between two ticks; 0: as the policy's card says")
+    idle_period_s: float = ranged(
         0.05, 0.001, 10, "Seconds between two safe actions without a policy"
     )
-    frame_wait: float = number(
+    frame_wait: float = ranged(
         0.75, 0, 0.9, "Share of a period that a tick waits for a late frame"
     )
     base_frame: str = setting("base_link", "Frame of reference of the command")
@@ -153,18 +153,18 @@ class SimSettings(NodeSettings):
 
     task: str = setting("seek", "Task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels")
     task_kwargs: str = setting("{}", "JSON object of further arguments of the task")
-    image_size: int = number(64, 8, 4096, "Height and width of the camera's image in pixels")
+    image_size: int = ranged(64, 8, 4096, "Height and width of the camera's image in pixels")
     proprio: bool = setting(False, "Whether the task's measurements are published as joint_states")
-    rate_factor: float = number(1.0, 0.01, 1000, "Simulated seconds per second of wall time")
+    rate_factor: float = ranged(1.0, 0.01, 1000, "Simulated seconds per second of wall time")
     publish_clock: bool = setting(False, "Whether /clock is published though rate_factor is 1")
-    answer_wait_s: float = number(
+    answer_wait_s: float = ranged(
         0.0,
         0,
         60,
         "Seconds that a frame waits for its command beyond its period; 0: none in real time, "
         "1 where time is simulated",
     )
-    command_timeout_s: float = number(
+    command_timeout_s: float = ranged(
         0.0, 0, 60, "Seconds without a command after which the robot stops; 0: two periods"
     )
     frame_id: str = setting("camera_optical", "Frame of reference of the images")
