@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -134,3 +134,20 @@ def with_own_settings(values: Any, tables: Mapping[str, PartTable[Any]]) -> Any:
         if name not in known:
             raise SettingsError(nearest(name, known, what="part in own"))
     return values | {"own": own}
+
+
+def named_settings(
+    own: Mapping[str, Any], tables: Iterable[PartTable[Any]], words: Iterable[str]
+) -> dict[str, Any]:
+    """``own`` with default settings of each registered part that the ``words`` name.
+
+    A command line can then say ``--world.own.NAME.field`` of a part that it chooses itself.
+    """
+    named = {part for word in words for part in word.replace("=", ".").split(".")}
+    chosen = {
+        name: table.settings_of(name)()
+        for table in tables
+        for name in table.names()
+        if name in named and not table.is_builtin(name)
+    }
+    return chosen | dict(own)

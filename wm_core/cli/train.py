@@ -10,16 +10,21 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 
 from wm_core import presets
+from wm_core.behavior.settings import BEHAVIORS
 from wm_core.cli import presets as presets_verb
 from wm_core.cli.progress import ProgressView
 from wm_core.cli.settings import parse, peek
+from wm_core.config import Config
 from wm_core.library.run_folder import TrainSettings
 from wm_core.library.train import first_settings, run_training
+from wm_core.parts import named_settings
+from wm_core.replay.settings import SELECTORS
 from wm_core.training import checkpoint
 from wm_core.world.settings import with_own
 
@@ -29,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     # torch's own exporter trips over torch's own deprecation
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
     start = _start(argv)
-    start = start.model_copy(update={"world": with_own(start.world, argv)})
+    start = start.model_copy(update=with_registered(start, argv))
     settings = parse(TrainSettings, argv, verb="train", default=start, more=_origin(start))
     if settings.threads is None:
         torch.set_num_threads(_threads())
@@ -48,6 +53,17 @@ def main(argv: Sequence[str]) -> int:
             f"measure:  wm evaluate --run {settings.run} --episodes 10\n"
         )
     return 0
+
+
+def with_registered(start: Config, argv: Sequence[str]) -> dict[str, Any]:
+    """The rooms of ``start`` with default settings of the registered parts that ``argv`` names."""
+    behaviors = named_settings(start.behavior.own, [BEHAVIORS], argv)
+    selectors = named_settings(start.replay.own, [SELECTORS], argv)
+    return {
+        "world": with_own(start.world, argv),
+        "behavior": start.behavior.model_copy(update={"own": behaviors}),
+        "replay": start.replay.model_copy(update={"own": selectors}),
+    }
 
 
 def _start(argv: Sequence[str]) -> TrainSettings:

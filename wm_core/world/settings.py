@@ -7,12 +7,12 @@ that bears its name, those of a part from elsewhere stand in ``WorldConfig.own``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from wm_core.contract.spec import Frozen
-from wm_core.parts import Part, PartTable, with_own_settings
+from wm_core.parts import Part, PartTable, named_settings, with_own_settings
 from wm_core.world.part_settings import (
     BackboneConfig,
     CategoricalConfig,
@@ -294,11 +294,5 @@ class WorldConfig(Frozen):
 
 def with_own(config: WorldConfig, words: Iterable[str]) -> WorldConfig:
     """``config`` with default settings of each part from elsewhere that command line names."""
-    named = {part for word in words for part in word.replace("=", ".").split(".")}
-    own = {
-        name: cast(Frozen, table.settings_of(name)())
-        for table in TABLES.values()
-        for name in table.names()
-        if name in named and not table.is_builtin(name)
-    }
-    return config.model_copy(update={"own": own | config.own})
+    own = named_settings(config.own, TABLES.values(), words)
+    return config.model_copy(update={"own": own})

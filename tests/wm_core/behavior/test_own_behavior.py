@@ -7,8 +7,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from wm_core import presets
 from wm_core.behavior.base import Behavior, BehaviorLosses, Choice, Estimate, PolicyHead
 from wm_core.behavior.settings import BEHAVIORS, BehaviorConfig
+from wm_core.cli.settings import parse
+from wm_core.cli.train import with_registered
+from wm_core.config import Config
 from wm_core.contract.golden import PARITY, check_golden, read_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Frozen
@@ -90,6 +94,15 @@ def test_its_settings_have_defaults_and_survive_a_file(parts):
     changed = BehaviorConfig(learner="linear_td", own={"linear_td": {"lr": 0.5}})
     assert changed.own["linear_td"].lr == 0.5
     assert BehaviorConfig.model_validate_json(changed.model_dump_json()) == changed
+
+
+def test_a_command_line_chooses_it_and_its_settings(parts):
+    words = ["--behavior.learner", "linear_td", "--behavior.own.linear-td.lr", "0.25"]
+    start = presets.make("dreamer_v3", "micro")
+    start = start.model_copy(update=with_registered(start, words))
+    settings = parse(Config, words, verb="train", default=start)
+    assert settings.behavior.learner == "linear_td"
+    assert settings.behavior.own["linear_td"].lr == 0.25
 
 
 def test_it_learns_at_its_own_rate_beside_the_world_model(parts):
