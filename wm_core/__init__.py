@@ -86,13 +86,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the module that ``name`` is defined in, and return its object."""
-    if name == "presets":
-        return importlib.import_module("wm_core.presets")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'wm_core' has no attribute {name!r}; see dir(wm_core)")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+if not TYPE_CHECKING:  # which would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Import the module that ``name`` is defined in, and return its object."""
+        if name == "presets":
+            return importlib.import_module("wm_core.presets")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'wm_core' has no attribute {name!r}; see dir(wm_core)")
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -111,3 +111,14 @@ def test_settings_are_nested_or_dotted_and_a_typo_is_named(data):
         make(data, **{"optim.lr": "fast"})
     with pytest.raises(wm.SettingsError, match="did you mean 'dreamer_v3'"):
         wm.Agent.create("dreamer_v4", data.spec)
+
+
+def test_episodes_are_collected_from_a_task_at_random_or_by_the_agent():
+    random = wm.collect("CartPole-v1", episodes=3, seed=4)
+    assert random.spec.action.discrete
+    (batch,) = random.windows(batch=1, length=len(random), updates=1)
+    assert batch.is_first.sum() == batch.is_last.sum() == batch.is_terminal.sum() == 3
+    assert (batch.reward == ~batch.is_first).all()  # it pays 1 a step until the pole falls
+    assert (batch.prev_action.sum(-1) == ~batch.is_first).all()
+    agent = wm.Agent.create("dreamer_v3", random.spec, **TINY)
+    assert len(wm.collect("CartPole-v1", episodes=1, agent=agent, seed=4)) > 5
