@@ -36,7 +36,7 @@ from wm_core.format.chunk import decode_chunk
 
 ROOT = Path(__file__).parents[2]
 PERIOD_S = 0.04  # of the counting task
-WAIT_S = 60.0  # bounds every wait for a process, so that only a hang can reach it
+WAIT_S = 300.0  # bounds every wait for a process, so that only a hang can reach it
 
 
 def tiny_spec(

@@ -63,7 +63,7 @@ def test_a_bad_policy_keeps_the_node_unconfigured_and_says_why(
     process = processes.start(
         "policy_node", {"policy_dir": str(tmp_path / "bad"), "state_dir": str(tmp_path / "state")}
     )
-    assert process.wait(timeout=60) == 2
+    assert process.wait(timeout=300) == 2
     assert "expected sha256" in processes.said("policy_node")
     assert "Traceback" not in processes.said("policy_node")
 
@@ -90,7 +90,7 @@ def test_a_wrong_parameter_ends_the_node_with_one_line(
 ):
     more = {"state_dir": str(tmp_path / "state"), "policy_dir": str(policy_at(tmp_path / "p"))}
     process = processes.start(executable, params | (more if executable == "policy_node" else {}))
-    assert process.wait(timeout=60) == 2
+    assert process.wait(timeout=300) == 2
     assert said in processes.said(executable)
     assert "Traceback" not in processes.said(executable)
 
