@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -121,10 +122,10 @@ def _page(room: str) -> str:
 
 
 def settings() -> str:
-    """Every option of a training, by the part that it belongs to."""
-    from wm_core.config import Config
+    """Every option of ``wm train``, by the part that it belongs to."""
+    from wm_core.library.run_folder import TrainSettings
 
-    return "\n\n".join(_sections(Config, ""))
+    return "\n\n".join(_sections(TrainSettings, ""))
 
 
 def renamed() -> str:
@@ -162,8 +163,12 @@ def _text(field: FieldInfo) -> str:
 
 
 def _value(value: object) -> str:
+    if value is PydanticUndefined:
+        return "required"
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return "none" if not value else str(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
@@ -207,29 +212,34 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def parameters() -> str:
     """Every parameter of the two nodes."""
-    from wm_ros.params import COMMON, POLICY, SIM, sensor_params
+    from wm_ros.params import POLICY, SIM, sensor_params
 
+    both = [param for param in POLICY if param in SIM]
     sections = []
     for title, table in (
-        ("Both nodes", COMMON),
-        ("`policy_node`", [param for param in POLICY if param not in COMMON]),
+        ("Both nodes", both),
+        ("`policy_node`", [param for param in POLICY if param not in both]),
+        ("`sim_node`", [param for param in SIM if param not in both]),
         ("`policy_node`, for each of its sensors", sensor_params("SENSOR")),
-        ("`sim_node`", [param for param in SIM if param not in COMMON]),
     ):
         rows = [
             (
                 f"`{param.name}`",
                 _value(tuple(param.default) if isinstance(param.default, list) else param.default),
-                " ".join(f"`{word}`" for word in param.choices)
-                or ("" if param.low is None else f"{param.low:,} .. {param.high:,}"),
+                " ".join(f"`{word}`" for word in param.choices) or _between(param.low, param.high),
                 param.text,
             )
             for param in table
         ]
-        sections.append(
-            f"## {title}\n\n{_table(('parameter', 'default', 'values', 'meaning'), rows)}"
-        )
+        heads = ("parameter", "default", "values", "meaning")
+        sections.append(f"## {title}\n\n{_table(heads, rows)}")
     return "\n\n".join(sections)
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "" if high is None else f"≤ {high:,}"
+    return f"≥ {low:,}" if high is None or high >= 2**40 else f"{low:,} .. {high:,}"
 
 
 # ----------------------------------------------------------------------------------- API
@@ -239,6 +249,6 @@ def front_door() -> str:
     """What ``import wm_core`` offers, each name by the module that defines it."""
     import wm_core
 
-    return "\n\n".join(
-        f"::: {module}.{name}" for name, module in getattr(wm_core, "_MODULES", {}).items()
-    )
+    homes = {name: module for module, names in wm_core._HOMES.items() for name in names}
+    names = [name for name in wm_core.__all__ if name in homes]
+    return "\n\n".join(f"::: {homes[name]}.{name}" for name in names)
