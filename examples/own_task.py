@@ -1,13 +1,14 @@
-"""A task of one's own: any Gymnasium environment with an image and a continuous action will do.
+"""Define a task of your own: a Gymnasium environment with an image and a continuous action.
 
-A dot starts in the middle of a corridor, one end of which is lit. It is paid for being towards the
+A dot starts in the middle of a corridor, one end of which is lit. The reward is higher towards the
 lit end, so a policy must look where the light is. Importing this module registers the task; then
 
     PYTHONPATH=examples wm tasks own_task:Corridor-v0
     PYTHONPATH=examples wm train --task own_task:Corridor-v0 --size micro --run runs/corridor
 
-show and train it. It needs nothing but NumPy and takes microseconds per step, which makes it handy
-for trying out a change of the learner too.
+describe and train it, as does `wm.train("runs/corridor", task="own_task:Corridor-v0")` in Python.
+It needs nothing but NumPy and takes microseconds per step, so it is also a quick test of a change
+to the learner.
 """
 
 from __future__ import annotations

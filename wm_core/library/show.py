@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from wm_core.contract.errors import StoreError
 from wm_core.library.run_folder import load_settings
 from wm_core.replay.sampler import Sampler
 from wm_core.store.reader import Store
@@ -57,12 +56,13 @@ def show(
     root = Path(store) if store is not None else load_settings(run).store_root
     source = Store(root, cache_bytes=CACHE_BYTES)
     source.refresh()
-    rng = np.random.default_rng(seed)
-    sampler = Sampler(source, batch=windows, length=length, rng=rng, online_queue=False)
-    if not sampler.can_sample():
-        raise StoreError(f"{root}: expected a run of {length} steps without a gap, found none")
-    video = render(trained.agent, sample_windows(sampler, windows), seed=seed, observed=observed)
-    source.close()
+    try:
+        rng = np.random.default_rng(seed)
+        sampler = Sampler(source, batch=windows, length=length, rng=rng, online_queue=False)
+        batch = sample_windows(sampler, windows)
+    finally:
+        source.close()
+    video = render(trained.agent, batch, seed=seed, observed=observed)
     folder = Path(to) if to is not None else run
     folder.mkdir(parents=True, exist_ok=True)
     movie, strip = folder / "imagined.gif", folder / "imagined.png"
