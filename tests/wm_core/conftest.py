@@ -33,10 +33,12 @@ def shrink(config: Config, **changes) -> Config:
     transformer = {"width": 16, "layers": 2, "heads": 2, "head": 8, "hidden": 32, "window": 8}
     small = {
         "world": {
-            "depth": 4, "deter": 32, "hidden": 16, "groups": 4, "classes": 4, "gaussians": 6,
-            "units": 32, "bins": 63, "recon_share": 1.0,
-            "transformer": values["world"]["transformer"] | transformer,
-            "ssm": {"state": 16, "layers": 2, "blocks": 2},
+            "units": 32, "encoder": {"depth": 4}, "heads": {"bins": 63}, "recon": {"share": 1.0},
+            "categorical": {"groups": 4, "classes": 4}, "gaussian": {"size": 6},
+            "posterior": {"units": 16}, "net": {"units": 16},
+            "gru": {"deter": 32, "hidden": 16}, "lstm": {"deter": 32, "hidden": 16},
+            "ssm": {"deter": 32, "state": 16, "layers": 2, "blocks": 2},
+            "transformer": transformer,
         },
         "behavior": {
             "imag_horizon": 4, "imag_starts": 10,

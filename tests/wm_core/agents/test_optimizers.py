@@ -152,7 +152,7 @@ def test_decay_is_apart_from_the_gradient():
 
 
 def test_stages_train_the_representation_then_the_dynamics_then_everything(small):
-    parts = small("world_models", optim={"stages": (2, 2)}, world={"free_nats": 0.0})
+    parts = small("world_models", optim={"stages": (2, 2)}, world={"kl": {"free_nats": 0.0}})
     agent, batch = parts.agent(), parts.batch()
     sees = ("encoder.", "decoder.", "dynamics.posterior.")
     expected = [

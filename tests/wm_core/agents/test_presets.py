@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 EVERY = pytest.mark.parametrize("preset", presets.PRESETS)
 ACTIONS = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "choices"])
 #: no floor below which a loss has no gradient
-FELT = {"free_nats": 0.0, "entropy_floor": 1.0}
+FELT = {"kl": {"free_nats": 0.0}, "entropy": {"floor": 1.0}}
 #: a target network that moves at once
 QUICK = {"critic": {"target_every": 1}}
 #: the world model's parts that learn to see and to show
