@@ -65,6 +65,7 @@ class CountingOptimizer(Optimizer):
 
     def __init__(self, parameters: Parameters, defaults: dict[str, Any]) -> None:
         self.norm = torch.zeros(())  #: of the last gradient, before clipping
+        self._settings = dict(defaults)  # torch adds more to its own when it loads
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
@@ -114,7 +115,7 @@ class CountingOptimizer(Optimizer):
                 if index in held and self.count not in held[index]:
                     held[index][self.count] = torch.tensor(float(group["updates"]))
         super().load_state_dict({**state_dict, "state": held})
-        self.param_groups[:] = [self.defaults | group for group in self.param_groups]
+        self.param_groups[:] = [self._settings | group for group in self.param_groups]
         for p, state in self.state.items():
             state[self.count] = torch.as_tensor(
                 state[self.count], dtype=torch.float32, device=p.device
