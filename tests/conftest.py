@@ -88,6 +88,8 @@ class Scheduling(LoadFileScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
+    if config.getoption("dist") != "loadfile":
+        return None  # as the caller chose
     config.option.loadscopereorder = False
     return Scheduling(config, log)
 
