@@ -8,8 +8,7 @@ all of them alike.  Each uses one thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +54,8 @@ def run(argv: Sequence[str]) -> int:
     """Measure and report; returns the exit status."""
     settings = tyro.cli(PolicyBenchSettings, args=list(argv), prog="wm bench policy")
     chosen = contestants(settings)
-    with Report("policy", as_json=settings.json_) as report, _one_thread():
+    torch.set_num_threads(1)
+    with Report("wm bench policy", as_json=settings.json_) as report:
         if settings.policy is not None:
             runner = PolicyRunner.load(settings.policy)
             _measure(report, "file", {"fp32": _engine(runner)}, runner.spec, settings)
@@ -143,13 +143,3 @@ def _eager(step: PolicyStep) -> Tick:
         return out["action"][0].numpy()
 
     return tick
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

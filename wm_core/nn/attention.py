@@ -81,8 +81,8 @@ class ShawScores(Scores):
 
     def __init__(self, head: int, window: int) -> None:
         super().__init__()
-        self.key = Table((head, window), fan_in=head)
-        self.value = Table((window, head), fan_in=head)
+        self.key = Filled((head, window), fan_in=head)
+        self.value = Filled((window, head), fan_in=head)
 
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
         by_slot = query @ self.key.weight
@@ -109,7 +109,7 @@ class XLScores(Scores):
         super().__init__()
         self.u = nn.Parameter(torch.zeros(heads, 1, head))
         self.v = nn.Parameter(torch.zeros(heads, 1, head))
-        self.place = Table((heads, head, width), fan_in=width)
+        self.place = Filled((heads, head, width), fan_in=width)
         ages = torch.arange(window - 1, -1, -1, dtype=torch.float32)
         self.encoding: Tensor
         table = sinusoids(ages, rates(width)).T.contiguous()
@@ -123,13 +123,6 @@ class XLScores(Scores):
             by_slot = position_query @ (self.place.weight @ self.encoding)
         content = super().forward(query + self.u, keys, slot)
         return content + _to_keys(by_slot, slot) * query.shape[-1] ** -0.5
-
-
-class Table(Filled):
-    """A learned array of any shape, initialised like the weight of a linear layer."""
-
-    def __init__(self, shape: tuple[int, ...], *, fan_in: int) -> None:
-        super().__init__(shape, fan_in=fan_in, bias=0, scale=1.0)
 
 
 def _to_keys(by_slot: Tensor, slot: Tensor | None) -> Tensor:

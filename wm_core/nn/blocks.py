@@ -42,7 +42,9 @@ class Filled(nn.Module):
         scale: factor on the standard deviation; 0 makes the layer return its bias.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, fan_in: int, bias: int, scale: float) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, fan_in: int, bias: int = 0, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.fan_in, self.scale = fan_in, scale
         self.weight = nn.Parameter(torch.zeros(shape))

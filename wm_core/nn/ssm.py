@@ -105,7 +105,7 @@ class _LogStep(Filled):
     """Logarithms (P,) of step sizes, initialised uniformly between their bounds."""
 
     def __init__(self, states: int) -> None:
-        super().__init__((states,), fan_in=1, bias=0, scale=1.0)
+        super().__init__((states,), fan_in=1)
 
     def fill(self, generator: torch.Generator) -> None:
         with torch.no_grad():
@@ -137,7 +137,7 @@ class Diagonal(nn.Module):
         self.frequency = nn.Parameter(hippo_frequencies(2 * state // blocks).repeat(blocks))
         self.drive = Linear(width, 2 * state, bias=False, scale=math.sqrt(0.5))
         self.read = Linear(2 * state, width, bias=False)
-        self.direct = Filled((width,), fan_in=1, bias=0, scale=1.0)
+        self.direct = Filled((width,), fan_in=1)
 
     def forward(self, u: Tensor, keep: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``u`` (B, T, width) to (B, T, width) and states (B, T, 2, P), as in ``scan``."""
