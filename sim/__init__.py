@@ -1,11 +1,11 @@
-"""MuJoCo tasks seen through a camera, as Gymnasium environments.
+"""Offers MuJoCo tasks seen through a camera, as Gymnasium environments.
 
 Importing this package registers every task, so ``gymnasium.make("sim:cartpole_swingup")`` and
 ``gymnasium.make("sim:seek", image_size=128, proprio=True)`` work; neither MuJoCo nor dm_control is
 imported before a task is made.
 
 It also chooses headless rendering on the CPU unless the environment variables say otherwise. They
-must stand before OpenGL is first loaded, which is why they are set here.
+must be set before OpenGL is first loaded, which is why this happens here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 
 os.environ.setdefault("MUJOCO_GL", "egl")
-# Mesa's software renderer: at 64x64 its worker threads cost more than they bring.
+# Mesa's software renderer: at 64x64 its worker threads cost more time than they save.
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
 #: the twenty dm_control tasks of the vision benchmark
@@ -51,7 +51,7 @@ Expert = Callable[[gymnasium.Env[Any, Any]], np.ndarray]
 
 
 def expert(name: str) -> Expert | None:
-    """A scripted policy that may look at the ground truth, or None where the task has none.
+    """Return a scripted policy that reads the ground truth, or None where the task has none.
 
     It maps the environment to an action: (A,) float32 in the units of its action space, or () the
     index of a choice.

@@ -1,9 +1,9 @@
-"""A camera that is fast on a CPU: one persistent context with everything off that costs time.
+"""Renders fast on a CPU: one persistent context, with every costly effect turned off.
 
-At the size of a network's image, rendering is nearly all that a pixel task costs, and the size of
-the image hardly matters: multi-sampling, shadows, reflections and finely divided primitives do.
-MuJoCo's own ``Renderer`` would do, but it frees its OpenGL objects in whatever context happens to
-be current, which with several renderers in a process can spoil the images of another one.
+At the size of a network's image, rendering takes nearly all the time of a pixel task. The size of
+the image hardly matters; multi-sampling, shadows, reflections and finely divided primitives do.
+MuJoCo's own ``Renderer`` would be enough, but it frees its OpenGL objects in whatever context is
+current then, which with several renderers in a process can spoil the images of another one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Camera:
         self._sky: np.ndarray | None = None  # (H, W, 3) uint8 upside down, where it never changes
 
     def image(self, data: mujoco.MjData) -> np.ndarray:
-        """A new image (H, W, 3) uint8 RGB of the state in ``data``."""
+        """Render the state in ``data`` as a new image (H, W, 3) uint8 RGB."""
         gl = self._gl or self._start(data)
         self._check_thread()
         gl.make_current()
@@ -125,16 +125,16 @@ class Camera:
         return gl
 
     def _keep_sky(self, data: mujoco.MjData) -> None:
-        """Draw the sky once where that is exact: it lies at infinity, so only turning changes it.
+        """Draw the sky once if the camera does not turn; at infinity, nothing else changes it.
 
-        Nothing may be seen through, since what is transparent is mixed with what lies behind.
+        Every geom must be opaque, since a transparent one is mixed with the sky behind it.
         """
         mode = mujoco.mjtCamLight(int(self._model.cam_mode[self._camera]))
         on_world = self._model.cam_bodyid[self._camera] == 0
         self._update(data, mujoco.mjtCatBit.mjCAT_ALL)
-        seen = self._scene.geoms[: self._scene.ngeom]
+        geoms = self._scene.geoms[: self._scene.ngeom]
         if (mode in TRACKING or (mode == STANDING and on_world)) and all(
-            geom.rgba[3] == 1.0 for geom in seen
+            geom.rgba[3] == 1.0 for geom in geoms
         ):
             self._update(data, 0)
             self._sky = self._draw()
@@ -146,7 +146,7 @@ class Camera:
         )
 
     def _draw(self, depth: np.ndarray | None = None) -> np.ndarray:
-        """The scene (H, W, 3) uint8, upside down; ``depth`` (H, W) becomes ``FAR`` on the sky."""
+        """Draw (H, W, 3) uint8, upside down; ``depth`` (H, W) becomes ``FAR`` on the sky."""
         image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(image, depth, self._rect, self._context)
@@ -154,7 +154,7 @@ class Camera:
 
 
 def _gl_context(width: int, height: int) -> mujoco.GLContext:
-    """An OpenGL context of the kind that ``MUJOCO_GL`` names now, not when mujoco was imported."""
+    """Make an OpenGL context of the kind that ``MUJOCO_GL`` names now, not at import."""
     kind = os.environ.get("MUJOCO_GL", "").lower()
     try:
         if kind == "egl":

@@ -1,4 +1,4 @@
-"""What every task of this package has in common: spaces, seeding, action repeat, time limit."""
+"""Defines what all tasks of this package share: spaces, seeding, action repeat, time limit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Obs = dict[str, np.ndarray]
 class PixelTask(gymnasium.Env[Obs, np.ndarray]):
     """A MuJoCo task that is seen through a camera, once per agent step.
 
-    A subclass says in ``_restart`` how an episode begins, in ``_advance`` what one control step
-    does and pays, and in ``_measure`` what the robot feels.
+    A subclass defines in ``_restart`` how an episode begins, in ``_advance`` what one control step
+    does and its reward, and in ``_measure`` the robot's measurements of itself.
 
     Args:
         model: MuJoCo model; the visual quality is lowered in place.
@@ -78,14 +78,14 @@ class PixelTask(gymnasium.Env[Obs, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Any]]:
-        """The first observation of a new episode; ``options`` has no effect."""
+        """Begin an episode and return its first observation; ``options`` has no effect."""
         super().reset(seed=seed)
         self._restart(self.np_random)
         self._taken = 0
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
-        """What follows from holding ``action`` (A,), in physical units, for one agent step."""
+        """Hold ``action`` (A,), in physical units, for one agent step."""
         if self._taken is None:
             raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset()")
         action = np.asarray(action, np.float64)
@@ -94,8 +94,8 @@ class PixelTask(gymnasium.Env[Obs, np.ndarray]):
         action = np.clip(action, self._low, self._high)
         reward, terminated, truncated = 0.0, False, False
         for _ in range(self._repeat):
-            paid, terminated = self._advance(action)
-            reward += paid
+            step_reward, terminated = self._advance(action)
+            reward += step_reward
             self._taken += 1
             truncated = self._taken >= self._limit and not terminated
             if terminated or truncated:
@@ -104,7 +104,7 @@ class PixelTask(gymnasium.Env[Obs, np.ndarray]):
         return self._observe(), reward, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """(H, W, 3) uint8 image of the present state, of the size of the observation."""
+        """Render the present state as an image (H, W, 3) uint8 of the size of the observation."""
         return None if self.render_mode is None else self._camera.image(self._data)
 
     def close(self) -> None:
@@ -121,13 +121,13 @@ class PixelTask(gymnasium.Env[Obs, np.ndarray]):
         return {}
 
     def _restart(self, rng: np.random.Generator) -> None:
-        """Put the task at the start of an episode; all chance comes from ``rng``."""
+        """Put the task at the start of an episode; all random numbers come from ``rng``."""
         raise NotImplementedError
 
     def _advance(self, action: np.ndarray) -> tuple[float, bool]:
-        """Reward and ``terminated`` of one control step under ``action`` (A,) float64."""
+        """Take a control step under ``action`` (A,) float64; returns reward and ``terminated``."""
         raise NotImplementedError
 
     def _measure(self) -> np.ndarray:
-        """(n,) float32 measurements of the robot's own body."""
+        """Return the measurements (n,) float32 of the robot's own body."""
         raise NotImplementedError

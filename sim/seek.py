@@ -1,8 +1,8 @@
-"""A robot with two driven wheels and a camera on board looks for a red pillar and drives to it.
+"""Simulates a robot with two driven wheels and a camera that searches a red pillar.
 
-It is made to be learnt from pixels in minutes: one strong colour matters, every step pays for the
-way made towards the pillar, and a pillar that is reached appears elsewhere, so that there always
-is something to gain. Four walls of different colours tell the robot where it looks.
+It is made to be learnt from pixels in minutes: one strong colour matters, every step is rewarded
+for the distance gained towards the pillar, and a pillar that is reached appears elsewhere, so that
+there is always a reward to gain. Four walls of different colours show the direction.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Seek(PixelTask):
 
     @property
     def pose(self) -> np.ndarray:
-        """(3,) float64 ground truth of the robot: x and y in m, heading in rad."""
+        """Ground truth (3,) float64 of the robot: x and y in m, heading in rad."""
         return self._data.qpos.copy()
 
     @property
@@ -184,7 +184,7 @@ class Seek(PixelTask):
         return float(np.hypot(*(self._data.qpos[:2] - self._data.mocap_pos[0, :2])))
 
     def _place_target(self) -> None:
-        """Put the pillar anywhere in the arena that is not near the robot."""
+        """Put the pillar at a random place in the arena that is not near the robot."""
         while True:
             self._data.mocap_pos[0, :2] = self._rng.uniform(-START_M, START_M, 2)
             if self._distance() >= APART_M:
@@ -205,14 +205,14 @@ class SeekDiscrete(Seek):
         self._commands = np.array([*CHOICES.values()])
 
     def step(self, action: Any) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
-        """What follows from one of ``CHOICES``, by its index."""
+        """Drive as one of ``CHOICES``, by its index, for one agent step."""
         if not self.action_space.contains(action):
             raise ValueError(f"expected an index below {len(CHOICES)}, got {action}")
         return super().step(self._commands[action])
 
 
 def expert_action(env: gymnasium.Env[Any, Any]) -> np.ndarray:
-    """Turns to the pillar and drives there, from the ground truth.
+    """Turn to the pillar and drive there, by the ground truth.
 
     (2,) float32 for ``Seek``, () int64 for ``SeekDiscrete``.
     """

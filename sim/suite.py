@@ -1,4 +1,4 @@
-"""The dm_control tasks of the vision benchmark, stepped and rendered without its overhead.
+"""Steps and renders the dm_control tasks of the vision benchmark without its overhead.
 
 dm_control's ``Environment.step`` builds an observation after every control step; here it is built
 once per agent step, and only when ``proprio`` asks for it. Dynamics, rewards and episode ends are
@@ -91,12 +91,12 @@ class SuiteTask(PixelTask):
 
 
 def camera_of(name: str) -> int:
-    """Index of the model's camera through which the vision benchmark sees task ``name``."""
+    """Return the index of the camera through which the vision benchmark sees task ``name``."""
     return CAMERAS.get(name, DEFAULT_CAMERA)
 
 
 def load(name: str) -> Any:
-    """dm_control's own environment of the task ``name``, such as ``ball_in_cup_catch``."""
+    """Make dm_control's own environment of the task ``name``, such as ``ball_in_cup_catch``."""
     from dm_control import suite
 
     domain, task = split(name)
@@ -104,6 +104,6 @@ def load(name: str) -> Any:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Domain and task that dm_control knows ``name`` by."""
+    """Split ``name`` into the domain and the task of dm_control."""
     head = "ball_in_cup" if name.startswith("ball_in_cup") else name.split("_", 1)[0]
     return head, name[len(head) + 1 :]

@@ -99,7 +99,7 @@ def conditions(rows: Sequence[Row]) -> str:
     packages = [k for k in ("python", "torch", "onnxruntime") if k in versions]
     return (
         f"{_set(rows, 'minutes')} minutes of CPU time each, collection included, on one thread; "
-        f"size {_set(rows, 'size')}. The exported file was judged with its mean action over "
+        f"size {_set(rows, 'size')}. The exported file was evaluated with its mean action over "
         f"{_set([row['trained'] for row in good], 'episodes')} episodes that no training saw; "
         "bounds are Student's t, two-sided 95 %, of the mean over episodes of one training. A "
         "step of the exported file was timed on one thread, paced at "
