@@ -4,7 +4,7 @@
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
 #   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
-#   WORKERS=2           how many processes run tests side by side (default: one per core, at most 8)
+#   WORKERS=2           how many processes run tests side by side (default: two per core, at most 8: many tests wait)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,7 +14,7 @@ SHELL := /bin/bash
 TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
 RESULTS ?=
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? 2 * n : 8)))
 
 VENV := .venv
 BIN := $(VENV)/bin
