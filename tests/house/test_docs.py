@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -84,6 +85,12 @@ def test_the_design_page_draws_every_module(design):
         )
     }
     assert missing == {}
+
+
+def test_the_design_page_says_what_runs_on_the_robot_as_the_linter_does(design):
+    contract = re.search(r'id = "robot"\n.*?source_modules = \[(.*?)\]', PYPROJECT, re.DOTALL)
+    listed = re.search(r"What runs on the robot: ((?:`[a-z_.]+`\s*)+)", design)
+    assert listed[1].replace("`", "").split() == re.findall(r'"(.*?)"', contract[1])
 
 
 def test_the_design_page_names_no_module_that_is_gone(design):
