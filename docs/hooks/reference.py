@@ -250,5 +250,5 @@ def front_door() -> str:
     import wm_core
 
     homes = {name: module for module, names in wm_core._HOMES.items() for name in names}
-    names = [name for name in wm_core.__all__ if name in homes]
+    names = sorted(homes.keys() & {*wm_core.__all__}, key=lambda name: (name.isupper(), name))
     return "\n\n".join(f"::: {homes[name]}.{name}" for name in names)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
@@ -66,6 +67,26 @@ def drawn_in(tree: str) -> dict[str, set[str]]:
         if folders:
             words.setdefault("/".join(folders), set()).update(re.findall(r"[a-z_]+", line))
     return words
+
+
+def options_of(model, prefix="--"):
+    """Options that the command line makes of a settings model, those of parts included."""
+    for name, field in model.model_fields.items():
+        yield (prefix + name).replace("_", "-")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from options_of(field.annotation, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_option_that_a_page_names_exists(page):
+    from wm_core.config import Config
+    from wm_core.renamed import RENAMED
+
+    old = {f"--{name}".replace("_", "-") for name in RENAMED}
+    known = {*options_of(Config), *old}
+    named = re.findall(r"--(?:world|behavior|optim|replay|train)\.[a-z.-]*[a-z]", page.read_text())
+    positive = [option.replace(".no-", ".") for option in named]
+    assert [o for o in positive if o not in known and not o.startswith("--world.own.")] == []
 
 
 def test_the_design_page_draws_every_module(design):
