@@ -67,7 +67,7 @@ demo: setup ## run the whole loop: robot, ROS 2, trainer, new policies (DEMO_MIN
 
 test: setup robot-setup lint ## set up, check, and run every test that needs no hours and no GPU
 	$(call say,documentation: a broken link or reference fails)
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 	$(call say,every test but the slow ones - $(WORKERS) files at a time)
 	$(TEST) $(SIDE_BY_SIDE) $(STRICT) -m "not slow and not gpu" --durations=20
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 #: rooms whose modules have a page of the API, and what the page is called
 ROOMS = {
+    "wm_core": "Settings and parts",
     "wm_core.contract": "What robot and trainer agree on",
     "wm_core.format": "Recordings",
     "wm_core.store": "Experience at rest",
@@ -246,9 +247,18 @@ def _between(low: float | None, high: float | None) -> str:
 
 
 def front_door() -> str:
-    """What ``import wm_core`` offers, each name by the module that defines it."""
+    """A table of what ``import wm_core`` offers, each name beside the first line of its text."""
     import wm_core
+    from wm_core.parts import PartTable
 
-    homes = {name: module for module, names in wm_core._HOMES.items() for name in names}
-    names = sorted(homes.keys() & {*wm_core.__all__}, key=lambda name: (name.isupper(), name))
-    return "\n\n".join(f"::: {homes[name]}.{name}" for name in names)
+    names = {name for names in wm_core._HOMES.values() for name in names} & {*wm_core.__all__}
+    rows = []
+    for name in sorted(names, key=lambda name: (name.isupper(), name)):
+        thing = getattr(wm_core, name)
+        if isinstance(thing, PartTable):
+            text = f"The table of parts of the kind {thing.kind}: {', '.join(thing.names())}."
+            rows.append((f"`{name}`", text))
+        else:
+            text = (inspect.getdoc(thing) or "").splitlines()[0].replace("``", "`")
+            rows.append((f"[`{name}`][{thing.__module__}.{thing.__qualname__}]", text))
+    return _table(("name", "what it is or does"), rows)
