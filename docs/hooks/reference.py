@@ -38,15 +38,6 @@ ROOMS = {
     "sim": "Simulator",
 }
 
-#: first page of the API
-API = """# Python API
-
-`import wm_core as wm` offers these names. Each is loaded when it is first used, so that a robot,
-which needs few of them, never loads torch.
-
-<!-- front door -->
-"""
-
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the lists of decisions and of API pages into the navigation."""
@@ -74,12 +65,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         modules = sorted(path.stem for path in folder.glob("[a-z]*.py"))
         text = "\n\n".join([f"# {title}: `{room}`", *(f"::: {room}.{name}" for name in modules)])
         files.append(File.generated(config, _page(room), content=text + "\n"))
-    files.append(File.generated(config, "api/index.md", content=API))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in the tables that a page of docs/reference asks for by a comment."""
+    """Fill in the tables that a page of docs/ asks for by a comment."""
     for marker, table in (
         ("<!-- settings -->", settings),
         ("<!-- renamed -->", renamed),
