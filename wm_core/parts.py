@@ -11,40 +11,38 @@ import functools
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import Field, SerializeAsAny, model_validator
 
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.spec import Frozen
 
-Make = TypeVar("Make", bound=Callable[..., Any])
+Make = Callable[..., Any]
+Settings = TypeVar("Settings", bound="PartSettings")
 
 
-@dataclass(frozen=True)
-class Part(Generic[Make]):
+class Part(NamedTuple):
     """What a table holds of one part."""
 
-    settings: type[BaseModel]  #: its settings; every field has a default
+    settings: type[Frozen]  #: its settings; every field has a default
     make: Make | str  #: makes the part, or says as ``module:name`` where to import what does
 
 
-class PartTable(Generic[Make]):
+class PartTable:
     """The parts of one kind by their names.
 
     Args:
         kind: what its parts are, such as ``backbone``; named in errors and entry points.
-        builtin: the parts that come with this project; their names cannot be taken.
         base: what the settings of every part derive from.
+        builtin: the parts that come with this project; their names cannot be taken.
     """
 
-    def __init__(
-        self, kind: str, builtin: Mapping[str, Part[Make]], base: type[BaseModel] = BaseModel
-    ) -> None:
+    def __init__(self, kind: str, base: type[Frozen] = Frozen, /, **builtin: Part) -> None:
         self.kind, self.group, self.base = kind, f"wm_core.{kind}", base
-        self._builtin, self._registered = dict(builtin), dict[str, Part[Make]]()
+        self._builtin, self._registered = builtin, dict[str, Part]()
 
-    def register(self, name: str, settings: type[BaseModel], make: Make | str) -> None:
+    def register(self, name: str, settings: type[Frozen], make: Make | str) -> None:
         """Add a part, or replace one that was registered under the same ``name``.
 
         Raises:
@@ -70,13 +68,8 @@ class PartTable(Generic[Make]):
         """Whether ``name`` came with this project."""
         return name in self._builtin
 
-    def checked(self, name: str) -> str:
-        """``name`` itself; raises ``SettingsError`` where there is no such part."""
-        self._part(name)
-        return name
-
-    def settings_of(self, name: str) -> type[BaseModel]:
-        """The settings model of the part ``name``."""
+    def settings_of(self, name: str) -> type[Frozen]:
+        """The settings model of the part ``name``; ``SettingsError`` where there is no such."""
         return self._part(name).settings
 
     def make(self, name: str) -> Make:
@@ -85,9 +78,10 @@ class PartTable(Generic[Make]):
         if not isinstance(make, str):
             return make
         module, _, attribute = make.partition(":")
-        return cast(Make, getattr(importlib.import_module(module), attribute))
+        imported: Make = getattr(importlib.import_module(module), attribute)
+        return imported
 
-    def _part(self, name: str) -> Part[Make]:
+    def _part(self, name: str) -> Part:
         known = self._builtin | self._registered
         if name in known:
             return known[name]
@@ -110,44 +104,51 @@ class PartTable(Generic[Make]):
         return {point.name: point for point in importlib.metadata.entry_points(group=self.group)}
 
 
-def with_own_settings(values: Any, tables: Mapping[str, PartTable[Any]]) -> Any:
-    """``values`` of a settings model whose ``own`` holds those of the chosen registered parts.
+class PartSettings(Frozen):
+    """Settings that choose parts by name.
 
-    Args:
-        values: the model's input; anything but a dict is returned unchanged.
-        tables: for each field that names a part, the table of such parts.
-
-    Raises:
-        SettingsError: for a name that no table knows.
+    Those of a built-in part are the field of its name, those of a part from elsewhere stand in
+    ``own``.  ``tables`` has, for each field that names a part, the table of such parts.
     """
-    if not isinstance(values, dict):
-        return values
-    given, own = dict(values.get("own") or {}), {}
-    for field, table in tables.items():
-        name = values.get(field)
-        if not isinstance(name, str) or table.is_builtin(table.checked(name)):
-            continue
-        model, settings = table.settings_of(name), given.get(name, {})
-        own[name] = settings if isinstance(settings, model) else model(**settings)
-    known = [name for table in tables.values() for name in table.names()]
-    for name in given:
-        if name not in known:
-            raise SettingsError(nearest(name, known, what="part in own"))
-    return values | {"own": own}
 
+    tables: ClassVar[Mapping[str, PartTable]] = {}
 
-def named_settings(
-    own: Mapping[str, Any], tables: Iterable[PartTable[Any]], words: Iterable[str]
-) -> dict[str, Any]:
-    """``own`` with default settings of each registered part that the ``words`` name.
+    own: dict[str, SerializeAsAny[Frozen]] = Field(
+        {}, description="Settings of chosen parts that other packages registered."
+    )
 
-    A command line can then say ``--world.own.NAME.field`` of a part that it chooses itself.
-    """
-    named = {part for word in words for part in word.replace("=", ".").split(".")}
-    chosen = {
-        name: table.settings_of(name)()
-        for table in tables
-        for name in table.names()
-        if name in named and not table.is_builtin(name)
-    }
-    return chosen | dict(own)
+    @model_validator(mode="before")
+    @classmethod
+    def _with_own(cls, values: Any) -> Any:
+        """Check the parts' names, and give the chosen ones from elsewhere their settings."""
+        if not isinstance(values, dict):
+            return values
+        given, own = dict(values.get("own") or {}), {}
+        for field, table in cls.tables.items():
+            if isinstance(name := values.get(field), str):
+                model, settings = table.settings_of(name), given.get(name, {})
+                if not table.is_builtin(name):
+                    own[name] = settings if isinstance(settings, model) else model(**settings)
+        known = [name for table in cls.tables.values() for name in table.names()]
+        for name in given:
+            if name not in known:
+                raise SettingsError(nearest(name, known, what="part in own"))
+        return values | {"own": own}
+
+    def settings_of(self, name: str) -> Any:
+        """The settings of the chosen part ``name``, built in or from elsewhere."""
+        return self.own[name] if name in self.own else getattr(self, name)
+
+    def with_named(self: Settings, words: Iterable[str]) -> Settings:
+        """These settings with the default ones of each registered part that the ``words`` name.
+
+        A command line can then say ``--world.own.NAME.field`` of a part that it chooses itself.
+        """
+        named = {part for word in words for part in word.replace("=", ".").split(".")}
+        own = {
+            name: table.settings_of(name)()
+            for table in self.tables.values()
+            for name in table.names()
+            if name in named and not table.is_builtin(name)
+        }
+        return self.model_copy(update={"own": own | self.own})

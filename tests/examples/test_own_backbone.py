@@ -15,7 +15,7 @@ from wm_core.cli.settings import parse
 from wm_core.config import Config
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.presets.micro import changed
-from wm_core.world.settings import BACKBONES, with_own
+from wm_core.world.settings import BACKBONES
 
 PATH = Path(__file__).parents[2] / "examples" / "own_backbone.py"
 SPEC = Spec(
@@ -94,7 +94,7 @@ def test_without_settings_it_has_its_defaults(gated):
 def test_the_command_line_sets_it_by_name(gated):
     words = ["--world.backbone", "gated", "--world.own.gated.layers", "3"]
     start = presets.make("s4wm", "micro")
-    start = start.model_copy(update={"world": with_own(start.world, words)})
+    start = start.model_copy(update={"world": start.world.with_named(words)})
     world = parse(Config, words, verb="train", default=start).world
     assert (world.backbone, world.own["gated"].layers, world.own["gated"].deter) == (
         "gated",
@@ -105,5 +105,5 @@ def test_the_command_line_sets_it_by_name(gated):
 
 def test_a_part_that_is_not_chosen_leaves_no_settings(gated):
     start = presets.make("s4wm", "micro")
-    start = start.model_copy(update={"world": with_own(start.world, ["gated"])})
+    start = start.model_copy(update={"world": start.world.with_named(["gated"])})
     assert parse(Config, [], verb="train", default=start).world.own == {}

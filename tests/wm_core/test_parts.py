@@ -3,13 +3,13 @@
 import sys
 
 import pytest
-from pydantic import BaseModel
 
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import Frozen
 from wm_core.parts import Part, PartTable
 
 
-class Size(BaseModel):
+class Size(Frozen):
     """Settings of the parts below."""
 
     size: int = 3
@@ -21,7 +21,7 @@ def double(settings):
 
 @pytest.fixture
 def table():
-    return PartTable("gadget", {"text": Part(Size, "textwrap:dedent")})
+    return PartTable("gadget", text=Part(Size, "textwrap:dedent"))
 
 
 def test_a_registered_part_is_found_by_its_name(table):
@@ -60,9 +60,9 @@ def test_a_name_that_is_taken_or_cannot_be_an_option_is_refused(table, name, say
 def installed(tmp_path, monkeypatch):
     """A package on the path whose metadata offers two gadgets, one of them no ``Part``."""
     (tmp_path / "others_parts.py").write_text(
-        "from pydantic import BaseModel\n"
+        "from wm_core.contract.spec import Frozen\n"
         "from wm_core.parts import Part\n"
-        "class Settings(BaseModel):\n"
+        "class Settings(Frozen):\n"
         "    size: int = 5\n"
         "part = Part(Settings, lambda settings: settings.size)\n"
     )

@@ -15,29 +15,17 @@ class OptimConfig(Frozen):
     kind: Literal["laprop", "adam"] = Field(
         "laprop", description="Optimiser: laprop with adaptive clipping, or adam."
     )
-    lr: float = Field(
-        4e-5, gt=0, description="Learning rate of the world model, and the default of others."
-    )
+    lr: float = Field(4e-5, gt=0, description="Learning rate of the world model, and default.")
     dynamics_lr: float | None = Field(
         None, gt=0, description="Learning rate of backbone, prior and heads; None takes lr."
     )
-    actor_lr: float | None = Field(
-        None, gt=0, description="Learning rate of the actor; None takes lr."
-    )
-    critic_lr: float | None = Field(
-        None, gt=0, description="Learning rate of the critic; None takes lr."
-    )
-    warmup: int = Field(
-        1000, ge=0, description="Updates over which a part's learning rate rises from 0."
-    )
+    actor_lr: float | None = Field(None, gt=0, description="Learning rate of the actor; None: lr.")
+    critic_lr: float | None = Field(None, gt=0, description="Learning rate of critic; None: lr.")
+    warmup: int = Field(1000, ge=0, description="Updates over which a part's rate rises from 0.")
     agc: float = Field(0.3, description="Adaptive clipping of laprop: gradient over weight norm.")
-    agc_floor: float = Field(
-        1e-3, description="Smallest weight norm in the adaptive clipping of laprop."
-    )
+    agc_floor: float = Field(1e-3, description="Smallest weight norm in adaptive clipping.")
     clip: float = Field(100.0, description="Largest norm of the world model's gradient, for adam.")
-    behavior_clip: float = Field(
-        100.0, description="Largest norm of the actor's and the critic's gradient, for adam."
-    )
+    behavior_clip: float = Field(100.0, description="Largest gradient norm of actor and critic.")
     decay: float = Field(0.0, description="Weight decay of adam, apart from the gradient.")
     beta1: float = Field(0.9, description="Decay of the optimiser's momentum, below 1.")
     beta2: float = Field(0.999, description="Decay of the optimiser's mean square, below 1.")

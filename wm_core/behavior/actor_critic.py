@@ -201,12 +201,7 @@ class ActorCritic(Behavior):
         return scale * share, metrics
 
     def _replay_value_loss(
-        self,
-        batch: Batch[Tensor],
-        part: Tensor,
-        times: Tensor,
-        imagined: Tensor,
-        discount: float,
+        self, batch: Batch[Tensor], part: Tensor, times: Tensor, imagined: Tensor, discount: float
     ) -> Tensor:
         """() loss of the critic on recorded rewards, bootstrapped by imagined returns.
 

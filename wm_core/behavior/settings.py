@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wm_core.contract.spec import Frozen
-from wm_core.parts import Part, PartTable, with_own_settings
+from wm_core.parts import Part, PartSettings, PartTable
 
 _FORMER = {"pull": "regularize", "target": "bootstrap"}  #: uses of a target network in old files
 
@@ -20,18 +19,10 @@ class ActorConfig(Frozen):
     kind: Literal["normal", "tanh_normal", "truncated_normal"] = Field(
         "normal", description="Distribution of continuous actions; choices are always one-hot."
     )
-    min_std: float = Field(
-        0.1, ge=0, description="Smallest deviation of an action; 1 is half of its range."
-    )
-    max_std: float = Field(
-        1.0, gt=0, description="Largest deviation of a normal action, above min_std."
-    )
-    init_std: float = Field(
-        5.0, gt=0, description="First deviation of tanh_normal actions, before the tangent."
-    )
-    unimix: float = Field(
-        0.01, ge=0, lt=1, description="Share of the uniform distribution in choices, 0 to 1."
-    )
+    min_std: float = Field(0.1, ge=0, description="Smallest deviation; 1 is half of the range.")
+    max_std: float = Field(1.0, gt=0, description="Largest deviation of normal, above min_std.")
+    init_std: float = Field(5.0, gt=0, description="First deviation of tanh_normal, before tanh.")
+    unimix: float = Field(0.01, ge=0, lt=1, description="Share of uniform in choices, 0 to 1.")
 
 
 class CriticConfig(Frozen):
@@ -43,21 +34,15 @@ class CriticConfig(Frozen):
     )
     target_network: Literal["regularize", "bootstrap", "none"] = Field(
         "regularize",
-        description="Use of the slow copy: hold the critic back, make its targets, or none.",
+        description="Slow copy: holds the critic back, makes its targets, or neither.",
     )
     target_rate: float = Field(
         0.02, ge=0, le=1, description="Share of the critic that its slow copy takes at each move."
     )
-    target_every: int = Field(
-        1, gt=0, description="Updates between two moves of the slow copy, at least 1."
-    )
-    target_scale: float = Field(
-        1.0, ge=0, description="Weight of the loss that holds the critic near its slow copy."
-    )
+    target_every: int = Field(1, gt=0, description="Updates per move of the slow copy, from 1.")
+    target_scale: float = Field(1.0, ge=0, description="Weight of the loss towards the slow copy.")
     scale: float = Field(1.0, ge=0, description="Weight of the critic's loss in imagination.")
-    replay_scale: float = Field(
-        0.3, ge=0, description="Weight of the critic's loss on recorded rewards; 0: none."
-    )
+    replay_scale: float = Field(0.3, ge=0, description="Weight of the loss on recorded rewards.")
 
     @field_validator("target_network", mode="before")
     @classmethod
@@ -68,28 +53,20 @@ class CriticConfig(Frozen):
 class EntropyBonusConfig(Frozen):
     """The entropy bonus in the actor's loss."""
 
-    scale: float = Field(
-        3e-4, ge=0, description="Weight of the entropy bonus in the actor's loss."
-    )
+    scale: float = Field(3e-4, ge=0, description="Weight of the entropy bonus for the actor.")
     rule: Literal["fixed", "hinge", "adaptive"] = Field(
         "fixed", description="Bonus at a fixed weight, only below the target, or adapted to it."
     )
-    target: float = Field(
-        0.1, description="Share of the range of entropies to keep, for hinge and adaptive."
-    )
+    target: float = Field(0.1, description="Share of the entropy range to keep, if not fixed.")
 
 
 class ReturnScaleConfig(Frozen):
     """The running statistics of returns that scale advantages."""
 
     rate: float = Field(0.01, gt=0, le=1, description="Rate of the running return statistics.")
-    low: float = Field(
-        0.05, ge=0, le=1, description="Lower percentile of the return range, 0 to 1."
-    )
+    low: float = Field(0.05, ge=0, le=1, description="Lower percentile of returns, 0 to 1.")
     high: float = Field(0.95, ge=0, le=1, description="Upper percentile of returns, 0 to 1.")
-    limit: float = Field(
-        1.0, ge=0, description="Smallest range that advantages are divided by, in return."
-    )
+    limit: float = Field(1.0, ge=0, description="Smallest divisor of advantages, in return.")
 
 
 class EvolutionConfig(Frozen):
@@ -97,46 +74,35 @@ class EvolutionConfig(Frozen):
 
     population: int = Field(64, gt=1, description="Candidates of a generation, at least 2.")
     sigma: float = Field(0.1, gt=0, description="Initial step size of the search, above 0.")
-    rollouts: int = Field(
-        16, gt=0, description="Rollouts of each candidate, whose mean return counts."
-    )
+    rollouts: int = Field(16, gt=0, description="Rollouts of a candidate; their mean counts.")
     where: Literal["dream", "env"] = Field(
         "dream", description="Evaluate candidates in imagination (dream) or the environment."
     )
-    temperature: float = Field(
-        1.15, gt=0, description="Temperature of the imagination; above 1 surprises more."
-    )
+    temperature: float = Field(1.15, gt=0, description="Temperature; above 1: more random draws.")
     every: int = Field(1, gt=0, description="Updates between two generations, at least 1.")
 
 
-class BehaviorConfig(Frozen):
+class BehaviorConfig(PartSettings):
     """The behaviour, and how it learns in imagination."""
 
     learner: str = Field(
-        "actor_critic", description="Behaviour: actor_critic, evolution, or a registered name."
+        "actor_critic", description="Behaviour: actor_critic, evolution, or your own."
     )
     reads: Literal["feat", "stoch"] = Field(
         "feat", description="Part of the latent that acts; with stoch a policy has no memory."
     )
     gradient: Literal["reinforce", "dynamics", "mix", "auto"] = Field(
-        "reinforce",
-        description="Actor's gradient; auto: dynamics if continuous, reinforce for choices.",
+        "reinforce", description="Actor's gradient; auto: dynamics, or reinforce for choices."
     )
     mix: float = Field(0.1, ge=0, le=1, description="Share of REINFORCE in the gradient mix.")
     objective: Literal["value", "rewards"] = Field(
         "value", description="Actor maximises values, or the imagined rewards alone."
     )
     imag_horizon: int = Field(15, gt=0, description="Imagined steps of a rollout, at least 1.")
-    imag_starts: int | None = Field(
-        None, description="Imagined rollouts per update; None starts one from every step."
-    )
+    imag_starts: int | None = Field(None, description="Rollouts per update; None: one per step.")
     lam: float = Field(0.95, ge=0, le=1, description="Lambda of returns: 0 is TD, 1 Monte Carlo.")
-    units: int | None = Field(
-        None, description="Width of actor and critic; None takes the world model's."
-    )
-    explore_noise: float = Field(
-        0.0, ge=0, description="Deviation of the noise added to collected actions; 0: none."
-    )
+    units: int | None = Field(None, description="Width of actor and critic; None: world.units.")
+    explore_noise: float = Field(0.0, ge=0, description="Deviation of noise on collected actions.")
     policy_scale: float = Field(1.0, description="Weight of the actor's loss, usually 1.")
     advantage: Literal["range", "std", "none"] = Field(
         "range", description="Divisor of advantages: range of returns, deviation, or none."
@@ -146,14 +112,6 @@ class BehaviorConfig(Frozen):
     actor: ActorConfig = ActorConfig()
     critic: CriticConfig = CriticConfig()
     evolution: EvolutionConfig = EvolutionConfig()
-    own: dict[str, SerializeAsAny[Frozen]] = Field(
-        {}, description="Settings of the chosen behaviour where another package registered it."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_own(cls, values: Any) -> Any:
-        return with_own_settings(values, {"learner": BEHAVIORS})
 
     @model_validator(mode="after")
     def _fits(self) -> BehaviorConfig:
@@ -171,10 +129,9 @@ class BehaviorConfig(Frozen):
 
 
 #: a behaviour is made by ``make(action, world, settings, seed=)``, see ``behavior.base.Behavior``
-BEHAVIORS: PartTable[Callable[..., Any]] = PartTable(
+BEHAVIORS = PartTable(
     "behavior",
-    {
-        "actor_critic": Part(BehaviorConfig, "wm_core.behavior.actor_critic:ActorCritic"),
-        "evolution": Part(BehaviorConfig, "wm_core.behavior.evolution:Evolution"),
-    },
+    actor_critic=Part(BehaviorConfig, "wm_core.behavior.actor_critic:ActorCritic"),
+    evolution=Part(BehaviorConfig, "wm_core.behavior.evolution:Evolution"),
 )
+BehaviorConfig.tables = {"learner": BEHAVIORS}

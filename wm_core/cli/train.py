@@ -16,17 +16,13 @@ import torch
 import tyro
 
 from wm_core import presets
-from wm_core.behavior.settings import BEHAVIORS
 from wm_core.cli import presets as presets_verb
 from wm_core.cli.progress import ProgressView
 from wm_core.cli.settings import parse, peek
 from wm_core.config import Config
 from wm_core.library.run_folder import TrainSettings
 from wm_core.library.train import first_settings, run_training
-from wm_core.parts import named_settings
-from wm_core.replay.settings import SELECTORS
 from wm_core.training import checkpoint
-from wm_core.world.settings import with_own
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,13 +53,8 @@ def main(argv: Sequence[str]) -> int:
 
 def with_registered(start: Config, argv: Sequence[str]) -> dict[str, Any]:
     """The rooms of ``start`` with default settings of the registered parts that ``argv`` names."""
-    behaviors = named_settings(start.behavior.own, [BEHAVIORS], argv)
-    selectors = named_settings(start.replay.own, [SELECTORS], argv)
-    return {
-        "world": with_own(start.world, argv),
-        "behavior": start.behavior.model_copy(update={"own": behaviors}),
-        "replay": start.replay.model_copy(update={"own": selectors}),
-    }
+    rooms = {"world": start.world, "behavior": start.behavior, "replay": start.replay}
+    return {name: settings.with_named(argv) for name, settings in rooms.items()}
 
 
 def _start(argv: Sequence[str]) -> TrainSettings:

@@ -35,12 +35,7 @@ class Perception(nn.Module):
         self._compares = dynamics.prior.has_kl
 
     def infer(
-        self,
-        obs: dict[str, Tensor],
-        carry: Carry,
-        sent: Tensor,
-        is_first: Tensor,
-        uniform: Tensor,
+        self, obs: dict[str, Tensor], carry: Carry, sent: Tensor, is_first: Tensor, uniform: Tensor
     ) -> Latent:
         """Infer the (1,) posterior of one more observation.
 
@@ -84,12 +79,7 @@ class Memoryless(Perception):
         self.dynamics, self.carry = self.dynamics.posterior, {}
 
     def infer(
-        self,
-        obs: dict[str, Tensor],
-        carry: Carry,
-        sent: Tensor,
-        is_first: Tensor,
-        uniform: Tensor,
+        self, obs: dict[str, Tensor], carry: Carry, sent: Tensor, is_first: Tensor, uniform: Tensor
     ) -> Latent:
         params = self.latent_dist.params(self.dynamics(self.encoder(obs)))
         stoch = self.latent_dist.sample(params, self.latent_dist.noise(uniform))

@@ -106,7 +106,7 @@ def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Lear
         length=replay.length,
         rng=streams.sampler,
         online_queue=replay.online_queue,
-        selector=make_selector(replay.of_selector, streams.sampler),
+        selector=make_selector(replay.settings_of(replay.selector), streams.sampler),
     )
     return Learner(agent, sampler, ContextMemory(agent, replay.latents), streams.learner)
 

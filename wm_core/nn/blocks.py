@@ -213,13 +213,7 @@ class Dense(nn.Module):
 class MLP(nn.Sequential):
     """Maps (..., I) to (..., U) by ``layers`` dense layers of ``units``."""
 
-    def __init__(
-        self,
-        inputs: int,
-        units: int,
-        layers: int,
-        style: Style = STYLE,
-    ) -> None:
+    def __init__(self, inputs: int, units: int, layers: int, style: Style = STYLE) -> None:
         super().__init__(
             *(Dense(inputs if i == 0 else units, units, style) for i in range(layers))
         )

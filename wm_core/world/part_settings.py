@@ -83,8 +83,7 @@ class GRUConfig(BackboneConfig):
     about: ClassVar[str] = "{deter}, {cell}"
 
     cell: Literal["block", "layer_norm", "plain"] = Field(
-        "block",
-        description="Kind of GRU: block-diagonal as in V3, with layer norm as in V2, or plain.",
+        "block", description="Kind of GRU: block-diagonal (V3), with layer norm (V2), or plain."
     )
     deter: int = Field(2048, gt=0, description="Size D of the recurrent state, at least 1.")
     hidden: int = Field(256, gt=0, description="Width of the layers before the GRU, at least 1.")
@@ -128,8 +127,7 @@ class TransformerConfig(BackboneConfig):
         "pre", description="Whether layer norms stand before attention and MLP, or after them."
     )
     positions: Literal["none", "sinusoid", "age", "shaw", "xl"] = Field(
-        "age",
-        description="Position encoding: none, sinusoids, a learned bias by age, Shaw's or XL's.",
+        "age", description="Positions: none, sinusoids, a learned bias by age, Shaw's or XL's."
     )
     activation: Literal["relu", "silu", "gelu"] = Field(
         "silu", description="Activation of the MLP in each transformer layer."
@@ -139,8 +137,7 @@ class TransformerConfig(BackboneConfig):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped, 0 to 1.")
     tokens: TokenLayout = Field(
-        "joint",
-        description="Tokens of a step: latent and action in one, split, or actions alone.",
+        "joint", description="Tokens of a step: latent and action in one, split, or actions alone."
     )
 
     @property

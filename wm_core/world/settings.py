@@ -1,18 +1,13 @@
-"""Settings of the world model's parts; importable without torch.
-
-Each kind of part has a table; the settings of a built-in part are the field of ``WorldConfig``
-that bears its name, those of a part from elsewhere stand in ``WorldConfig.own``.
-"""
+"""Settings of the world model's parts; importable without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wm_core.contract.spec import Frozen
-from wm_core.parts import Part, PartTable, named_settings, with_own_settings
+from wm_core.parts import Part, PartSettings, PartTable
 from wm_core.world.part_settings import (
     BackboneConfig,
     CategoricalConfig,
@@ -61,8 +56,7 @@ class DecoderConfig(Frozen):
     """Networks from latents back to observations."""
 
     kind: Literal["joint", "detached", "none"] = Field(
-        "joint",
-        description="Whether the decoder trains latents (joint), only shows them, or is left out.",
+        "joint", description="Decoder that trains latents (joint), only shows them, or none."
     )
     reads: Reads = Field("feat", description="Part of the latent that is decoded.")
     pixels: Literal["sigmoid", "linear"] = Field(
@@ -76,13 +70,10 @@ class HeadsConfig(Frozen):
     reads: Reads = Field("feat", description="Part of the latent that heads read.")
     layers: int = Field(1, gt=0, description="Hidden layers of each head, at least 1.")
     reward: Literal["twohot", "normal", "symlog"] = Field(
-        "twohot",
-        description="Distribution of rewards: two-hot bins, a normal, or one of the symlog.",
+        "twohot", description="Distribution of rewards: two-hot bins, normal, or normal of symlog."
     )
     bins: int = Field(255, gt=2, description="Bins of two-hot heads, odd, at least 3.")
-    squash: Literal["none", "tanh"] = Field(
-        "none", description="Function applied to rewards before they are learnt."
-    )
+    squash: Literal["none", "tanh"] = Field("none", description="Function applied to all rewards.")
     reward_scale: float = Field(1.0, description="Weight of the reward loss.")
     cont: bool = Field(True, description="Whether episode ends are predicted.")
     cont_scale: float = Field(1.0, description="Weight of the continuation loss.")
@@ -118,8 +109,7 @@ class KLConfig(Frozen):
     dyn_scale: float = Field(1.0, description="Weight of the half that trains the prior.")
     rep_scale: float = Field(0.1, description="Weight of the half that trains the posterior.")
     rep: Literal["prior", "unit", "consistency"] = Field(
-        "prior",
-        description="Target of the posterior: the prior, a unit one, or prior by cross entropy.",
+        "prior", description="Posterior's target: prior, a unit one, or prior by cross entropy."
     )
     free_nats: float = Field(1.0, ge=0, description="Nats of KL without a gradient, at least 0.")
     free_over: Literal["step", "mean"] = Field(
@@ -137,45 +127,38 @@ class EntropyConfig(Frozen):
 
 # ------------------------------------------------------------------ the tables
 
-BACKBONES: PartTable[Callable[..., Any]] = PartTable(
+BACKBONES = PartTable(
     "backbone",
-    {
-        "gru": Part(GRUConfig, "wm_core.world.rssm:make_gru"),
-        "lstm": Part(LSTMConfig, "wm_core.world.backbones:LSTMBackbone"),
-        "transformer": Part(TransformerConfig, "wm_core.world.backbones:TransformerBackbone"),
-        "ssm": Part(SSMConfig, "wm_core.world.backbones:StateSpaceBackbone"),
-    },
-    base=BackboneConfig,
+    BackboneConfig,
+    gru=Part(GRUConfig, "wm_core.world.rssm:make_gru"),
+    lstm=Part(LSTMConfig, "wm_core.world.backbones:LSTMBackbone"),
+    transformer=Part(TransformerConfig, "wm_core.world.backbones:TransformerBackbone"),
+    ssm=Part(SSMConfig, "wm_core.world.backbones:StateSpaceBackbone"),
 )
-LATENTS: PartTable[Callable[..., Any]] = PartTable(
+LATENTS = PartTable(
     "latent",
-    {
-        "categorical": Part(CategoricalConfig, "wm_core.world.latent_dist:Categorical"),
-        "gaussian": Part(GaussianConfig, "wm_core.world.latent_dist:Gaussian"),
-    },
-    base=LatentConfig,
+    LatentConfig,
+    categorical=Part(CategoricalConfig, "wm_core.world.latent_dist:Categorical"),
+    gaussian=Part(GaussianConfig, "wm_core.world.latent_dist:Gaussian"),
 )
-PRIORS: PartTable[Callable[..., Any]] = PartTable(
+PRIORS = PartTable(
     "prior",
-    {
-        "net": Part(NetConfig, "wm_core.world.prior:NetPrior"),
-        "mdn": Part(MDNConfig, "wm_core.world.prior:MixturePrior"),
-    },
-    base=Frozen,
+    net=Part(NetConfig, "wm_core.world.prior:NetPrior"),
+    mdn=Part(MDNConfig, "wm_core.world.prior:MixturePrior"),
 )
-OBJECTIVES: PartTable[Callable[..., Any]] = PartTable(
+OBJECTIVES = PartTable(
     "objective",
-    {
-        "recon": Part(ReconConfig, "wm_core.world.objectives:Reconstruction"),
-        "barlow": Part(BarlowConfig, "wm_core.world.objectives:BarlowTwins"),
-    },
-    base=Frozen,
+    recon=Part(ReconConfig, "wm_core.world.objectives:Reconstruction"),
+    barlow=Part(BarlowConfig, "wm_core.world.objectives:BarlowTwins"),
 )
-TABLES = {"backbone": BACKBONES, "latent": LATENTS, "prior": PRIORS, "objective": OBJECTIVES}
 
 
-class WorldConfig(Frozen):
+class WorldConfig(PartSettings):
     """The world model: encoder, latent, backbone, decoder, heads, and their losses' scales."""
+
+    tables: ClassVar = {
+        "backbone": BACKBONES, "latent": LATENTS, "prior": PRIORS, "objective": OBJECTIVES,
+    }  # fmt: skip
 
     norm: Literal["rms", "layer", "none"] = Field(
         "rms", description="Normalisation behind each hidden layer of the world model."
@@ -187,56 +170,35 @@ class WorldConfig(Frozen):
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
 
-    latent: str = Field(
-        "categorical", description="Latents: categorical, gaussian, or a registered name."
-    )
+    latent: str = Field("categorical", description="Latents: categorical, gaussian, or your own.")
     categorical: CategoricalConfig = CategoricalConfig()
     gaussian: GaussianConfig = GaussianConfig()
 
-    backbone: str = Field(
-        "gru", description="Network over time: gru, lstm, transformer, ssm, or a registered name."
-    )
+    backbone: str = Field("gru", description="Network: gru, lstm, transformer, ssm, or your own.")
     gru: GRUConfig = GRUConfig()
     lstm: LSTMConfig = LSTMConfig()
     transformer: TransformerConfig = TransformerConfig()
     ssm: SSMConfig = SSMConfig()
 
     posterior: PosteriorConfig = PosteriorConfig()
-    prior: str = Field("net", description="Prior over latents: net, mdn, or a registered name.")
+    prior: str = Field("net", description="Prior over latents: net, mdn, or your own.")
     net: NetConfig = NetConfig()
     mdn: MDNConfig = MDNConfig()
 
     heads: HeadsConfig = HeadsConfig()
     discount_horizon: float = Field(
-        333.0,
-        gt=1,
-        description="Horizon of returns in agent steps, above 1; discount is 1 - 1 / horizon.",
+        333.0, gt=1, description="Horizon of returns in agent steps; discount is 1 - 1 / horizon."
     )
-    fold_discount: bool = Field(
-        True, description="Whether the continuation head's target already holds the discount."
-    )
+    fold_discount: bool = Field(True, description="Whether the target of cont holds the discount.")
 
     gradients: Literal["joint", "staged"] = Field(
-        "joint",
-        description="Whether all losses train the latents (joint) or recon alone (staged).",
+        "joint", description="Whether all losses train latents (joint) or recon alone (staged)."
     )
-    objective: str = Field(
-        "recon", description="What latents learn from: recon, barlow, or a registered name."
-    )
+    objective: str = Field("recon", description="Latents learn by: recon, barlow, or your own.")
     recon: ReconConfig = ReconConfig()
     barlow: BarlowConfig = BarlowConfig()
     kl: KLConfig = KLConfig()
     entropy: EntropyConfig = EntropyConfig()
-
-    own: dict[str, SerializeAsAny[Frozen]] = Field(
-        {}, description="Settings of chosen parts that other packages registered."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_own(cls, values: Any) -> Any:
-        """Check the parts' names, and give the chosen ones from elsewhere their settings."""
-        return with_own_settings(values, TABLES)
 
     @model_validator(mode="after")
     def _fits(self) -> WorldConfig:
@@ -266,10 +228,6 @@ class WorldConfig(Frozen):
             raise ValueError("world.entropy.scale needs world.latent categorical")
         return self
 
-    def settings_of(self, name: str) -> Any:
-        """The settings of the chosen part ``name``, built in or from elsewhere."""
-        return self.own[name] if name in self.own else getattr(self, name)
-
     @property
     def recurrent(self) -> bool:
         """Whether the posterior is q(z | h, e), a part of the recurrence; else it is q(z | e)."""
@@ -290,9 +248,3 @@ class WorldConfig(Frozen):
     def discount(self) -> float:
         """Factor per agent step, 1 - 1 / discount_horizon."""
         return 1.0 - 1.0 / self.discount_horizon
-
-
-def with_own(config: WorldConfig, words: Iterable[str]) -> WorldConfig:
-    """``config`` with default settings of each part from elsewhere that command line names."""
-    own = named_settings(config.own, TABLES.values(), words)
-    return config.model_copy(update={"own": own})
