@@ -20,7 +20,7 @@ from pydantic import Field
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
-from wm_core.bench.contestants import DEFAULT, ContestantSettings, contestants
+from wm_core.bench.contestants import Contestant, ContestantSettings, contestants
 from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
@@ -57,18 +57,16 @@ def run(argv: Sequence[str]) -> int:
         for contestant in contestants(settings):
             report.progress(f"{contestant.name}: {WARM} + {settings.updates} updates")
             with ProcessPoolExecutor(1, mp_context=spawn) as process:
-                cost = process.submit(
-                    measure, contestant.size, settings, contestant.preset
-                ).result()
+                cost = process.submit(measure, contestant, settings).result()
             for figure, unit in UNITS.items():
                 report.add(f"learner/{contestant.name}/{figure}", getattr(cost, figure), unit)
     return 0
 
 
-def measure(size: str, settings: LearnerBenchSettings, preset: str = DEFAULT) -> Cost:
-    """Measure updates of ``preset`` in ``size`` in this process."""
+def measure(contestant: Contestant, settings: LearnerBenchSettings) -> Cost:
+    """Measure updates of ``contestant`` in this process."""
     torch.set_num_threads(settings.threads)
-    config, device = presets.make(preset, size), choose_device(settings.device)
+    config, device = presets.make(*contestant), choose_device(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
-from wm_core.bench.contestants import ContestantSettings, contestants
+from wm_core.bench.contestants import Contestant, ContestantSettings, contestants
 from wm_core.bench.report import Report
 from wm_core.contract.conformance import random_obs
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
             return 0
         for contestant in chosen:
             report.progress(f"{contestant.name}: exporting")
-            ticks = make_variants(*contestant, settings.variants)
+            ticks = make_variants(contestant, settings.variants)
             _measure(report, contestant.name, ticks, SPEC, settings)
     return 0
 
@@ -77,15 +77,18 @@ def _measure(
             report.add(f"policy/{name}/{variant}/{quantile}", value, "ms")
 
 
-def make_variants(preset: str, size: str, names: Sequence[Variant]) -> dict[Variant, Tick]:
-    """Make a step of an untrained agent of ``size`` in each of the variants."""
-    config = presets.make(preset, size)
+def make_variants(contestant: Contestant, names: Sequence[Variant]) -> dict[Variant, Tick]:
+    """Make a step of an untrained agent in each of the variants."""
+    config = presets.make(*contestant)
     agent = AgentCore(SPEC, config, generator=torch.Generator().manual_seed(0))
-    makers: dict[Variant, Callable[[], Tick]] = {
-        "fp32": lambda: _exported(PolicyExporter(agent, SPEC, config)),
-        "torch": lambda: _eager(PolicyStep(agent, SPEC)),
-    }
-    return {name: makers[name]() for name in names}
+    ticks: dict[Variant, Tick] = {}
+    for name in names:
+        if name == "torch":
+            ticks[name] = _eager(PolicyStep(agent, SPEC))
+        else:
+            file = PolicyExporter(agent, SPEC, config).export(0, 0, 0, golden_steps=1).onnx
+            ticks[name] = _engine(PolicyRunner.from_bytes(file))
+    return ticks
 
 
 def measure(
@@ -114,10 +117,6 @@ def _turn(
         action = tick(observations[i % len(observations)], action)
         took.append(time.perf_counter() - start)
     return took
-
-
-def _exported(exporter: PolicyExporter) -> Tick:
-    return _engine(PolicyRunner.from_bytes(exporter.export(0, 0, 0, golden_steps=1).onnx))
 
 
 def _engine(runner: PolicyRunner) -> Tick:

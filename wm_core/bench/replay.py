@@ -40,13 +40,13 @@ class ReplayBenchSettings(BenchSettings):
 
     batch: int = Field(16, gt=0, description="Windows in each sampled batch")
     length: int = Field(64, gt=1, description="Agent steps in each window")
+    clock: Literal["wall", "cpu"] = Field(
+        "wall", description="Clock to use; cpu leaves out waiting, for the disk too"
+    )
     image_size: int = Field(64, gt=0, description="Height and width of images, pixels")
     steps: int = Field(8192, ge=1024, description="Agent steps that the store holds")
     rounds: int = Field(15, gt=0, description="Turns of each measurement; figures are medians")
     warm_batches: int = Field(20, gt=0, description="Batches per turn from memory")
-    clock: Literal["wall", "cpu"] = Field(
-        "wall", description="Clock to use; cpu leaves out waiting, for the disk too"
-    )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -148,11 +148,8 @@ def simulated_images(size: int, rng: np.random.Generator) -> Iterator[np.ndarray
 def drop_from_page_cache(root: Path) -> None:
     """Make the next read of every chunk file come from the disk."""
     for path in root.glob("*/*/*.mcap"):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _step(number: int, image: np.ndarray) -> Step:

@@ -13,8 +13,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
@@ -29,7 +28,6 @@ PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco", "dm_control", "gymnasium"
 #: environment variables that decide how many threads compute and render
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 BUSY_SHARE = 0.1  #: of a core; another process above it makes the machine not quiet
-WATCH_S = 0.5  #: how long the other processes are watched for that
 
 
 class BenchSettings(Frozen):
@@ -38,14 +36,6 @@ class BenchSettings(Frozen):
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         False, description="Print JSON lines instead of a table"
     )
-
-
-class Figure(NamedTuple):
-    """One measured figure, such as ``Figure("sim/walker_walk/speedup", 43.0, "x")``."""
-
-    name: str
-    value: float
-    unit: str
 
 
 class Report:
@@ -60,7 +50,7 @@ class Report:
 
     def __init__(self, title: str, *, as_json: bool) -> None:
         self._title, self._as_json = title, as_json
-        self._figures: list[Figure] = []
+        self._figures: list[tuple[str, float, str]] = []
 
     def __enter__(self) -> Report:
         self._run = run_line()
@@ -68,21 +58,15 @@ class Report:
             _print_json(self._run)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._as_json and self._figures:
             Console().print(self._table())
 
     def add(self, name: str, value: float, unit: str) -> None:
-        """Add one figure."""
-        figure = Figure(name, float(value), unit)
-        self._figures.append(figure)
+        """Add one figure, such as ``("sim/walker_walk/speedup", 43.0, "x")``."""
+        self._figures.append((name, float(value), unit))
         if self._as_json:
-            _print_json(figure._asdict())
+            _print_json({"name": name, "value": float(value), "unit": unit})
 
     def progress(self, text: str) -> None:
         """Write to standard error what is being done."""
@@ -121,8 +105,8 @@ def run_line() -> dict[str, Any]:
     }
 
 
-def is_quiet(watch_s: float = WATCH_S) -> bool:
-    """Tell whether every other process used less than ``BUSY_SHARE`` of a core."""
+def is_quiet(watch_s: float = 0.5) -> bool:
+    """Watch whether every other process uses less than ``BUSY_SHARE`` of a core."""
     before, start = _cpu_seconds(), time.monotonic()
     time.sleep(watch_s)
     after, elapsed = _cpu_seconds(), time.monotonic() - start

@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
             report.add(f"sim/{name}/speedup", speedups[name], "x")
             report.progress(f"{name}: {statistics.median(ours):,.0f} obs/s, {ratios[0]:.0f}x")
         report.add("sim/geomean/speedup", statistics.geometric_mean(speedups.values()), "x")
-        lowest = min(speedups, key=lambda name: speedups[name])
+        lowest = min(speedups, key=speedups.__getitem__)
         report.add(f"sim/lowest/{lowest}/speedup", speedups[lowest], "x")
         if settings.two_cores:
             report.add("sim/two_cores_ratio", two_cores_ratio(settings.rounds), "x")

@@ -97,3 +97,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def siblings(path: Path) -> list[str]:
+    """List the names beside ``path``, for a message about one that does not exist."""
+    return [other.name for other in path.parent.glob("*")]

@@ -59,11 +59,7 @@ class Demo:
         self._begin_s = time.monotonic()
         self._commit = commit() or "unknown"  # now: by the end, others may have gone on
         self._run = settings.run.resolve()
-        self._repository = PolicyRepository(self._run / "policies")
         self._last_line_s = -LINE_EVERY_S
-        self._random: Evaluation | None = None
-        self._best: float | None = None
-        self._first: Evaluation | None = None
 
     def run(self) -> int:
         """Do everything in order; Ctrl-C and a failure end in a report too."""
@@ -72,14 +68,14 @@ class Demo:
             signal.signal(number, signal.default_int_handler)
         self._make_way()
         group = ProcessGroup(self._run / LOGS, _environment())
-        ended, status = "in time", 0
+        ended, status, baselines = "in time", 0, None
         try:
             self._say("starting the service and the learner; measuring random and best returns")
             self._start_trainer(group)
-            self._measure_baselines(group)
+            baselines = self._measure_baselines(group)
             self._say("starting the robot")
             self._start_robot(group)
-            self._watch(group)
+            self._watch(group, baselines)
         except KeyboardInterrupt:
             ended, status = "interrupted", 130
             self._say("\ninterrupted: stopping everything in order")
@@ -90,13 +86,11 @@ class Demo:
             self._stop(group)
         if status:
             self._say(f"ended early ({ended}): the report so far")
-        if self._first is None:
+        if baselines is None:
             self._say("nothing to report yet: the robot had not started")
-            return status
-        self._report(ended)
+        else:
+            self._report(ended, baselines)
         return status
-
-    # ------------------------------------------------------------------ starting and stopping
 
     def _make_way(self) -> None:
         """Rename the folder of an earlier demo; refuse a folder that no demo made."""
@@ -119,21 +113,17 @@ class Demo:
         learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
         learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(s.learner_nice)]
         learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
-        learner += ["--train.prefill", str(s.prefill)]
-        group.start("learner", learner)
+        group.start("learner", [*learner, "--train.prefill", str(s.prefill)])
 
     def _start_robot(self, group: ProcessGroup) -> None:
-        s = self._settings
-        url = read_json(self._run / "service.json")["url"]
-        space = f"/demo_{os.getpid()}"
-        group.start("sim", _node("sim_node", "sim", space, task=s.task, seed=s.seed))
-        robot = self._run / "robot"
+        s, robot, namespace = self._settings, self._run / "robot", f"/demo_{os.getpid()}"
+        group.start("sim", _node("sim_node", "sim", namespace, task=s.task, seed=s.seed))
         policy = _node(
             "policy_node",
             "policy",
-            space,
+            namespace,
             robot="demo",
-            trainer_url=url,
+            trainer_url=read_json(self._run / "service.json")["url"],
             state_dir=str(robot),
             spool_dir=str(self._run / "spool"),
             random_prefill=s.prefill,
@@ -149,32 +139,24 @@ class Demo:
                 group.stop(name, timeout_s=30.0)
         group.close()
 
-    # ------------------------------------------------------------------------- while it runs
-
-    def _measure_baselines(self, group: ProcessGroup) -> None:
-        s = self._settings
-        self._random = self._evaluate(random=True)
-        self._best = s.best
-        if self._best is None:
-            self._best = self._evaluate_expert().mean
+    def _measure_baselines(self, group: ProcessGroup) -> report.Baselines:
+        random, best = self._evaluate(random=True), self._settings.best
+        try:
+            best = self._evaluate(expert=True).mean if best is None else best
+        except SettingsError as error:
+            raise SettingsError(f"{error}; set --best to the return that is perfect") from error
         latest = self._run / "policies" / "main" / LATEST_NAME
         group.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
-        self._first = self._evaluate(policy=self._policy_folder(0))
+        return report.Baselines(random, best, self._evaluate(policy=self._policy_folder(0)))
 
     def _evaluate(self, **who: Any) -> Evaluation:
         """Evaluate an actor; a policy is the exported file, the very bytes that the robot runs."""
         s = self._settings
         return evaluate(task=s.task, seed=s.seed + EVALUATION_SEED, episodes=s.episodes, **who)
 
-    def _evaluate_expert(self) -> Evaluation:
-        try:
-            return self._evaluate(expert=True)
-        except SettingsError as error:
-            raise SettingsError(f"{error}; set --best to the return that is perfect") from error
-
     def _policy_folder(self, version: int) -> Path:
         """Find a version in the run folder, or in the robot's cache where it is pruned."""
-        kept = self._repository.folder(version)
+        kept = PolicyRepository(self._run / "policies").folder(version)
         if kept.is_dir():
             return kept
         found = sorted((self._run / "robot").rglob(f"{version:08d}"))
@@ -184,13 +166,13 @@ class Demo:
             )
         return found[-1]
 
-    def _watch(self, group: ProcessGroup) -> None:
+    def _watch(self, group: ProcessGroup, baselines: report.Baselines) -> None:
         end_s = self._begin_s + self._settings.minutes * 60 - RESERVE_S
         live = Live(console=self._console, refresh_per_second=2, transient=True)
         with live if self._console.is_terminal else nullcontext():
             while time.monotonic() < end_s:
                 group.check()
-                now = self._snapshot()
+                now = self._snapshot(baselines)
                 if self._console.is_terminal:
                     live.update(screen.table(now))
                 elif now.elapsed_s - self._last_line_s >= LINE_EVERY_S:
@@ -198,7 +180,7 @@ class Demo:
                     self._say(screen.line(now))
                 time.sleep(0.5)
 
-    def _snapshot(self) -> screen.Snapshot:
+    def _snapshot(self, baselines: report.Baselines) -> screen.Snapshot:
         robot = read_json(self._run / "robot" / "status.json")
         learner = read_json(self._run / "status.json")
         last_ten = robot.get("returns", [])[-10:]
@@ -208,8 +190,8 @@ class Demo:
             total_s=self._settings.minutes * 60,
             episodes=robot.get("episodes", 0),
             recent_return=sum(last_ten) / len(last_ten) if last_ten else None,
-            random_return=self._random.mean if self._random else None,
-            best_return=self._best,
+            random_return=baselines.random.mean,
+            best_return=baselines.best,
             steps=robot.get("steps_streamed", 0),
             chunks_sealed=robot.get("chunks_sealed", 0),
             chunks_acked=robot.get("chunks_acked", 0),
@@ -219,18 +201,12 @@ class Demo:
             updates_per_s=learner.get("updates_per_s"),
             tick_p99_ms=robot.get("tick_p99_ms"),
             missed_ticks=robot.get("missed_ticks", 0),
-            phase="the robot acts and learns",
         )
 
-    # ----------------------------------------------------------------------------- the report
-
-    def _report(self, ended: str) -> None:
-        assert self._random is not None
-        assert self._best is not None
-        assert self._first is not None
+    def _report(self, ended: str, baselines: report.Baselines) -> None:
         self._say("evaluating the policy that the robot ran last")
         swaps = report.read_lines(self._run / "robot" / "swaps.jsonl")
-        final, last = self._first, swaps[-1]["version"] if swaps else 0
+        final, last = baselines.first, swaps[-1]["version"] if swaps else 0
         if swaps:
             final = self._evaluate(policy=self._policy_folder(last))
         pictures = self._imagine()
@@ -239,15 +215,12 @@ class Demo:
             task=self._settings.task,
             minutes=(time.monotonic() - self._begin_s) / 60,
             commit=self._commit,
-            random=self._random,
-            best=self._best,
-            first=self._first,
+            baselines=baselines,
             final=final,
         )
         figures["ended"] = ended
-        path = self._run / "report.json"
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-        shown = _relative(self._run)
+        (self._run / "report.json").write_text(json.dumps(figures, indent=2) + "\n")
+        shown = self._settings.run
         commands = [
             f"wm show --run {shown}                      # imagined against real, again",
             f"wm evaluate --run {shown} --episodes 20    # the exported policy in the engine",
@@ -275,7 +248,7 @@ class Demo:
 
 
 def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str]:
-    """Command line that starts a node as ``ros2 launch`` would."""
+    """Give the command line that starts a node as ``ros2 launch`` would."""
     argv = [sys.executable, "-m", f"wm_ros.{executable}", "--ros-args"]
     argv += ["-r", f"__node:={name}", "-r", f"__ns:={namespace}"]
     for key, value in params.items():
@@ -285,18 +258,11 @@ def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str
 
 
 def _environment() -> dict[str, str]:
-    """Environment of the processes: a private ROS domain, and rendering without a screen."""
-    domain = random.SystemRandom().randint(0, 101)
+    """Give the processes a private ROS domain, and rendering without a screen."""
     return dict(os.environ) | {
-        "ROS_DOMAIN_ID": str(domain),
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(0, 101)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
         "LP_NUM_THREADS": "0",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _relative(path: Path) -> Path:
-    with suppress(ValueError):
-        return path.relative_to(Path.cwd())
-    return path

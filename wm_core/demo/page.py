@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class ReportData:
     episodes: Sequence[Episode]
     swaps: Sequence[tuple[float, int]]  #: (minute, version)
     latency_ms: Sequence[tuple[float, int]]  #: (upper edge of the bin, ticks)
-    pictures: Sequence[Path] = field(default_factory=tuple)  #: GIF or PNG
-    next_commands: Sequence[str] = field(default_factory=tuple)
+    pictures: Sequence[Path] = ()  #: GIF or PNG
+    next_commands: Sequence[str] = ()
 
 
 def _svg(figure: Any) -> str:
@@ -68,16 +68,14 @@ def learning_curve(data: ReportData, report: dict[str, Any]) -> str:
     minutes = [e.minute for e in data.episodes]
     totals = [e.total for e in data.episodes]
     axes.plot(minutes, totals, "o", ms=3.5, color=_MUTED, alpha=0.6, label="one episode")
-    window = 10
-    if len(totals) >= window:
-        means = [sum(totals[i - window : i]) / window for i in range(window, len(totals) + 1)]
-        axes.plot(minutes[window - 1 :], means, color=_ACCENT, lw=2, label=f"mean of {window}")
+    if len(totals) >= 10:
+        means = [sum(totals[i - 10 : i]) / 10 for i in range(10, len(totals) + 1)]
+        axes.plot(minutes[9:], means, color=_ACCENT, lw=2, label="mean of 10")
     for minute, _ in data.swaps:
         axes.axvline(minute, color=_MUTED, lw=0.5, alpha=0.4)
     for key, label in (("random_return", "random"), ("best_return", "best")):
-        if report.get(key) is not None:
-            axes.axhline(report[key], color=_INK, lw=1, ls=":")
-            axes.annotate(label, (1.0, report[key]), xycoords=("axes fraction", "data"))
+        axes.axhline(report[key], color=_INK, lw=1, ls=":")
+        axes.annotate(label, (1.0, report[key]), xycoords=("axes fraction", "data"))
     axes.set_xlabel("minutes since the robot started (thin lines: a new policy)")
     axes.set_ylabel("return of the episode")
     axes.legend(frameon=False, loc="upper left")
@@ -88,10 +86,9 @@ def latency_histogram(data: ReportData, report: dict[str, Any]) -> str:
     """Draw as <svg> how long ticks took, from their start to the command."""
     figure, axes = _axes(9, 2.6)
     edges = [edge for edge, _ in data.latency_ms]
-    left = [0.0, *edges[:-1]]
-    widths = [right - a for a, right in zip(left, edges, strict=True)]
     counts = [count for _, count in data.latency_ms]
-    axes.bar(left, counts, width=widths, align="edge", color=_ACCENT, alpha=0.8)
+    if edges:
+        axes.stairs(counts, [0.0, *edges], fill=True, color=_ACCENT, alpha=0.8)
     axes.set_yscale("symlog", linthresh=1)
     shown = [edge for edge, count in data.latency_ms if count]
     axes.set_xlim(0, max(shown[-1] * 1.05, 5.0) if shown else 5.0)
@@ -109,13 +106,11 @@ def _picture(path: Path) -> str:
 
 
 def _table(report: dict[str, Any]) -> str:
-    rows = []
+    rows = ""
     for key, value in report.items():
-        shown = f"{value:,.3f}" if isinstance(value, float) else str(value)
-        rows.append(
-            f'<tr><td>{html.escape(key)}</td><td class="number">{html.escape(shown)}</td></tr>'
-        )
-    return f"<table>{''.join(rows)}</table>"
+        shown = html.escape(f"{value:,.3f}" if isinstance(value, float) else str(value))
+        rows += f'<tr><td>{html.escape(key)}</td><td class="number">{shown}</td></tr>'
+    return f"<table>{rows}</table>"
 
 
 def verdict(report: dict[str, Any]) -> str:

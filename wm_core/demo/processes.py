@@ -29,12 +29,11 @@ class ProcessFailed(WmError):
     """Raised when a child process ended before it was asked to."""
 
 
-def _become_child(niceness: int) -> None:
-    """Give the child a group of its own, tie its life to the parent, and lower its priority."""
+def _become_child() -> None:
+    """Give the child a group of its own and tie its life to the parent."""
     os.setpgid(0, 0)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.nice(niceness)
 
 
 @dataclass
@@ -59,7 +58,7 @@ class ProcessGroup:
     env: Mapping[str, str]
     children: list[Child] = field(default_factory=list)
 
-    def start(self, name: str, argv: Sequence[str], *, niceness: int = 0) -> Child:
+    def start(self, name: str, argv: Sequence[str]) -> Child:
         """Start ``argv``; what it prints goes to ``logs/<name>.log``."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
@@ -70,7 +69,7 @@ class ProcessGroup:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: _become_child(niceness),
+            preexec_fn=_become_child,
         )
         child = Child(name, process, log, stream)
         self.children.append(child)

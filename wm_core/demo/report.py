@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wm_core.contract.files import read_json
 from wm_core.demo.page import Episode, ReportData
 from wm_core.format.chunk import chunk_path, decode_chunk
-from wm_core.link.audit import Audit, audit
+from wm_core.link.audit import SessionAudit, audit
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training.evaluate import Evaluation
 
+TICK_FIGURES = (
+    *("ticks", "missed_ticks", "safe_ticks"),
+    *("tick_p50_ms", "tick_p99_ms", "obs_age_p99_ms"),
+)
 SWAP_UPDATES = 50  #: learner updates between two swaps that count
+
+
+class Baselines(NamedTuple):
+    """What was measured before the robot moved."""
+
+    random: Evaluation  #: of uniform random actions
+    best: float  #: the return that counts as perfect
+    first: Evaluation  #: of version 0, untrained
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -76,15 +88,17 @@ def episodes(store: Path) -> list[Episode]:
     return found
 
 
-def steps_not_stored(recorder: Mapping[str, int], book: Audit) -> dict[str, int]:
+def steps_not_stored(
+    recorder: Mapping[str, int], sessions: Iterable[SessionAudit]
+) -> dict[str, int]:
     """Count the ticks whose step is not in the store, by the reason why.
 
     Args:
         recorder: its own reasons; what it calls ``spool_full`` the spool names more precisely.
-        book: the account of the spool's journals.
+        sessions: accounts of the spool's journals.
     """
     reasons = Counter({k: n for k, n in recorder.items() if k != "spool_full"})
-    for session in book.sessions:
+    for session in sessions:
         reasons.update(session.steps_dropped)
         reasons["pruned"] += session.steps_pruned
     return dict(+reasons)
@@ -96,9 +110,7 @@ def gather(
     task: str,
     minutes: float,
     commit: str,
-    random: Evaluation,
-    best: float,
-    first: Evaluation,
+    baselines: Baselines,
     final: Evaluation,
 ) -> dict[str, Any]:
     """Gather the figures of ``report.json``.
@@ -108,9 +120,7 @@ def gather(
         task: what was learnt.
         minutes: wall time of the whole demo.
         commit: of the code that ran.
-        random: returns of uniform random actions.
-        best: return that counts as perfect.
-        first: returns of version 0, untrained.
+        baselines: what the final returns are compared with.
         final: returns of the exported file that the robot ran last.
     """
     status = read_json(run / "robot" / "status.json")
@@ -118,17 +128,17 @@ def gather(
     learner = read_json(run / "status.json")
     swaps = read_lines(run / "robot" / "swaps.jsonl")
     book = audit(run / "store", [run / "spool"])
-    reasons = steps_not_stored(status.get("dropped", {}), book)
+    reasons = steps_not_stored(status.get("dropped", {}), book.sessions)
     happened = ticks.get("ticks", 0) + ticks.get("safe_ticks", 0)
     return {
         "task": task,
         "minutes": minutes,
-        "random_return": random.mean,
-        "best_return": best,
-        "first_return": first.mean,
+        "random_return": baselines.random.mean,
+        "best_return": baselines.best,
+        "first_return": baselines.first.mean,
         "final_return": final.mean,
         "final_return_low": final.bounds[0],
-        "random_return_high": random.bounds[1],
+        "random_return_high": baselines.random.bounds[1],
         "eval_episodes": len(final.returns),
         "steps_recorded": status.get("steps_recorded"),
         "steps_stored": book.steps_stored,
@@ -137,12 +147,7 @@ def gather(
         "chunks_lost": book.chunks_lost,
         "policy_versions": len({s["weights_sha256"] for s in swaps}),
         "swaps": len(counted_swaps(swaps)),
-        "ticks": ticks.get("ticks"),
-        "missed_ticks": ticks.get("missed_ticks"),
-        "safe_ticks": ticks.get("safe_ticks"),
-        "tick_p50_ms": ticks.get("tick_p50_ms"),
-        "tick_p99_ms": ticks.get("tick_p99_ms"),
-        "obs_age_p99_ms": ticks.get("obs_age_p99_ms"),
+        **{name: ticks.get(name) for name in TICK_FIGURES},
         "learner_updates": learner.get("updates"),
         "commit": commit,
         "steps_not_stored": reasons,

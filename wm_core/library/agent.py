@@ -12,7 +12,6 @@ from torch import Tensor
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
-from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.files import write_durably
 from wm_core.contract.runner import PolicyRunner
@@ -21,9 +20,9 @@ from wm_core.exporting.exporter import PolicyExporter
 from wm_core.library.changes import with_changes
 from wm_core.library.export import write_policy
 from wm_core.training import checkpoint
+from wm_core.training.collect import AgentActor
 from wm_core.training.seeding import Streams
 from wm_core.world.latent import Latent, to_device
-from wm_core.world.world_model import WorldModel
 
 
 class Agent:
@@ -36,7 +35,9 @@ class Agent:
 
     def __init__(self, core: AgentCore, streams: Streams) -> None:
         self.core, self._streams = core, streams
-        self._carry, self._prev_action = core.initial(1), np.zeros(core.spec.action.size, "f4")
+        self.spec, self.config, self.world = core.spec, core.config, core.world
+        self._actor = AgentActor(core, streams.actor)
+        self._prev_action = np.zeros(self.spec.action.size, np.float32)
 
     @classmethod
     def create(
@@ -66,18 +67,6 @@ class Agent:
         config = with_changes(presets.make(preset, size), settings | {"seed": seed})
         streams = Streams(seed, torch.device(device))
         return cls(AgentCore(spec, config, generator=streams.init).to(device), streams)
-
-    @property
-    def spec(self) -> Spec:
-        return self.core.spec
-
-    @property
-    def config(self) -> Config:
-        return self.core.config
-
-    @property
-    def world(self) -> WorldModel:
-        return self.core.world
 
     @property
     def updates(self) -> int:
@@ -126,15 +115,12 @@ class Agent:
         """
         self.spec.check_obs(obs)
         before = self._prev_action if prev_action is None else np.asarray(prev_action, np.float32)
-        action, self._carry = self.core.act(
-            {k: torch.as_tensor(v[None], device=self.core.device) for k, v in obs.items()},
-            self._carry,
-            torch.as_tensor(before[None] * (not is_first), device=self.core.device),
-            torch.tensor([is_first], device=self.core.device),
-            mean=mean,
-            generator=self._streams.actor,
+        self._actor.mean = mean
+        (self._prev_action,) = self._actor.act(
+            {name: value[None] for name, value in obs.items()},
+            before[None] * (not is_first),
+            np.array([is_first]),
         )
-        self._prev_action = action[0].cpu().numpy()
         return self._prev_action
 
     def save(self, path: str | Path) -> None:

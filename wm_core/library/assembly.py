@@ -59,6 +59,10 @@ def make_trainer(
         on_status: called with the progress about once a second.
     """
     resumed = _resumed(settings)
+    if settings.store is None and not settings.follow and not settings.task:
+        raise SettingsError(
+            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
+        )
     run_id = save_settings(settings)
     config = settings.config
     where = choose_device(settings.device)
@@ -148,10 +152,6 @@ def _spec(settings: TrainSettings, store: Store, resumed: dict[str, Any] | None)
             env.close()
     if store.steps:
         return store.spec
-    if settings.store is None and not settings.follow:
-        raise SettingsError(
-            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
-        )
     raise SettingsError(
         f"{settings.store_root} is still empty: name a --task or a --spec file, so that the "
         "networks can be built before the first step arrives"
@@ -170,10 +170,6 @@ def _source(
         return GrowingStore(store, stop)
     if settings.store is not None:
         return FinishedStore()
-    if not settings.task:
-        raise SettingsError(
-            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
-        )
     train, root = settings.train, settings.store_root
     ledger = Ledger(root / LEDGER_NAME)
     adapters = [EnvAdapter(make_env(settings.task), spec, streams.env) for _ in range(train.envs)]
@@ -235,7 +231,7 @@ def _pruner(settings: TrainSettings) -> Callable[[], None] | None:
 def _video_maker(
     settings: TrainSettings, spec: Spec, store: Store, learner: Learner
 ) -> Callable[[], RolloutVideo] | None:
-    """Renders videos with a sampler and a generator of its own, so that this changes no training.
+    """Render videos with a sampler and a generator of its own, so that this changes no training.
 
     None where there is no camera, or where windows end before the imagined part would begin.
     """
@@ -255,12 +251,12 @@ def _video_maker(
 def _evaluator(
     settings: TrainSettings, spec: Spec, agent: Any, where: torch.device, stop: threading.Event
 ) -> Callable[[], dict[str, float]] | None:
-    """In sim, a judge with an environment and generators of its own."""
+    """In simulation, evaluate with an environment and generators of its own."""
     if settings.follow or settings.store is not None:
         return None
     seed = settings.seed + 1_000_003
 
-    def judge() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         adapter, _ = open_env(settings.task, seed=seed, spec=spec)
         actor = AgentActor(agent, torch.Generator(where).manual_seed(seed), mean=True)
         try:
@@ -272,4 +268,4 @@ def _evaluator(
             return {}
         return {"eval/return": result.mean, "eval/sd": result.sd}
 
-    return judge
+    return evaluate

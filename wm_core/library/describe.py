@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SettingsError, nearest
-from wm_core.contract.files import read_json
+from wm_core.contract.files import read_json, siblings
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.format.chunk import decode_chunk
@@ -32,8 +32,7 @@ def describe(path: str | Path) -> Facts:
     """
     path = Path(path)
     if not path.exists():
-        around = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise SettingsError(nearest(path.name, around, what=f"file in {path.parent}"))
+        raise SettingsError(nearest(path.name, siblings(path), what=f"file in {path.parent}"))
     if path.suffix == ".onnx" or PolicyFolder(path).onnx.exists():
         return _policy(path)
     if path.suffix == ".mcap":

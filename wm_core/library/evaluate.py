@@ -60,8 +60,12 @@ def evaluate(
     Raises:
         SettingsError: for none or several actors, or a task that does not fit.
     """
-    if sum([policy is not None, run is not None, random, expert]) != 1:
-        raise SettingsError("name exactly one of --policy, --run, --random and --expert")
+    named = sum([policy is not None, run is not None, random, expert])
+    if named != 1:
+        raise SettingsError(
+            f"expected exactly one of policy, run, random and expert, got {named} of them; "
+            "on the command line: --policy, --run, --random and --expert"
+        )
     spec = actor = None
     name = "random actions" if random else "the expert"
     if not (random or expert):
@@ -69,7 +73,7 @@ def evaluate(
         name, known, spec, actor = _trained(folder, run, seed, not sample, device)
         task = task or known
     if not task:
-        raise SettingsError("expected the name of a task, got none: see --task and `wm tasks`")
+        raise SettingsError("expected the name of a task, got none: `wm tasks` lists them")
     adapter, spec = open_env(task, seed=seed, spec=spec)
     try:
         if random:

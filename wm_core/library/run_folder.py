@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
-from wm_core.contract.files import read_json, write_atomically
+from wm_core.contract.files import read_json, siblings, write_atomically
 from wm_core.training.device import Device
 from wm_core.training.provenance import commit
 
@@ -85,10 +85,7 @@ def load_settings(run: Path) -> TrainSettings:
         SettingsError: where the folder does not exist (naming the nearest) or holds none.
     """
     if not run.is_dir():
-        around = (
-            [p.name for p in run.parent.iterdir() if p.is_dir()] if run.parent.is_dir() else []
-        )
-        raise SettingsError(nearest(run.name, around, what=f"run in {run.parent}"))
+        raise SettingsError(nearest(run.name, siblings(run), what=f"run in {run.parent}"))
     path = run / SETTINGS_NAME
     try:
         values = json.loads(path.read_text())

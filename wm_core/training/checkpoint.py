@@ -20,7 +20,7 @@ import torch
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, nearest
-from wm_core.contract.files import replaced_file
+from wm_core.contract.files import replaced_file, siblings
 from wm_core.contract.spec import Spec
 from wm_core.training.schedule import Every
 
@@ -28,6 +28,8 @@ FORMAT = 2
 CHEAP_SHARE = 0.05  #: of the time that may go into checkpoints before publishing
 _NAME = re.compile(r"^(\d{9})\.pt$")
 _ARRAY = "__array__"
+#: what torch.load raises for files that are damaged or no checkpoints
+_UNREADABLE = OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError
 
 
 def folder_of(run: Path) -> Path:
@@ -37,10 +39,7 @@ def folder_of(run: Path) -> Path:
 
 def listed(run: Path) -> list[Path]:
     """List the checkpoints of ``run``, oldest first."""
-    folder = folder_of(run)
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if _NAME.match(p.name))
+    return sorted(p for p in folder_of(run).glob("*.pt") if _NAME.match(p.name))
 
 
 def save(run: Path, state: dict[str, Any], *, updates: int, keep: int) -> Path:
@@ -107,14 +106,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        pickle.UnpicklingError,
-    ) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -130,8 +122,7 @@ def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict
         StoreError: where there is none; the message says what lies there instead.
     """
     if not run.is_dir():
-        around = run.parent.iterdir() if run.parent.is_dir() else ()
-        raise StoreError(nearest(run.name, [p.name for p in around if p.is_dir()], what="run"))
+        raise StoreError(nearest(run.name, siblings(run), what="run"))
     errors = []
     for path in reversed(listed(run)):
         try:
@@ -167,7 +158,7 @@ def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
 
 def agent_in(state: dict[str, Any], path: Path, device: str | torch.device = "cpu") -> Trained:
     """Make the agent whose ``state`` was read from ``path``, on ``device``."""
-    config, spec, task = settings_in(state)
+    config, spec = Config.model_validate(state["config"]), Spec.model_validate(state["spec"])
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         agent.load_state_dict(state["learner"]["agent"])
@@ -177,19 +168,10 @@ def agent_in(state: dict[str, Any], path: Path, device: str | torch.device = "cp
         agent=agent,
         config=config,
         spec=spec,
-        task=task,
+        task=str(state["task"]),
         updates=int(state["learner"]["updates"]),
         agent_steps=int(state["agent_steps"]),
         path=path,
-    )
-
-
-def settings_in(state: dict[str, Any]) -> tuple[Config, Spec, str]:
-    """Read configuration, spec and task of a checkpoint."""
-    return (
-        Config.model_validate(state["config"]),
-        Spec.model_validate(state["spec"]),
-        str(state["task"]),
     )
 
 

@@ -58,9 +58,9 @@ class AgentActor:
     def __init__(
         self, agent: Any, generator: torch.Generator, *, mean: bool = False, version: int = -1
     ) -> None:
-        self._agent, self._generator, self._mean = agent, generator, mean
+        self._agent, self._generator = agent, generator
         self._carry: Any = None
-        self.version = version
+        self.mean, self.version = mean, version
 
     @torch.no_grad()
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ class AgentActor:
             self._carry,
             torch.as_tensor(prev_action, device=device),
             torch.as_tensor(is_first, device=device),
-            mean=self._mean,
+            mean=self.mean,
             generator=self._generator,
         )
         return action.float().cpu().numpy()
@@ -173,7 +173,17 @@ class Collector:
             sent = self._spec.action.limit(action, adapter.prev_action)
             if state.is_last:  # nothing was sent after the end
                 sent = np.zeros_like(sent)
-            self._recorders[i].add(_to_step(state, sent, action, actor.version))
+            step = Step(
+                obs=state.obs,
+                action=sent,
+                reward=state.reward,
+                is_first=state.is_first,
+                is_last=state.is_last,
+                is_terminal=state.is_terminal,
+                requested_action=None if state.is_last else np.asarray(action, np.float32),
+                policy_version=actor.version,
+            )
+            self._recorders[i].add(step)
             self._totals[i] += state.reward
             if state.is_last:
                 ended.append(EpisodeResult(float(self._totals[i]), int(self._lengths[i])))
@@ -203,17 +213,4 @@ def choose_actions(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarra
         {k: np.stack([a.state.obs[k] for a in adapters]) for k in keys},
         np.stack([a.prev_action for a in adapters]),
         np.array([a.state.is_first for a in adapters]),
-    )
-
-
-def _to_step(state: EnvState, sent: np.ndarray, requested: np.ndarray, version: int) -> Step:
-    return Step(
-        obs=state.obs,
-        action=sent,
-        reward=state.reward,
-        is_first=state.is_first,
-        is_last=state.is_last,
-        is_terminal=state.is_terminal,
-        requested_action=None if state.is_last else np.asarray(requested, np.float32),
-        policy_version=version,
     )

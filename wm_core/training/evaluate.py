@@ -93,8 +93,7 @@ def run_episodes(
         on_episode: receives the number of episodes so far and the last return.
         stop: ends the evaluation early and drops the episode in progress.
     """
-    returns: list[float] = []
-    lengths: list[int] = []
+    returns, lengths = list[float](), list[int]()
     while len(returns) < episodes and not stop():
         state, total, length = adapter.reset(), 0.0, 0
         while not state.is_last and not stop():
@@ -165,18 +164,17 @@ def open_env(task: str, *, seed: int, spec: Spec | None = None) -> tuple[EnvAdap
     Raises:
         SettingsError: where the environment lacks an input of the policy or takes other actions.
     """
-    wants_vectors = bool(spec and spec.vectors)
-    env = make_env(task, **({"proprio": True} if wants_vectors and task in task_names() else {}))
+    proprio = spec is not None and spec.vectors and task in task_names()
+    env = make_env(task, **({"proprio": True} if proprio else {}))
     given = spec_of(env)
     wanted = spec or given
-    missing = {*wanted.images, *wanted.vectors} - {*given.images, *given.vectors}
-    kinds = [
+    missing = {*wanted.inputs} - {*given.inputs}
+    takes, makes = (
         f"{a.size} {'choices' if a.discrete else 'actions'}" for a in (given.action, wanted.action)
-    ]
-    if missing or kinds[0] != kinds[1]:
+    )
+    if missing or takes != makes:
         raise SettingsError(
-            f"task {task!r} does not fit the policy: it gives {[*given.images, *given.vectors]} "
-            f"and takes {kinds[0]}, the policy sees "
-            f"{[*wanted.images, *wanted.vectors]} and makes {kinds[1]}"
+            f"task {task!r} does not fit the policy: it gives {[*given.inputs]} and takes "
+            f"{takes}, the policy sees {[*wanted.inputs]} and makes {makes}"
         )
     return EnvAdapter(env, wanted, np.random.default_rng(seed)), wanted

@@ -38,13 +38,12 @@ class Learner:
 
     def update(self) -> dict[str, Tensor]:
         """Learn from one batch; returns the metrics, each (), still on the device."""
-        self._tell_selector()
+        self._pass_losses()
         windows = self.sampler.sample()
         assert windows.key is not None  # a sampler names its steps
         assert windows.context_key is not None
-        device = self._generator.device
         context = self.memory.get(windows.context_key)
-        batch = to_device(windows, device)
+        batch = to_device(windows, self._generator.device)
         metrics, posterior = self.agent.update(batch, context, self._generator)
         self.memory.put(windows.key, posterior)
         if self.sampler.selector.wants_losses:
@@ -52,7 +51,7 @@ class Learner:
         self.updates += 1
         return metrics
 
-    def _tell_selector(self) -> None:
+    def _pass_losses(self) -> None:
         """Hand the losses of the previous update to the selector, when they are long computed."""
         if self._trained is not None:
             keys, losses = self._trained
@@ -72,7 +71,7 @@ class Learner:
             max_latent_bytes: a cache of latents larger than this is left out; the run then goes
                 on from zeros where it would have gone on from a remembered latent.
         """
-        self._tell_selector()
+        self._pass_losses()
         keep = self.memory.nbytes <= max_latent_bytes
         return {
             "updates": self.updates,

@@ -84,9 +84,8 @@ class MetricLog:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         height, width = frames.shape[1:3]
-        image = Summary.Image(
-            height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps=fps)
-        )
+        data = gif(frames, fps=fps)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
         summary = Summary(value=[Summary.Value(tag=name, image=image)])
         self._board._get_file_writer().add_summary(summary, updates)
 

@@ -52,9 +52,7 @@ class Population:
         weights = {k: v.cpu().numpy() for k, v in state.items() if isinstance(v, torch.Tensor)}
         self._generation += 1
         parts = np.array_split(candidates, min(self._processes, len(candidates)))
-        jobs = [
-            self._pool.submit(_mean_returns, weights, part, self._generation) for part in parts
-        ]
+        jobs = [self._pool.submit(_mean_returns, weights, p, self._generation) for p in parts]
         return np.concatenate([job.result() for job in jobs])
 
     def close(self) -> None:

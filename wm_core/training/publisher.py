@@ -1,10 +1,9 @@
-"""When a policy is published, and under which version."""
+"""Decides when a policy is published, and under which version."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from wm_core.training.schedule import Every
 
@@ -15,7 +14,6 @@ FIRST_PUBLISH = 50  #: updates before the first trained policy, and at least bet
 class Publication:
     """Describes a policy that is about to be published."""
 
-    agent: Any
     version: int
     parent: int  #: the version before it; -1 for none
     updates: int
@@ -50,11 +48,11 @@ class Publisher:
             self._every.due(updates) if self.updates else updates >= FIRST_PUBLISH
         )
 
-    def publish(self, agent: Any, updates: int, agent_steps: int) -> None:
-        """Write ``agent`` out as the next version."""
+    def publish(self, updates: int, agent_steps: int) -> None:
+        """Write the policy out as the next version."""
         assert self._write is not None
         version = self.version + 1
-        self._write(Publication(agent, version, self.version, updates, agent_steps))
+        self._write(Publication(version, self.version, updates, agent_steps))
         self.resume(version, updates)
 
     def resume(self, version: int, updates: int) -> None:

@@ -45,22 +45,15 @@ class RolloutVideo:
         Returns:
             (T, H', W', 3) uint8.
         """
-        frames = [
-            np.concatenate([self._column(n, t) for n in range(len(self.real))], axis=1)
-            for t in range(self.real.shape[1])
-        ]
-        return np.stack(frames)
+        count, times = self.real.shape[:2]
+        columns = ([self._column(n, t) for n in range(count)] for t in range(times))
+        return np.stack([np.hstack(of_time) for of_time in columns])
 
-    def strip(self, window: int = 0, columns: int = 16) -> np.ndarray:
-        """Put times of one window from left to right into one picture (H', W', 3) uint8.
-
-        Args:
-            window: which of the N.
-            columns: how many times, evenly spaced.
-        """
+    def strip(self, columns: int = 16) -> np.ndarray:
+        """Put ``columns`` times of the first window side by side: (H', W', 3) uint8."""
         last = self.real.shape[1] - 1
         times = np.unique(np.linspace(0, last, columns).round().astype(int))
-        return np.concatenate([self._column(window, t) for t in times], axis=1)
+        return np.hstack([self._column(0, t) for t in times])
 
     def _column(self, n: int, t: int) -> np.ndarray:
         real, model = self.real[n, t], self.model[n, t]
@@ -69,8 +62,7 @@ class RolloutVideo:
         bar[:] = _OBSERVED_RGB if t < self.observed else _IMAGINED_RGB
         difference = np.abs(real.astype(np.int16) - model).astype(np.uint8)
         column = np.concatenate([real, bar, model, bar, difference])
-        gap = np.full((column.shape[0], _GAP_PX, 3), 255, np.uint8)
-        return np.concatenate([column, gap], axis=1)
+        return np.pad(column, ((0, 0), (0, _GAP_PX), (0, 0)), constant_values=255)
 
 
 def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np.ndarray]:
@@ -78,8 +70,7 @@ def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np
 
     In a window across the border of two episodes the model would have to imagine a reset.
     """
-    whole: list[Batch[np.ndarray]] = []
-    across: list[Batch[np.ndarray]] = []
+    whole, across = list[Batch[np.ndarray]](), list[Batch[np.ndarray]]()
     for _ in range(tries):
         batch = sampler.sample()
         for i in range(len(batch.reward)):
@@ -87,8 +78,7 @@ def sample_windows(sampler: Sampler, count: int, *, tries: int = 40) -> Batch[np
             (across if crosses else whole).append(batch.map(itemgetter(i)))
         if len(whole) >= count:
             break
-    rows = [*whole, *across][:count]
-    return stacked(rows)
+    return stacked([*whole, *across][:count])
 
 
 def render(

@@ -13,6 +13,7 @@ import torch
 
 #: Order matters: a stream's seed depends on its place here, so append only.
 STREAMS = ("init", "sampler", "learner", "actor", "env", "explore")
+_TORCH, _NUMPY = ("learner", "actor"), ("sampler", "env", "explore")  #: kept in checkpoints
 
 
 class Streams:
@@ -38,15 +39,12 @@ class Streams:
 
     def state(self) -> dict[str, Any]:
         """Give the position of every stream in plain containers and tensors."""
-        torch_streams = {"learner": self.learner, "actor": self.actor}
-        numpy_streams = {"sampler": self.sampler, "env": self.env, "explore": self.explore}
-        return {k: g.get_state() for k, g in torch_streams.items()} | {
-            k: dict(g.bit_generator.state) for k, g in numpy_streams.items()
-        }
+        positions = {name: getattr(self, name).get_state() for name in _TORCH}
+        return positions | {n: dict(getattr(self, n).bit_generator.state) for n in _NUMPY}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``state()`` was taken."""
-        self.learner.set_state(state["learner"].cpu())
-        self.actor.set_state(state["actor"].cpu())
-        for name in ("sampler", "env", "explore"):
+        for name in _TORCH:
+            getattr(self, name).set_state(state[name].cpu())
+        for name in _NUMPY:
             getattr(self, name).bit_generator.state = state[name]

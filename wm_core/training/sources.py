@@ -32,7 +32,6 @@ class ExperienceSource:
 
     def poll(self) -> None:
         """Take in what has arrived meanwhile, without waiting."""
-        return
 
     def episodes(self) -> list[EpisodeResult]:
         """Episodes that ended since the last call, as far as the source sees them end."""
@@ -40,7 +39,6 @@ class ExperienceSource:
 
     def close(self) -> None:
         """Release everything; a second call does nothing."""
-        return
 
 
 class FinishedStore(ExperienceSource):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,9 +104,7 @@ class Trainer:
         self._last_return: float | None = None
         self._last_metrics: dict[str, float] = {}
         self._update_rate, self._step_rate = Rate(), Rate()
-        self._log: MetricLog | None = None
-
-    # ------------------------------------------------------------------ resume
+        self._log: MetricLog  # opened by ``train``
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
@@ -146,8 +144,6 @@ class Trainer:
             fresh, so_far = self._checkpoints.updates is None, self._publisher.updates
             self._publisher.resume(version, so_far if fresh else max(updates, so_far))
 
-    # ------------------------------------------------------------------ the loop
-
     def train(self) -> Status:
         """Run to the goal or until stopped; returns the last status.
 
@@ -177,7 +173,7 @@ class Trainer:
     def _loop(self) -> None:
         while not self._stop.is_set() and not self._reached_goal():
             if self._may_update():
-                self._metric_log.add(self.learner.update())
+                self._log.add(self.learner.update())
                 self._ratio.did()
                 self._after_update()
                 self._source.poll()
@@ -235,7 +231,7 @@ class Trainer:
             self._write_metrics(self._hooks.evaluate())
 
     def _finish(self, updates_before: int) -> None:
-        """Write what is not written yet; ``updates_before`` this process began."""
+        """Write what is not written yet; this process began at ``updates_before``."""
         updates, every = self.learner.updates, self._config.train.video_every
         learned = updates > (self._checkpoints.updates or 0)
         # A run that was stopped before its first update has collected: episodes, CPU time.
@@ -246,16 +242,9 @@ class Trainer:
         if every and updates > updates_before and updates % every:
             self._write_video()
 
-    # ------------------------------------------------------------------ what is written
-
-    @property
-    def _metric_log(self) -> MetricLog:
-        assert self._log is not None  # train() has opened it
-        return self._log
-
     def _write_metrics(self, extra: Mapping[str, float] | None = None) -> None:
-        means = self._metric_log.means()
-        self._check_losses(means)
+        means = self._log.means()
+        self._check_finite(means)
         self._last_metrics = means or self._last_metrics
         counters = {
             "updates": self.learner.updates,
@@ -265,15 +254,12 @@ class Trainer:
             "cpu_s": round(self._cpu.seconds(), 2),
         }
         ratio = {"replay_ratio": self._ratio.actual(self._store.steps)}
-        self._metric_log.write(counters, ratio | dict(extra or {}))
+        self._log.write(counters, ratio | dict(extra or {}))
 
-    def _check_losses(self, means: Mapping[str, float]) -> None:
-        self._diverge_on([k for k, v in sorted(means.items()) if not math.isfinite(v)])
-
-    def _check_weights(self) -> None:
-        self._diverge_on([] if self.learner.is_finite() else ["a weight"])
-
-    def _diverge_on(self, broken: Sequence[str]) -> None:
+    def _check_finite(self, means: Mapping[str, float], *, weights: bool = False) -> None:
+        broken = [name for name, mean in sorted(means.items()) if not math.isfinite(mean)]
+        if weights and not self.learner.is_finite():
+            broken.append("a weight")
         if broken:
             good = listed(self.run_folder)
             raise TrainingDiverged(
@@ -284,8 +270,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint, unless the agent is broken already."""
-        self._check_losses(self._metric_log.means())
-        self._check_weights()
+        self._check_finite(self._log.means(), weights=True)
         if self._hooks.prune is not None:
             self._hooks.prune()
         self._checkpoints.save(
@@ -298,14 +283,13 @@ class Trainer:
         if self._checkpoints.is_cheap():
             self._save()
         else:
-            self._check_weights()
-        learner = self.learner
-        self._publisher.publish(learner.agent, learner.updates, self._store.steps)
+            self._check_finite({}, weights=True)
+        self._publisher.publish(self.learner.updates, self._store.steps)
 
     def _write_video(self) -> None:
         if self._hooks.video is not None and self.learner.sampler.can_sample():
             frames, fps = self._hooks.video().frames(), 1.0 / self._spec.period_s
-            self._metric_log.video("imagined", frames, updates=self.learner.updates, fps=fps)
+            self._log.video("imagined", frames, updates=self.learner.updates, fps=fps)
 
     def _status(self, phase: str) -> Status:
         now_s, steps, updates = time.monotonic(), self._store.steps, self.learner.updates

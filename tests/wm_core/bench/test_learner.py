@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from wm_core.bench.contestants import Contestant
 from wm_core.bench.learner import LearnerBenchSettings, measure, run
 from wm_core.contract.errors import SettingsError
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.long
 
 
 def test_a_measured_size_costs_time_and_memory():
-    cost = measure("micro", LearnerBenchSettings(updates=1))
+    cost = measure(Contestant("dreamer_v3", "micro"), LearnerBenchSettings(updates=1))
     assert cost.cpu_seconds_per_step > 0
     assert cost.seconds_per_step > 0
     assert cost.peak_mb > 50

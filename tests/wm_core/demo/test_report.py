@@ -15,7 +15,7 @@ from wm_core.contract.step import Step
 from wm_core.demo import page, report
 from wm_core.demo.loop import Demo
 from wm_core.demo.settings import DemoSettings
-from wm_core.link.audit import Audit, SessionAudit
+from wm_core.link.audit import SessionAudit
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
@@ -89,8 +89,8 @@ def account(**changed: object) -> SessionAudit:
 
 def test_a_step_that_is_not_stored_has_one_reason() -> None:
     """The recorder saw the spool refuse three; the spool says why, and lost four more itself."""
-    book = Audit((account(steps_dropped={"queue_full": 3, "spool_full": 4}),))
-    reasons = report.steps_not_stored({"no_reward": 2, "spool_full": 3}, book)
+    session = account(steps_dropped={"queue_full": 3, "spool_full": 4})
+    reasons = report.steps_not_stored({"no_reward": 2, "spool_full": 3}, [session])
     assert reasons == {"no_reward": 2, "queue_full": 3, "spool_full": 4}
 
 
@@ -102,7 +102,7 @@ def test_the_demo_moves_and_deletes_its_own_folders_only(tmp_path: Path) -> None
     demo._make_way()
     assert (tmp_path / "demo.previous" / "report.json").exists()
     (tmp_path / "thesis").mkdir()
-    with pytest.raises(SettingsError, match="thesis was made by no demo"):
+    with pytest.raises(SettingsError, match="thesis: expected the folder of a demo"):
         Demo(DemoSettings(run=tmp_path / "thesis"))._make_way()
 
 

@@ -64,7 +64,7 @@ def test_exported_file_and_training_network_agree_where_nothing_is_drawn(run, to
 def test_evaluate_refuses_more_than_one_actor(capsys):
     assert main(["evaluate", "--random", "--expert", "--task", "seek"]) == 2
     assert main(["evaluate"]) == 2
-    assert "exactly one" in capsys.readouterr().err
+    assert "exactly one of policy" in capsys.readouterr().err
 
 
 def test_show_writes_a_video_and_a_strip(run, tmp_path, capsys):
