@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from wm_core.contract.frozen import Frozen
+from wm_core.contract.frozen import Frozen, ranged
 from wm_core.link.robot.policy_client import PolicyClientSettings
 from wm_core.link.robot.spool import SpoolSettings
 from wm_core.link.robot.uploader import UploaderSettings
@@ -28,11 +28,6 @@ SwapMode = Literal["reinfer", "border"]
 def one_of(default: Any, choices: Iterable[str], text: str) -> Any:
     """A field whose value, or whose every element, is one of ``choices``."""
     return Field(default, description=text, json_schema_extra={"choices": [*choices]})
-
-
-def ranged(default: float, low: float, high: float, text: str) -> Any:
-    """A field from ``low`` to ``high``, both included."""
-    return Field(default, ge=low, le=high, description=text)
 
 
 def setting(default: Any, text: str) -> Any:

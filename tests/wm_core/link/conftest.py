@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 
 import pytest
 
@@ -10,14 +11,25 @@ from wm_core.link.trainer.service import ServeSettings, Service
 
 
 @pytest.fixture
-def serve(tmp_path):
-    """Starts services in this process, on ``tmp_path / "trainer"`` unless told otherwise."""
+def closing():
+    """Hands back what it is given, and closes it when the test ends."""
     with contextlib.ExitStack() as stack:
+        yield lambda opened: stack.enter_context(contextlib.closing(opened))
 
-        def start(**settings):
-            defaults = {"root": tmp_path / "trainer", "port": 0, "min_free_bytes": 0}
-            service = Service(ServeSettings(**defaults | settings)).start()
-            stack.callback(service.close)
-            return service
 
-        yield start
+@pytest.fixture
+def serve(tmp_path, closing):
+    """Starts services in this process, on ``tmp_path / "trainer"`` unless told otherwise."""
+
+    def start(**settings):
+        defaults = {"root": tmp_path / "trainer", "port": 0, "min_free_bytes": 0}
+        return closing(Service(ServeSettings(**defaults | settings)).start())
+
+    return start
+
+
+@pytest.fixture
+def closed_url():
+    """Address of a port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return f"http://127.0.0.1:{sock.getsockname()[1]}"

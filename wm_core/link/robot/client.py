@@ -15,10 +15,8 @@ from email.message import Message
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field
-
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.spec import Frozen
+from wm_core.contract.frozen import Frozen, ranged
 
 FAILURES = (OSError, http.client.HTTPException)  #: what a request raises when the network fails
 _PIECE_BYTES = 1 << 16
@@ -28,17 +26,11 @@ _MAX_REPLY_BYTES = 1 << 20
 class ConnectionSettings(Frozen):
     """Deadlines of requests to the trainer, and waits after those that failed."""
 
-    connect_s: float = Field(
-        5.0, ge=0.001, le=3600, description="Seconds to wait for a connection"
-    )
-    read_s: float = Field(
-        30.0, ge=0.001, le=3600, description="Seconds to wait for each piece sent or awaited"
-    )
-    backoff_first_s: float = Field(
-        0.2, ge=0.001, le=3600, description="Seconds to wait after the first failure"
-    )
-    backoff_most_s: float = Field(
-        30.0, ge=0.001, le=3600, description="Most seconds to wait after repeated failures"
+    connect_s: float = ranged(5.0, 0.001, 3600, "Seconds to wait for a connection")
+    read_s: float = ranged(30.0, 0.001, 3600, "Seconds to wait for each piece sent or awaited")
+    backoff_first_s: float = ranged(0.2, 0.001, 3600, "Seconds to wait after the first failure")
+    backoff_most_s: float = ranged(
+        30.0, 0.001, 3600, "Most seconds to wait after repeated failures"
     )
 
 

@@ -7,15 +7,13 @@ the robot, so that it starts without a trainer, and a rollback is the choice of 
 from __future__ import annotations
 
 import logging
-import random
 import re
 from pathlib import Path
-
-from pydantic import Field
 
 from wm_core.contract.card import Blob, Manifest, check_bytes
 from wm_core.contract.errors import PolicyRefused, SettingsError
 from wm_core.contract.files import make_folder, write_durably
+from wm_core.contract.frozen import ranged
 from wm_core.contract.policy_folder import (
     CHANNEL_PATTERN,
     LATEST_NAME,
@@ -37,13 +35,9 @@ _COUNTED = ("received", "refused", "retries", "resumed", "bytes_received")
 class PolicyClientSettings(ConnectionSettings):
     """Deadlines and bounds of policy delivery."""
 
-    keep: int = Field(5, ge=1, le=1000, description="Versions of the policy to keep on the robot")
-    max_bytes: int = Field(
-        1 << 30, ge=1, le=2**62, description="Bytes above which a policy's file is refused"
-    )
-    wait_s: float = Field(
-        30.0, ge=0.001, le=60, description="Seconds that one question for a policy may stay open"
-    )
+    keep: int = ranged(5, 1, 1000, "Versions of the policy to keep on the robot")
+    max_bytes: int = ranged(1 << 30, 1, 2**62, "Bytes above which a policy's file is refused")
+    wait_s: float = ranged(30.0, 0.001, 60, "Seconds that one question for a policy may stay open")
 
 
 class PolicyClient(Worker):
@@ -55,7 +49,6 @@ class PolicyClient(Worker):
         channel: name of the line of policies.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines and bounds.
-        rng: draws the jitter of the waits after failures.
     """
 
     def __init__(
@@ -66,14 +59,11 @@ class PolicyClient(Worker):
         channel: str = "main",
         token: str | None = None,
         settings: PolicyClientSettings | None = None,
-        rng: random.Random | None = None,
     ) -> None:
         if not re.fullmatch(CHANNEL_PATTERN, channel):
             raise SettingsError(f"expected a channel like {CHANNEL_PATTERN}, got {channel!r}")
         self.settings, self._channel = settings or PolicyClientSettings(), channel
-        super().__init__(
-            "policy-client", url, token=token, settings=self.settings, counted=_COUNTED, rng=rng
-        )
+        super().__init__("policy-client", _COUNTED, url, token, self.settings)
         self._home = Path(cache) / channel
         self._refused = ""  # hash of the last policy that was refused: not asked for again
         self._manifest = self._cached()

@@ -20,7 +20,8 @@ from typing import Literal
 from pydantic import Field
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.spec import Frozen, Spec
+from wm_core.contract.frozen import Frozen, ranged
+from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, is_finite
 from wm_core.format.chunk import ChunkMeta, check_step, encode_chunk
 from wm_core.link.robot.journal import Journal
@@ -35,27 +36,15 @@ _COUNTED = ("steps_put", "steps_invalid", "steps_sealed", "chunks_sealed", "chun
 class SpoolSettings(Frozen):
     """Says when a chunk is sealed and how much may wait."""
 
-    seal_steps: int = Field(
-        64, ge=1, le=4096, description="Steps after which a chunk of experience is sealed"
+    seal_steps: int = ranged(64, 1, 4096, "Steps after which a chunk of experience is sealed")
+    seal_s: float = ranged(2.0, 0.001, 3600, "Seconds after which a chunk of experience is sealed")
+    seal_bytes: int = ranged(
+        1_000_000, 1, 2**40, "Bytes, before compression, after which a chunk is sealed"
     )
-    seal_s: float = Field(
-        2.0, ge=0.001, le=3600, description="Seconds after which a chunk of experience is sealed"
+    max_bytes: int = ranged(
+        2_000_000_000, 1, 2**62, "Most bytes on the disk that wait for the trainer"
     )
-    seal_bytes: int = Field(
-        1_000_000,
-        ge=1,
-        le=2**40,
-        description="Bytes, before compression, after which a chunk of experience is sealed",
-    )
-    max_bytes: int = Field(
-        2_000_000_000,
-        ge=1,
-        le=2**62,
-        description="Most bytes on the disk that wait for the trainer",
-    )
-    queue_steps: int = Field(
-        2048, ge=1, le=2**31, description="Most steps in memory that wait for the disk"
-    )
+    queue_steps: int = ranged(2048, 1, 2**31, "Most steps in memory that wait for the disk")
     overflow: Literal["drop_newest", "drop_oldest"] = Field(
         "drop_oldest", description="What gives way where the spool or its queue is full"
     )

@@ -11,14 +11,12 @@ import hashlib
 import json
 import logging
 import os
-import random
 import time
 from collections import Counter
 from pathlib import Path
 
-from pydantic import Field
-
 from wm_core.contract.files import make_folder
+from wm_core.contract.frozen import ranged
 from wm_core.link.robot.client import ConnectionSettings, Reply
 from wm_core.link.robot.journal import (
     REFUSED,
@@ -43,17 +41,13 @@ _COUNTED = ("acked", "acked_before", "bytes_sent", "refused", "retries", "denied
 class UploaderSettings(ConnectionSettings):
     """Deadlines and bounds of the uploader."""
 
-    denied_s: float = Field(
-        30.0, ge=0.001, le=3600, description="Seconds to wait after the trainer refused the token"
+    denied_s: float = ranged(
+        30.0, 0.001, 3600, "Seconds to wait after the trainer refused the token"
     )
-    bytes_per_s: float = Field(
-        0.0, ge=0, le=1e12, description="Most bytes per second that are sent; 0: no bound"
-    )
-    keep_bytes: int = Field(
-        0, ge=0, le=2**62, description="Bytes of acknowledged chunks to keep, as a black box"
-    )
-    refused_bytes: int = Field(
-        200_000_000, ge=0, le=2**62, description="Bytes of chunks to keep that the trainer refused"
+    bytes_per_s: float = ranged(0.0, 0, 1e12, "Most bytes per second that are sent; 0: no bound")
+    keep_bytes: int = ranged(0, 0, 2**62, "Bytes of acknowledged chunks to keep, as a black box")
+    refused_bytes: int = ranged(
+        200_000_000, 0, 2**62, "Bytes of chunks to keep that the trainer refused"
     )
 
 
@@ -65,7 +59,6 @@ class Uploader(Worker):
         url: of the trainer's service, such as ``http://trainer:8765``.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines and bounds.
-        rng: draws the jitter of the waits after failures.
     """
 
     def __init__(
@@ -75,18 +68,10 @@ class Uploader(Worker):
         url: str,
         token: str | None = None,
         settings: UploaderSettings | None = None,
-        rng: random.Random | None = None,
     ) -> None:
         self._folder, self.settings = Path(spool_folder), settings or UploaderSettings()
-        super().__init__(
-            "uploader",
-            url,
-            token=token,
-            settings=self.settings,
-            counted=_COUNTED,
-            rng=rng,
-            bytes_per_s=self.settings.bytes_per_s,
-        )
+        cap = self.settings.bytes_per_s
+        super().__init__("uploader", _COUNTED, url, token, self.settings, bytes_per_s=cap)
         self._waiting: list[Waiting] = []
         self._denied_until: dict[str, float] = {}  # robot -> time.monotonic()
         self._damaged: Counter[Path] = Counter()

@@ -20,27 +20,25 @@ class Worker:
 
     Args:
         name: of the thread, in the log.
+        counted: names of the counters.
         url: of the trainer's service, such as ``http://trainer:8765``.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines of requests, and waits after failures.
-        counted: names of the counters.
-        rng: draws the jitter of the waits.
         bytes_per_s: most bytes per second that are sent; 0 for no bound.
     """
 
     def __init__(
         self,
         name: str,
+        counted: Iterable[str],
         url: str,
-        *,
         token: str | None,
         settings: ConnectionSettings,
-        counted: Iterable[str],
-        rng: random.Random | None,
+        *,
         bytes_per_s: float = 0.0,
     ) -> None:
         self._client = TrainerClient(url, token=token, settings=settings, bytes_per_s=bytes_per_s)
-        self._backoff = Backoff(settings.backoff_first_s, settings.backoff_most_s, rng)
+        self._backoff = Backoff(settings.backoff_first_s, settings.backoff_most_s)
         self._counters = Counters(name, counted)
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -78,22 +76,21 @@ class Worker:
 class Backoff:
     """Computes waits that double up to a bound, each drawn from the upper half of its range.
 
+    So the robots of a fleet do not retry at the same time.
+
     Args:
         first_s: the first wait.
         most_s: the longest wait.
-        rng: draws the jitter, so that the robots of a fleet do not retry at the same time.
     """
 
-    def __init__(
-        self, first_s: float = 0.2, most_s: float = 30.0, rng: random.Random | None = None
-    ) -> None:
-        self._first_s, self._most_s, self._rng = first_s, most_s, rng or random.Random()
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s, self._most_s = first_s, most_s
         self._wait_s = first_s
 
     def next_s(self, at_least_s: float = 0.0) -> float:
         """Give the seconds to wait now; they grow with each call."""
         wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, self._most_s)
-        return max(at_least_s, wait_s * self._rng.uniform(0.5, 1.0))
+        return max(at_least_s, wait_s * random.uniform(0.5, 1.0))
 
     def reset(self) -> None:
         """Start again from the first wait, after a success."""

@@ -20,24 +20,13 @@ QUICK = {"backoff_first_s": 0.02, "backoff_most_s": 0.1, "wait_s": 5.0, "read_s"
 
 
 @pytest.fixture
-def follow(tmp_path):
-    clients = []
-
+def follow(tmp_path, closing):
     def start(url, *, token=None, **settings):
         settings = PolicyClientSettings(**QUICK | settings)
-        client = PolicyClient(url, cache=tmp_path / "cache", token=token, settings=settings)
-        clients.append(client)
-        return client
+        cache = tmp_path / "cache"
+        return closing(PolicyClient(url, cache=cache, token=token, settings=settings))
 
-    yield start
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture
-def closed_url():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+    return start
 
 
 def version(client):

@@ -20,24 +20,23 @@ from wm_core.link.robot.spool import Spool, SpoolSettings
 
 
 @pytest.fixture
-def open_spool(tmp_path, spec):
-    spools = []
-
+def open_spool(tmp_path, spec, closing):
     def make(folder=None, **settings):
         defaults = {"seal_steps": 4, "seal_s": 60.0}
-        spool = Spool(
-            folder or tmp_path / "spool",
-            robot="rover",
-            task="seek",
-            spec=spec,
-            settings=SpoolSettings(**defaults | settings),
-        )
-        spools.append(spool)
-        return spool
+        settings = SpoolSettings(**defaults | settings)
+        folder = folder or tmp_path / "spool"
+        return closing(Spool(folder, robot="rover", task="seek", spec=spec, settings=settings))
 
-    yield make
-    for spool in spools:
-        spool.close()
+    return make
+
+
+@pytest.fixture
+def bytes_of_two_chunks(open_spool, tmp_path, make_step):
+    spool = open_spool(tmp_path / "probe")
+    for i in range(8):
+        spool.put(make_step(i))
+    spool.flush(60.0)
+    return spool.counters()["bytes_on_disk"]
 
 
 def stored(spool):
@@ -122,13 +121,10 @@ def test_a_full_queue_drops_and_counts_and_put_never_waits(open_spool, make_step
     assert taken + counts["dropped_queue_full"] == 200
 
 
-def test_at_its_bound_the_spool_evicts_the_oldest_and_records_which(open_spool, make_step):
-    spool = open_spool()
-    for i in range(8):
-        spool.put(make_step(i))
-    spool.flush(60.0)
-    size = spool.counters()["bytes_on_disk"]
-    bounded = open_spool(spool.folder.parent / "bounded", max_bytes=size)
+def test_at_its_bound_the_spool_evicts_the_oldest_and_records_which(
+    open_spool, make_step, bytes_of_two_chunks
+):
+    bounded = open_spool(max_bytes=bytes_of_two_chunks)
     for i in range(20):
         bounded.put(make_step(i))
     bounded.close()
@@ -139,18 +135,13 @@ def test_at_its_bound_the_spool_evicts_the_oldest_and_records_which(open_spool, 
     assert counts["dropped_spool_full"] == 20 - 4 * len(kept)
     assert kept[-1][0].dropped["spool_full"] == counts["dropped_spool_full"] - 4  # until then
     assert counts["chunks_sealed"] == 5
-    assert counts["bytes_on_disk"] <= size
+    assert counts["bytes_on_disk"] <= bytes_of_two_chunks
     dropped = home(bounded).journal().dropped_seqs()
     assert dropped == dict.fromkeys(range(5 - len(kept)), "spool_full")
 
 
-def test_at_its_bound_the_spool_can_keep_the_oldest(open_spool, make_step):
-    probe = open_spool()
-    for i in range(8):
-        probe.put(make_step(i))
-    probe.flush(60.0)
-    size = probe.counters()["bytes_on_disk"]
-    bounded = open_spool(probe.folder.parent / "b", max_bytes=size + 100, overflow="drop_newest")
+def test_at_its_bound_the_spool_can_keep_the_oldest(open_spool, make_step, bytes_of_two_chunks):
+    bounded = open_spool(max_bytes=bytes_of_two_chunks + 100, overflow="drop_newest")
     for i in range(20):
         bounded.put(make_step(i))
     bounded.close()

@@ -33,18 +33,12 @@ def spool_folder(tmp_path):
 
 
 @pytest.fixture
-def upload(spool_folder):
-    uploaders = []
-
+def upload(spool_folder, closing):
     def start(url, *, token=None, **settings):
         settings = UploaderSettings(**QUICK | settings)
-        uploader = Uploader(spool_folder, url=url, token=token, settings=settings)
-        uploaders.append(uploader)
-        return uploader
+        return closing(Uploader(spool_folder, url=url, token=token, settings=settings))
 
-    yield start
-    for uploader in uploaders:
-        uploader.close()
+    return start
 
 
 @pytest.fixture
@@ -57,13 +51,6 @@ def lay(spool_folder, make_chunk):
         return key, data, sha256
 
     return make
-
-
-@pytest.fixture
-def closed_url():
-    """The address of nobody."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
 def test_sealed_chunks_arrive_and_leave_the_spool(serve, upload, lay, spool_folder):
