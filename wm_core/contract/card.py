@@ -7,7 +7,7 @@ on disk is three files: ``policy.onnx``, ``policy.golden.npz`` and ``policy.mani
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -15,7 +15,8 @@ from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.spec import Frozen, Spec
 
 CARD_KEY = "wm_card"  #: the key in the ONNX file's metadata_props
-CARD_VERSION = 1
+
+_Document = TypeVar("_Document", bound="_PolicyDocument")
 
 
 class TensorInfo(Frozen):
@@ -34,9 +35,24 @@ class CarryPair(Frozen):
     output: str
 
 
-class PolicyCard(Frozen):
+class _PolicyDocument(Frozen):
+    """Is read from JSON that may come from anywhere."""
+
+    what: ClassVar[str]  #: names it in an error
+
+    @classmethod
+    def parse(cls: type[_Document], text: str | bytes) -> _Document:
+        """Read it from ``text`` (JSON); raises ``PolicyRefused`` where that does not fit."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise PolicyRefused(f"policy {cls.what} does not fit version 1: {error}") from error
+
+
+class PolicyCard(_PolicyDocument):
     """Describes a policy; it travels inside the ONNX file."""
 
+    what = "card"
     card_version: Literal[1] = 1
     preset: str
     size: str
@@ -58,16 +74,6 @@ class PolicyCard(Frozen):
     exporter: dict[str, str] = Field(default_factory=dict)  #: package -> version
     created: str = ""  #: UTC, ISO 8601
 
-    @classmethod
-    def parse(cls, text: str) -> PolicyCard:
-        """Read the card in ``text`` (JSON); raises ``PolicyRefused`` where it does not fit."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise PolicyRefused(
-                f"policy card does not fit version {CARD_VERSION}: {error}"
-            ) from error
-
 
 class Blob(Frozen):
     """Names one file of a policy by its content."""
@@ -77,9 +83,10 @@ class Blob(Frozen):
     bytes: int = Field(gt=0)
 
 
-class Manifest(Frozen):
+class Manifest(_PolicyDocument):
     """States which bytes make up one published version of a policy."""
 
+    what = "manifest"
     manifest_version: Literal[1] = 1
     channel: str = "main"
     version: int = Field(ge=0)
@@ -89,14 +96,6 @@ class Manifest(Frozen):
     weights_sha256: str = ""
     learner_updates: int = Field(0, ge=0)
     created: str = ""
-
-    @classmethod
-    def parse(cls, text: str | bytes) -> Manifest:
-        """Read the manifest in ``text`` (JSON); raises ``PolicyRefused`` where it does not fit."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise PolicyRefused(f"policy manifest is not of version 1: {error}") from error
 
 
 def blob_of(name: str, data: bytes) -> Blob:

@@ -68,7 +68,8 @@ def _trial(
 def _check_output(spec: Spec, out: PolicyOutput, sent: np.ndarray) -> None:
     action = spec.action
     sizes = {"action": action.size, "command": action.command_size}
-    for (name, size), value in zip(sizes.items(), (out.action, out.command), strict=True):
+    for name, size in sizes.items():
+        value = getattr(out, name)
         _require(
             value.shape == (size,) and value.dtype == np.float32,
             f"{name}: expected ({size},) float32, got {value.shape} {value.dtype}",
@@ -151,9 +152,10 @@ def check_env(env: Any, *, steps: int = 20, seed: int = 0) -> None:
 
 def _check_spaces(env: Any) -> None:
     spaces = getattr(env.observation_space, "spaces", None)
-    _require(isinstance(spaces, dict), "expected a Dict observation space")
-    for key, box in dict(spaces or {}).items():
-        wanted = " or ".join(kind.what for kind in INPUTS.values())
+    if not isinstance(spaces, dict):
+        raise AssertionError("expected a Dict observation space")
+    wanted = " or ".join(kind.what for kind in INPUTS.values())
+    for key, box in spaces.items():
         _require(
             input_of(box) is not None,
             f"{key!r}: expected {wanted}, got {box.shape} {box.dtype}",
@@ -192,11 +194,10 @@ def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bo
     """Record (obs, reward, terminated, truncated) from a seeded reset under random actions."""
     rng = np.random.default_rng(seed)
     obs, _ = env.reset(seed=seed)
-    copied = {key: value.copy() for key, value in obs.items()}
-    handed_out = obs
-    record = [(copied, 0.0, False, False)]
+    record = [(_copied(obs), 0.0, False, False)]
     for _ in range(steps):
         _require(env.observation_space.contains(obs), "observation is not in observation_space")
+        handed_out = obs
         obs, reward, terminated, truncated, _ = env.step(_draw(env.action_space, rng))
         _require(
             all(np.array_equal(handed_out[k], record[-1][0][k]) for k in handed_out),
@@ -207,13 +208,15 @@ def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bo
             isinstance(terminated, bool | np.bool_) and isinstance(truncated, bool | np.bool_),
             f"terminated and truncated must be bools, got {terminated!r} and {truncated!r}",
         )
-        copied, handed_out = {key: value.copy() for key, value in obs.items()}, obs
-        record.append((copied, float(reward), bool(terminated), bool(truncated)))
+        record.append((_copied(obs), float(reward), bool(terminated), bool(truncated)))
         if terminated or truncated:
             obs, _ = env.reset()
-            copied, handed_out = {key: value.copy() for key, value in obs.items()}, obs
-            record.append((copied, 0.0, False, False))
+            record.append((_copied(obs), 0.0, False, False))
     return record
+
+
+def _copied(obs: Obs) -> Obs:
+    return {key: value.copy() for key, value in obs.items()}
 
 
 def _require(holds: bool, message: str) -> None:

@@ -93,8 +93,16 @@ def write_atomically(path: Path, data: bytes) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the JSON object in ``path``; empty where the file is missing or holds none."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return json_object(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """Parse the JSON object in ``text``; empty where it holds none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 

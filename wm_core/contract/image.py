@@ -63,15 +63,6 @@ def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 _RESIZE = {"area": area_resize, "nearest": nearest_resize}
 
 
-def _center_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Cut the largest centred part (h, w, C) with the aspect ratio height : width."""
-    rows, cols = frame.shape[:2]
-    h = min(rows, cols * height // width)
-    w = min(cols, rows * width // height)
-    top, left = (rows - h) // 2, (cols - w) // 2
-    return frame[top : top + h, left : left + w]
-
-
 def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
     """Make the image that the network sees: a centre crop, then the resize of its kind.
 
@@ -90,12 +81,16 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
             f"expected a (H, W, {spec.channels}) {spec.dtype} frame, "
             f"got {frame.shape} {frame.dtype}"
         )
-    if frame.shape[0] < spec.height or frame.shape[1] < spec.width:
+    rows, cols = frame.shape[:2]
+    if rows < spec.height or cols < spec.width:
         raise SpecMismatch(
             f"expected a frame of at least {spec.width}x{spec.height}, "
-            f"got {frame.shape[1]}x{frame.shape[0]}; enlarging is not supported"
+            f"got {cols}x{rows}; enlarging is not supported"
         )
     if frame.shape == spec.shape:
         return np.array(frame, order="C")
-    crop = _center_crop(frame, spec.height, spec.width)
+    height = min(rows, cols * spec.height // spec.width)  # of the largest part of that aspect
+    width = min(cols, rows * spec.width // spec.height)
+    top, left = (rows - height) // 2, (cols - width) // 2
+    crop = frame[top : top + height, left : left + width]
     return _RESIZE[spec.resize](crop, spec.height, spec.width)

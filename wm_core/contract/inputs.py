@@ -253,13 +253,19 @@ class Vector(Input):
 VectorSpec = Vector
 
 
-def read_input(value: Any, implied: type[Input]) -> Any:
-    """Read an input from the settings ``value``; without ``kind`` it is an ``implied``."""
+def read_inputs(value: Any, implied: type[Input]) -> Any:
+    """Read inputs by name from settings; one that states no ``kind`` is an ``implied``."""
     if not isinstance(value, dict):
         return value
-    if "kind" not in value:
-        return implied(**value)
-    fields = dict(value)
+    return {
+        key: _read_input(dict(fields), implied) if isinstance(fields, dict) else fields
+        for key, fields in value.items()
+    }
+
+
+def _read_input(fields: dict[str, Any], implied: type[Input]) -> Input:
+    if "kind" not in fields:
+        return implied(**fields)
     name = str(fields.pop("kind"))
     if name not in INPUTS:
         raise ValueError(nearest(name, INPUTS, what="kind of input"))

@@ -269,51 +269,44 @@ def _dtype_of(arg: Any) -> str:
     return "float32" if name == "float" else name
 
 
+def _check_same(what: str, said: str, some: dict[str, Any], others: dict[str, Any]) -> None:
+    """Raise ``PolicyRefused`` where two tables differ; ``said`` has a ``{}`` for each value."""
+    for name in sorted(some.keys() | others.keys()):
+        if some.get(name) != others.get(name):
+            values = said.format(some.get(name, "nothing"), others.get(name, "nothing"))
+            raise PolicyRefused(f"{what} {name!r}: {values}")
+
+
 def _check_graph(what: str, infos: tuple[TensorInfo, ...], args: list[Any]) -> None:
     """Raise ``PolicyRefused`` unless the card tells the truth about the graph's ``args``."""
-    card = {info.name: (info.dtype, info.shape) for info in infos}
     graph = {arg.name: (_dtype_of(arg), tuple(arg.shape)) for arg in args}
-    for name in sorted(card.keys() | graph.keys()):
-        if card.get(name) != graph.get(name):
-            raise PolicyRefused(
-                f"{what} {name!r}: the card says {card.get(name, 'nothing')}, "
-                f"the graph has {graph.get(name, 'nothing')}"
-            )
+    _check_same(what, "the card says {}, the graph has {}", _shapes(infos), graph)
+
+
+def _shapes(infos: tuple[TensorInfo, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {info.name: (info.dtype, info.shape) for info in infos}
 
 
 def _check_roles(card: PolicyCard) -> None:
     """Raise ``PolicyRefused`` unless every input and output has the shape of its role."""
-    spec, inputs = card.spec, {i.name: (i.dtype, i.shape) for i in card.inputs}
-    outputs = {o.name: (o.dtype, o.shape) for o in card.outputs}
+    spec, inputs, outputs = card.spec, _shapes(card.inputs), _shapes(card.outputs)
     floats = ("float32", (1, spec.action.size))
+    wanted = {key: (sensor.dtype.name, (1, *sensor.shape)) for key, sensor in spec.inputs.items()}
+    wanted |= {"prev_action": floats, "is_first": ("bool", (1,))}
     answers = {"action": floats, "command": ("float32", (1, spec.action.command_size))}
-    want: dict[str, tuple[str, tuple[int, ...]]] = {
-        key: (sensor.dtype.name, (1, *sensor.shape)) for key, sensor in spec.inputs.items()
-    }
-    want |= {"prev_action": floats, "is_first": ("bool", (1,))}
-    for name, expected in want.items():
-        if inputs.get(name) != expected:
-            raise PolicyRefused(
-                f"input {name!r}: the spec wants {expected}, got {inputs.get(name, 'nothing')}"
-            )
-    for name, expected in answers.items():
-        if outputs.get(name) != expected:
-            raise PolicyRefused(
-                f"output {name!r}: the spec wants {expected}, got {outputs.get(name, 'nothing')}"
-            )
+    for what, roles, shapes in (("input", wanted, inputs), ("output", answers, outputs)):
+        found = {name: shapes[name] for name in roles if name in shapes}
+        _check_same(what, "the spec wants {}, got {}", roles, found)
     others = [*(pair.input for pair in card.carry), *card.noise]
-    if sorted([*want, *others]) != sorted(inputs):
+    if sorted([*wanted, *others]) != sorted(inputs):
         raise PolicyRefused(
-            f"inputs: expected {sorted([*want, *others])}, the graph has {sorted(inputs)}"
+            f"inputs: expected {sorted([*wanted, *others])}, the graph has {sorted(inputs)}"
         )
     if any(inputs[name][0] != "float32" for name in others):
         raise PolicyRefused("carry and noise: expected float32 inputs")
-    for pair in card.carry:
-        if inputs[pair.input] != outputs.get(pair.output):
-            raise PolicyRefused(
-                f"carry {pair.input!r} is {inputs[pair.input]}, "
-                f"its output {pair.output!r} is {outputs.get(pair.output, 'nothing')}"
-            )
+    carried = {pair.input: outputs.get(pair.output) for pair in card.carry}
+    initial = {pair.input: inputs[pair.input] for pair in card.carry}
+    _check_same("carry", "it is {}, its output is {}", initial, carried)
 
 
 def _check_same_version(card: PolicyCard, manifest: Manifest) -> None:
@@ -323,8 +316,8 @@ def _check_same_version(card: PolicyCard, manifest: Manifest) -> None:
         "weights_sha256": (manifest.weights_sha256, card.weights_sha256),
         "golden sha256": (manifest.golden.sha256, card.golden_sha256),
     }
-    for what, (expected, got) in pairs.items():
-        if expected != got:
+    for what, (stated, got) in pairs.items():
+        if stated != got:
             raise PolicyRefused(
-                f"{what}: the manifest says {expected}, the policy's card says {got}"
+                f"{what}: the manifest says {stated}, the policy's card says {got}"
             )

@@ -6,7 +6,8 @@ validates its camera and its actuators against it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -14,24 +15,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.frozen import Frozen as Frozen
 from wm_core.contract.inputs import ImageSpec as ImageSpec
-from wm_core.contract.inputs import Input, Vector, read_input
+from wm_core.contract.inputs import Input, Vector, read_inputs
 from wm_core.contract.inputs import VectorSpec as VectorSpec
 
 Obs = dict[str, np.ndarray]
-
-
-def _images(value: Any) -> Any:
-    return _read_each(value, ImageSpec)
-
-
-def _vectors(value: Any) -> Any:
-    return _read_each(value, Vector)
-
-
-def _read_each(value: Any, implied: type[Input]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {key: read_input(fields, implied) for key, fields in value.items()}
 
 
 class ActionSpec(Frozen):
@@ -133,12 +120,13 @@ class ActionSpec(Frozen):
 class Spec(Frozen):
     """Describes everything that a policy reads and writes, and how often."""
 
-    images: Annotated[dict[str, SerializeAsAny[ImageSpec]], BeforeValidator(_images)] = Field(
-        default_factory=lambda: {"image": ImageSpec()}
-    )
-    vectors: Annotated[dict[str, SerializeAsAny[Vector]], BeforeValidator(_vectors)] = Field(
-        default_factory=dict
-    )
+    images: Annotated[
+        dict[str, SerializeAsAny[ImageSpec]],
+        BeforeValidator(partial(read_inputs, implied=ImageSpec)),
+    ] = Field(default_factory=lambda: {"image": ImageSpec()})
+    vectors: Annotated[
+        dict[str, SerializeAsAny[Vector]], BeforeValidator(partial(read_inputs, implied=Vector))
+    ] = Field(default_factory=dict)
     action: ActionSpec
     period_s: float = Field(0.05, gt=0)  #: of one agent step
 

@@ -8,14 +8,13 @@ the uploader keeps trying, ever more slowly, and the spool keeps its bound.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import time
 from collections import Counter
 from pathlib import Path
 
-from wm_core.contract.files import make_folder
+from wm_core.contract.files import json_object, make_folder
 from wm_core.contract.frozen import ranged
 from wm_core.link.robot.client import ConnectionSettings, Reply
 from wm_core.link.robot.journal import (
@@ -156,7 +155,7 @@ class Uploader(Worker):
         return self._act_on(reply, chunk, sha256)
 
     def _act_on(self, reply: Reply, chunk: Waiting, sha256: str) -> bool:
-        answer = _json(reply.body)
+        answer = json_object(reply.body)
         reason = str(answer.get("reason", ""))
         if reply.status in (200, 201) and answer.get("sha256") == sha256:
             self._acknowledged(chunk, before=reply.status == 200)
@@ -213,12 +212,3 @@ class Uploader(Worker):
         except FileNotFoundError:  # the spool evicted it at its bound
             return
         bound_folders(folder.parents[1].glob(f"*/{name}"), max_bytes)
-
-
-def _json(body: bytes) -> dict[str, object]:
-    """Parse the object in ``body``; an empty one where there is none."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
