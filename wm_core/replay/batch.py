@@ -19,7 +19,7 @@ NO_CONTEXT = -1
 
 
 def prev_action(action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-    """The action that led to each of the steps 1 .. T of a window of T + 1; the only shift.
+    """Shift to the action that led to each of the steps 1 .. T of a window of T + 1.
 
     Args:
         action: (B, T + 1, A) chosen after seeing each step.

@@ -1,4 +1,4 @@
-"""Episodes in memory: a replay of your own arrays, without a store."""
+"""Holds episodes in memory: a replay of your own arrays, without a store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arrays = np.ndarray | Sequence[np.ndarray]  #: (N, T, ...), or N arrays (T_i, ..
 
 
 class Episodes:
-    """Whole episodes one after the other, from which windows are drawn.
+    """Holds whole episodes one after the other, from which windows are drawn.
 
     Args:
         spec: of observations and actions.
@@ -31,7 +31,7 @@ class Episodes:
         self.spec, self._obs, self._steps = spec, obs, steps
 
     def __len__(self) -> int:
-        """Agent steps of all episodes."""
+        """Count the agent steps of all episodes."""
         return len(self._steps)
 
     @classmethod
@@ -111,7 +111,7 @@ class Episodes:
 
 
 def _joined(name: str, episodes: Arrays, lengths: list[int]) -> np.ndarray:
-    """(steps, ...) of all episodes, one after the other."""
+    """Join the arrays of all episodes to one (steps, ...)."""
     got = [len(episode) for episode in episodes]
     if got != lengths or not sum(lengths):
         raise SpecMismatch(f"{name}: expected episodes of {lengths} steps, as reward, got {got}")
@@ -119,7 +119,7 @@ def _joined(name: str, episodes: Arrays, lengths: list[int]) -> np.ndarray:
 
 
 def _spec_of(obs: Obs, action: np.ndarray) -> Spec:
-    """Spec of arrays (steps, ...), each of the kind of sensor that its shape and type tell."""
+    """Make the spec of arrays (steps, ...), of the kinds of sensor that shapes and types tell."""
     inputs = {}
     for name, array in obs.items():
         dtype = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype
@@ -139,7 +139,7 @@ def _spec_of(obs: Obs, action: np.ndarray) -> Spec:
 
 
 def _checked(spec: Spec, flat: Obs) -> Obs:
-    """The inputs that ``spec`` names, each (steps, ...) of its type; action and reward fit too."""
+    """Return the inputs that ``spec`` names, (steps, ...) each; raise where an array misfits."""
     action, reward = flat["action"], flat["reward"]
     if action.shape != (len(reward), spec.action.size) or not (np.abs(action) <= 1.0).all():
         low, high = (action.min(), action.max()) if action.size else (0, 0)

@@ -56,7 +56,7 @@ class OnlineQueue:
             self._windows.append(key - max(0, start - (segment.length - self._length)))
 
     def pop(self) -> tuple[Segment, int] | None:
-        """The freshest window as its segment and start; None when there is none."""
+        """Take the freshest window as its segment and start; None when there is none."""
         while self._windows:
             found = self._store.find(self._windows.pop())
             if found is not None and found[1] + self._length <= found[0].length:
@@ -67,7 +67,7 @@ class OnlineQueue:
         return len(self._windows)
 
     def state(self) -> dict[str, Any]:
-        """What is needed to go on, in plain numbers."""
+        """Give what it needs to go on, in plain numbers."""
         return {
             "windows": list(self._windows),
             "open": [list(run) for run in self._open.items()],

@@ -17,7 +17,7 @@ class ReplayRatio:
         self.updates = 0
 
     def due(self, collected: int) -> int:
-        """Updates that are allowed now, with ``collected`` steps in the store."""
+        """Count the updates that are allowed now, with ``collected`` steps in the store."""
         if collected < self.prefill:
             return 0
         return max(0, int(self.ratio * collected / self.batch_steps) - self.updates)
@@ -27,5 +27,5 @@ class ReplayRatio:
         self.updates += updates
 
     def actual(self, collected: int) -> float:
-        """The ratio that was reached: a slow learner stays below ``ratio``."""
+        """Give the ratio that was reached: a slow learner stays below ``ratio``."""
         return self.updates * self.batch_steps / max(collected, 1)

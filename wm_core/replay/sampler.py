@@ -49,7 +49,7 @@ class Sampler:
         self._ends = np.zeros(0, np.int64)  # windows up to and including each segment
 
     def can_sample(self) -> bool:
-        """Whether the store holds at least one window."""
+        """Tell whether the store holds at least one window."""
         with self._store.lock:
             self._update()
             return self._total > 0
@@ -90,7 +90,7 @@ class Sampler:
         self.selector.refresh(np.array(first, np.int64), np.array(counts, np.int64))
 
     def _choose(self) -> list[tuple[Segment, int]]:
-        """B windows, each as its segment and the position in it at which it begins."""
+        """Choose B windows, each as its segment and the position in it at which it begins."""
         windows: list[tuple[Segment, int]] = []
         while self._queue is not None and len(windows) < self._batch:
             fresh = self._queue.pop()
@@ -116,7 +116,7 @@ class Sampler:
         return make_batch(steps, self._store.observe(steps[:, 1:]), has_context)
 
     def state(self) -> dict[str, Any]:
-        """What is needed to go on exactly, in plain containers and numbers."""
+        """Give what it needs to go on exactly, in plain containers and numbers."""
         with self._store.lock:
             self._update()
             queue = self._queue.state() if self._queue is not None else None

@@ -1,4 +1,4 @@
-"""Selectors choose replayed windows: all alike, or badly predicted ones more often.
+"""Chooses replayed windows: all alike, or badly predicted ones more often.
 
 A window is named by the key of its first step.  Windows lie in runs of consecutive keys.
 """
@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from wm_core.replay.settings import PrioritizedConfig, UniformConfig
-
-_INDEX = (1 << 32) - 1  #: a key is session number << 32 | index in the session
+from wm_core.replay.slots import INDEX, grown
 
 
 class Selector(Protocol):
@@ -29,7 +28,7 @@ class Selector(Protocol):
         ...
 
     def choose(self, n: int) -> np.ndarray:
-        """(n,) int64 positions among all windows, counted run after run."""
+        """Draw (n,) int64 positions among all windows, counted run after run."""
         ...
 
     def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
@@ -37,7 +36,7 @@ class Selector(Protocol):
         ...
 
     def state(self) -> Any:
-        """What is needed to go on exactly, besides the generator: plain containers and arrays."""
+        """Give what it needs to go on exactly, besides the generator: containers and arrays."""
         ...
 
     def load_state(self, state: Any) -> None:
@@ -46,12 +45,7 @@ class Selector(Protocol):
 
 
 class Uniform:
-    """Chooses every window with equal chance.
-
-    Args:
-        settings: none.
-        rng: of the draws.
-    """
+    """Chooses every window with equal chance."""
 
     wants_losses = False
 
@@ -96,19 +90,16 @@ class Prioritized:
         self._largest = 1.0
 
     def refresh(self, first: np.ndarray, count: np.ndarray) -> None:
-        runs = zip((first >> 32).tolist(), (first & _INDEX).tolist(), count.tolist(), strict=True)
+        runs = zip((first >> 32).tolist(), (first & INDEX).tolist(), count.tolist(), strict=True)
         self._runs = list(runs)
         for session, index, windows in self._runs:
             self._table(session, index + windows)
         self._tables = {session: self._tables[session] for session, _, _ in self._runs}
 
     def _table(self, session: int, size: int) -> np.ndarray:
-        """(at least size,) weights of a session's windows by index."""
-        table = self._tables.get(session, np.zeros(0, np.float32))
-        if size > len(table):
-            grown = np.full(max(size, 2 * len(table)), -1.0, np.float32)
-            grown[: len(table)] = table
-            self._tables[session] = table = grown
+        """Give (at least size,) weights of a session's windows by index."""
+        table = grown(self._tables.get(session, np.zeros(0, np.float32)), size)
+        self._tables[session] = table
         return table
 
     def choose(self, n: int) -> np.ndarray:
@@ -123,7 +114,7 @@ class Prioritized:
         sound = np.isfinite(losses)
         weights = (np.maximum(losses[sound], 0.0) + 1e-6) ** self._settings.exponent
         for key, weight in zip(keys[sound].tolist(), weights.tolist(), strict=True):
-            self._table(key >> 32, (key & _INDEX) + 1)[key & _INDEX] = weight
+            self._table(key >> 32, (key & INDEX) + 1)[key & INDEX] = weight
             self._largest = max(self._largest, weight)
 
     def state(self) -> dict[str, Any]:

@@ -1,10 +1,18 @@
-"""Give each replayed step a slot in a ring, so that tensors can hold something about it."""
+"""Gives each replayed step a slot in a ring, so that tensors can hold something about it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_INDEX = (1 << 32) - 1  #: a key is session number << 32 | index in the session
+INDEX = (1 << 32) - 1  #: a key is session number << 32 | index in the session
+
+
+def grown(table: np.ndarray, size: int) -> np.ndarray:
+    """Extend ``table`` (n,) by -1 to at least ``size`` entries, in steps that double it."""
+    if size <= len(table):
+        return table
+    more = np.full(max(size, 2 * len(table)) - len(table), -1, table.dtype)
+    return np.concatenate([table, more])
 
 
 class Slots:
@@ -27,8 +35,8 @@ class Slots:
         return self._filled
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """(N,) int64 slot of each of ``keys`` (N,) int64; -1 where it has none."""
-        slots, index = np.full(len(keys), -1, np.int64), keys & _INDEX
+        """Find the slot (N,) int64 of each of ``keys`` (N,) int64; -1 where it has none."""
+        slots, index = np.full(len(keys), -1, np.int64), keys & INDEX
         if not self.capacity:
             return slots
         sessions = keys >> 32
@@ -78,18 +86,15 @@ class Slots:
 
     def _write(self, keys: np.ndarray, slots: np.ndarray) -> None:
         """Enter ``slots`` (n,) of ``keys`` (n,) in the tables of their sessions."""
-        sessions, index = keys >> 32, keys & _INDEX
+        sessions, index = keys >> 32, keys & INDEX
         for session in np.unique(sessions).tolist():
             rows = sessions == session
             table = self._tables.get(session, np.zeros(0, np.int32))
-            if (size := int(index[rows].max()) + 1) > len(table):
-                grown = np.full(max(size, 2 * len(table)), -1, np.int32)
-                grown[: len(table)] = table
-                self._tables[session] = table = grown
+            self._tables[session] = table = grown(table, int(index[rows].max()) + 1)
             table[index[rows]] = slots[rows]
 
     def oldest_first(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) int64 keys that have slots and (n,) int64 their slots, the oldest first."""
+        """List (n,) int64 keys that have slots and (n,) int64 their slots, the oldest first."""
         order = (np.arange(self.capacity) + self._next) % max(self.capacity, 1)
         order = order[self._keys[order] >= 0]
         return self._keys[order], order

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
 from wm_core.contract.files import NO_ROOM, TMP_SUFFIX, write_durably
-from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
+from wm_core.format.chunk import ChunkKey, Columns, check_chunk, chunk_path
 from wm_core.store.index import index_path, make_index, write_sidecar
 from wm_core.store.ledger import ChunkRow, Ledger
 
@@ -64,65 +64,59 @@ def ingest(
         min_free_bytes: leave at least this much room on the disk.
 
     Returns:
-        ``stored`` or ``known`` once the file and its row are durable; else why not.  Whatever
-        comes, nothing that was stored before is touched.
+        ``stored`` or ``known`` once file and row are durable; else why not.  Nothing that was
+        stored before is ever touched.
     """
     if len(data) > max_bytes:
         return Verdict("too_large", f"expected at most {max_bytes} bytes, got {len(data)}")
+    got = hashlib.sha256(data).hexdigest()
+    if sha256 not in (None, got):
+        reason = f"expected sha256 {sha256}, got {got} over {len(data)} bytes"
+        return _quarantine(root, ledger, key, data, got, Verdict("damaged", reason))
     try:
-        return _verify_and_store(root, ledger, key, data, sha256, max_bytes, min_free_bytes)
+        row = ledger.find(key)
+        if row is not None and row.sha256 == got and _is_settled(root, ledger, row):
+            return Verdict("known")
+        columns = check_chunk(data, key, max_bytes=max_bytes)
+        root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(root).free
+        if free - len(data) < min_free_bytes:
+            return _no_room(root, f"{free} bytes are free and {min_free_bytes} must stay so")
+        return _store(root, ledger, key, data, got, columns)
+    except ChunkRefused as error:
+        kind: Kind = "version" if isinstance(error, ChunkVersionRefused) else "damaged"
+        return _quarantine(root, ledger, key, data, got, Verdict(kind, str(error)))
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         return _no_room(root, error)
     except sqlite3.OperationalError as error:
-        if _is_full(error):
+        if any(words in str(error) for words in ("full", "disk I/O error")):
             return _no_room(root, error)
         return Verdict("busy", f"the ledger could not be written: {error}")
 
 
-def _verify_and_store(
-    root: Path,
-    ledger: Ledger,
-    key: ChunkKey,
-    data: bytes,
-    sha256: str | None,
-    max_bytes: int,
-    min_free_bytes: int,
+def _store(
+    root: Path, ledger: Ledger, key: ChunkKey, data: bytes, sha256: str, columns: Columns
 ) -> Verdict:
-    got = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and got != sha256:
-        reason = f"expected sha256 {sha256}, got {got} over {len(data)} bytes"
-        return _quarantine(root, ledger, key, data, got, Verdict("damaged", reason))
-    row = ledger.find(key)
-    if row is not None and row.sha256 == got and _is_settled(root, ledger, row):
-        return Verdict("known")
-    try:
-        columns = check_chunk(data, key, max_bytes=max_bytes)
-    except ChunkVersionRefused as error:
-        return _quarantine(root, ledger, key, data, got, Verdict("version", str(error)))
-    except ChunkRefused as error:
-        return _quarantine(root, ledger, key, data, got, Verdict("damaged", str(error)))
-    free = _free_bytes(root)
-    if free - len(data) < min_free_bytes:
-        return _no_room(root, f"{free} bytes are free and {min_free_bytes} must stay so")
+    """Write file, sidecar and row of a verified chunk; or none where other bytes have its key."""
     path, index = chunk_path(root, key), make_index(columns)
     with ledger.writing():
         row = ledger.find(key)  # again, now that nobody else can write
-        if row is None or row.sha256 == got:
+        if row is None or row.sha256 == sha256:
             try:
                 write_durably(path, data)
-                write_sidecar(root, key, index, got)  # before a reader can see the row
+                write_sidecar(root, key, index, sha256)  # before a reader can see the row
                 if row is None:
-                    ledger.add(key, got, len(data), columns.meta)
+                    ledger.add(key, sha256, len(data), columns.meta)
             except (OSError, sqlite3.Error):
                 if row is None:  # still the only writer: take back what has no row
                     path.unlink(missing_ok=True)
                     index_path(root, key).unlink(missing_ok=True)
                 raise
             return Verdict("stored" if row is None else "known")
-    reason = f"chunk {key.seq} is stored with sha256 {row.sha256}; this one has {got}"
-    return _quarantine(root, ledger, key, data, got, Verdict("conflict", reason))
+    reason = f"chunk {key.seq} is stored with sha256 {row.sha256}; this one has {sha256}"
+    return _quarantine(root, ledger, key, data, sha256, Verdict("conflict", reason))
 
 
 def _is_settled(root: Path, ledger: Ledger, row: ChunkRow) -> bool:
@@ -199,15 +193,6 @@ def _key_of(path: Path) -> ChunkKey | None:
         return ChunkKey(path.parent.parent.name, path.parent.name, int(path.stem)).check()
     except ChunkRefused:
         return None
-
-
-def _free_bytes(root: Path) -> int:
-    root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(root).free
-
-
-def _is_full(error: sqlite3.OperationalError) -> bool:
-    return any(words in str(error) for words in ("full", "disk I/O error"))
 
 
 def _no_room(root: Path, why: object) -> Verdict:

@@ -46,6 +46,7 @@ class Store:
         self.cache = BlockCache(cache_bytes)
         self.steps = 0  #: that ever arrived, whether or not they are still there; never falls
         self.skipped = 0  #: chunks that are in the ledger and of no use: other spec, or damaged
+        self.arrival = 0  #: the last one in the ledger that ``refresh`` has read
         self.version = 0  #: grows with every change of ``segments``
         self._ledger = Ledger(self.root / LEDGER_NAME)
         self._spec: Spec | None = None
@@ -53,7 +54,7 @@ class Store:
         self._sessions: dict[int, Session] = {}
         self._chunks: dict[int, StoredChunk] = {}
         self._arrivals: list[int] = []  # of every chunk number so far
-        self._arrival = self._pruned = 0
+        self._pruned = 0
         self._table = np.empty(0, np.uint8)
         self._first_row = self.end_row = 0  # rows keep their numbers when older ones leave
         self._segments: list[Segment] | None = None
@@ -63,11 +64,6 @@ class Store:
         if self._spec is None:
             raise StoreError(f"{self.root} is empty: its spec is known when a chunk has arrived")
         return self._spec
-
-    @property
-    def arrival(self) -> int:
-        """Return the last arrival in the ledger that ``refresh`` has read."""
-        return self._arrival
 
     @property
     def segments(self) -> list[Segment]:
@@ -88,9 +84,9 @@ class Store:
             if pruned > self._pruned:
                 self._pruned = pruned
                 self._keep({n for n, c in self._chunks.items() if c.arrival > pruned})
-            for row in self._ledger.since(self._arrival):
+            for row in self._ledger.since(self.arrival):
                 self._take(row)
-                self._arrival = row.arrival
+                self.arrival = row.arrival
             return self.steps - before
 
     def _take(self, row: ChunkRow) -> None:

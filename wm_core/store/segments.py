@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,11 +99,8 @@ class Session:
 
     def _rebuild(self) -> None:
         self.segments = []
-        for before, chunk in self._pairs():
+        for before, chunk in zip([None, *self.chunks[:-1]], self.chunks, strict=True):
             self._append(chunk, before)
-
-    def _pairs(self) -> Iterator[tuple[StoredChunk | None, StoredChunk]]:
-        yield from zip([None, *self.chunks[:-1]], self.chunks, strict=True)
 
     def _append(self, chunk: StoredChunk, before: StoredChunk | None) -> None:
         follows = (

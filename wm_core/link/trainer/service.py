@@ -36,7 +36,7 @@ from wm_core.contract.spec import Frozen
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.link.trainer.tokens import Tokens
-from wm_core.store.ingest import MAX_CHUNK_BYTES, Verdict, ingest, reconcile
+from wm_core.store.ingest import MAX_CHUNK_BYTES, ingest, reconcile
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,16 @@ class Application:
             if data is None:
                 await _drain(request)
                 return _answer(413, f"expected at most {most} bytes, more came")
-            verdict = await run_in_threadpool(self._ingest, key, data, sha256)
+            verdict = await run_in_threadpool(
+                ingest,
+                self.store,
+                self.ledger,
+                key,
+                data,
+                sha256,
+                max_bytes=most,
+                min_free_bytes=self.settings.min_free_bytes,
+            )
         except asyncio.TimeoutError:
             return _answer(408, f"the body did not come within {self.settings.upload_s} s")
         except ClientDisconnect:  # no one receives this answer; the chunk will come again
@@ -198,17 +207,6 @@ class Application:
                     return FileResponse(path, media_type="application/octet-stream")
         return _answer(404, f"no published file has sha256 {sha256}; ask for the manifest again")
 
-    def _ingest(self, key: ChunkKey, data: bytes, sha256: str) -> Verdict:
-        return ingest(
-            self.store,
-            self.ledger,
-            key,
-            data,
-            sha256,
-            max_bytes=self.settings.max_chunk_bytes,
-            min_free_bytes=self.settings.min_free_bytes,
-        )
-
     def _refusal(self, request: Request, robot: str | None = None) -> Response | None:
         """Refuse a peer that may not ask, or not write as ``robot``; None where it may."""
         if self.tokens is None:
@@ -236,25 +234,21 @@ class Service:
     """
 
     def __init__(self, settings: ServeSettings) -> None:
-        self._lock = _lock_root(settings.root)
         self._thread: threading.Thread | None = None
         self.settings = settings
-        try:
-            self._socket = socket.create_server((settings.host, settings.port), backlog=256)
-        except OSError as error:
-            os.close(self._lock)
-            raise StoreError(
-                f"cannot listen on {settings.host}:{settings.port}: {error}"
-            ) from error
-        port = self._socket.getsockname()[1]
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{port}"
-        try:
+        host, port = settings.host, settings.port
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, _lock_root(settings.root))
+            try:
+                self._socket = socket.create_server((host, port), backlog=256)
+            except OSError as error:
+                raise StoreError(f"cannot listen on {host}:{port}: {error}") from error
+            opened.callback(self._socket.close)
             self.application = Application(settings)
-        except BaseException:
-            self._socket.close()
-            os.close(self._lock)
-            raise
+            opened.callback(self.application.ledger.close)
+            self._opened = opened.pop_all()
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             self.application.app,
             log_config=None,
@@ -271,14 +265,12 @@ class Service:
         Raises:
             StoreError: where the disk has no room to say where the service listens.
         """
-        try:
-            self._server.run(sockets=[self._socket])
-        finally:
-            with contextlib.suppress(OSError):
-                (self.settings.root / SERVICE_FILE).unlink()
-            self.application.ledger.close()
-            self._socket.close()
-            os.close(self._lock)
+        with self._opened:
+            try:
+                self._server.run(sockets=[self._socket])
+            finally:
+                with contextlib.suppress(OSError):
+                    (self.settings.root / SERVICE_FILE).unlink()
 
     def start(self) -> Service:
         """Serve in a thread; returns once requests are answered."""
