@@ -45,7 +45,7 @@ def lower_quality(model: mujoco.MjModel, *, size: int) -> None:
 
 
 class Camera:
-    """Images of one model from one of its cameras.
+    """Renders images of one model from one of its cameras.
 
     The OpenGL context comes into being with the first image and belongs to the thread that takes
     it: all later images must be taken, and the camera closed, in the same thread.

@@ -15,7 +15,7 @@ Obs = dict[str, np.ndarray]
 
 
 class PixelTask(gymnasium.Env[Obs, np.ndarray]):
-    """A MuJoCo task that is seen through a camera, once per agent step.
+    """Is a MuJoCo task that is seen through a camera, once per agent step.
 
     A subclass defines in ``_restart`` how an episode begins, in ``_advance`` what one control step
     does and its reward, and in ``_measure`` the robot's measurements of itself.

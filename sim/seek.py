@@ -146,7 +146,7 @@ class Seek(PixelTask):
 
     @property
     def target(self) -> np.ndarray:
-        """(2,) float64 ground truth of the pillar: x and y in m."""
+        """Ground truth (2,) float64 of the pillar: x and y in m."""
         return self._data.mocap_pos[0, :2].copy()
 
     def _restart(self, rng: np.random.Generator) -> None:

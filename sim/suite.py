@@ -21,7 +21,7 @@ DEFAULT_CAMERA, CAMERAS = 0, {"quadruped_run": 2, "quadruped_walk": 2}
 
 
 class SuiteTask(PixelTask):
-    """One task of dm_control's suite, seen by the camera that the vision benchmark uses.
+    """Is one task of dm_control's suite, seen by the camera that the vision benchmark uses.
 
     Actions are in actuator units within the model's control range. ``proprio`` is the task's own
     observation, flattened in its own order. Episodes are truncated after ``EPISODE_STEPS`` control

@@ -18,7 +18,7 @@ TWIST_FIELDS = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis
 
 
 class Command:
-    """One kind of command: which message carries it, what action it fits, how it is coded.
+    """Describes one kind of command: its message, the actions it fits, how it is coded.
 
     Args:
         fields: of a twist, one per element of the command; other messages need none.
@@ -55,7 +55,7 @@ class Command:
     def encode(
         self, command: np.ndarray, *, names: Sequence[str], stamp_ns: int, frame_id: str
     ) -> Any:
-        """The message that carries ``command``.
+        """Make the message that carries ``command``.
 
         Args:
             command: (command_size,) physical units, or the index of a choice; empty, before a
@@ -71,7 +71,7 @@ class Command:
         return msg
 
     def decode(self, msg: Any, size: int) -> tuple[np.ndarray | None, int]:
-        """((command_size,) float32 in physical units or None for stop, stamp in ns or 0).
+        """Read (command (command_size,) in physical units or None for stop, stamp in ns or 0).
 
         Raises:
             SpecMismatch: for another number of elements than ``size``, or one that is not finite.
@@ -88,12 +88,12 @@ class Command:
         raise NotImplementedError
 
     def read(self, msg: Any) -> list[float]:
-        """The numbers in a message; none at all means stop."""
+        """Read the numbers in a message; none at all means stop."""
         raise NotImplementedError
 
 
 class Twist(Command):
-    """A velocity in m/s and rad/s, without a stamp; elements drive the named fields."""
+    """Carries a velocity in m/s and rad/s, without a stamp; elements drive the named fields."""
 
     name, message, topic, stamped = "twist", "geometry_msgs/Twist", "cmd_vel", False
 
@@ -118,13 +118,13 @@ class Twist(Command):
 
 
 class TwistStamped(Twist):
-    """A velocity in m/s and rad/s with the stamp of the image that it answers."""
+    """Carries a velocity in m/s and rad/s with the stamp of the image that it answers."""
 
     name, message, stamped = "twist_stamped", "geometry_msgs/TwistStamped", True
 
 
 class Joint(Command):
-    """Efforts of named joints; an empty message stops them."""
+    """Carries efforts of named joints; an empty message stops them."""
 
     name, message, topic = "joint", "sensor_msgs/JointState", "joint_command"
 
@@ -137,7 +137,7 @@ class Joint(Command):
 
 
 class ChoiceIndex(Command):
-    """The index of a choice, with its name; an empty message stops the robot.
+    """Carries the index of a choice, with its name; an empty message stops the robot.
 
     It has a topic of its own, so that no joint takes an index for an effort.
     """

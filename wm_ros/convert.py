@@ -16,13 +16,13 @@ _NS = 1_000_000_000
 
 
 def message_class(name: str) -> Any:
-    """The class of the message ``name``, such as ``sensor_msgs/Image``."""
+    """Find the class of the message ``name``, such as ``sensor_msgs/Image``."""
     package, kind = name.split("/")
     return getattr(importlib.import_module(f"{package}.msg"), kind)
 
 
 def to_ns(time: Any) -> int:
-    """Nanoseconds of a ``builtin_interfaces/Time``."""
+    """Read the nanoseconds of a ``builtin_interfaces/Time``."""
     return int(time.sec) * _NS + int(time.nanosec)
 
 
@@ -38,7 +38,7 @@ def set_header(header: Any, stamp_ns: int, frame_id: str = "") -> None:
 
 
 def to_signal(msg: Any) -> Signal:
-    """The reward and the flags of one image, from a ``sensor_msgs/JointState``.
+    """Read the reward and the flags of one image, from a ``sensor_msgs/JointState``.
 
     Raises:
         SpecMismatch: where a name is missing or names and positions differ in number.
@@ -63,7 +63,7 @@ def to_signal(msg: Any) -> Signal:
 
 
 def from_signal(signal: Signal) -> Any:
-    """The message that ``to_signal`` reads."""
+    """Make the message that ``to_signal`` reads."""
     msg = message_class("sensor_msgs/JointState")(name=[*_SIGNAL_NAMES, "answered"])
     set_header(msg.header, signal.stamp_ns)
     msg.position = [float(getattr(signal, name)) for name in msg.name]

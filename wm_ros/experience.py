@@ -19,7 +19,7 @@ from wm_core.contract.step import Step, is_finite
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """The reward and the flags of one image, from one message with the image's stamp."""
+    """Holds the reward and the flags of one image, from one message with the image's stamp."""
 
     stamp_ns: int
     reward: float
@@ -70,7 +70,7 @@ class Signals:
         self._ticks_since += 1
 
     def may_come(self, stamp_ns: int, *, waited_ns: int, period_ns: int) -> bool:
-        """Whether a frame should wait for its message, which travels on another topic.
+        """Tell whether a frame should wait for its message, which travels on another topic.
 
         Args:
             stamp_ns: stamp of the frame.
@@ -84,7 +84,7 @@ class Signals:
         )
 
     def take(self, stamp_ns: int) -> Signal | None:
-        """The message of exactly this stamp; older ones are dropped and counted."""
+        """Take the message of exactly this stamp; older ones are dropped and counted."""
         found = self._waiting.pop(stamp_ns, None)
         for old in [s for s in self._waiting if s < stamp_ns]:
             del self._waiting[old]
@@ -125,7 +125,7 @@ class Recorder:
         self._put, self._period_ns = put, period_ns
 
     def begins(self, stamp_ns: int, signal: Signal | None) -> str | None:
-        """Why an episode has to begin with this frame, or None where it follows the last one.
+        """Say why an episode has to begin with this frame, or None where it follows the last one.
 
         The policy gets the same answer, so that it acts as it is trained.  Where no reward
         comes nothing is stored, and the policy keeps its memory until a reward comes again.
@@ -228,7 +228,7 @@ class Recorder:
         return False
 
     def counters(self) -> dict[str, int]:
-        """All counters by name: each tick's step is ``recorded``, ``held`` or ``skipped_*``."""
+        """Give all counters: each tick's step is ``recorded``, ``held`` or ``skipped_*``."""
         return {
             "steps_recorded": self.stored,
             "steps_held": int(self._held is not None),

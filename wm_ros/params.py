@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
 from wm_ros.sensors.table import SENSORS
-from wm_ros.settings import NodeSettings, PolicySettings, SensorSettings, SimSettings
+from wm_ros.settings import PolicySettings, SensorSettings, SimSettings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -33,7 +33,7 @@ RENAMED = {
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter."""
+    """Describes one ROS parameter."""
 
     name: str
     default: Value
@@ -44,7 +44,7 @@ class Param:
 
 
 def params_of(settings: Frozen, prefix: str = "") -> tuple[Param, ...]:
-    """The parameters of ``settings``, whose values are the defaults."""
+    """List the parameters of ``settings``, whose values are the defaults."""
     found: list[Param] = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
@@ -71,13 +71,12 @@ def _param(name: str, value: Any, field: FieldInfo) -> Param:
     )
 
 
-COMMON = params_of(NodeSettings())
 POLICY = params_of(PolicySettings())
 SIM = params_of(SimSettings())
 
 
 def sensor_params(name: str) -> tuple[Param, ...]:
-    """The parameters of the sensor ``name``: a kind of that name, or else a camera."""
+    """List the parameters of the sensor ``name``: a kind of that name, or else a camera."""
     kind = name if name in SENSORS else "camera"
     return params_of(SensorSettings(type=kind), f"{name}.")
 
@@ -128,7 +127,7 @@ def declare(node: Node, table: Iterable[Param]) -> None:
 
 
 def read(node: Node, model: type[Model]) -> Model:
-    """The settings that the node's parameters have now.
+    """Read the settings that the node's parameters have now.
 
     Raises:
         SettingsError: for a word that is none of a parameter's choices, or a value that does not
@@ -138,7 +137,7 @@ def read(node: Node, model: type[Model]) -> Model:
 
 
 def read_sensors(node: Node, names: Iterable[str]) -> dict[str, SensorSettings]:
-    """The settings of each sensor, declared here because their names are settings themselves.
+    """Read the settings of each sensor, declared here because their names are settings themselves.
 
     The topic is what was given, or that of the sensor's kind.
     """

@@ -22,7 +22,7 @@ from wm_ros.settings import PilotSettings
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of one tick: the command to send, and what to record of it."""
+    """Holds the outcome of one tick: the command to send, and what to record of it."""
 
     command: np.ndarray | None  #: (command_size,) physical units; None: send nothing
     stamp_ns: int
@@ -123,7 +123,7 @@ class Pilot:
         )
 
     def _explore(self, action: np.ndarray, spec: ActionSpec) -> np.ndarray:
-        """(A,) the policy's ``action`` (A,) with noise; of choices now and then a random one."""
+        """Add noise to the policy's ``action`` (A,); now and then draw another choice."""
         noise = self._settings.exploration_noise
         if noise <= 0:
             return action
@@ -132,7 +132,7 @@ class Pilot:
         return action + self._rng.standard_normal(spec.size).astype(np.float32) * np.float32(noise)
 
     def _random_action(self, spec: ActionSpec) -> np.ndarray:
-        """A random action (A,), uniform, held for a few ticks."""
+        """Draw a uniform action (A,), which is held for a few ticks."""
         if self._hold == 0:
             self._hold = self._settings.random_hold
             self._random = spec.random(self._rng)

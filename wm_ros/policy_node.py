@@ -29,12 +29,11 @@ from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_ros import convert, params, qos
-from wm_ros.acceptance import check_acceptable
 from wm_ros.commands import COMMANDS
 from wm_ros.diagnosis import diagnostics, status_report
 from wm_ros.experience import Recorder, Signals
 from wm_ros.pilot import Pilot
-from wm_ros.policy_slot import FolderSource, PolicySlot
+from wm_ros.policy_slot import FolderSource, PolicySlot, check_acceptable
 from wm_ros.process import run
 from wm_ros.reports import ReportWriter
 from wm_ros.safety import Guard

@@ -11,27 +11,48 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from wm_core.contract.errors import WmError
+from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
-from wm_core.contract.spec import Obs
+from wm_core.contract.spec import Obs, Spec
+from wm_ros.commands import Command
+from wm_ros.sensors.source import Source
+from wm_ros.sensors.table import assign
 from wm_ros.settings import SlotSettings
 
 CATCH_UP_STEPS = 2  #: most steps of history that are left for the control thread to infer
+
+
+def check_acceptable(
+    spec: Spec, *, command: Command, sources: Sequence[Source], running: Spec | None
+) -> None:
+    """Raise ``SpecMismatch`` for a policy that this robot cannot run.
+
+    Args:
+        spec: of the policy.
+        command: that the robot obeys.
+        sources: sensors that the robot has.
+        running: spec of the policy that runs; None before the first one.
+    """
+    action = spec.action
+    command.check(action.size, discrete=action.discrete, what="the policy")
+    assign(sources, spec)
+    if running is not None and spec != running:
+        raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")
 
 
 class PolicySource(Protocol):
     """Says which policy folder should be running."""
 
     def latest(self) -> Path | None:
-        """The newest policy folder, or None while there is none."""
+        """Find the newest policy folder, or None while there is none."""
         ...
 
 
@@ -42,21 +63,17 @@ class FolderSource:
         self.root = root
 
     def latest(self) -> Path | None:
-        """The newest policy folder, or None while there is none."""
         if PolicyFolder(self.root).onnx.exists():
             return self.root
         if not self.root.is_dir():
             return None
-        versions = [
-            p
-            for p in self.root.iterdir()
-            if p.name.isdigit() and PolicyFolder(p).manifest.exists()
-        ]
+        numbered = [p for p in self.root.iterdir() if p.name.isdigit()]
+        versions = [p for p in numbered if PolicyFolder(p).manifest.exists()]
         return max(versions, key=lambda p: int(p.name), default=None)
 
 
 class HistoryEntry(NamedTuple):
-    """What the policy was given at one tick."""
+    """Holds what the policy was given at one tick."""
 
     tick: int
     obs: Obs
@@ -80,7 +97,6 @@ class PolicySlot:
         seed: of every random draw of a policy.
         log: file that gets one JSON line per swap; None for none.
         accept: raises ``WmError`` for a policy that this robot cannot run.
-        load: reads and verifies a policy folder.
         on_event: called with one sentence on what was loaded, refused or swapped (any thread).
     """
 
@@ -92,12 +108,11 @@ class PolicySlot:
         seed: int = 0,
         log: Path | None = None,
         accept: Callable[[PolicyRunner], None] = lambda runner: None,
-        load: Callable[[Path], PolicyRunner] = PolicyRunner.load,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._source, self._settings = source, settings
         self._seed, self._log = seed, log
-        self._accept, self._load, self._on_event = accept, load, on_event
+        self._accept, self._on_event = accept, on_event
         self._engine: PolicyEngine | None = None
         self._ready: _Candidate | None = None
         self._history: deque[HistoryEntry] = deque(maxlen=1)
@@ -112,7 +127,7 @@ class PolicySlot:
 
     @property
     def runner(self) -> PolicyRunner | None:
-        """The policy that acts now; None before the first one."""
+        """Return the policy that acts now; None before the first one."""
         return None if self._engine is None else self._engine.runner
 
     def start(self) -> None:
@@ -175,7 +190,7 @@ class PolicySlot:
             return False
         self._seen = key
         try:
-            runner = self._load(folder)
+            runner = PolicyRunner.load(folder)
             self._accept(runner)
             candidate = self._prepare(runner)
         except WmError as error:
@@ -187,7 +202,7 @@ class PolicySlot:
         return True
 
     def counters(self) -> dict[str, int]:
-        """All counters by name."""
+        """Give all counters by name."""
         runner = self.runner
         return {
             "policy_version": -1 if runner is None else runner.card.version,
@@ -223,7 +238,7 @@ class PolicySlot:
         return candidate
 
     def _history_after(self, tick: int) -> list[HistoryEntry]:
-        """The history after ``tick``, from the last start of an episode on."""
+        """List the history after ``tick``, from the last start of an episode on."""
         with self._lock:
             entries = [m for m in self._history if m.tick > tick]
         firsts = [i for i, entry in enumerate(entries) if entry.is_first]
@@ -282,7 +297,7 @@ class PolicySlot:
 
 
 def _modified_ns(folder: Path) -> int:
-    """Time at which the manifest of a policy folder last changed; 0 where it has none."""
+    """Read when the manifest of a policy folder last changed; 0 where it has none."""
     try:
         return PolicyFolder(folder).manifest.stat().st_mtime_ns
     except OSError:

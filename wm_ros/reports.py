@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class ReportWriter:
-    """A thread that writes the newest of each report, so that a slow disk delays no tick.
+    """Runs a thread that writes the newest of each report, so that a slow disk delays no tick.
 
     Args:
         folder: where the files go; created when it is missing.

@@ -14,7 +14,7 @@ from wm_ros.settings import SafeKind, SafetySettings
 
 
 def safe_command(kind: SafeKind, zero: np.ndarray, last: np.ndarray | None) -> np.ndarray | None:
-    """The command (command_size,) that stops the robot; None: send nothing.
+    """Choose the command (command_size,) that stops the robot; None: send nothing.
 
     Args:
         kind: ``zero``, ``hold`` (the last command, zero where there is none) or ``none``.
@@ -29,7 +29,7 @@ def safe_command(kind: SafeKind, zero: np.ndarray, last: np.ndarray | None) -> n
 
 
 def limited(action: np.ndarray, prev_action: np.ndarray, spec: ActionSpec) -> np.ndarray | None:
-    """(A,) action within the spec's range and slew; None where it is not (A,) finite numbers.
+    """Limit an action (A,) in range and slew; None where it is not (A,) finite numbers.
 
     Args:
         action: (A,) what is asked for, in [-1, 1] or one score per choice.
@@ -46,26 +46,27 @@ class Guard:
 
     Args:
         settings: when to stop, and how.
-        period_s: of one agent step: a longer gap without a frame is safe, if not set otherwise.
-        card_max_obs_age_s: oldest image that the policy's card allows; 0 where it says nothing.
     """
 
-    def __init__(
-        self, settings: SafetySettings, *, period_s: float = 0.05, card_max_obs_age_s: float = 0.0
-    ) -> None:
+    def __init__(self, settings: SafetySettings) -> None:
         self.settings = settings
-        self.begin(period_s=period_s, card_max_obs_age_s=card_max_obs_age_s)
+        self.begin(period_s=0.05, card_max_obs_age_s=0.0)
         self.latched: str | None = None
         self._digest = 0
         self._same = 0
 
     def begin(self, *, period_s: float, card_max_obs_age_s: float) -> None:
-        """Take the limits that the settings leave open from the first policy."""
+        """Take the limits that the settings leave open from the first policy.
+
+        Args:
+            period_s: of one agent step; a longer gap without a frame stops the robot.
+            card_max_obs_age_s: oldest image that the policy's card allows; 0: any.
+        """
         self._max_gap_s = self.settings.max_gap_s or period_s
         self._max_obs_age_s = max(0.0, self.settings.max_obs_age_s or card_max_obs_age_s)
 
     def check_frame(self, *, fresh: bool, receive_age_s: float, stamp_age_s: float) -> str | None:
-        """Why this frame must not be acted upon, or None.
+        """Say why this frame must not be acted upon, or None.
 
         Args:
             fresh: whether it came since the last tick.
@@ -82,7 +83,7 @@ class Guard:
         return self._tripped()
 
     def check_obs(self, obs: Obs) -> str | None:
-        """Why this observation must not be acted upon, or None; counts frames that are equal."""
+        """Say why this observation must not be acted upon, or None; counts equal frames."""
         if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in obs.values()):
             return self.trip("nan_obs")
         if self.settings.frozen_frames > 0:

@@ -26,17 +26,17 @@ SwapMode = Literal["reinfer", "border"]
 
 
 def one_of(default: Any, choices: Iterable[str], text: str) -> Any:
-    """A field whose value, or whose every element, is one of ``choices``."""
+    """Make a field whose value, or whose every element, is one of ``choices``."""
     return Field(default, description=text, json_schema_extra={"choices": [*choices]})
 
 
 def setting(default: Any, text: str) -> Any:
-    """A field without a range."""
+    """Make a field without a range."""
     return Field(default, description=text)
 
 
 class NodeSettings(Frozen):
-    """What both nodes share."""
+    """Holds what both nodes share."""
 
     command_type: str = one_of("twist_stamped", COMMANDS, "Message that carries the command")
     twist_fields: tuple[str, ...] = one_of(
@@ -48,7 +48,7 @@ class NodeSettings(Frozen):
 
 
 class SafetySettings(Frozen):
-    """When the robot stops, and how."""
+    """Says when the robot stops, and how."""
 
     safe_action: SafeKind = setting("zero", "Command that stops this robot; none: no command")
     max_obs_age_s: float = ranged(
@@ -64,7 +64,7 @@ class SafetySettings(Frozen):
 
 
 class PilotSettings(Frozen):
-    """How the robot explores."""
+    """Says how the robot explores."""
 
     exploration_noise: float = ranged(
         0.0, 0, 2, "Deviation of noise on the action in [-1, 1]; share of choices taken at random"
@@ -76,7 +76,7 @@ class PilotSettings(Frozen):
 
 
 class SlotSettings(Frozen):
-    """How policies are watched and swapped."""
+    """Says how policies are watched and swapped."""
 
     exploration: Literal["sample", "mean"] = setting(
         "sample", "Whether the policy's action is a draw or the mean"
@@ -89,7 +89,7 @@ class SlotSettings(Frozen):
 
 
 class StreamSettings(Frozen):
-    """Where experience goes and policies come from."""
+    """Says where experience goes and policies come from."""
 
     robot: str = setting("robot", "Name under which experience is stored: a-z, 0-9, _ and -")
     trainer_url: str = setting("", "Address (http or https) of `wm serve`; empty: no trainer")
@@ -103,7 +103,7 @@ class StreamSettings(Frozen):
 
 
 class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, StreamSettings):
-    """Everything that can be set on the policy node, except for each sensor's type and topic."""
+    """Holds all that can be set on the policy node, except for each sensor's type and topic."""
 
     autostart: bool = setting(True, "Whether the node configures and activates itself")
     policy_dir: str = setting(
@@ -129,13 +129,13 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
     base_frame: str = setting("base_link", "Frame of reference of the command")
 
     def state_folder(self, node: str) -> Path:
-        """The folder in which the node of this name keeps its files."""
+        """Locate the folder in which the node of this name keeps its files."""
         home = Path(os.environ.get("ROS_HOME", "~/.ros"))
         return Path(self.state_dir or home / "wm_ros" / node).expanduser()
 
 
 class SensorSettings(Frozen):
-    """Where one sensor is heard."""
+    """Says where one sensor is heard."""
 
     type: str = one_of("camera", SENSORS, "Kind of this sensor, which decides its message")
     topic: str = setting(
@@ -144,7 +144,7 @@ class SensorSettings(Frozen):
 
 
 class SimSettings(NodeSettings):
-    """Everything that can be set on the simulated robot."""
+    """Holds all that can be set on the simulated robot."""
 
     task: str = setting("seek", "Task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels")
     task_kwargs: str = setting("{}", "JSON object of further arguments of the task")

@@ -170,12 +170,10 @@ class SimNode(Node):
         elif waits and now < self._due_ns + self._answer_wait_ns:
             self._arm(self._due_ns + self._answer_wait_ns)
         else:
-            late = 0 if self._simulated else (now - self._due_ns) // self._wall_ns
-            self._due_ns = (
-                max(self._due_ns, now - self._wall_ns)
-                if self._simulated
-                else (self._due_ns + late * self._wall_ns)
-            )
+            if self._simulated:
+                self._due_ns = max(self._due_ns, now - self._wall_ns)
+            else:
+                self._due_ns += (now - self._due_ns) // self._wall_ns * self._wall_ns
             self._due_ns += self._wall_ns
             self._advance(now)
             self._arm(self._due_ns)
@@ -199,7 +197,7 @@ class SimNode(Node):
         self._publish(obs, signal)
 
     def _action(self, now_ns: int) -> Any:
-        """The action (A,) of the coming period in the task's units, or the choice."""
+        """Choose the action (A,) of the coming period in the task's units, or the choice."""
         command = self._stopped
         if self._answer is not None:
             command = self._answer

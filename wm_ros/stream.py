@@ -46,16 +46,16 @@ class Stream:
 
     @property
     def session(self) -> str:
-        """The name of this recording; empty before it begins."""
+        """Name this recording; empty before it begins."""
         return "" if self._spool is None else self._spool.session
 
     @property
     def records(self) -> bool:
-        """Whether steps are taken."""
+        """Tell whether steps are taken."""
         return self._spool is not None
 
     def latest(self) -> Path | None:
-        """The folder of the trainer's newest policy, from the cache; None while there is none."""
+        """Find the trainer's newest policy in the cache; None while there is none."""
         return None if self._client is None else self._client.latest()
 
     def begin(self, task: str, spec: Spec) -> None:
@@ -74,7 +74,7 @@ class Stream:
         return self._spool is not None and self._spool.put(step)
 
     def counters(self) -> dict[str, int | float | str]:
-        """The counters of the three threads, each with a prefix."""
+        """Give the counters of the three threads, each with a prefix."""
         parts = (("spool", self._spool), ("uploader", self._uploader), ("policies", self._client))
         return {
             f"{prefix}_{key}": value
@@ -95,7 +95,7 @@ class Stream:
 
 
 def _token(path: str) -> str | None:
-    """The first line of a token file; None for an empty path."""
+    """Read the first line of a token file; None for an empty path."""
     if not path:
         return None
     try:

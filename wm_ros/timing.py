@@ -17,7 +17,7 @@ ALIGN_TICKS = 40  #: ticks between two looks at the phase
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """One tick that has to run now."""
+    """Describes one tick that has to run now."""
 
     scheduled_ns: int  #: steady time at which it should have begun
     period_ns: int  #: wall time of one period: a command that leaves later than this is missed
@@ -86,7 +86,7 @@ class Pacer:
             self._fresh_ns = now_ns
 
     def next_call_ns(self) -> int:
-        """Steady time at which ``poll`` has to be called; earlier when a frame comes."""
+        """Give the steady time at which ``poll`` has to be called; earlier when a frame comes."""
         if self._simulated:
             return self._fresh_ns if self._fresh_ns is not None else self._silence_ns()
         waits = self._fresh_ns is None and not self._silent
@@ -99,7 +99,7 @@ class Pacer:
         return self._last_frame_ns + int(allowed)
 
     def poll(self, now_ns: int) -> Due | None:
-        """The tick to run at ``now_ns``; None before its time or while its frame may come."""
+        """Give the tick to run at ``now_ns``; None before its time or while its frame may come."""
         if self._simulated:
             return self._poll_simulated(now_ns)
         fresh = self._fresh_ns
@@ -156,7 +156,7 @@ class Histogram:
         self.max_ms = max(self.max_ms, value_ms)
 
     def percentile(self, percent: float) -> float:
-        """Upper edge in ms of the bin that holds the percentile; 0.0 while nothing was counted."""
+        """Give the upper edge in ms of the percentile's bin; 0.0 while nothing was counted."""
         rank, below = math.ceil(self.total * percent / 100.0), 0
         for edge, count in zip((*self.EDGES_MS, math.inf), self.counts, strict=True):
             below += count
@@ -165,7 +165,7 @@ class Histogram:
         return 0.0
 
     def to_json(self) -> dict[str, list[float] | list[int]]:
-        """Upper edges in ms and counts of the bins, from the first to the last that is filled."""
+        """Give upper edges in ms and counts of bins, from the first to the last that is filled."""
         filled = [i for i, count in enumerate(self.counts) if count]
         if not filled:
             return {"edges_ms": [], "counts": []}
@@ -219,7 +219,7 @@ class TickStats:
         return missed
 
     def summary(self) -> dict[str, object]:
-        """Counts and percentiles, times in ms."""
+        """Give counts and percentiles, times in ms."""
         return {
             "ticks": self.ticks,
             "missed_ticks": self.missed_ticks,
@@ -234,7 +234,7 @@ class TickStats:
         }
 
     def to_json(self, period_s: float) -> dict[str, object]:
-        """The summary and the histograms."""
+        """Give the summary and the histograms."""
         bins = {f"{name}_ms": h.to_json() for name, h in self._histograms().items()}
         return {"period_s": period_s, **self.summary(), "histograms": bins}
 

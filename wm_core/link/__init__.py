@@ -1,1 +1,1 @@
-"""The two ends of the wire between robots and a trainer."""
+"""Joins robots and a trainer: the two ends of the wire between robots and a trainer."""

@@ -16,7 +16,7 @@ def grown(table: np.ndarray, size: int) -> np.ndarray:
 
 
 class Slots:
-    """A ring of slots by the key of their step; the oldest entries leave first.
+    """Keeps a ring of slots by the key of their step; the oldest entries leave first.
 
     Each session has a table from index to slot.  An entry counts while the slot still has its
     key, so nothing needs to be deleted; tables are made anew whenever the ring begins again.

@@ -28,7 +28,7 @@ _ENCODINGS: dict[str, tuple[int, int, slice]] = {
 
 
 class Camera(Source):
-    """A camera whose frames are cropped and reduced to the size that the policy wants."""
+    """Is a camera whose frames are cropped and reduced to the size that the policy wants."""
 
     message, default_topic, is_image = "sensor_msgs/Image", "image_raw", True
 
@@ -40,7 +40,7 @@ class Camera(Source):
 
 
 def to_frame(msg: Any, channels: int) -> np.ndarray:
-    """The pixels of an image message, as a view of its bytes.
+    """View the pixels of an image message without copying them.
 
     Args:
         msg: rgb8, bgr8, rgba8, bgra8 or mono8; rows may be padded (``step``).  One byte per value,
@@ -64,7 +64,7 @@ def to_frame(msg: Any, channels: int) -> np.ndarray:
 
 
 def pixels_of(msg: Any, depth: int) -> np.ndarray:
-    """(H, W, depth) uint8 view of an image message with ``depth`` bytes per pixel.
+    """View (H, W, depth) uint8 of an image message with ``depth`` bytes per pixel.
 
     Raises:
         SpecMismatch: for bytes that do not fit height, width and step.
@@ -80,7 +80,7 @@ def pixels_of(msg: Any, depth: int) -> np.ndarray:
 
 
 def to_image(frame: np.ndarray, stamp_ns: int, frame_id: str) -> Any:
-    """An image message of ``frame`` (H, W, 3) RGB or (H, W, 1) uint8."""
+    """Make an image message of ``frame`` (H, W, 3) RGB or (H, W, 1) uint8."""
     height, width, channels = frame.shape
     msg = message_class("sensor_msgs/Image")(
         height=height, width=width, step=width * channels, is_bigendian=0

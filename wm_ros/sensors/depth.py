@@ -17,7 +17,7 @@ _MOST_MM = 2**16 - 1
 
 
 class DepthCamera(Source):
-    """A depth camera whose frames are cropped and reduced to the size that the policy wants."""
+    """Is a depth camera whose frames are cropped and reduced to the size that the policy wants."""
 
     message, default_topic, is_image = "sensor_msgs/Image", "depth/image_raw", True
 
@@ -29,7 +29,7 @@ class DepthCamera(Source):
 
 
 def to_millimetres(msg: Any) -> np.ndarray:
-    """The distances in a depth image: (H, W, 1) uint16 millimetres, 0 where unknown.
+    """Read the distances in a depth image: (H, W, 1) uint16 millimetres, 0 where unknown.
 
     Distances that are not finite are unknown; what is further than 65.535 m counts as that far.
 

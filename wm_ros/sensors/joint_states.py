@@ -14,7 +14,7 @@ from wm_ros.sensors.source import Source
 
 
 class JointStates(Source):
-    """Joint states, of which the message nearest to the observation's stamp counts."""
+    """Hears joint states, of which the message nearest to the observation's stamp counts."""
 
     message, default_topic = "sensor_msgs/JointState", "joint_states"
     queue = kept = 10
@@ -28,7 +28,7 @@ class JointStates(Source):
 
 
 def to_vector(msg: Any, size: int, what: str) -> np.ndarray:
-    """(size,) float32 of a joint state: its positions, with the velocities behind where they fit.
+    """Read (size,) float32 of a joint state: positions, with velocities behind where they fit.
 
     Raises:
         SpecMismatch: where neither has ``size`` numbers; ``what`` names the sensor.
@@ -44,7 +44,7 @@ def to_vector(msg: Any, size: int, what: str) -> np.ndarray:
 
 
 def from_vector(vector: np.ndarray, stamp_ns: int, names: Sequence[str]) -> Any:
-    """A joint state whose positions are ``vector`` (n,)."""
+    """Make a joint state whose positions are ``vector`` (n,)."""
     msg = message_class("sensor_msgs/JointState")(
         name=list(names), position=[float(v) for v in vector]
     )

@@ -14,7 +14,7 @@ from wm_ros.convert import message_class, to_ns
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """The observation of one tick, or why there is none; ages are in seconds."""
+    """Holds the observation of one tick, or why there is none; ages are in seconds."""
 
     obs: Obs | None  #: None while no observation fits the policy
     stamp_ns: int = 0  #: of the first sensor's message
@@ -48,11 +48,10 @@ class Source:
 
     @property
     def message_class(self) -> Any:
-        """The class of the message."""
         return message_class(self.message)
 
     def fits(self, kind: object) -> bool:
-        """Whether this sensor can feed an input that the spec describes as ``kind``."""
+        """Tell whether this sensor can feed an input that the spec describes as ``kind``."""
         raise NotImplementedError
 
     def on_message(self, msg: Any, now_ns: int) -> None:
@@ -82,7 +81,7 @@ class Source:
         return self.decode(nearest, kind)
 
     def decode(self, msg: Any, kind: Any) -> np.ndarray:
-        """The input in the shape of ``kind``: (H, W, C) or (n,).
+        """Make the input in the shape of ``kind``: (H, W, C) or (n,).
 
         Raises:
             SpecMismatch: for a message that does not fit ``kind``.

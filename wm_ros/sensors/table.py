@@ -76,7 +76,7 @@ class Sensors:
 
     @property
     def frames(self) -> int:
-        """How many messages of the first source came."""
+        """Count the messages of the first source."""
         return self.first.messages
 
     def begin(self, spec: Spec, period_ns: int) -> None:
@@ -118,7 +118,7 @@ class Sensors:
         )
 
     def _observe(self, spec: Spec) -> tuple[Obs | None, str | None]:
-        """The observation; or None, and the name of the sensor that has nothing near it."""
+        """Observe; or give None, and the name of the sensor that has nothing near it."""
         obs: Obs = {}
         for name, kind in spec.inputs.items():
             source = self._fed[name]

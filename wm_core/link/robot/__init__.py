@@ -1,1 +1,1 @@
-"""The robot's end of the wire: spool, uploader, policy client."""
+"""Holds the robot's end of the wire: spool, uploader, policy client."""

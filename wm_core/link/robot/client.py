@@ -24,7 +24,7 @@ _MAX_REPLY_BYTES = 1 << 20
 
 
 class ConnectionSettings(Frozen):
-    """Deadlines of requests to the trainer, and waits after those that failed."""
+    """Sets deadlines of requests to the trainer, and waits after those that failed."""
 
     connect_s: float = ranged(5.0, 0.001, 3600, "Seconds to wait for a connection")
     read_s: float = ranged(30.0, 0.001, 3600, "Seconds to wait for each piece sent or awaited")
@@ -35,7 +35,7 @@ class ConnectionSettings(Frozen):
 
 
 class Reply(NamedTuple):
-    """A reply with its whole (small) body."""
+    """Holds a reply with its whole (small) body."""
 
     status: int
     headers: Message
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 
     @property
     def retry_after_s(self) -> float:
-        """Seconds that the trainer asks to wait, at most a minute; 0 where it does not ask."""
+        """Give the seconds that the trainer asks to wait, at most 60; 0 where it does not ask."""
         text = self.headers.get("Retry-After", "")
         return min(float(text), 60.0) if text.isdecimal() else 0.0
 

@@ -28,7 +28,7 @@ SENT = "sent"
 
 
 class Journal(Frozen):
-    """A session's record of itself; chunks 0 .. ``next_seq`` - 1 were sealed."""
+    """Is a session's record of itself; chunks 0 .. ``next_seq`` - 1 were sealed."""
 
     version: Literal[1] = 1
     robot: str
@@ -63,7 +63,7 @@ class Journal(Frozen):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Waiting:
-    """A sealed chunk that waits in the spool; sorts oldest first."""
+    """Locates a sealed chunk that waits in the spool; sorts oldest first."""
 
     created_ns: int  #: of its session
     key: ChunkKey
@@ -73,7 +73,7 @@ class Waiting:
 
 
 class SpoolSession:
-    """One session's folder in a spool."""
+    """Reads and writes one session's folder in a spool."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.robot, self.session = path, path.parent.name, path.name

@@ -33,7 +33,7 @@ _COUNTED = ("received", "refused", "retries", "resumed", "bytes_received")
 
 
 class PolicyClientSettings(ConnectionSettings):
-    """Deadlines and bounds of policy delivery."""
+    """Sets deadlines and bounds of policy delivery."""
 
     keep: int = ranged(5, 1, 1000, "Versions of the policy to keep on the robot")
     max_bytes: int = ranged(1 << 30, 1, 2**62, "Bytes above which a policy's file is refused")

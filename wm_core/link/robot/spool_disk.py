@@ -23,7 +23,7 @@ _MAX_LEFTOVER_BYTES = 64 << 20
 
 
 class _Kept(NamedTuple):
-    """A chunk that was on the disk when last checked."""
+    """Describes a chunk that was on the disk when last checked."""
 
     created_ns: int  #: of its session; sorts oldest first
     key: ChunkKey

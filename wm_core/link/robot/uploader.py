@@ -38,7 +38,7 @@ _COUNTED = ("acked", "acked_before", "bytes_sent", "refused", "retries", "denied
 
 
 class UploaderSettings(ConnectionSettings):
-    """Deadlines and bounds of the uploader."""
+    """Sets deadlines and bounds of the uploader."""
 
     denied_s: float = ranged(
         30.0, 0.001, 3600, "Seconds to wait after the trainer refused the token"

@@ -1,4 +1,4 @@
-"""A thread of the robot that talks to the trainer until it is closed, whatever fails meanwhile."""
+"""Runs a thread of the robot that talks to the trainer until it is closed, whatever fails."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The trainer's end of the wire: the HTTP service, its tokens, its policies."""
+"""Holds the trainer's end of the wire: the HTTP service, its tokens, its policies."""

@@ -59,7 +59,7 @@ _DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
 
 
 class ServeSettings(Frozen):
-    """What the service keeps, where it listens and what it takes in."""
+    """Says what the service keeps, where it listens and what it takes in."""
 
     root: Path = Field(description="Run folder; receives the folders store and policies.")
     host: str = Field(
@@ -223,7 +223,7 @@ class Application:
 
 
 class Service:
-    """A listening service; ``run`` blocks, ``start`` does not.
+    """Listens for robots and answers them; ``run`` blocks, ``start`` does not.
 
     Args:
         settings: what to store and where to listen.
@@ -296,7 +296,7 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that announces itself, answers waiting robots when it ends, and exits normally."""
+    """Runs Uvicorn, announces itself, answers waiting robots when it ends, and exits normally."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
