@@ -80,9 +80,7 @@ class Pilot:
         if senses.obs is None:
             return self._safe(senses.refused or "no_frame", senses)
         reason = self._guard.check_frame(
-            fresh=senses.fresh,
-            receive_age_s=senses.receive_age_s,
-            stamp_age_s=senses.stamp_age_s,
+            fresh=senses.fresh, receive_age_s=senses.receive_age_s, stamp_age_s=senses.stamp_age_s
         )
         if reason is None and not senses.fresh:
             return Decision(self._command, senses.stamp_ns, None)  # a short gap: the command stays

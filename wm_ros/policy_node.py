@@ -76,7 +76,7 @@ class PolicyNode(LifecycleNode):
             self.trigger_activate()
 
     def finish(self) -> None:
-        """Send the last safe command and close everything."""
+        """Send the last safe command if the robot runs, and close everything."""
         if self._active:
             self._stop_robot()
         self._tear_down()
@@ -86,12 +86,9 @@ class PolicyNode(LifecycleNode):
         try:
             self._settings = params.read(self, PolicySettings)
             self._set_up(self._settings)
-        except (WmError, OSError) as error:
-            self.get_logger().error(str(error))
-            self._tear_down()
-            return TransitionCallbackReturn.FAILURE
-        except Exception:  # rclpy would swallow it
-            self.get_logger().error(traceback.format_exc())
+        except Exception as error:  # rclpy would swallow it
+            known = isinstance(error, WmError | OSError)
+            self.get_logger().error(str(error) if known else traceback.format_exc())
             self._tear_down()
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
@@ -119,9 +116,7 @@ class PolicyNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop the robot if it runs, and close everything."""
-        if self._active:
-            self._stop_robot()
-        self._tear_down()
+        self.finish()
         return TransitionCallbackReturn.SUCCESS
 
     def _set_up(self, s: PolicySettings) -> None:
@@ -199,12 +194,8 @@ class PolicyNode(LifecycleNode):
 
     def _accept(self, runner: PolicyRunner) -> None:
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
-        check_acceptable(
-            runner.spec,
-            command=self._command,
-            sources=self._sensors.sources,
-            running=self._spec,
-        )
+        sources = self._sensors.sources
+        check_acceptable(runner.spec, command=self._command, sources=sources, running=self._spec)
         self._stream.begin(runner.card.task, runner.spec)
 
     def _adopt(self) -> None:

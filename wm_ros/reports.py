@@ -41,8 +41,8 @@ class ReportWriter:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        logged = False
-        while True:
+        logged = last = False
+        while not last:
             with self._wake:
                 self._wake.wait_for(lambda: self._newest or self._closing)
                 work, self._newest = self._newest, {}
@@ -55,5 +55,3 @@ class ReportWriter:
                     if not logged:
                         log.error("reports cannot be written: %s", error)
                     logged = True
-            if last:
-                return

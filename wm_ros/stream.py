@@ -30,19 +30,12 @@ class Stream:
         self._client: PolicyClient | None = None
         if settings.record:  # refused now rather than when the first policy comes
             ChunkKey(settings.robot, session="0" * 32, seq=0).check()
-        if settings.trainer_url:
-            token = _token(settings.token_file)
-            url = settings.trainer_url
+        if url := settings.trainer_url:
+            token, cache, s = _token(settings.token_file), folder / "policies", settings
             self._client = PolicyClient(
-                url,
-                channel=settings.channel,
-                cache=folder / "policies",
-                token=token,
-                settings=settings.delivery,
+                url, channel=s.channel, cache=cache, token=token, settings=s.delivery
             )
-            self._uploader = Uploader(
-                self._spool_dir, url=url, token=token, settings=settings.upload
-            )
+            self._uploader = Uploader(self._spool_dir, url=url, token=token, settings=s.upload)
 
     @property
     def session(self) -> str:
@@ -60,13 +53,10 @@ class Stream:
 
     def begin(self, task: str, spec: Spec) -> None:
         """Begin a recording; a second call does nothing."""
-        if self._spool is None and self.settings.record:
+        s = self.settings
+        if self._spool is None and s.record:
             self._spool = Spool(
-                self._spool_dir,
-                robot=self.settings.robot,
-                task=task,
-                spec=spec,
-                settings=self.settings.spool,
+                self._spool_dir, robot=s.robot, task=task, spec=spec, settings=s.spool
             )
 
     def put(self, step: Step) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 PHASE_NS = 4_000_000  #: from a frame's arrival to its tick (at most a tenth of a period)
@@ -183,11 +183,9 @@ class TickStats:
     """
 
     def __init__(self) -> None:
-        self.ticks = 0
-        self.missed_ticks = 0
-        self.safe_ticks = 0
-        self.missed_safe_ticks = 0
-        self.safe_by_reason: dict[str, int] = {}
+        self.ticks = self.missed_ticks = 0
+        self.safe_ticks = self.missed_safe_ticks = 0
+        self.safe_by_reason: Counter[str] = Counter()
         self.tick_ms = Histogram()  # work: from the tick's start to its command's leaving
         self.late_ms = Histogram()  # from its schedule to its command's leaving
         self.obs_age_ms = Histogram()  # from the image's stamp to the command's leaving
@@ -215,7 +213,7 @@ class TickStats:
         else:
             self.safe_ticks += 1 + due.skipped
             self.missed_safe_ticks += int(missed) + due.skipped
-            self.safe_by_reason[safe] = self.safe_by_reason.get(safe, 0) + 1
+            self.safe_by_reason[safe] += 1
         return missed
 
     def summary(self) -> dict[str, object]:

@@ -19,6 +19,7 @@ from wm_core.format.chunk import ChunkKey, ChunkMeta
 
 LEDGER_NAME = "ledger.sqlite"
 SCHEMA_VERSION = 1
+_BUSY_S = 30.0  # longest wait for another process's commit
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chunks (
     arrival INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -71,15 +72,14 @@ class Ledger:
 
     Args:
         path: the database file; it and its folder are made where they are missing.
-        busy_s: how long to wait for another process's commit before giving up.
     """
 
-    def __init__(self, path: Path, *, busy_s: float = 30.0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._db = sqlite3.connect(
-            self.path, timeout=busy_s, isolation_level=None, check_same_thread=False
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare()
