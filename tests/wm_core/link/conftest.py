@@ -29,6 +29,13 @@ def serve(tmp_path, closing):
 
 
 @pytest.fixture
+def silent():
+    """A trainer that takes connections and answers none: its address and its socket."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}", sock
+
+
+@pytest.fixture
 def closed_url():
     """Address of a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as sock:

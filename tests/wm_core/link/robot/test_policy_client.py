@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import socket
 import threading
 import time
 
@@ -202,14 +201,13 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(bad_trainer, follow, tmp_p
     assert bad_trainer.ranges == []
 
 
-def test_close_does_not_wait_for_the_open_question(follow):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = follow(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=3600.0)
-        connection, _ = silent.accept()
+def test_close_does_not_wait_for_the_open_question(follow, silent):
+    url, trainer = silent
+    client = follow(url, read_s=3600.0)
+    with trainer.accept()[0]:
         client.close(timeout_s=60.0)
         client.close()
         assert not [t for t in threading.enumerate() if t.name == "policy-client"]
-        connection.close()
 
 
 def test_an_invalid_address_is_refused(follow):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import itertools
 import json
-import socket
 import threading
 import time
 from urllib.parse import urlsplit
@@ -219,23 +218,21 @@ def test_a_reply_without_the_chunks_hash_is_no_acknowledgement(
     assert uploader.counters()["acked"] == 0
 
 
-def test_a_trainer_that_falls_silent_meets_the_deadline(upload, lay, wait_until):
+def test_a_trainer_that_falls_silent_meets_the_deadline(upload, lay, silent, wait_until):
     lay()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=0.2)
-        wait_until(lambda: uploader.counters()["retries"] > 1)
-        assert "timed out" in str(uploader.counters()["last_error"])
+    uploader = upload(silent[0], read_s=0.2)
+    wait_until(lambda: uploader.counters()["retries"] > 1)
+    assert "timed out" in str(uploader.counters()["last_error"])
 
 
-def test_close_cuts_a_request_short(upload, lay):
+def test_close_cuts_a_request_short(upload, lay, silent):
     lay()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        uploader = upload(f"http://127.0.0.1:{silent.getsockname()[1]}", read_s=3600.0)
-        connection, _ = silent.accept()
+    url, trainer = silent
+    uploader = upload(url, read_s=3600.0)
+    with trainer.accept()[0]:
         uploader.close(timeout_s=60.0)
         uploader.close()
         assert not [t for t in threading.enumerate() if t.name == "uploader"]
-        connection.close()
 
 
 def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_folder, wait_until):
