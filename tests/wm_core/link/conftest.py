@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 
 import pytest
 
@@ -33,6 +34,21 @@ def silent():
     """A trainer that takes connections and answers none: its address and its socket."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}", sock
+
+
+@pytest.fixture
+def check_close(silent):
+    """Checks that a worker's thread ends though its request is open, and may be closed twice."""
+
+    def check(start, name):
+        url, trainer = silent
+        worker = start(url, read_s=3600.0)
+        with trainer.accept()[0]:
+            worker.close(timeout_s=60.0)
+            worker.close()
+            assert not [thread for thread in threading.enumerate() if thread.name == name]
+
+    return check
 
 
 @pytest.fixture

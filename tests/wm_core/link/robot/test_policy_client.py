@@ -201,13 +201,8 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(bad_trainer, follow, tmp_p
     assert bad_trainer.ranges == []
 
 
-def test_close_does_not_wait_for_the_open_question(follow, silent):
-    url, trainer = silent
-    client = follow(url, read_s=3600.0)
-    with trainer.accept()[0]:
-        client.close(timeout_s=60.0)
-        client.close()
-        assert not [t for t in threading.enumerate() if t.name == "policy-client"]
+def test_close_does_not_wait_for_the_open_question(follow, check_close):
+    check_close(follow, "policy-client")
 
 
 def test_an_invalid_address_is_refused(follow):

@@ -225,14 +225,9 @@ def test_a_trainer_that_falls_silent_meets_the_deadline(upload, lay, silent, wai
     assert "timed out" in str(uploader.counters()["last_error"])
 
 
-def test_close_cuts_a_request_short(upload, lay, silent):
+def test_close_cuts_a_request_short(upload, lay, check_close):
     lay()
-    url, trainer = silent
-    uploader = upload(url, read_s=3600.0)
-    with trainer.accept()[0]:
-        uploader.close(timeout_s=60.0)
-        uploader.close()
-        assert not [t for t in threading.enumerate() if t.name == "uploader"]
+    check_close(upload, "uploader")
 
 
 def test_acknowledged_chunks_can_stay_as_a_black_box(serve, upload, lay, spool_folder, wait_until):
