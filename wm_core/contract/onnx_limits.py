@@ -47,9 +47,9 @@ def _check_node(node: int | memoryview) -> None:
     operator, domain = "", ""
     for number, value in _fields(node):
         if number == _NODE_OP:
-            operator = _text(value)
+            operator = bytes(value).decode()
         elif number == _NODE_DOMAIN:
-            domain = _text(value)
+            domain = bytes(value).decode()
         elif number == _NODE_ATTRIBUTE:
             for part, content in _fields(value):
                 if part in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
@@ -66,10 +66,6 @@ def _check_tensor(tensor: int | memoryview) -> None:
     for number, value in _fields(tensor):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
             raise PolicyRefused("policy file: expected every weight in it, it has external data")
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(value).decode()
 
 
 def _fields(message: int | memoryview) -> Iterator[Field]:

@@ -116,14 +116,12 @@ def put_version(home: Path, manifest: Manifest, files: dict[str, bytes]) -> Path
     for name, data in files.items():
         write_durably(staged / name, data)
     write_durably(staged / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+    old = home / f"{target.name}.old.tmp"
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        old = home / f"{target.name}.old.tmp"
-        shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
-        os.rename(staged, target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(staged, target)
+    os.rename(staged, target)
+    shutil.rmtree(old, ignore_errors=True)
     sync_folder(home)
     return target
 

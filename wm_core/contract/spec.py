@@ -93,7 +93,7 @@ class ActionSpec(Frozen):
         """
         if self.discrete:
             return np.array([np.argmax(action)], np.float32)
-        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        low, high = np.array([self.low, self.high], np.float32)
         unit = (np.clip(np.asarray(action, np.float32), -1.0, 1.0) + 1.0) * np.float32(0.5)
         return low + unit * (high - low)
 
@@ -101,7 +101,7 @@ class ActionSpec(Frozen):
         """Convert a command (command_size,) to an action (A,), clipped to what there is."""
         if self.discrete:
             return self._one_hot(int(np.clip(np.rint(command[0]), 0, self.size - 1)))
-        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        low, high = np.array([self.low, self.high], np.float32)
         unit = (np.asarray(command, np.float32) - low) / (high - low)
         return np.clip(unit * 2.0 - 1.0, -1.0, 1.0).astype(np.float32)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from wm_core.contract.card import Manifest
 from wm_core.contract.errors import StoreError
@@ -41,30 +42,13 @@ class PolicyRepository:
         self.root, self.channel, self.keep = Path(root), channel, max(1, keep)
         self._home = self.root / channel
 
-    def publish(
-        self,
-        onnx: bytes,
-        golden: bytes,
-        *,
-        version: int,
-        parent: int = -1,
-        weights_sha256: str = "",
-        learner_updates: int = 0,
-    ) -> Manifest:
-        """Make ``version`` the latest; the same bytes again change nothing.
+    def publish(self, onnx: bytes, golden: bytes, *, version: int, **about: Any) -> Manifest:
+        """Make ``version`` the latest; ``about`` are further fields of its ``Manifest``.
 
         Raises:
-            StoreError: where ``version`` is not above the latest one.
+            StoreError: where ``version`` is not above the latest one, which has other bytes.
         """
-        manifest = make_manifest(
-            onnx,
-            golden,
-            weights_sha256,
-            version=version,
-            channel=self.channel,
-            parent=parent,
-            learner_updates=learner_updates,
-        )
+        manifest = make_manifest(onnx, golden, version=version, channel=self.channel, **about)
         last = self.latest()
         if last is not None and version <= last.version:
             if (last.version, last.policy) == (version, manifest.policy):
