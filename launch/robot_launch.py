@@ -9,6 +9,7 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     SetEnvironmentVariable,
+    UnsetLaunchConfiguration,
 )
 from launch.launch_description_sources import AnyLaunchDescriptionSource
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
@@ -51,6 +52,8 @@ WORDS = (
     "robot",
 )
 LISTS = ("sensors",)
+#: arguments that the driver's launch file gets too; its others may well have the names of ours
+SHARED = ("namespace", "use_sim_time", "log_level")
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -73,7 +76,23 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     if not got["driver_launch"]:
         return [node]
-    return [node, IncludeLaunchDescription(AnyLaunchDescriptionSource(got["driver_launch"]))]
+    return [node, *_driver(got)]
+
+
+def _driver(got: dict[str, str]) -> list[LaunchDescriptionEntity]:
+    """Include the driver's launch file with its own defaults: ROS scopes no argument by itself."""
+    hidden = [name for name in got if name not in SHARED]
+
+    def restore(context: LaunchContext) -> None:
+        """Give back what the driver has not declared; what it has, its later actions may read."""
+        for name in hidden:
+            context.launch_configurations.setdefault(name, got[name])
+
+    return [
+        *(UnsetLaunchConfiguration(name) for name in hidden),
+        IncludeLaunchDescription(AnyLaunchDescriptionSource(got["driver_launch"])),
+        OpaqueFunction(function=restore),
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -77,7 +77,10 @@ def test_users_find_the_arguments_they_expect():
     expected = {"namespace", "use_sim_time", "params_file", "use_respawn", "log_level"}
     for path in FILES:
         assert expected <= set(table_of(path, "ARGUMENTS"))
-    assert "autostart" in table_of(FOLDER / "robot_launch.py", "ARGUMENTS")
+    robot = FOLDER / "robot_launch.py"
+    shared = table_of(robot, "SHARED")  # with the launch file of the driver
+    assert shared
+    assert {"autostart", *shared} <= set(table_of(robot, "ARGUMENTS"))
 
 
 def test_every_parameter_that_a_launch_file_sets_is_declared_by_its_node():

@@ -16,6 +16,16 @@ pytest.importorskip("launch_ros", reason="needs ROS's launch system")
 pytestmark = pytest.mark.ros
 
 FOLDER = Path(__file__).parents[2] / "launch"
+DRIVER = """
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument as Declare
+
+DEFAULTS = {"params_file": "driver.yaml", "robot": "arm", "port": "usb0", "namespace": "driver"}
+
+
+def generate_launch_description():
+    return LaunchDescription([Declare(n, default_value=d) for n, d in DEFAULTS.items()])
+"""
 
 
 def load(name: str):
@@ -31,6 +41,29 @@ def test_the_description_declares_its_arguments(name):
     declared = {a.name: a for a in module.generate_launch_description().get_launch_arguments()}
     assert {argument for argument, _, _ in module.ARGUMENTS} <= declared.keys()
     assert all(a.description for a in declared.values())
+
+
+def test_the_driver_gets_its_own_defaults_where_its_arguments_have_the_names_of_ours(tmp_path):
+    from launch import LaunchContext
+
+    driver = tmp_path / "driver.launch.py"
+    driver.write_text(DRIVER)
+    module, context = load("robot_launch"), LaunchContext()
+    ours = {name: f"our {name}" for name, _, _ in module.ARGUMENTS}
+    given = ours | {"driver_launch": str(driver), "port": "usb3"}
+    context.launch_configurations.update(given)
+
+    def visit(entity):
+        for inner in entity.visit(context) or ():
+            visit(inner)
+
+    for entity in module._actions(context)[1:]:  # without the node
+        visit(entity)
+    assert context.launch_configurations == {
+        **given,  # its port, our namespace, and what the driver does not declare
+        "params_file": "driver.yaml",
+        "robot": "arm",
+    }
 
 
 @pytest.mark.parametrize("robot", [(), ("task:=seek_discrete", "command_type:=index")])
