@@ -67,7 +67,7 @@ class FolderSource:
             return self.root
         if not self.root.is_dir():
             return None
-        numbered = [p for p in self.root.iterdir() if p.name.isdigit()]
+        numbered = [p for p in self.root.iterdir() if p.name.isdecimal()]
         versions = [p for p in numbered if PolicyFolder(p).manifest.exists()]
         return max(versions, key=lambda p: int(p.name), default=None)
 

@@ -41,6 +41,7 @@ def test_the_newest_numbered_folder_is_the_source(home, policy_at):
     for version in (3, 12):
         policy_at(home / f"{version:08d}", version=version)
     (home / ".00000099.tmp").mkdir()
+    policy_at(home / "²", version=2)  # a digit, but no number
     assert FolderSource(home).latest() == home / "00000012"
     assert FolderSource(home / "00000003").latest() == home / "00000003"
 

@@ -43,7 +43,7 @@ def check_golden(data: bytes, card: PolicyCard, call: Call) -> float:
     Args:
         data: the bytes of a ``policy.golden.npz``.
         card: of the policy, which names its inputs and outputs.
-        call: every input by name (batch axis of 1) to every output by name.
+        call: runs the graph; every input (1, ...) by name to every output by name.
 
     Returns:
         The largest difference seen, relative to its scale.

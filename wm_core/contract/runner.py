@@ -79,9 +79,7 @@ class PolicyRunner:
         """Load the policy in a folder (or the ``.onnx`` file in it) and validate its manifest.
 
         Args:
-            path: a folder with ``policy.onnx``, ``policy.golden.npz`` and
-                ``policy.manifest.json``, or the path of an ``.onnx`` file with its manifest
-                beside it.
+            path: the folder, or the path of an ``.onnx`` file next to its manifest.
             verify_golden: replay the golden rollout and refuse a file that acts differently here.
 
         Raises:

@@ -45,10 +45,8 @@ class EnvRecorder:
     ) -> None:
         self._root, self._ledger, self._robot, self._task = root, ledger, robot, task
         self._spec, self._seal_steps = spec, seal_steps
-        self._session = uuid.uuid4().hex
-        self._begin_ns = time.time_ns()
-        self._seq = 0
-        self._first_step = 0
+        self._session, self._begin_ns = uuid.uuid4().hex, time.time_ns()
+        self._seq = self._first_step = 0
         self._open: list[Step] = []
 
     def add(self, step: Step) -> None:

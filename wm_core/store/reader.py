@@ -104,7 +104,7 @@ class Store:
             return
         if self._spec is None:
             self._spec = index.spec
-            fields = [("key", "<i8"), ("chunk", "<i4"), *_fields(step_dtype(index.spec))]
+            fields = [("key", "<i8"), ("chunk", "<i4"), *step_dtype(index.spec).descr]
             self._table = np.empty(_FIRST_ROWS, np.dtype(fields))
         self._add(row, number, index)
 
@@ -238,8 +238,3 @@ class Store:
     def close(self) -> None:
         """Close the ledger; a second call does nothing."""
         self._ledger.close()
-
-
-def _fields(dtype: np.dtype) -> list[tuple]:
-    """List the fields that make ``dtype``."""
-    return [(name, dtype[name].base, dtype[name].shape) for name in dtype.names or ()]

@@ -1,6 +1,6 @@
 """A policy small enough to compute in the head: it counts its steps and leans on its noise.
 
-wish = 2 (noise_action - 0.5) + 0.1 count, moved at most 0.5 per step, commands 0 .. 4.
+wanted = 2 (noise_action - 0.5) + 0.1 count, moved at most 0.5 per step, commands 0 .. 4.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ policy (uint8[1,4,4,1] image, float[1,2] proprio, float[1,1] count, float[1,1] p
     centred = Sub(noise_action, half)
     drawn = Mul(centred, two)
     lean = Mul(next_count, tenth)
-    wish = Add(drawn, lean)
+    wanted = Add(drawn, lean)
     down = Sub(prev_action, half)
     up = Add(prev_action, half)
-    above = Max(wish, down)
+    above = Max(wanted, down)
     near = Min(above, up)
     action = Clip(near, low_end, one)
     raised = Add(action, one)

@@ -102,9 +102,9 @@ def test_the_command_is_the_index_of_the_choice_and_back():
 def test_what_is_sent_is_exactly_one_hot_whatever_was_asked_and_sent_before():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        wish = rng.normal(size=3)
-        sent = CHOICES.limit(wish, rng.normal(size=3))
-        np.testing.assert_array_equal(sent, EYE[wish.argmax()])
+        wanted = rng.normal(size=3)
+        sent = CHOICES.limit(wanted, rng.normal(size=3))
+        np.testing.assert_array_equal(sent, EYE[wanted.argmax()])
         assert sent.dtype == np.float32
     assert CHOICES.limit(np.zeros(3), np.zeros(3)).tolist() == [1, 0, 0]  # a tie is decided
 

@@ -140,7 +140,7 @@ def test_weights_outside_the_file_are_never_read(model_of, tmp_path, monkeypatch
 
 
 def test_control_flow_is_refused(model_of, graph):
-    branch = "b () => (float[1,1] y) { y = Identity(wish) }"
+    branch = "b () => (float[1,1] y) { y = Identity(wanted) }"
     either = f"either = If<then_branch = {branch}, else_branch = {branch}>(is_first)"
     once = graph.replace("near =", f"{either}\n    near =")
     with pytest.raises(PolicyRefused, match="subgraphs"):
