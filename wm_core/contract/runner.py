@@ -66,13 +66,30 @@ class PolicyRunner:
         self._obs_keys = tuple(self.spec.inputs)
 
     @classmethod
-    def from_bytes(cls, model: bytes, *, max_bytes: int = MAX_MODEL_BYTES) -> PolicyRunner:
-        """Open the policy in ``model``, without a manifest; its card must fit its graph.
+    def from_bytes(
+        cls, model: bytes, manifest: Manifest | None = None, *, max_bytes: int = MAX_MODEL_BYTES
+    ) -> PolicyRunner:
+        """Open the policy in ``model``, whose card must fit its graph and the manifest.
 
         Raises:
             PolicyRefused: for a file that is too large, does not load or has no fitting card.
         """
-        return cls._open(model, None, max_bytes)
+        if len(model) > max_bytes:
+            raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
+        check_limits(model)
+        session = _session(model)
+        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        if text is None:
+            raise PolicyRefused(
+                f"policy file has no card (metadata {CARD_KEY!r}): export it with `wm export`"
+            )
+        card = PolicyCard.parse(text)
+        _check_graph("input", card.inputs, session.get_inputs())
+        _check_graph("output", card.outputs, session.get_outputs())
+        _check_roles(card)
+        if manifest is not None:
+            _check_same_version(card, manifest)
+        return cls(session, card, manifest)
 
     @classmethod
     def load(cls, path: Path, *, verify_golden: bool = True) -> PolicyRunner:
@@ -88,30 +105,11 @@ class PolicyRunner:
         """
         folder = PolicyFolder(Path(path))
         manifest = folder.read_manifest()
-        model = folder.read(manifest.policy, MAX_MODEL_BYTES)
-        runner = cls._open(model, manifest, MAX_MODEL_BYTES)
-        _check_same_version(runner.card, manifest)
+        runner = cls.from_bytes(folder.read(manifest.policy, MAX_MODEL_BYTES), manifest)
         if verify_golden:
             golden = folder.read(manifest.golden, MAX_GOLDEN_BYTES)
             check_golden(golden, runner.card, runner.call)
         return runner
-
-    @classmethod
-    def _open(cls, model: bytes, manifest: Manifest | None, max_bytes: int) -> PolicyRunner:
-        if len(model) > max_bytes:
-            raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
-        check_limits(model)
-        session = _session(model)
-        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-        if text is None:
-            raise PolicyRefused(
-                f"policy file has no card (metadata {CARD_KEY!r}): export it with `wm export`"
-            )
-        card = PolicyCard.parse(text)
-        _check_graph("input", card.inputs, session.get_inputs())
-        _check_graph("output", card.outputs, session.get_outputs())
-        _check_roles(card)
-        return cls(session, card, manifest)
 
     def initial_carry(self) -> PolicyCarry:
         """Make zeros by input name; where ``is_first`` is set their values do not matter."""

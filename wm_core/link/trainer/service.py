@@ -31,8 +31,8 @@ from starlette.routing import Route
 
 from wm_core.contract.errors import ChunkRefused, StoreError
 from wm_core.contract.files import try_lock, write_durably
+from wm_core.contract.frozen import Frozen, ranged
 from wm_core.contract.policy_folder import LATEST_NAME
-from wm_core.contract.spec import Frozen
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.link.trainer.tokens import Tokens
@@ -62,23 +62,15 @@ class ServeSettings(Frozen):
     """Says what the service keeps, where it listens and what it takes in."""
 
     root: Path = Field(description="Run folder; receives the folders store and policies.")
-    host: str = Field(
-        "127.0.0.1", description="Address to listen on; 0.0.0.0 for all, with tokens."
-    )
-    port: int = Field(
-        8765, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one."
-    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0: all, with tokens.")
+    port: int = ranged(8765, 0, 65535, "TCP port to listen on; 0 picks a free one.")
     tokens: Path | None = Field(
         None, description="File of lines `robot sha256(token)`; None serves this machine only."
     )
-    max_chunk_bytes: int = Field(
-        MAX_CHUNK_BYTES, gt=0, description="Largest chunk in bytes that is accepted."
-    )
+    max_chunk_bytes: int = Field(MAX_CHUNK_BYTES, gt=0, description="Bytes of the largest chunk.")
     max_uploads: int = Field(8, gt=0, description="Uploads in memory at once; more must retry.")
     upload_s: float = Field(60.0, gt=0, description="Deadline in seconds for one upload.")
-    min_free_bytes: int = Field(
-        200_000_000, ge=0, description="Bytes that must stay free on the disk."
-    )
+    min_free_bytes: int = Field(200_000_000, ge=0, description="Bytes of the disk to keep free.")
 
 
 class Application:
