@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wm_core.behavior.actor import Actor, ActorHead
 from wm_core.behavior.base import Behavior, BehaviorLosses
@@ -35,30 +35,26 @@ class ActorCritic(Behavior):
         self, action: ActionSpec, world_model: WorldModel, settings: BehaviorConfig, *, seed: int
     ) -> None:
         super().__init__()
-        world, self.config = world_model.config, settings
-        if self.config.gradient == "auto":
+        world, config = world_model.config, settings
+        if config.gradient == "auto":
             chosen = "reinforce" if action.discrete else "dynamics"
-            self.config = self.config.model_copy(update={"gradient": chosen})
-        inputs, units = world.sizes.of(self.config.reads), self.config.units or world.units
+            config = config.model_copy(update={"gradient": chosen})
+        self.config = config
+        inputs, units = world.sizes.of(config.reads), config.units or world.units
         style = Style(world.norm, world.activation)
-        self.actor = Actor(inputs, action, units, self.config.actor, style)
-        self.critic = Critic(inputs, units, world.heads.bins, self.config.critic, style)
+        self.actor = Actor(inputs, action, units, config.actor, style)
+        self.critic = Critic(inputs, units, world.heads.bins, config.critic, style)
         self.scale: PercentileRange | RunningStd | None = None
-        if self.config.advantage == "range":
-            self.scale = PercentileRange(
-                rate=self.config.returns.rate,
-                low=self.config.returns.low,
-                high=self.config.returns.high,
-                limit=self.config.returns.limit,
-            )
-        elif self.config.advantage == "std":
-            self.scale = RunningStd(rate=self.config.returns.rate)
+        if config.advantage == "range":
+            self.scale = PercentileRange(**config.returns.model_dump())
+        elif config.advantage == "std":
+            self.scale = RunningStd(rate=config.returns.rate)
         self.entropy_scale: AdaptiveScale | None = None
-        if self.config.entropy.rule == "adaptive":
+        if config.entropy.rule == "adaptive":
+            target, initial = config.entropy.target, config.entropy.scale
             self.entropy_scale = AdaptiveScale(
-                target=self.config.entropy.target, low=1e-5, high=1.0, raise_when_low=True,
-                initial=self.config.entropy.scale,
-            )  # fmt: skip
+                target=target, low=1e-5, high=1.0, raise_when_low=True, initial=initial
+            )
 
     def head(self, world: WorldModel) -> ActorHead:
         return ActorHead(self.actor, self.critic.fast, self.config.reads)
@@ -74,11 +70,7 @@ class ActorCritic(Behavior):
             self.critic.update_target()
 
     def loss(
-        self,
-        world: WorldModel,
-        batch: Batch[Tensor],
-        posterior: Latent,
-        generator: torch.Generator,
+        self, world: WorldModel, batch: Batch[Tensor], posterior: Latent, generator: Generator
     ) -> BehaviorLosses:
         """Imagine rollouts from ``posterior`` (B, T) and give the losses of actor and critic.
 
@@ -118,9 +110,7 @@ class ActorCritic(Behavior):
         }
         return BehaviorLosses(losses, {k: v.detach() for k, v in metrics.items()})
 
-    def _times(
-        self, shape: torch.Size, generator: torch.Generator, device: torch.device
-    ) -> Tensor:
+    def _times(self, shape: torch.Size, generator: Generator, device: torch.device) -> Tensor:
         """(M,) distinct times, the same of every window, to imagine from.
 
         Deviates: the papers imagine from every posterior; ``imag_starts`` takes about so many, at

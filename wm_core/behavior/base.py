@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from wm_core.contract.batch import Batch
 from wm_core.nn.optim import ParameterGroup
@@ -106,11 +106,7 @@ class Behavior(nn.Module, ABC):
 
     @abstractmethod
     def loss(
-        self,
-        world: WorldModel,
-        batch: Batch[Tensor],
-        posterior: Latent,
-        generator: torch.Generator,
+        self, world: WorldModel, batch: Batch[Tensor], posterior: Latent, generator: Generator
     ) -> BehaviorLosses:
         """Compute the losses of one update.
 

@@ -10,7 +10,7 @@ from typing import Any
 import cmaes
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wm_core.behavior.actor import ActorHead, LinearController
 from wm_core.behavior.base import Behavior, BehaviorLosses
@@ -57,11 +57,7 @@ class Evolution(Behavior):
         return ActorHead(self.actor, None, self.config.reads)
 
     def loss(
-        self,
-        world: WorldModel,
-        batch: Batch[Tensor],
-        posterior: Latent,
-        generator: torch.Generator,
+        self, world: WorldModel, batch: Batch[Tensor], posterior: Latent, generator: Generator
     ) -> BehaviorLosses:
         """Search one generation where it is due; it has no loss on the (B, T) windows."""
         self._updates += 1
@@ -91,17 +87,12 @@ class Evolution(Behavior):
 
     @torch.no_grad()
     def _imagined_returns(
-        self,
-        world: WorldModel,
-        posterior: Latent,
-        candidates: np.ndarray,
-        generator: torch.Generator,
+        self, world: WorldModel, posterior: Latent, candidates: np.ndarray, generator: Generator
     ) -> np.ndarray:
         """(P,) mean returns of candidates (P, n), each over the same starts and draws."""
         device, horizon = posterior.deter.device, self.config.imag_horizon
         P, R = len(candidates), self._settings.rollouts
-        start = self._starts(world, posterior, generator)
-        latent = _repeated(start, P)
+        latent = self._starts(world, posterior, P, generator)
         population = torch.as_tensor(candidates, dtype=torch.float32, device=device)
         alive, total = torch.ones(P * R, device=device), torch.zeros(P * R, device=device)
         for _ in range(horizon):
@@ -118,14 +109,16 @@ class Evolution(Behavior):
             alive = alive * cont
         return total.unflatten(0, (P, R)).mean(1).double().cpu().numpy()
 
-    def _starts(self, world: WorldModel, posterior: Latent, generator: torch.Generator) -> Latent:
-        """(R,) random states of the batch to imagine from."""
+    def _starts(
+        self, world: WorldModel, posterior: Latent, repeats: int, generator: Generator
+    ) -> Latent:
+        """(repeats R,) the same R random states of the batch to imagine from, again and again."""
         (B, T), device = posterior.deter.shape[:2], posterior.deter.device
         wanted = self._settings.rollouts
         times = torch.randperm(T, generator=generator, device=device)[: -(-wanted // B)]
         starts = world.dynamics.imagination_starts(posterior, times)
         rows = torch.randperm(B * len(times), generator=generator, device=device)
-        chosen = rows.repeat(-(-wanted // len(rows)))[:wanted]
+        chosen = rows.repeat(-(-wanted // len(rows)))[:wanted].repeat(repeats)
         memory = tuple(m[chosen] for m in starts.memory)
         return Latent(starts.deter[chosen], starts.stoch[chosen], None, memory)
 
@@ -138,14 +131,8 @@ class Evolution(Behavior):
             elif isinstance(value, int | float | np.number):
                 plain[name] = value.item() if isinstance(value, np.number) else value
         name, keys, position, has_gauss, gauss = self._search._rng.get_state()
-        plain["rng"] = [
-            name,
-            torch.from_numpy(np.array(keys, np.int64)),
-            position,
-            has_gauss,
-            gauss,
-        ]
-        return plain
+        words = torch.from_numpy(np.array(keys, np.int64))
+        return plain | {"rng": [name, words, position, has_gauss, gauss]}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on exactly where ``get_extra_state`` was taken."""
@@ -158,13 +145,3 @@ class Evolution(Behavior):
             setattr(self._search, key, array)
         for cached in ("_B", "_D"):  # the library computes them again from the covariance
             setattr(self._search, cached, None)
-
-
-def _repeated(latent: Latent, times: int) -> Latent:
-    """(P R,) latents: (R,) ``latent`` repeated ``times`` times."""
-
-    def over(x: Tensor) -> Tensor:
-        return x.repeat(times, *[1] * (x.ndim - 1))
-
-    memory = tuple(over(m) for m in latent.memory)
-    return Latent(over(latent.deter), over(latent.stoch), None, memory)

@@ -37,23 +37,11 @@ class PolicyExporter:
         agent: on any device; never changed.
         spec: of the observations and actions it is trained on.
         config: for the card.
-        run_id: which training run this is.
-        commit: of the code that trains.
-        task: its name.
+        origin: fields of the card: ``run_id``, ``commit`` and ``task``, where they are known.
     """
 
-    def __init__(
-        self,
-        agent: AgentCore,
-        spec: Spec,
-        config: Config,
-        *,
-        run_id: str = "",
-        commit: str = "",
-        task: str = "",
-    ) -> None:
-        self._agent, self._spec, self._config = agent, spec, config
-        self._origin = {"run_id": run_id, "commit": commit, "task": task}
+    def __init__(self, agent: AgentCore, spec: Spec, config: Config, **origin: str) -> None:
+        self._agent, self._spec, self._config, self._origin = agent, spec, config, origin
         self._tools = {name: importlib.metadata.version(name) for name in _TOOLS}
         self._step = PolicyStep(agent, spec)
         self._template: Template | None = None
@@ -91,11 +79,7 @@ class PolicyExporter:
             golden_sha256=hashlib.sha256(golden).hexdigest(),
             opset=OPSET,
             exporter=self._tools,
-            created=_now(),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **self._origin,
         )
         return Export(self._template.serialize(card.model_dump_json()), golden, weights_hash)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -11,11 +11,12 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from wm_core.nn.blocks import Filled, Linear
 
 Positions = Literal["none", "sinusoid", "age", "shaw", "xl"]
+KeysValues = tuple[Tensor, Tensor]  #: (B, heads, S, head) each
 
 
 class View(NamedTuple):
@@ -145,7 +146,7 @@ def make_scores(positions: Positions, *, heads: int, head: int, width: int, wind
     raise ValueError(f"positions: expected none, sinusoid, age, shaw or xl, got {positions!r}")
 
 
-def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+def drop(x: Tensor, rate: float, generator: Generator | None) -> Tensor:
     """Apply dropout of ``rate`` to ``x`` (...); without a generator return ``x``."""
     if generator is None or rate == 0.0:
         return x
@@ -174,12 +175,8 @@ class Attention(nn.Module):
         self.scores = scores
 
     def forward(
-        self,
-        x: Tensor,
-        past: tuple[Tensor, Tensor] | None,
-        view: View,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self, x: Tensor, past: KeysValues | None, view: View, generator: Generator | None
+    ) -> tuple[Tensor, KeysValues]:
         """Attend from T new tokens to the past and to themselves.
 
         Args:

@@ -217,3 +217,17 @@ class MLP(nn.Sequential):
         super().__init__(
             *(Dense(inputs if i == 0 else units, units, style) for i in range(layers))
         )
+
+
+class OutputMLP(nn.Module):
+    """Maps (..., I) to (..., O) float32 by dense layers and a linear one."""
+
+    def __init__(
+        self, inputs: int, units: int, layers: int, outputs: int, style: Style, scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.layers = MLP(inputs, units, layers, style)
+        self.out = Linear(units, outputs, scale=scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.layers(x)).float()

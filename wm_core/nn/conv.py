@@ -17,11 +17,7 @@ from wm_core.nn.blocks import ACTIVATIONS, Activation, Filled, NormRms
 ConvKind = Literal["k5pool", "k4s2", "v1"]
 LEVELS = 4
 V1_SIDE = 64  #: the only height and width that Dreamer v1's convolutions take, pixels
-_MULTIPLES: dict[str, tuple[int, ...]] = {
-    "k5pool": (2, 3, 4, 4),
-    "k4s2": (1, 2, 4, 8),
-    "v1": (1, 2, 4, 8),
-}
+_MULTIPLES = {"k5pool": (2, 3, 4, 4), "k4s2": (1, 2, 4, 8), "v1": (1, 2, 4, 8)}
 
 
 def channels(kind: ConvKind, depth: int) -> tuple[int, ...]:

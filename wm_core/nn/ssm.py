@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from wm_core.nn.attention import drop
 from wm_core.nn.blocks import Filled, Linear
@@ -107,7 +107,7 @@ class _LogStep(Filled):
     def __init__(self, states: int) -> None:
         super().__init__((states,), fan_in=1)
 
-    def fill(self, generator: torch.Generator) -> None:
+    def fill(self, generator: Generator) -> None:
         with torch.no_grad():
             low, high = math.log(STEP_MIN), math.log(STEP_MAX)
             self.weight.uniform_(low, high, generator=generator)
@@ -188,7 +188,7 @@ class _Layer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(
-        self, x: Tensor, keep: Tensor, start: Tensor, generator: torch.Generator | None
+        self, x: Tensor, keep: Tensor, start: Tensor, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Map a whole sequence (B, T, width), or one step (N, width) of it."""
         run = self.ssm.step if x.ndim == 2 else self.ssm
@@ -238,7 +238,7 @@ class StateSpace(nn.Module):
         is_first: Tensor,
         carry: Tensor | None = None,
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Process T inputs at once.
 
@@ -263,7 +263,7 @@ class StateSpace(nn.Module):
         return self._run(x, is_first, carry, None)
 
     def _run(
-        self, x: Tensor, is_first: Tensor, carry: Tensor, generator: torch.Generator | None
+        self, x: Tensor, is_first: Tensor, carry: Tensor, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         keep, states = 1.0 - is_first.float(), []
         for i, layer in enumerate(self.layers):

@@ -12,9 +12,18 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from wm_core.nn.attention import Attention, Positions, View, drop, make_scores, rates, sinusoids
+from wm_core.nn.attention import (
+    Attention,
+    KeysValues,
+    Positions,
+    View,
+    drop,
+    make_scores,
+    rates,
+    sinusoids,
+)
 from wm_core.nn.blocks import ACTIVATIONS, Activation, Linear
 
 Order = Literal["pre", "post"]
@@ -89,10 +98,8 @@ class TransformerBlock(nn.Module):
         attention: maps (rows, width) to itself.
         width: of input and output.
         hidden: width between the two layers.
-        order: normalise before each part ("pre") or after each sum ("post").
-        activation: between the two layers.
+        order: as in ``Transformer``, like ``activation`` and ``dropout``.
         scale: of the initial output of the second layer.
-        dropout: share of each part's outputs to drop where a generator is given.
     """
 
     def __init__(
@@ -100,7 +107,6 @@ class TransformerBlock(nn.Module):
         attention: Attention,
         width: int,
         hidden: int,
-        *,
         order: Order,
         activation: Activation,
         scale: float,
@@ -115,12 +121,8 @@ class TransformerBlock(nn.Module):
         self.outer_norm = nn.LayerNorm(width)
 
     def forward(
-        self,
-        x: Tensor,
-        past: tuple[Tensor, Tensor] | None,
-        view: View,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self, x: Tensor, past: KeysValues | None, view: View, generator: Generator | None
+    ) -> tuple[Tensor, KeysValues]:
         """Map (B * T, width) to itself; the rest is as in ``Attention``."""
         read, memory = self.attention(self.norm(x) if self.pre else x, past, view, generator)
         x = x + drop(read, self.dropout, generator)
@@ -178,11 +180,9 @@ class Transformer(nn.Module):
         for _ in range(layers):
             scores = make_scores(positions, heads=heads, head=head, width=width, window=window)
             attention = Attention(width, heads, head, scores, scale=scale, dropout=dropout)
-            block = TransformerBlock(
-                attention, width, hidden,
-                order=order, activation=activation, scale=scale, dropout=dropout,
-            )  # fmt: skip
-            self.blocks.append(block)
+            self.blocks.append(
+                TransformerBlock(attention, width, hidden, order, activation, scale, dropout)
+            )
         closing = order == "pre" and readout == "last"
         self.norm = nn.LayerNorm(width) if closing else None
         self.rates: Tensor | None
@@ -201,7 +201,7 @@ class Transformer(nn.Module):
         is_first: Tensor,
         cache: Cache | None = None,
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> tuple[Tensor, History]:
         """Process T tokens at once.
 
@@ -218,12 +218,11 @@ class Transformer(nn.Module):
         view, count = self._view(is_first, cache)
         if self.rates is not None:
             x = x + sinusoids(count - 1.0, self.rates)
-        past = None
-        if cache is not None:
-            past = cache.keys[:, :, :, 1:], cache.values[:, :, :, 1:]
         rows, outputs, keys, values = x.reshape(B * T, width), [], [], []
         for i, block in enumerate(self.blocks):
-            before = None if past is None else (past[0][:, i], past[1][:, i])
+            before = (
+                None if cache is None else (cache.keys[:, i, :, 1:], cache.values[:, i, :, 1:])
+            )
             rows, (key, value) = block(rows, before, view, generator)
             outputs.append(rows)
             keys.append(key)
@@ -232,10 +231,8 @@ class Transformer(nn.Module):
             rows = torch.cat(outputs, -1)
         elif self.norm is not None:
             rows = self.norm(rows)
-        allowed = view.allowed.squeeze(1)
-        history = History(
-            torch.stack(keys, 1), torch.stack(values, 1), allowed, count, self.window
-        )
+        held = torch.stack(keys, 1), torch.stack(values, 1)
+        history = History(*held, view.allowed.squeeze(1), count, self.window)
         return rows.reshape(B, T, self.outputs), history
 
     def step(self, x: Tensor, is_first: Tensor, cache: Cache) -> tuple[Tensor, Cache]:

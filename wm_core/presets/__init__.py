@@ -21,18 +21,11 @@ from wm_core.presets.recurrent import (
 )
 from wm_core.presets.sequence import awm, s4wm, transdreamer, twm, world_models
 
-PRESETS: dict[str, Callable[[str], Config]] = {
-    "world_models": world_models,
-    "dreamer_v1": dreamer_v1,
-    "dreamer_v2": dreamer_v2,
-    "dreamer_v3": dreamer_v3,
-    "transdreamer": transdreamer,
-    "twm": twm,
-    "awm": awm,
-    "daydreamer": daydreamer,
-    "s4wm": s4wm,
-    "r2dreamer": r2dreamer,
-}
+_ALL = (
+    world_models, dreamer_v1, dreamer_v2, dreamer_v3, transdreamer, twm, awm, daydreamer, s4wm,
+    r2dreamer,
+)  # fmt: skip
+PRESETS: dict[str, Callable[[str], Config]] = {preset.__name__: preset for preset in _ALL}
 _FAMILY = ("dreamer_v3", "r2dreamer")  #: presets that have V3's sizes too
 SIZES = ("micro", "paper", *V3_SIZES)
 

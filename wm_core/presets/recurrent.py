@@ -141,7 +141,7 @@ def r2dreamer(size: str) -> Config:
     Numbers: the authors' code, their 12m.  A decoder that only shows what latents hold:
     ``--world.decoder.kind detached``.
     """
-    base = dreamer_v3("micro" if size == "micro" else "paper" if size == "paper" else size)
+    base = dreamer_v3(size)
     return changed(
         base.model_copy(update={"preset": "r2dreamer"}),
         world={"objective": "barlow", "decoder": {"kind": "none"}},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
@@ -51,7 +52,7 @@ class Backbone(Protocol):
     __call__: Callable[..., Any]  #: ``forward``, by way of ``nn.Module``
 
     def forward(
-        self, x: Tensor, is_first: Tensor, memory: Memory, generator: torch.Generator | None
+        self, x: Tensor, is_first: Tensor, memory: Memory, generator: Generator | None
     ) -> tuple[Tensor, Any]:
         """(B, T, D) deter and a history that ``at`` reads.
 
@@ -72,7 +73,16 @@ class Backbone(Protocol):
         ...
 
 
-class Dynamics(Protocol):
+class Recorded(NamedTuple):
+    """What dynamics read of recorded steps (B, T)."""
+
+    prev_action: Tensor  #: (B, T, A) action that led to each step
+    embed: Tensor  #: (B, T, E)
+    is_first: Tensor  #: (B, T) bool; the past is forgotten there
+    reward: Tensor  #: (B, T) that arrived with each step; read by dynamics with reward tokens
+
+
+class Dynamics(nn.Module, ABC):
     """Carries a latent through time, with a prior and a posterior over its stochastic part.
 
     Noise comes in as uniforms in [0, 1).  A carry is what acting must keep between two steps, as
@@ -85,50 +95,46 @@ class Dynamics(Protocol):
     representation: tuple[nn.Module, ...]  #: modules that learn to encode, not to predict
     remembers: bool  #: whether a carry is small enough to be stored for every step of replay
 
+    @abstractmethod
     def initial(self, n: int, device: torch.device | None = None) -> Latent:
         """(n,) latents before the first observation."""
-        ...
 
+    @abstractmethod
     def carry_of(self, latent: Latent) -> Carry:
         """The tensors of ``latent`` (N,), or (B, T) if it remembers, that the next step needs."""
-        ...
 
+    @abstractmethod
     def latent_of(self, carry: Carry) -> Latent:
         """(N,) latent from which the next step can be taken, made of a carry (N, ...)."""
-        ...
 
+    @abstractmethod
     def observe(
-        self,
-        start: Latent,
-        prev_action: Tensor,
-        embed: Tensor,
-        is_first: Tensor,
-        uniform: Tensor,
-        reward: Tensor,
-        generator: torch.Generator | None = None,
+        self, start: Latent, steps: Recorded, uniform: Tensor, generator: Generator | None = None
     ) -> Latent:
         """(B, T) posteriors along data.
 
         Args:
             start: (B,) latent of the step before the first; ignored where ``is_first``.
-            prev_action: (B, T, A) action that led to each step.
-            embed: (B, T, E).
-            is_first: (B, T) bool; the past is forgotten there.
+            steps: (B, T) data.
             uniform: (B, T, *latent_dist.shape) in [0, 1).
-            reward: (B, T) that arrived with each step; read by dynamics with reward tokens.
             generator: decides the dropout; None drops nothing.
         """
-        ...
 
+    @abstractmethod
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor
     ) -> Latent:
         """(N,) posterior after one more observation: ``observe`` for one step."""
-        ...
 
+    @abstractmethod
     def imagination_starts(self, posterior: Latent, times: Tensor) -> Latent:
         """(B * M,) latents to imagine from, b-major: ``posterior`` (B, T) at ``times`` (M,)."""
-        ...
+
+    @abstractmethod
+    def advance(
+        self, latent: Latent, action: Tensor, reward: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        """(N, D) deter and the memory (N, ...) after ``action`` (N, A), as in ``imagine_step``."""
 
     def imagine_step(
         self,
@@ -148,8 +154,16 @@ class Dynamics(Protocol):
             reward: (N,) that arrived with ``latent``; for dynamics with reward tokens.
             temperature: above 1 makes the sample more random.
         """
-        ...
+        return self.sampled(*self.advance(latent, action, reward), uniform, temperature)
+
+    def sampled(
+        self, deter: Tensor, memory: Any, uniform: Tensor, temperature: float = 1.0
+    ) -> Latent:
+        """(...) sample from the prior at ``deter`` (..., D), by uniforms (..., *noise_shape)."""
+        prediction = self.prior(deter)
+        params = prediction if isinstance(prediction, Tensor) else None
+        return Latent(deter, self.prior.sample(prediction, uniform, temperature), params, memory)
 
     def predictable(self, is_first: Tensor) -> Tensor | None:
         """(B, T) bool, the steps that the prior could predict from a past; None: all of them."""
-        ...
+        return None

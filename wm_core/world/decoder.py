@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
-from wm_core.nn.blocks import MLP, BlockLinear, Dense, Linear, Style, norm_act
+from wm_core.nn.blocks import BlockLinear, Dense, Linear, OutputMLP, Style, norm_act
 from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error
 from wm_core.world.encoder import check_size
@@ -74,18 +74,6 @@ def _from_stoch(seed: int, sizes: LatentSizes, units: int, style: Style) -> nn.M
     return nn.Sequential(Dense(sizes.stoch, 4 * units, style), Linear(4 * units, seed))
 
 
-class VectorDecoder(nn.Module):
-    """Decodes one vector under symlog, from what is read (..., F) to (..., n)."""
-
-    def __init__(self, size: int, inputs: int, units: int, layers: int, style: Style) -> None:
-        super().__init__()
-        self.layers = MLP(inputs, units, layers, style)
-        self.out = Linear(units, size)
-
-    def forward(self, part: Tensor) -> Tensor:
-        return self.out(self.layers(part)).float()
-
-
 class Decoder(nn.Module):
     """Decodes every image and every vector of ``spec``, and has the loss of each.
 
@@ -119,7 +107,7 @@ class Decoder(nn.Module):
         inputs, layers = sizes.of(config.reads), encoder.vector_layers
         self.vectors = nn.ModuleDict(
             {
-                key: VectorDecoder(vector.size, inputs, units, layers, style)
+                key: OutputMLP(inputs, units, layers, vector.size, style)
                 for key, vector in spec.vectors.items()
             }
         )

@@ -5,26 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wm_core.nn.blocks import MLP, STYLE, Linear, Style
+from wm_core.nn.blocks import OutputMLP, Style
 from wm_core.nn.dists import TwoHot, bernoulli_loss, symexp, symlog
 
 
-class TwoHotHead(nn.Module):
-    """Predicts a real number from (..., F) feat over two-hot symexp bins; initially exactly 0."""
+class TwoHotHead(OutputMLP):
+    """Predicts a real number from (..., F) feat by logits (..., bins) of two-hot symexp bins.
 
-    def __init__(
-        self, feat: int, units: int, layers: int, bins: int, style: Style = STYLE
-    ) -> None:
-        super().__init__()
-        self.layers = MLP(feat, units, layers, style)
-        self.out = Linear(units, bins, scale=0.0)
+    Initially it predicts exactly 0.
+    """
+
+    def __init__(self, feat: int, units: int, layers: int, bins: int, style: Style) -> None:
+        super().__init__(feat, units, layers, bins, style, scale=0.0)
         self.twohot = TwoHot(bins)
-
-    def forward(self, feat: Tensor) -> Tensor:
-        """(..., bins) logits."""
-        return self.out(self.layers(feat)).float()
 
     def value(self, raw: Tensor) -> Tensor:
         """(...) expected value of logits ``raw`` (..., bins)."""
@@ -39,23 +34,19 @@ class TwoHotHead(nn.Module):
         return (torch.softmax(raw, -1) * self.twohot.centers.abs()).sum(-1)
 
 
-class NormalHead(nn.Module):
+class NormalHead(OutputMLP):
     """Predicts the mean of a unit normal from (..., F) feat; with ``log``, of the number's symlog.
 
     Source: Dreamer, arXiv:1912.01603 (plain); DayDreamer (code), arXiv:2206.14176 (symlog).
     """
 
-    def __init__(
-        self, feat: int, units: int, layers: int, style: Style = STYLE, *, log: bool = False
-    ) -> None:
-        super().__init__()
+    def __init__(self, feat: int, units: int, layers: int, style: Style, *, log: bool) -> None:
+        super().__init__(feat, units, layers, 1, style, scale=0.0)
         self.log = log
-        self.layers = MLP(feat, units, layers, style)
-        self.out = Linear(units, 1, scale=0.0)
 
     def forward(self, feat: Tensor) -> Tensor:
         """(...) mean."""
-        return self.out(self.layers(feat)).float().squeeze(-1)
+        return super().forward(feat).squeeze(-1)
 
     def value(self, raw: Tensor) -> Tensor:
         """(...) expected value of the mean ``raw`` (...)."""
@@ -71,15 +62,11 @@ class NormalHead(nn.Module):
 
 
 NumberHead = TwoHotHead | NormalHead
+NumberKind = Literal["twohot", "normal", "symlog"]
 
 
 def number_head(
-    kind: Literal["twohot", "normal", "symlog"],
-    inputs: int,
-    units: int,
-    layers: int,
-    bins: int,
-    style: Style,
+    kind: NumberKind, inputs: int, units: int, layers: int, bins: int, style: Style
 ) -> NumberHead:
     """The head that predicts one real number from (..., inputs), of the given kind."""
     if kind == "twohot":
@@ -87,17 +74,15 @@ def number_head(
     return NormalHead(inputs, units, layers, style, log=kind == "symlog")
 
 
-class ContHead(nn.Module):
+class ContHead(OutputMLP):
     """Predicts from (..., F) feat the probability that the episode goes on."""
 
-    def __init__(self, feat: int, units: int, layers: int, style: Style = STYLE) -> None:
-        super().__init__()
-        self.layers = MLP(feat, units, layers, style)
-        self.out = Linear(units, 1)
+    def __init__(self, feat: int, units: int, layers: int, style: Style) -> None:
+        super().__init__(feat, units, layers, 1, style)
 
     def forward(self, feat: Tensor) -> Tensor:
         """(...) logit."""
-        return self.out(self.layers(feat)).float().squeeze(-1)
+        return super().forward(feat).squeeze(-1)
 
     def mean(self, feat: Tensor) -> Tensor:
         """(...) probability in [0, 1]."""

@@ -120,8 +120,8 @@ class Gaussian:
         return normal_kl(Normal(*p.unbind(-2)), Normal(*q.unbind(-2)))
 
     def unit(self, params: Tensor) -> Tensor:
-        mean, std = torch.zeros_like(params), torch.ones_like(params)
-        return torch.stack([mean[..., 0, :], std[..., 0, :]], -2)
+        mean = torch.zeros_like(params[..., 0, :])
+        return torch.stack([mean, torch.ones_like(mean)], -2)
 
 
 if TYPE_CHECKING:  # mypy holds each family to the protocol

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import MLP, Linear, Style
+from wm_core.nn.blocks import OutputMLP, Style
 from wm_core.nn.mdn import Mixture, MixtureHead
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
@@ -35,7 +35,7 @@ class Prior(Protocol):
         ...
 
 
-class NetPrior(nn.Module):
+class NetPrior(OutputMLP):
     """An MLP that predicts a distribution of the same family as the posterior."""
 
     has_kl = True
@@ -43,14 +43,12 @@ class NetPrior(nn.Module):
     def __init__(
         self, config: NetConfig, deter: int, latent_dist: LatentDist, style: Style
     ) -> None:
-        super().__init__()
+        super().__init__(deter, config.units, config.layers, latent_dist.width, style)
         self.latent_dist, self.noise_shape = latent_dist, latent_dist.shape
-        self.layers = MLP(deter, config.units, config.layers, style)
-        self.out = Linear(config.units, latent_dist.width)
 
     def forward(self, deter: Tensor) -> Tensor:
         """(..., ., .) parameters of the distribution, from ``deter`` (..., D)."""
-        return self.latent_dist.params(self.out(self.layers(deter)))
+        return self.latent_dist.params(super().forward(deter))
 
     def sample(self, prediction: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
         dist, params = self.latent_dist, prediction

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from wm_core.nn.blocks import Dense, Linear, Style, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
-from wm_core.world.base import Carry, Dynamics, Recurrence
+from wm_core.world.base import Carry, Dynamics, Recorded, Recurrence
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
 from wm_core.world.part_settings import GRUConfig, PosteriorConfig
@@ -76,7 +76,7 @@ def make_gru(config: GRUConfig, stoch: int, action: int, style: Style) -> Recurr
     return recurrence(config, stoch, action, style)
 
 
-class RSSM(nn.Module):
+class RSSM(Dynamics):
     """Carries (deter, stoch), with prior p(stoch | deter) and posterior q(stoch | deter, embed).
 
     Args:
@@ -128,23 +128,15 @@ class RSSM(nn.Module):
         return Latent(deter, stoch)
 
     def observe(
-        self,
-        start: Latent,
-        prev_action: Tensor,
-        embed: Tensor,
-        is_first: Tensor,
-        uniform: Tensor,
-        reward: Tensor,
-        generator: torch.Generator | None = None,
+        self, start: Latent, steps: Recorded, uniform: Tensor, generator: Generator | None = None
     ) -> Latent:
-        keep = (~is_first).float()
-        prepared = self._prepare(prev_action * keep.unsqueeze(-1)).unbind(1)
-        posterior_inputs = self.post_embed(embed).float().unbind(1)
-        noise = self.latent_dist.noise(uniform).unbind(1)
-        keeps = keep.unsqueeze(-1).unbind(1)
+        keep = (~steps.is_first).float().unsqueeze(-1)
+        prepared = self._prepare(steps.prev_action * keep).unbind(1)
+        posterior_inputs = self.post_embed(steps.embed).float().unbind(1)
+        noise, keeps = self.latent_dist.noise(uniform).unbind(1), keep.unbind(1)
         deter, stoch = start.deter, start.flat_stoch
         deters, samples, params = [], [], []
-        for t in range(prev_action.shape[1]):
+        for t in range(len(keeps)):
             deter = self.recurrence(deter * keeps[t], stoch * keeps[t], prepared[t])
             sample, sample_params = self._posterior(deter, posterior_inputs[t], noise[t])
             stoch = sample.flatten(1)
@@ -166,22 +158,10 @@ class RSSM(nn.Module):
     def imagination_starts(self, posterior: Latent, times: Tensor) -> Latent:
         return Latent(posterior.deter[:, times], posterior.stoch[:, times]).flat()
 
-    def imagine_step(
-        self,
-        latent: Latent,
-        action: Tensor,
-        uniform: Tensor,
-        *,
-        reward: Tensor | None = None,
-        temperature: float = 1.0,
-    ) -> Latent:
-        deter = self.recurrence(latent.deter, latent.flat_stoch, self._prepare(action))
-        prediction = self.prior(deter)
-        params = prediction if isinstance(prediction, Tensor) else None
-        return Latent(deter, self.prior.sample(prediction, uniform, temperature), params)
-
-    def predictable(self, is_first: Tensor) -> Tensor | None:
-        return None
+    def advance(
+        self, latent: Latent, action: Tensor, reward: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        return self.recurrence(latent.deter, latent.flat_stoch, self._prepare(action)), ()
 
     def _prepare(self, action: Tensor) -> Tensor:
         """Clip and project ``action`` (..., A); DreamerV3's a / max(1, |a|) is this clipping."""
@@ -196,6 +176,5 @@ class RSSM(nn.Module):
         return self.latent_dist.sample(params, noise), params
 
 
-if TYPE_CHECKING:  # mypy holds the classes to the protocols
-    _: type[Dynamics] = RSSM
-    _recurrences: tuple[type[Recurrence], ...] = (BlockRecurrence, DenseRecurrence)
+if TYPE_CHECKING:  # mypy holds the classes to the protocol
+    _: tuple[type[Recurrence], ...] = (BlockRecurrence, DenseRecurrence)

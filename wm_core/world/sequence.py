@@ -12,13 +12,11 @@ of World Models.  The backbone reads the steps before and answers ``deter``; the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from wm_core.nn.blocks import MLP, Linear, Style, norm_act
-from wm_core.world.base import Backbone, Carry, Dynamics
+from wm_core.world.base import Backbone, Carry, Dynamics, Recorded
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
 from wm_core.world.part_settings import PosteriorConfig, TokenLayout
@@ -33,7 +31,7 @@ class FirstLinear(Linear):
     each by up to 316: a deep model had all weights NaN after one update.
     """
 
-    def fill(self, generator: torch.Generator) -> None:
+    def fill(self, generator: Generator) -> None:
         super().fill(generator)
         assert self.bias is not None
         bound = self.fan_in**-0.5  # torch's own, which the papers' code has
@@ -81,7 +79,7 @@ class SplitTokens(nn.Module):
         return torch.stack(tokens, -2)
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(Dynamics):
     """Carries (memory, stoch): a posterior q(z | e), a backbone over the past, and a prior.
 
     Args:
@@ -157,15 +155,9 @@ class SequenceModel(nn.Module):
         return self.latent_dist.sample(params, self.latent_dist.noise(uniform)), params
 
     def observe(
-        self,
-        start: Latent,
-        prev_action: Tensor,
-        embed: Tensor,
-        is_first: Tensor,
-        uniform: Tensor,
-        reward: Tensor,
-        generator: torch.Generator | None = None,
+        self, start: Latent, steps: Recorded, uniform: Tensor, generator: Generator | None = None
     ) -> Latent:
+        prev_action, embed, is_first, reward = steps
         stoch, params = self.encode_posterior(embed, uniform)
         flat = stoch.flatten(2)
         flat = flat.detach() if self.staged else flat
@@ -212,23 +204,16 @@ class SequenceModel(nn.Module):
         deter, memory = self.backbone.step(self.reader(flat, no_action, None), first, empty)
         return Latent(deter, latent.stoch, None, memory)
 
-    def imagine_step(
-        self,
-        latent: Latent,
-        action: Tensor,
-        uniform: Tensor,
-        *,
-        reward: Tensor | None = None,
-        temperature: float = 1.0,
-    ) -> Latent:
+    def advance(
+        self, latent: Latent, action: Tensor, reward: Tensor | None
+    ) -> tuple[Tensor, Carry]:
         action = action.clamp(-1.0, 1.0)
         prev_stoch = latent.flat_stoch
         if self.tokens == "actions":
             prev_stoch = torch.zeros_like(prev_stoch)
         is_first = torch.zeros(len(action), dtype=torch.bool, device=action.device)
         x = self.reader(prev_stoch, action, reward)
-        deter, memory = self.backbone.step(x, is_first, latent.memory)
-        return self._sample_prior(deter, uniform, memory, temperature)
+        return self.backbone.step(x, is_first, latent.memory)
 
     def imagine_all(self, start: Latent, action: Tensor, uniform: Tensor) -> Latent:
         """(N, T_imag) latents that follow from ``start`` (N,) and actions, in one parallel pass.
@@ -245,23 +230,12 @@ class SequenceModel(nn.Module):
         prev_stoch = start.flat_stoch.new_zeros(*action.shape[:2], self.latent_dist.size)
         x = self.reader(prev_stoch, action, None)
         deter, history = self.backbone(x, is_first, start.memory, None)
-        return self._sample_prior(deter, uniform, history, 1.0)
+        return self.sampled(deter, history, uniform)
 
     def predictable(self, is_first: Tensor) -> Tensor | None:
         return ~_with_first(is_first) if self.tokens == "actions" else None
-
-    def _sample_prior(
-        self, deter: Tensor, uniform: Tensor, memory: Any, temperature: float
-    ) -> Latent:
-        prediction = self.prior(deter)
-        params = prediction if isinstance(prediction, Tensor) else None
-        return Latent(deter, self.prior.sample(prediction, uniform, temperature), params, memory)
 
 
 def _with_first(is_first: Tensor) -> Tensor:
     """(B, T) ``is_first`` with the first step of every window set."""
     return torch.cat([torch.ones_like(is_first[:, :1]), is_first[:, 1:]], 1)
-
-
-if TYPE_CHECKING:  # mypy holds the class to the protocol
-    _: type[Dynamics] = SequenceModel

@@ -16,7 +16,7 @@ from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import Style, drawing_from, initialize
 from wm_core.nn.normalize import AdaptiveScale
 from wm_core.nn.optim import ParameterGroup
-from wm_core.world.base import Dynamics
+from wm_core.world.base import Dynamics, Recorded
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
 from wm_core.world.heads import ContHead, number_head
@@ -146,10 +146,8 @@ class WorldModel(nn.Module):
         """
         with computing_in(conv_dtype, uniform.device):
             embed = self.encoder(batch.obs)
-        posterior = self.dynamics.observe(
-            start, batch.prev_action, embed, batch.is_first, uniform, batch.reward, generator
-        )
-        return posterior, embed
+        steps = Recorded(batch.prev_action, embed, batch.is_first, batch.reward)
+        return self.dynamics.observe(start, steps, uniform, generator), embed
 
     def observe_step(
         self,
@@ -210,13 +208,9 @@ class WorldModel(nn.Module):
         posterior, embed = self.observe(
             batch, start, uniform, conv_dtype=conv_dtype, generator=generator
         )
-        dyn, rep, kl = dynamics_losses(
-            self.dynamics.latent_dist,
-            self.dynamics.prior,
-            posterior,
-            self.dynamics.predictable(batch.is_first),
-            config.kl,
-        )
+        dist, prior = self.dynamics.latent_dist, self.dynamics.prior
+        counted = self.dynamics.predictable(batch.is_first)
+        dyn, rep, kl = dynamics_losses(dist, prior, posterior, counted, config.kl)
         scale = 1.0 if self.kl_scale is None else self.kl_scale.update(kl)
         dynamics = {"dyn_loss": scale * config.kl.dyn_scale * dyn}
         dynamics |= self._heads_loss(posterior, batch)
@@ -262,10 +256,8 @@ class WorldModel(nn.Module):
         if self.decoder is None:
             return {}
         rows = self._rows_to_decode(batch, generator)
-        obs = {
-            k: v.flatten(0, 1) if rows is None else v.flatten(0, 1)[rows]
-            for k, v in batch.obs.items()
-        }
+        frames = {k: v.flatten(0, 1) for k, v in batch.obs.items()}
+        obs = frames if rows is None else {k: v[rows] for k, v in frames.items()}
         latent = posterior.flat(rows)
         if self.config.decoder.kind == "detached":
             latent = latent.detach()

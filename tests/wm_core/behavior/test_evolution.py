@@ -166,7 +166,7 @@ def test_a_candidate_s_return_is_that_of_its_controller_in_imagination(discrete,
     controller.take(torch.as_tensor(candidates[1], dtype=torch.float32))
     total, alive = torch.zeros(5), torch.ones(5)
     with torch.no_grad():
-        latent = evolution._starts(world, posterior, generator)
+        latent = evolution._starts(world, posterior, 1, generator)
         for _ in range(3):
             action = controller.dist(latent.feat).mode
             uniform = torch.rand(5, *world.dynamics.prior.noise_shape, generator=generator)
@@ -181,7 +181,7 @@ def test_rollouts_start_from_as_many_states_as_asked_for_each_with_its_memory(ro
     """The windows hold ten: beyond them some are taken again."""
     game, evolution = imagining(rollouts=rollouts)
     posterior = game.posterior().detach()
-    starts = evolution._starts(game.world, posterior, torch.Generator().manual_seed(0))
+    starts = evolution._starts(game.world, posterior, 1, torch.Generator().manual_seed(0))
     assert len(starts.deter) == rollouts
     every = game.world.dynamics.imagination_starts(posterior, torch.arange(5))
     for row in range(rollouts):

@@ -8,6 +8,7 @@ import torch
 
 from wm_core.training.checkpoint import plain, restored
 from wm_core.training.context_memory import ContextMemory
+from wm_core.world.base import Recorded
 
 KEYS = np.arange(24, dtype=np.int64).reshape(4, 6) + 100
 REMEMBERING = {
@@ -75,10 +76,9 @@ def test_a_window_starts_where_the_last_one_was(learnt):
         whole, embed = agent.world.observe(batch, agent.initial(4), uniform)
         memory.put(KEYS, whole)
         start = dynamics.latent_of(memory.get(KEYS[:, 2]))
-        rest = dynamics.observe(
-            start, batch.prev_action[:, 3:], embed[:, 3:], batch.is_first[:, 3:],
-            uniform[:, 3:], batch.reward[:, 3:],
-        )  # fmt: skip
+        steps = Recorded(batch.prev_action, embed, batch.is_first, batch.reward)
+        later = Recorded(*(x[:, 3:] for x in steps))
+        rest = dynamics.observe(start, later, uniform[:, 3:])
     torch.testing.assert_close(rest.deter, whole.deter[:, 3:], rtol=1e-2, atol=5e-3)
 
 

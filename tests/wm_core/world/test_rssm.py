@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wm_core.world.base import Recorded
 from wm_core.world.latent import Latent
 
 KINDS = {
@@ -67,7 +68,8 @@ def test_nothing_before_is_first_has_a_gradient_after_it(world, batch, uniform):
     start = somewhere(3, world)
     start.deter.requires_grad_()
     start.stoch.requires_grad_()
-    seen = world.dynamics.observe(start, action, embed, batch.is_first, uniform, batch.reward)
+    steps = Recorded(action, embed, batch.is_first, batch.reward)
+    seen = world.dynamics.observe(start, steps, uniform)
     after = seen.feat[:, 4:].square().sum() + seen.params[:, 4:].square().sum()
     inputs = (action, embed, start.deter, start.stoch)
     by_action, by_embed, by_deter, by_stoch = torch.autograd.grad(after, inputs)
@@ -98,9 +100,8 @@ def test_a_reset_step_forgets_latent_and_action(world, batch, uniform):
 
 def test_nothing_later_has_a_gradient_on_what_was_seen(world, batch, uniform):
     embed = world.encoder(batch.obs).detach().requires_grad_()
-    seen = world.dynamics.observe(
-        somewhere(3, world), batch.prev_action, embed, batch.is_first, uniform, batch.reward
-    )
+    steps = Recorded(batch.prev_action, embed, batch.is_first, batch.reward)
+    seen = world.dynamics.observe(somewhere(3, world), steps, uniform)
     (gradient,) = torch.autograd.grad(seen.feat[:, :3].square().sum(), embed)
     assert gradient[:, 3:].abs().max() == 0
 
@@ -135,15 +136,8 @@ def test_an_action_beyond_its_range_counts_as_clipped(world, uniform):
 def test_environments_side_by_side_do_not_touch(world, batch, uniform):
     with torch.no_grad():
         together, _ = world.observe(batch, somewhere(3, world), uniform)
-        obs = {key: value[2:] for key, value in batch.obs.items()}
-        alone = world.dynamics.observe(
-            Latent(somewhere(3, world).deter[2:], somewhere(3, world).stoch[2:]),
-            batch.prev_action[2:],
-            world.encoder(obs),
-            batch.is_first[2:],
-            uniform[2:],
-            batch.reward[2:],
-        )
+        start = Latent(somewhere(3, world).deter[2:], somewhere(3, world).stoch[2:])
+        alone, _ = world.observe(batch.map(lambda x: x[2:]), start, uniform[2:])
     torch.testing.assert_close(alone.deter[0], together.deter[2])
 
 
@@ -154,14 +148,9 @@ def test_any_observed_state_can_be_continued(world, batch, uniform):
         whole, embed = world.observe(batch, somewhere(3, world), uniform)
         carry = tuple(c[:, 2] for c in dynamics.carry_of(whole))
         assert len(carry) == len(dynamics.carry_names)
-        rest = dynamics.observe(
-            dynamics.latent_of(carry),
-            batch.prev_action[:, 3:],
-            embed[:, 3:],
-            batch.is_first[:, 3:],
-            uniform[:, 3:],
-            batch.reward[:, 3:],
-        )
+        steps = Recorded(batch.prev_action, embed, batch.is_first, batch.reward)
+        later = Recorded(*(x[:, 3:] for x in steps))
+        rest = dynamics.observe(dynamics.latent_of(carry), later, uniform[:, 3:])
     torch.testing.assert_close(rest.deter, whole.deter[:, 3:])
     torch.testing.assert_close(rest.stoch, whole.stoch[:, 3:])
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wm_core.nn.blocks import Style, initialize
+from wm_core.world.base import Recorded
 from wm_core.world.latent import Latent
 from wm_core.world.part_settings import TransformerConfig
 from wm_core.world.settings import WorldConfig
@@ -74,9 +75,8 @@ class Data:
 
     def observed(self, model, start=None):
         start = model.initial(B) if start is None else start
-        return model.observe(
-            start, self.action, self.embed, self.is_first, self.uniform, self.reward
-        )
+        steps = Recorded(self.action, self.embed, self.is_first, self.reward)
+        return model.observe(start, steps, self.uniform)
 
 
 def dreams(model, generator, n, steps):
@@ -99,7 +99,8 @@ def in_one_pass(model, monkeypatch, stoch, action, reward, is_first):
     """deter (B, N, D) of a sequence whose states (B, N, ...) are already known."""
     with monkeypatch.context() as patch:
         patch.setattr(model, "encode_posterior", lambda embed, uniform: (stoch, stoch))
-        return model.observe(model.initial(len(stoch)), action, None, is_first, None, reward).deter
+        steps = Recorded(action, None, is_first, reward)
+        return model.observe(model.initial(len(stoch)), steps, None).deter
 
 
 # ------------------------------------------------------------------ along data
@@ -244,9 +245,9 @@ def test_dropout_is_decided_by_its_generator_and_absent_without_one(kind, genera
 
     def deter(net, seed):
         drops = None if seed is None else torch.Generator().manual_seed(seed)
-        given = data.action, data.embed, data.is_first, data.uniform, data.reward
+        steps = Recorded(data.action, data.embed, data.is_first, data.reward)
         with torch.no_grad():
-            return net.observe(net.initial(B), *given, drops).deter
+            return net.observe(net.initial(B), steps, data.uniform, drops).deter
 
     assert torch.equal(deter(dropping, None), deter(model, None))
     assert torch.equal(deter(dropping, 1), deter(dropping, 1))
