@@ -76,11 +76,13 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     if not got["driver_launch"]:
         return [node]
-    return [node, *_driver(got)]
+    return [node, *_driver(got, context)]
 
 
-def _driver(got: dict[str, str]) -> list[LaunchDescriptionEntity]:
+def _driver(got: dict[str, str], context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Include the driver's launch file with its own defaults: ROS scopes no argument by itself."""
+    source = AnyLaunchDescriptionSource(got["driver_launch"])
+    source.get_launch_description(context)  # a bad file ends the launch before the node has begun
     hidden = [name for name in got if name not in SHARED]
 
     def restore(context: LaunchContext) -> None:
@@ -90,7 +92,7 @@ def _driver(got: dict[str, str]) -> list[LaunchDescriptionEntity]:
 
     return [
         *(UnsetLaunchConfiguration(name) for name in hidden),
-        IncludeLaunchDescription(AnyLaunchDescriptionSource(got["driver_launch"])),
+        IncludeLaunchDescription(source),
         OpaqueFunction(function=restore),
     ]
 

@@ -66,6 +66,21 @@ def test_the_driver_gets_its_own_defaults_where_its_arguments_have_the_names_of_
     }
 
 
+def test_a_driver_that_cannot_be_loaded_ends_the_launch_before_the_node_starts(tmp_path):
+    """Launch ends on such an error without ending the nodes that it has started."""
+    from launch import LaunchContext
+    from launch.invalid_launch_file_error import InvalidLaunchFileError
+
+    driver = tmp_path / "driver.launch.py"
+    driver.write_text("def generate_launch_description(: pass")
+    module, context = load("robot_launch"), LaunchContext()
+    context.launch_configurations.update({name: "" for name, _, _ in module.ARGUMENTS})
+    for path in (driver, tmp_path / "missing.py"):
+        context.launch_configurations["driver_launch"] = str(path)
+        with pytest.raises(InvalidLaunchFileError):
+            module._actions(context)
+
+
 @pytest.mark.parametrize("robot", [(), ("task:=seek_discrete", "command_type:=index")])
 def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(
     tmp_path, robot, ros_domains
