@@ -208,19 +208,15 @@ class Spool:
                 self._drop("writer_fault", len(steps))
 
     def _write(self, steps: list[Step]) -> None:
-        with self._lock:
-            dropped = dict(self._dropped)
-        update = {
-            "seq": self._disk.journal.next_seq,
-            "first_step": self._open_first,
-            "steps": len(steps),
-            "dropped": dropped,
-        }
+        seq, first = self._disk.journal.next_seq, self._open_first
+        update = {"seq": seq, "first_step": first, "steps": len(steps), "dropped": self._drops()}
         data = encode_chunk(steps, self._template.model_copy(update=update))
         self._disk.write(data, len(steps))
+        self._disk.save(next_step=first + len(steps), dropped_steps=self._drops())
+
+    def _drops(self) -> dict[str, int]:
         with self._lock:
-            dropped = dict(self._dropped)
-        self._disk.save(next_step=self._open_first + len(steps), dropped_steps=dropped)
+            return dict(self._dropped)
 
     def _end(self) -> None:
         with self._lock:
