@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from wm_core.cli.main import main
+
 TOY = '''
 """A dot that the action moves; being in the middle pays."""
 
@@ -83,6 +85,21 @@ def toy(toy_folder, monkeypatch) -> str:
 def tiny() -> tuple[str, ...]:
     """Options of ``wm train`` for the smallest agent."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def train_toy(toy_folder, tmp_path_factory):
+    """Train the smallest agent on the toy task, with more options; returns the run folder."""
+
+    def train(*more: str) -> Path:
+        run = tmp_path_factory.mktemp("trained") / "run"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(toy_folder)
+            args = ["--task", "wm_toy_dot:WmDot-v0", "--run", str(run), *TINY, *more]
+            assert main(["train", *args]) == 0
+        return run
+
+    return train
 
 
 @pytest.fixture

@@ -39,15 +39,10 @@ def wait_for(condition, *, timeout_s: float, process=None) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(toy_folder, tiny, tmp_path_factory) -> Path:
-    """A run of the toy task, trained online to its goal."""
-    run = tmp_path_factory.mktemp("online") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(toy_folder)
-        args = ["--task", "wm_toy_dot:WmDot-v0", "--run", str(run), *tiny]
-        args += ["--train.steps", str(STEPS), "--train.video-every", "1000"]  # one, at the end
-        assert main(["train", *args, "--train.envs", "2"]) == 0
-    return run
+def trained(train_toy) -> Path:
+    """A run of the toy task, trained online to its goal; its one video comes at the end."""
+    goal = ("--train.steps", str(STEPS), "--train.video-every", "1000")
+    return train_toy(*goal, "--train.envs", "2")
 
 
 def offline(trained: Path, run: Path, tiny, updates: int, *more: str) -> dict:
@@ -314,9 +309,9 @@ def test_a_typo_in_a_setting_names_the_nearest(toy, tmp_path, capsys):
     [
         (("--size", "mikro"), "did you mean 'micro'"),
         (("--preset", "dreamer_v33"), "did you mean 'dreamer_v3'"),
-        ((), "name a --task"),
+        ((), "expected a --task"),
         (("--store", "nowhere"), "still empty"),
-        (("--spec", "no_such_file"), "--spec no_such_file"),
+        (("--follow", "--spec", "no_such_file"), "--spec no_such_file"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(args, said, tmp_path, capsys, monkeypatch):

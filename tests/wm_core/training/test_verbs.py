@@ -15,14 +15,9 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def run(toy_folder, tiny, tmp_path_factory) -> Path:
+def run(train_toy) -> Path:
     """A short run, with policies."""
-    folder = tmp_path_factory.mktemp("verbs") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(toy_folder)
-        args = ["--task", "wm_toy_dot:WmDot-v0", "--run", str(folder), *tiny]
-        assert main(["train", *args, "--train.steps", "128", "--train.eval-every", "64"]) == 0
-    return folder
+    return train_toy("--train.steps", "128", "--train.eval-every", "64")
 
 
 def answer(*args: str) -> dict:
