@@ -26,23 +26,21 @@ from PIL import Image
 import wm_core as wm
 
 TASK, UPDATES = "seek", 1500
-RUN = Path("runs/examples/rssm_discrete")
+FOLDER = Path("runs/examples/rssm_discrete")
 
 # %% [markdown]
-# ## Train
-# Any setting of `wm train` is a keyword: those of the world model are in `world`.
+# ## Learn from recorded episodes
+# Twenty episodes of random actions are all the data. They stay in memory, as episodes of your
+# own would (`wm.Episodes.from_arrays`), and the agent learns from windows of them.
 
 # %%
-torch.set_num_threads(1)
-end = wm.train(
-    RUN,
-    task=TASK,
-    preset="dreamer_v3",
-    resume=RUN.is_dir(),
-    world={"latent": "categorical", "categorical": {"groups": 16, "classes": 16}},
-    train={"updates": UPDATES, "eval_every": 0, "video_every": 0},
-)
-print(f"{end.updates} updates from {end.agent_steps} steps")
+data = wm.collect(TASK, episodes=20)
+choices = {"latent": "categorical", "categorical": {"groups": 16, "classes": 16}}
+agent = wm.Agent.create("dreamer_v3", data.spec, world=choices)
+losses = [agent.update(b)["loss"] for b in data.windows(batch=16, length=32, updates=UPDATES)]
+print(f"{agent.updates} updates from {len(data)} steps: loss {losses[0]:.0f} -> {losses[-1]:.0f}")
+FOLDER.mkdir(parents=True, exist_ok=True)
+agent.save(FOLDER / "agent.pt")  # wm.Agent.load goes on from here
 
 # %% [markdown]
 # ## What the classes say
@@ -50,8 +48,7 @@ print(f"{end.updates} updates from {end.agent_steps} steps")
 # model has learnt, the lower it is; the posterior's is lower still.
 
 # %%
-agent = wm.Agent.load(RUN)
-batch = next(wm.collect(TASK, episodes=1, agent=agent).windows(batch=1, length=20, updates=1))
+(batch,) = data.windows(batch=1, length=20, updates=1, seed=1)
 with torch.no_grad():
     posterior = agent.observe(batch)  # its params are log-probabilities (B, T, groups, classes)
     prior = agent.world.dynamics.prior(posterior.deter)
@@ -67,18 +64,18 @@ for name, log_p in (("prior", prior), ("posterior", posterior.params)):
 # %%
 futures = [wm.open_loop(agent, batch, observed=5, seed=seed)["image"] for seed in range(4)]
 rows = [np.hstack(frames[0, ::2]) for frames in (batch.obs["image"], *futures)]
-Image.fromarray(np.concatenate(rows)).save(RUN / "futures.png")
+Image.fromarray(np.concatenate(rows)).save(FOLDER / "futures.png")
 
 # %% [markdown]
 # ## A policy that runs without torch
-# The exported file acts for one episode: observation and carry in, action and carry out.
+# The exported file acts: observation and carry in, action and carry out.
 
 # %%
-engine = wm.PolicyEngine(wm.export(RUN, RUN / "policy"), seed=0, mean=True)
+engine = wm.PolicyEngine(agent.export(FOLDER / "policy", task=TASK), seed=0, mean=True)
 print(f"{engine.runner.card.preset}: {engine.runner.card.learner_updates} updates")
 obs = {name: frames[0, 0] for name, frames in batch.obs.items()}
 action = np.zeros(agent.spec.action.size, np.float32)
 for t in range(3):
     action = engine.act(obs, action, t == 0).action
     print(f"action {action.round(2)}")
-print(f"return {wm.evaluate(policy=RUN / 'policy', episodes=5).mean:.1f}")
+print(f"return {wm.evaluate(policy=FOLDER / 'policy', episodes=5).mean:.1f}")

@@ -27,18 +27,12 @@ RUN = Path("runs/examples/tssm")
 
 # %% [markdown]
 # ## Train
-# The preset `transdreamer` with two layers instead of three.
+# The preset `transdreamer` with two layers instead of three. Every option of `wm train` is a
+# keyword, nested or by its dotted name.
 
 # %%
-torch.set_num_threads(1)
-end = wm.train(
-    RUN,
-    task=TASK,
-    preset="transdreamer",
-    resume=RUN.is_dir(),
-    world={"transformer": {"layers": 2}},
-    train={"updates": UPDATES, "eval_every": 0, "video_every": 0},
-)
+options = {"world.transformer.layers": 2, "train.updates": UPDATES, "threads": 1}
+end = wm.train(RUN, task=TASK, preset="transdreamer", resume=RUN.is_dir(), **options)
 print(f"{end.updates} updates from {end.agent_steps} steps")
 
 # %% [markdown]

@@ -101,4 +101,4 @@ def test_the_scripts_share_no_long_passage():
     lines = {name: (EXAMPLES / f"{name}.py").read_text().splitlines() for name in NAMES}
     for name in NAMES[1:]:
         common = {*lines[NAMES[0]]} & {*lines[name]}
-        assert len(common) < 30
+        assert len(common) < 25

@@ -40,10 +40,8 @@ class ReplayBenchSettings(BenchSettings):
 
     batch: int = Field(16, gt=0, description="Windows in each sampled batch")
     length: int = Field(64, gt=1, description="Agent steps in each window")
-    clock: Literal["wall", "cpu"] = Field(
-        "wall", description="Clock to use; cpu leaves out waiting, for the disk too"
-    )
     image_size: int = Field(64, gt=0, description="Height and width of images, pixels")
+    clock: Literal["wall", "cpu"] = Field("wall", description="Clock; cpu leaves out all waiting")
     steps: int = Field(8192, ge=1024, description="Agent steps that the store holds")
     rounds: int = Field(15, gt=0, description="Turns of each measurement; figures are medians")
     warm_batches: int = Field(20, gt=0, description="Batches per turn from memory")
