@@ -179,7 +179,8 @@ class AgentCore(nn.Module):
             latent = self.world.observe_step(carry, prev_action, obs, is_first, uniform)
         else:
             latent = self.world.encode_posterior(obs, uniform)
-        before = tuple(c * _rows(~is_first, c) for c in carry.behavior)
+        keep = (~is_first).float()
+        before = tuple(c * keep.reshape(-1, *[1] * (c.ndim - 1)) for c in carry.behavior)
         choice = self.head.choose(latent, before, None if mean else rand(*self.head.noise_shape))
         after = Acting.of(latent, choice.carry)
         if mean:
@@ -205,8 +206,3 @@ class AgentCore(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take the optimisers' part of a ``state_dict``."""
         self.optimizers.load_state_dict(state)
-
-
-def _rows(flag: Tensor, like: Tensor) -> Tensor:
-    """(N, 1, ...) 1 where ``flag`` (N,) is true, with as many axes as ``like`` (N, ...)."""
-    return flag.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

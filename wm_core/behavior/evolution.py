@@ -28,12 +28,6 @@ class Evolution(Behavior):
     The controller that acts is the mean of the population's distribution, which noise in the
     returns of single candidates does not move.
 
-    Args:
-        action: what the controller chooses.
-        world: decides the size of what the controller reads.
-        settings: of the whole behaviour.
-        seed: of the search.
-
     Deviates: the paper lets the best candidate act, re-evaluated every 25 generations.
     """
 

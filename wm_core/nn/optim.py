@@ -104,7 +104,7 @@ class CountingOptimizer(Optimizer):
 
     @staticmethod
     def _rates(group: dict[str, Any], updates: Tensor) -> Tensor:
-        """(P,) learning rates after so many ``updates`` (P,) of each parameter."""
+        """(P,) learning rates after ``updates`` (P,): in the warm-up they rise linearly."""
         return group["lr"] * (updates / max(1, group["warmup"])).clamp_max(1.0)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -127,13 +127,7 @@ class LaProp(CountingOptimizer):
 
     Args:
         parameters: the weights to train, or groups of them with rates of their own.
-        lr: learning rate after warm-up.
-        warmup: updates over which a parameter's rate rises linearly from ``lr`` / ``warmup``.
-        agc: ratio of adaptive gradient clipping.
-        agc_floor: its floor on parameter norms.
-        beta1: of the momentum.
-        beta2: of the mean square.
-        eps: added to the root mean square.
+        lr: learning rate after warm-up; the other settings are fields of ``OptimConfig``.
 
     Source: Ziyin et al. 2020, arXiv:2002.04839, with DreamerV3's numbers as defaults.
     """
@@ -178,11 +172,8 @@ class Adam(CountingOptimizer):
 
     Args:
         parameters: the weights to train, or groups of them with rates of their own.
-        lr: learning rate after warm-up.
-        warmup: updates over which a parameter's rate rises linearly from ``lr`` / ``warmup``.
+        lr: learning rate after warm-up; the other settings are fields of ``OptimConfig``.
         clip: largest norm of the gradients of all parameters together.
-        betas: of the mean and of the mean square.
-        eps: added to the root mean square.
         weight_decay: share of a weight that an update of rate 1 takes away.
 
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101; state as of torch.optim.AdamW.

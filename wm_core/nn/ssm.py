@@ -201,13 +201,8 @@ class _Layer(nn.Module):
 class StateSpace(nn.Module):
     """Stacks state-space layers; the output is ``deter``, the carry holds the layers' states.
 
-    Args:
-        width: of input and output.
-        state: P, complex states per layer.
-        layers: how many.
-        blocks: HiPPO blocks that the initial dynamics are made of.
-        order: normalise before each layer ("pre") or after each sum ("post").
-        dropout: share of each layer's output to drop where a generator is given.
+    The arguments are the fields of ``SSMConfig``, with ``width`` for the size of the output, and
+    ``order``: normalise before each layer ("pre") or after each sum ("post").
 
     Source: R2I, arXiv:2403.04253, and S4WM, arXiv:2307.02064.
     """

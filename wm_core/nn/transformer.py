@@ -135,22 +135,9 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """Stacks causal blocks over tokens that the caller has embedded.
 
-    Args:
-        width: of the tokens.
-        layers: how many blocks.
-        heads: per block; ``heads * head`` need not be ``width``.
-        head: size of each head.
-        hidden: width of the two-layer networks.
-        window: tokens that a layer attends to, the newest included; at least 2.
-        order: "pre" or "post" layer normalisation.
-        positions: "sinusoid" adds absolute encodings of the position in the episode to the
-            tokens; "age", "shaw" and "xl" give each layer the age of a key.
-        activation: of the two-layer networks.
-        readout: the last layer's output, or those of all layers side by side.
-        dropout: share of attention weights and outputs to drop where a generator is given.
-
-    Absolute positions can grow past all that occurred in training; for policies that run long use
-    relative ones.
+    The arguments are the fields of ``TransformerConfig``; ``heads * head`` need not be ``width``.
+    Positions "sinusoid" are absolute, added to the tokens: they can grow past all that occurred in
+    training.  For policies that run long use "age", "shaw" or "xl", which see the age of a key.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; "all" as in TransDreamer, arXiv:2202.09481.
     """

@@ -34,7 +34,7 @@ def changed(config: Config, **changes: Mapping[str, Any]) -> Config:
 
 
 def micro(config: Config, **changes: Mapping[str, Any]) -> Config:
-    """``config`` in a size that two CPU cores can train in half an hour.
+    """``config`` in size ``micro``, with ``changes`` beyond that.
 
     Deviates: networks, batch, imagined starts and prefill are small and the rates high; half of
     the frames are reconstructed; everything else stays the preset's own.
