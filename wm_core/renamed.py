@@ -47,6 +47,9 @@ RENAMED: dict[str, tuple[str, ...]] = {
     for old, names in (row.split(":") for row in rows.split("|"))
 }
 
+#: old name -> its old values that have another word now, and that word
+RENAMED_VALUES = {"behavior.slow": {"pull": "regularize", "target": "bootstrap"}}
+
 _BACKBONES = ("gru", "lstm", "ssm")  #: those whose width the old ``deter`` was, if chosen
 
 
@@ -65,6 +68,8 @@ def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(group, dict) or isinstance(group.get(field, {}), dict):
             continue
         value = group.pop(field)
+        if isinstance(value, str):
+            value = RENAMED_VALUES.get(old, {}).get(value, value)
         for name in names:
             *path, last = name.split(".")
             if len(names) > 1 and path[-1] in _BACKBONES and path[-1] != backbone:
@@ -89,10 +94,12 @@ def renewed_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         stop = i + 1
         option, equals, value = words[i].partition("=")
         names = _new_options(option)
+        words_now = RENAMED_VALUES.get(option.removeprefix("--").replace("-", "_"), {})
         while names and stop < len(words) and not words[stop].startswith("--"):
             stop += 1
         for name in names or (option,):
-            result += [name + equals + value, *words[i + 1 : stop]]
+            result.append(name + equals + words_now.get(value, value))
+            result += [words_now.get(word, word) for word in words[i + 1 : stop]]
         if names:
             notes.append(f"{option} is called {' and '.join(names)} now")
         i = stop

@@ -79,3 +79,13 @@ def test_training_says_what_an_old_option_is_called_now(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--run", "x", "--world.groups", "0"])
     assert "--world.groups is called --world.categorical.groups now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "old", [["--behavior.slow", "pull"], ["--behavior.slow=pull"]], ids=["apart", "joined"]
+)
+def test_an_old_word_for_a_value_is_read_too(old):
+    words, _ = renewed_words(old)
+    assert "=".join(words) == "--behavior.critic.target-network=regularize"
+    config = Config.model_validate({"behavior": {"slow": "target"}})
+    assert config.behavior.critic.target_network == "bootstrap"

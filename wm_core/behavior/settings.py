@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from wm_core.contract.spec import Frozen
 from wm_core.parts import Part, PartSettings, PartTable
-
-_FORMER = {"pull": "regularize", "target": "bootstrap"}  #: uses of a target network in old files
 
 
 class ActorConfig(Frozen):
@@ -43,11 +41,6 @@ class CriticConfig(Frozen):
     target_scale: float = Field(1.0, ge=0, description="Weight of the loss towards the slow copy.")
     scale: float = Field(1.0, ge=0, description="Weight of the critic's loss in imagination.")
     replay_scale: float = Field(0.3, ge=0, description="Weight of the loss on recorded rewards.")
-
-    @field_validator("target_network", mode="before")
-    @classmethod
-    def _former(cls, value: Any) -> Any:
-        return _FORMER.get(value, value)
 
 
 class EntropyBonusConfig(Frozen):
