@@ -98,9 +98,9 @@ def test_each_loss_reaches_its_own_part_and_no_other(preset, discrete, learnt):
         elif world and config.gradients == "joint" and name != "cont_loss":
             assert any(n.startswith("encoder.") for n in world), name
     names = {"dyn_loss", "rep_loss", "reward_loss"}
-    names |= {"cont_loss"} if config.cont else set()
+    names |= {"cont_loss"} if config.heads.cont else set()
     names |= {"barlow_loss"} if config.objective == "barlow" else {"recon_loss/image"}
-    names |= {"entropy_loss"} if config.entropy_scale else set()
+    names |= {"entropy_loss"} if config.entropy.scale else set()
     if hasattr(agent.behavior, "critic"):
         names |= {"policy_loss", "value_loss"}
         names |= {"replay_value_loss"} if agent.config.behavior.critic.replay_scale else set()
