@@ -152,9 +152,11 @@ class SimNode(Node):
             return
         self._last = self._stopped if value is None else value
         self._last_ns = time.monotonic_ns()
-        # Without stamps whatever comes counts as the answer.  A stamp of 0 on a message that has
-        # one marks a safe action chosen without any frame: it is obeyed, but answers nothing.
-        if value is None or (self._command.stamped and not stamp_ns):
+        # Without stamps whatever comes counts as the answer.  Of messages that have one only the
+        # stamp of a frame does: 0 marks a safe action chosen without any, and a later one is of
+        # another clock, as a joystick's.  These are obeyed, but answer nothing.
+        answers = not self._command.stamped or 0 < stamp_ns <= self._stamp_ns
+        if value is None or not answers:
             return
         self._answered_ns = self._last_ns  # be it an older frame: a slow policy is waited for
         if stamp_ns == self._stamp_ns or not self._command.stamped:

@@ -247,3 +247,24 @@ def test_a_simulated_robot_stops_when_commands_fall_silent(processes, watcher, t
     # A command without a stamp is obeyed but answers no frame: nothing may be learnt from it.
     assert not any(m.position[4] for m in rewards)
     watcher.until(lambda: rewards[-1].position[:2].tolist() == [0.0, 0.0], "a stop")
+
+
+def test_a_joystick_with_stamps_of_another_clock_does_not_hold_up_a_simulated_robot(
+    processes, watcher
+):
+    from geometry_msgs.msg import TwistStamped
+    from sensor_msgs.msg import JointState
+
+    publisher = watcher.node.create_publisher(TwistStamped, "cmd_vel", 1)
+    rewards = watcher.listen(JointState, "reward", 50)
+    processes.start("sim_node", {**COUNTING, "rate_factor": 4.0, "answer_wait_s": 60.0})
+    command = TwistStamped()
+    command.twist.linear.x = 0.75
+
+    def driven() -> bool:
+        command.header.stamp = watcher.node.get_clock().now().to_msg()
+        publisher.publish(command)
+        return sum(m.position[0] == 0.75 for m in rewards) >= 20
+
+    watcher.until(driven, "frames that wait for no answer")
+    assert not any(m.position[4] for m in rewards)
