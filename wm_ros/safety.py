@@ -52,8 +52,7 @@ class Guard:
         self.settings = settings
         self.begin(period_s=0.05, card_max_obs_age_s=0.0)
         self.latched: str | None = None
-        self._digest = 0
-        self._same = 0
+        self._repeats: dict[str, tuple[int, int]] = {}  # by image: digest, equal ones in a row
 
     def begin(self, *, period_s: float, card_max_obs_age_s: float) -> None:
         """Take the limits that the settings leave open from the first policy.
@@ -83,23 +82,22 @@ class Guard:
         return self._tripped()
 
     def check_obs(self, obs: Obs) -> str | None:
-        """Say why this observation must not be acted upon, or None; counts equal frames."""
+        """Say why this observation must not be acted upon, or None; counts repeated images."""
         if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in obs.values()):
             return self.trip("nan_obs")
         if self.settings.frozen_frames > 0:
-            digest = 0
-            for value in obs.values():
+            for name, value in obs.items():
                 if value.ndim == 3:
-                    digest = zlib.crc32(value.data, digest)
-            self._same = self._same + 1 if digest == self._digest else 1
-            self._digest = digest
-            if self._same >= self.settings.frozen_frames:
+                    digest = zlib.crc32(value.data)
+                    before, count = self._repeats.get(name, (digest, 0))
+                    self._repeats[name] = digest, count + 1 if digest == before else 1
+            if any(n >= self.settings.frozen_frames for _, n in self._repeats.values()):
                 return self.trip("frozen_frame")
         return self._tripped()
 
     def rearm(self) -> None:
         """Let the policy act again after a latched trip."""
-        self.latched, self._same = None, 0
+        self.latched, self._repeats = None, {}
 
     def trip(self, reason: str) -> str:
         """Return ``reason`` to stop, and remember it where the guard latches."""

@@ -35,6 +35,15 @@ def test_a_camera_that_repeats_its_picture_is_frozen_until_it_changes():
     assert guard.check_obs({"image": np.zeros((4, 4, 3), np.uint8)}) is None
 
 
+def test_one_camera_of_two_that_repeats_its_picture_is_frozen_until_it_is_rearmed():
+    guard = Guard(SafetySettings(frozen_frames=3))
+    still = np.ones((4, 4, 3), np.uint8)
+    ticks = [{"image": np.full_like(still, t), "wrist": still} for t in range(4)]
+    assert [guard.check_obs(obs) for obs in ticks] == [None, None, *["frozen_frame"] * 2]
+    guard.rearm()
+    assert guard.check_obs(ticks[0]) is None
+
+
 def test_frozen_frames_are_allowed_by_default():
     guard, still = Guard(SafetySettings()), {"image": np.ones((4, 4, 3), np.uint8)}
     assert [guard.check_obs(still) for _ in range(50)] == [None] * 50
