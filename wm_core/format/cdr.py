@@ -168,7 +168,8 @@ def decode_image(data: bytes | memoryview, image: ImageSpec) -> ImageMessage:
     stamp_ns = cursor.stamp_ns()
     cursor.string()
     height, width, encoding = cursor.u32(), cursor.u32(), cursor.string()
-    cursor.take(1)
+    if data[cursor.take(1)] and image.dtype.itemsize > 1:
+        raise ChunkRefused(f"expected little-endian pixels of {image.encoding}, got big-endian")
     step, size = cursor.u32(), cursor.u32()
     row = image.recorded_bytes // image.height
     expected = (image.height, image.width, image.encoding, row, image.recorded_bytes)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.contract.inputs import ImageSpec
+from wm_core.contract.inputs import Depth, ImageSpec
 from wm_core.format import cdr
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -40,6 +40,22 @@ def test_an_image_whose_encoding_step_or_size_does_not_fit_is_refused(field):
     assert data.count(field) == 1
     with pytest.raises(ChunkRefused):
         read_image(data.replace(field, b"\x09" + field[1:]))
+
+
+def test_big_endian_pixels_are_refused_where_they_are_wider_than_a_byte():
+    depth = Depth(height=2, width=4)
+    for image, refused in ((depth, True), (CAMERA, False)):
+        pixels = np.ones(image.shape, image.dtype)
+        data = bytearray(cdr.encode_image(pixels, image, 3, "image"))
+        cdr.decode_image(bytes(data), image)
+        encoding = image.encoding.encode() + b"\x00"
+        data[data.index(encoding) + len(encoding)] = 1  # is_bigendian
+        with (
+            pytest.raises(ChunkRefused, match="big-endian")
+            if refused
+            else contextlib.nullcontext()
+        ):
+            cdr.decode_image(bytes(data), image)
 
 
 @pytest.mark.parametrize("decode", [read_image, cdr.decode_joint_state, cdr.decode_stamp])
