@@ -7,7 +7,7 @@ import logging
 import threading
 from pathlib import Path
 
-from wm_core.contract.files import write_atomically
+from wm_core.contract.files import remove_unfinished, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class ReportWriter:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
+        remove_unfinished(self.folder, "*.json")
         logged = last = False
         while not last:
             with self._wake:

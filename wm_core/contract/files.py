@@ -90,6 +90,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def remove_unfinished(folder: Path, name: str) -> None:
+    """Remove what a killed process left of files in ``folder`` whose name fits the glob ``name``.
+
+    Only for who alone writes them; what cannot be removed stays.
+    """
+    with contextlib.suppress(OSError):
+        for unfinished in folder.glob(f"{name}.*{TMP_SUFFIX}"):
+            unfinished.unlink()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read the JSON object in ``path``; empty where the file is missing or holds none."""
     try:

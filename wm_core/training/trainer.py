@@ -25,6 +25,7 @@ import numpy as np
 
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError, WmError
+from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.reader import Store
@@ -36,6 +37,7 @@ from wm_core.training.rollout_video import RolloutVideo
 from wm_core.training.schedule import CpuTime, Every
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource
+from wm_core.training.status import NAME as STATUS_NAME
 from wm_core.training.status import Rate, Status
 
 STATUS_S = 1.0  #: seconds between two status reports
@@ -154,6 +156,7 @@ class Trainer:
         resumed, updates_before = self._checkpoints.updates is not None, self.learner.updates
         self._log = MetricLog(self.run_folder, resume_at=updates_before if resumed else None)
         try:
+            remove_unfinished(self.run_folder, STATUS_NAME)
             self._status("starting")
             if not resumed:
                 self._save()

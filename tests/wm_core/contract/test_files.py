@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from wm_core.contract.files import read_json, write_atomically, write_durably
+from wm_core.contract.files import (
+    read_json,
+    remove_unfinished,
+    write_atomically,
+    write_durably,
+)
 
 
 @pytest.mark.parametrize("write", [write_durably, write_atomically])
@@ -22,6 +27,15 @@ def test_a_failed_write_leaves_what_was_there_and_no_litter(tmp_path):
     with pytest.raises(OSError, match="taken"):
         write_durably(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_unfinished_is_removed_and_nothing_else(tmp_path):
+    others = {tmp_path / name for name in ("status.json", "status.jsonl.0a1b.tmp", "own.tmp")}
+    for path in (*others, tmp_path / "status.json.0a1b2c3d.tmp"):
+        path.touch()
+    remove_unfinished(tmp_path / "missing", "*.json")
+    remove_unfinished(tmp_path, "*.json")
+    assert set(tmp_path.iterdir()) == others
 
 
 def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path):

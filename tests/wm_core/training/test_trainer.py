@@ -143,8 +143,10 @@ def test_a_finished_run_goes_on_with_higher_versions(trained, toy, tmp_path):
     shutil.copytree(trained, run)
     before, version = status(run), PolicyRepository(run / "policies").latest().version
     goal = before["agent_steps"] + 128
+    (run / "status.json.0a1b2c3d.tmp").touch()  # as a kill in the midst of a write leaves it
     assert main(["train", "--run", str(run), "--resume", "--train.steps", str(goal)]) == 0
     after = status(run)
+    assert not list(run.glob("*.tmp"))
     assert after["agent_steps"] >= goal
     assert after["updates"] > before["updates"]
     assert PolicyRepository(run / "policies").latest().version > version
