@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wm_core.config import Config
     from wm_core.contract.batch import Batch
     from wm_core.contract.errors import SettingsError, SpecMismatch, StoreError, WmError
-    from wm_core.contract.inputs import register_input
+    from wm_core.contract.inputs import RGB, Depth, Input, Mono, Vector, register_input
     from wm_core.contract.runner import PolicyEngine, PolicyRunner
     from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
     from wm_core.library.agent import Agent, open_loop
@@ -34,7 +34,7 @@ _HOMES = {
     "wm_core.config": ["Config"],
     "wm_core.contract.batch": ["Batch"],
     "wm_core.contract.errors": ["SettingsError", "SpecMismatch", "StoreError", "WmError"],
-    "wm_core.contract.inputs": ["register_input"],
+    "wm_core.contract.inputs": ["RGB", "Depth", "Input", "Mono", "Vector", "register_input"],
     "wm_core.contract.runner": ["PolicyEngine", "PolicyRunner"],
     "wm_core.contract.spec": ["ActionSpec", "ImageSpec", "Spec", "VectorSpec"],
     "wm_core.library.agent": ["Agent", "open_loop"],
@@ -57,19 +57,24 @@ __all__ = [
     "LATENTS",
     "OBJECTIVES",
     "PRIORS",
+    "RGB",
     "SELECTORS",
     "ActionSpec",
     "Agent",
     "Batch",
     "Config",
+    "Depth",
     "Episodes",
     "ImageSpec",
+    "Input",
+    "Mono",
     "PolicyEngine",
     "PolicyRunner",
     "SettingsError",
     "Spec",
     "SpecMismatch",
     "StoreError",
+    "Vector",
     "VectorSpec",
     "WmError",
     "collect",

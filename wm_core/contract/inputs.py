@@ -9,10 +9,17 @@ back, which Gymnasium boxes give it, and how it is drawn.  It is an image (H, W,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from wm_core.contract.errors import SpecMismatch, nearest
 from wm_core.contract.frozen import Frozen
@@ -99,6 +106,16 @@ class ImageSpec(Input):
         """Make the kind of image that ``channels`` tells."""
         kind = (Mono if fields.get("channels") == 1 else RGB) if cls is ImageSpec else cls
         return super().__new__(kind)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_kind(cls, value: Any, handler: Callable[[Any], ImageSpec]) -> ImageSpec:
+        """Read settings that name no kind as an RGB or a Mono, as the constructor does."""
+        if cls is ImageSpec and isinstance(value, dict):
+            if (channels := value.get("channels", 3)) not in (1, 3):
+                raise ValueError(f"channels: expected 1 or 3, got {channels!r}")
+            return (Mono if channels == 1 else RGB).model_validate(value)
+        return handler(value)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -187,10 +204,13 @@ class Depth(ImageSpec):
         image = super().of_box(box)
         if image is None:
             return None
-        reach = {"near_mm": int(box.low.min()), "far_mm": int(box.high.max())}
+        near = int(box.low.min())  # constant arrays have a range too
+        reach = {"near_mm": near, "far_mm": max(int(box.high.max()), near + 1)}
         return cls(height=image.height, width=image.width, **reach)
 
     def scaled(self, raw: Any) -> Any:
+        if raw.is_floating_point():
+            raise SpecMismatch(f"expected millimetres as {self.dtype}, got {raw.dtype}")
         beyond = raw.float() - self.near_mm
         return (beyond * (1.0 / (self.far_mm - self.near_mm))).clamp(0.0, 1.0)
 
@@ -257,15 +277,24 @@ def read_inputs(value: Any, implied: type[Input]) -> Any:
     """Read inputs by name from settings; one that states no ``kind`` is an ``implied``."""
     if not isinstance(value, dict):
         return value
-    return {
-        key: _read_input(dict(fields), implied) if isinstance(fields, dict) else fields
-        for key, fields in value.items()
-    }
+    found = {}
+    for key, fields in value.items():
+        try:
+            found[key] = _read_input(dict(fields), implied) if isinstance(fields, dict) else fields
+        except ValidationError as error:
+            why = "; ".join(
+                ": ".join([*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")])
+                for e in error.errors()
+            )
+            raise ValueError(f"{key!r}: {why}") from error
+        except ValueError as error:
+            raise ValueError(f"{key!r}: {error}") from error
+    return found
 
 
 def _read_input(fields: dict[str, Any], implied: type[Input]) -> Input:
     if "kind" not in fields:
-        return implied(**fields)
+        return implied.model_validate(fields)
     name = str(fields.pop("kind"))
     if name not in INPUTS:
         raise ValueError(nearest(name, INPUTS, what="kind of input"))

@@ -121,7 +121,7 @@ class Agent:
             before[None] * (not is_first),
             np.array([is_first]),
         )
-        return self._prev_action
+        return self._prev_action.copy()
 
     def save(self, path: str | Path) -> None:
         """Write weights, optimisers, generators and settings to one file, durably."""

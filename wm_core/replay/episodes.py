@@ -60,6 +60,13 @@ class Episodes:
         Raises:
             SpecMismatch: for an array of another shape, type or range.
         """
+        if not len(reward) or any(np.ndim(episode) != 1 or not len(episode) for episode in reward):
+            raise SpecMismatch(
+                "reward: expected (N, T), or N arrays (T_i,), of at least one step each; "
+                "one episode alone is array[None]"
+            )
+        if not obs:
+            raise SpecMismatch("expected at least one input by name, such as image=... or x=...")
         arrays = {"action": action, "reward": reward} | obs
         if is_terminal is not None:
             arrays["is_terminal"] = is_terminal
@@ -147,6 +154,9 @@ def _checked(spec: Spec, flat: Obs) -> Obs:
             f"action: expected (N, T, {spec.action.size}) within -1 .. 1, got steps of shape "
             f"{action.shape[1:]} within {low:g} .. {high:g}; see ActionSpec.from_physical"
         )
+    one_hot = ((action == 1).sum(-1) == 1) & ((action != 0).sum(-1) == 1)
+    if spec.action.discrete and not one_hot.all():
+        raise SpecMismatch("action: expected one-hot choices, exactly one 1 per step")
     if reward.ndim != 1 or not np.isfinite(reward).all():
         raise SpecMismatch(f"reward: expected (N, T) finite numbers, got steps {reward.shape[1:]}")
     inputs: Obs = {}
@@ -155,7 +165,10 @@ def _checked(spec: Spec, flat: Obs) -> Obs:
             raise SpecMismatch(f"expected the inputs {[*spec.inputs]}, got {sorted(flat)}")
         array = flat[name]
         if array.dtype.kind == sensor.dtype.kind == "f":
-            array = array.astype(sensor.dtype, copy=False)
+            with np.errstate(over="ignore"):
+                array = array.astype(sensor.dtype, copy=False)
+            if not np.isfinite(array).all():
+                raise SpecMismatch(f"{name}: expected finite numbers, got NaN or infinity")
         sensor.check(name, array[0])
         inputs[name] = array
     return inputs

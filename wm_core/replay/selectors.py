@@ -103,6 +103,8 @@ class Prioritized:
         return table
 
     def choose(self, n: int) -> np.ndarray:
+        if not n:
+            return np.empty(0, np.int64)
         weights = np.concatenate([self._tables[s][i : i + c] for s, i, c in self._runs])
         weights = np.where(weights < 0, self._largest, weights).astype(np.float64)
         share = self._settings.uniform
@@ -113,6 +115,7 @@ class Prioritized:
     def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
         sound = np.isfinite(losses)
         weights = (np.maximum(losses[sound], 0.0) + 1e-6) ** self._settings.exponent
+        weights = np.minimum(weights, 1e30)  # the table holds float32
         for key, weight in zip(keys[sound].tolist(), weights.tolist(), strict=True):
             self._table(key >> 32, (key & INDEX) + 1)[key & INDEX] = weight
             self._largest = max(self._largest, weight)

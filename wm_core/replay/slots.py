@@ -77,7 +77,7 @@ class Slots:
             enters = again
         new, places = keys[enters], (self._next + np.arange(count)) % self.capacity
         self._keys[places] = new
-        if self._next + count > self.capacity:
+        if self._next + count >= self.capacity:
             self._tables = {}
             places = np.flatnonzero(self._keys >= 0)
         self._write(self._keys[places], places)

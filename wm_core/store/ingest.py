@@ -165,6 +165,7 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
         for key, path in sorted(files.items()):
             if key in pruned:  # evicted for room by a writer killed in between
                 path.unlink()
+                index_path(root, key).unlink(missing_ok=True)
             if key in rows:
                 continue
             data = path.read_bytes()
@@ -178,6 +179,7 @@ def reconcile(root: Path, ledger: Ledger) -> Reconciled:
                 reason = f"found without a row and is no chunk: {error}"
                 _quarantine(root, ledger, key, data, sha256, Verdict("damaged", reason))
                 path.unlink()
+                index_path(root, key).unlink(missing_ok=True)
                 quarantined += 1
     found = Reconciled(adopted, quarantined, len(unfinished), len(kept - files.keys()))
     if any(found):

@@ -29,6 +29,7 @@ def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
     if evicted:
         ledger.mark_pruned(evicted[-1].arrival)
     for row in evicted:
-        chunk_path(root, row.key).unlink(missing_ok=True)
+        # the chunk last: one that a kill leaves leads the next start to both
         index_path(root, row.key).unlink(missing_ok=True)
+        chunk_path(root, row.key).unlink(missing_ok=True)
     return len(evicted)

@@ -97,3 +97,23 @@ def test_a_kind_of_ones_own_is_named_in_the_spec_and_read_back():
         assert Spec.model_validate_json(text) == spec
     finally:
         del INPUTS["touch"]
+
+
+def test_an_image_spec_read_from_settings_is_of_the_kind_that_its_channels_tell():
+    assert type(ImageSpec.model_validate({"channels": 1})) is Mono
+    assert type(ImageSpec.model_validate_json('{"height": 32}')) is RGB
+
+
+def test_an_error_in_a_spec_names_the_input():
+    odd = OLD.replace('"channels":3', '"channels":2')
+    with pytest.raises(ValidationError, match="'image': channels: expected 1 or 3, got 2"):
+        Spec.model_validate_json(odd)
+
+
+def test_a_constant_depth_array_has_a_range_and_a_float_one_is_refused():
+    flat = np.zeros((4, 4, 1), np.uint16)
+    box = spaces.Box(0, 0, flat.shape, np.uint16)
+    depth = input_of(box)
+    assert depth.near_mm < depth.far_mm
+    with pytest.raises(SpecMismatch, match="millimetres as uint16"):
+        depth.scaled(torch.zeros(1, 4, 4, 1))

@@ -122,3 +122,12 @@ def test_episodes_are_collected_from_a_task_at_random_or_by_the_agent():
     assert (batch.prev_action.sum(-1) == ~batch.is_first).all()
     agent = wm.Agent.create("dreamer_v3", random.spec, **TINY)
     assert len(wm.collect("CartPole-v1", episodes=1, agent=agent, seed=4)) > 5
+
+
+def test_an_action_that_the_caller_changes_does_not_change_what_the_agent_remembers(data):
+    one, other = make(data), make(data)
+    obs = data.spec.zeros()
+    mine, theirs = one.act(obs, is_first=True), other.act(obs, is_first=True)
+    mine *= 100.0
+    np.testing.assert_array_equal(one.act(obs), other.act(obs))
+    assert np.abs(theirs).max() <= 1.0

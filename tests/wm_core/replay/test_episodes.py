@@ -76,6 +76,15 @@ def test_choices_are_one_hot_where_the_spec_says_so():
     del given["place"]
     (batch,) = Episodes.from_arrays(spec=spec, **given).windows(batch=2, length=2, updates=1)
     assert batch.prev_action.shape == (2, 2, 2)
+    given["action"] = np.full((N, T, 2), 0.5)
+    with pytest.raises(SpecMismatch, match="one-hot"):
+        Episodes.from_arrays(spec=spec, **given)
+
+
+def test_episodes_without_a_sensor_are_refused():
+    given = {name: arrays()[name] for name in ("action", "reward")}
+    with pytest.raises(SpecMismatch, match="at least one input"):
+        Episodes.from_arrays(**given)
 
 
 WRONG = {
@@ -86,6 +95,11 @@ WRONG = {
     "an action without its axis": ({"action": np.zeros((N, T))}, "action"),
     "too few rewards": ({"reward": np.zeros((N, T - 1))}, "expected episodes of .*4.*got.*5"),
     "a reward that is no number": ({"reward": np.full((N, T), np.inf)}, "reward"),
+    "a vector that is no number": ({"place": np.full((N, T, 1), np.nan)}, "place.*NaN"),
+    "a vector too large for float32": ({"place": np.full((N, T, 1), 1e300)}, "place.*infinity"),
+    "one episode without its axis": ({"reward": np.zeros(T)}, "one episode alone is array"),
+    "an episode without a step": ({"reward": [np.zeros(T), np.zeros(0)]}, "at least one step"),
+    "no episodes": ({"reward": np.zeros((0, T))}, "at least one step"),
     "an end in the middle": ({"is_terminal": np.eye(N, T, dtype=bool)}, "end the episode there"),
 }
 

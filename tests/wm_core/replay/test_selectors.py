@@ -69,6 +69,14 @@ def test_a_loss_that_is_no_number_changes_nothing(bad):
     np.testing.assert_array_equal(selector.state()["tables"][0], before["tables"][0])
 
 
+def test_a_huge_loss_leaves_the_chances_numbers():
+    selector = prioritized(exponent=2.0, uniform=0.5)
+    selector.refresh(*runs((0, 4)))
+    selector.update(np.arange(4), np.array([1.0, 1e30, 1.0, 1.0]))
+    assert set(selector.choose(200).tolist()) == {0, 1, 2, 3}
+    assert len(selector.choose(0)) == 0
+
+
 def test_windows_of_the_store_are_drawn_by_the_loss_of_their_first_step(tagged):
     tagged.fill(4)
     sampler = sampler_of(tagged.open(), exponent=1.0, uniform=0.0)

@@ -110,3 +110,10 @@ def test_loaded_slots_go_on_the_same():
     for one in (slots, other):
         one.claim(keys(6, 7))
         assert one.oldest_first()[0].tolist() == [4, 5, 6, 7]
+
+
+def test_sessions_that_left_the_ring_leave_no_table_behind():
+    slots = Slots(4)
+    for session in range(100):
+        slots.claim(keys(session * SESSION, session * SESSION + 1))
+    assert len(slots._tables) <= 2

@@ -20,12 +20,16 @@ def test_a_pruned_chunk_that_is_sent_again_is_known_and_not_stored_again(tagged)
 
 def test_files_that_a_killed_pruner_left_are_removed_at_the_next_start(tagged):
     [old, new] = tagged.fill(2)
-    data = old.read_bytes()
+    index = old.with_suffix(".idx.npz")
+    left = {path: path.read_bytes() for path in (old, index)}
     prune(tagged.root, tagged.ledger, 1)
-    old.write_bytes(data)
+    assert not old.exists()
+    assert not index.exists()
+    for path, data in left.items():
+        path.write_bytes(data)
     found = reconcile(tagged.root, tagged.ledger)
     assert (found.adopted, found.missing) == (0, 0)
-    assert (old.exists(), new.exists()) == (False, True)
+    assert (old.exists(), index.exists(), new.exists()) == (False, False, True)
 
 
 def test_nothing_that_was_pruned_counts_as_lost(tagged):
