@@ -6,22 +6,24 @@ import pytest
 
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.config import Config
-from wm_core.world.part_settings import GRUConfig, TransformerConfig
+from wm_core.world.part_settings import TransformerConfig
 from wm_core.world.settings import WorldConfig
 
 TRANSFORMER = {"backbone": "transformer"}
 
 
 def test_sizes_that_do_not_fit_together_are_refused():
-    with pytest.raises(ValueError, match="deter to be a multiple of the 8 blocks, got 20"):
-        GRUConfig(deter=20)
+    with pytest.raises(
+        ValueError, match=r"multiple of world.gru.blocks 8, got 20; .*--world.gru.deter"
+    ):
+        WorldConfig(gru={"deter": 20})
     with pytest.raises(ValueError, match="odd number of bins, got 254"):
         WorldConfig(heads={"bins": 254})
 
 
 def test_blocks_matter_only_where_there_are_some():
     assert WorldConfig(gru={"deter": 20, "cell": "plain"}).sizes.deter == 20
-    assert WorldConfig(ssm={"deter": 20}, backbone="ssm").sizes.deter == 20
+    assert WorldConfig(ssm={"deter": 20}, gru={"deter": 20}, backbone="ssm").sizes.deter == 20
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,21 @@ def test_blocks_matter_only_where_there_are_some():
 def test_parts_of_a_world_that_do_not_fit_together_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         WorldConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"behavior": {"actor": {"layers": 0}}},
+        {"behavior": {"critic": {"layers": 0}}},
+        {"optim": {"beta1": 1.0}},
+        {"optim": {"beta2": 1.0}},
+        {"replay": {"prioritized": {"exponent": 2.5}}},
+    ],
+)
+def test_numbers_that_nothing_can_learn_with_are_refused(settings):
+    with pytest.raises(ValueError, match="should be"):
+        Config(**settings)
 
 
 @pytest.mark.parametrize("rule", ["hinge", "adaptive"])

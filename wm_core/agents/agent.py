@@ -17,6 +17,7 @@ from wm_core.behavior.base import Behavior, BehaviorLosses, PolicyHead
 from wm_core.behavior.settings import BEHAVIORS
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import drawing_from, initialize
 from wm_core.nn.dists import normal_noise
@@ -58,8 +59,13 @@ class AgentCore(nn.Module):
             self.behavior: Behavior = make(spec.action, self.world, settings, seed=config.seed)
         initialize(self.behavior, generator)
         self.behavior.begin()
-        groups = self.world.parameter_groups() | self.behavior.parameter_groups()
-        self.optimizers = Optimizers(groups, self.world, config.optim)
+        groups, behavior = self.world.parameter_groups(), self.behavior.parameter_groups()
+        if taken := sorted(groups.keys() & behavior.keys()):
+            raise SettingsError(
+                f"expected names of parameter groups other than the world model's, got {taken} "
+                f"from the behavior {config.behavior.learner}: call them differently"
+            )
+        self.optimizers = Optimizers(groups | behavior, self.world, config.optim)
         # not registered: its modules are those of the behaviour and the world model
         self.__dict__["head"] = self.behavior.head(self.world)
 
@@ -129,7 +135,8 @@ class AgentCore(nn.Module):
             batch: (B, T) windows.
             posterior: (B, T) latents of ``batch``, as ``update`` returns them.
         """
-        return self.world.window_loss(self._squashed(batch), posterior)
+        with computing_in(choose_dtypes(self.config, self.device).everything, self.device):
+            return self.world.window_loss(self._squashed(batch), posterior)
 
     def _squashed(self, batch: Batch[Tensor]) -> Batch[Tensor]:
         """``batch`` (B, T) with rewards as they are learnt."""

@@ -15,7 +15,9 @@ class OptimConfig(Frozen):
     kind: Literal["laprop", "adam"] = Field(
         "laprop", description="Optimiser: laprop with adaptive clipping, or adam."
     )
-    lr: float = Field(4e-5, gt=0, description="Learning rate of the world model, and default.")
+    lr: float = Field(
+        4e-5, gt=0, description="Learning rate; also of each part that has none of its own."
+    )
     dynamics_lr: float | None = Field(
         None, gt=0, description="Learning rate of backbone, prior and heads; None takes lr."
     )
@@ -26,9 +28,13 @@ class OptimConfig(Frozen):
     agc_floor: float = Field(1e-3, description="Smallest weight norm in adaptive clipping.")
     clip: float = Field(100.0, description="Largest norm of the world model's gradient, for adam.")
     behavior_clip: float = Field(100.0, description="Largest gradient norm of actor and critic.")
-    decay: float = Field(0.0, description="Weight decay of adam, apart from the gradient.")
-    beta1: float = Field(0.9, description="Decay of the optimiser's momentum, below 1.")
-    beta2: float = Field(0.999, description="Decay of the optimiser's mean square, below 1.")
+    decay: float = Field(0.0, description="Decoupled weight decay of adam (AdamW), 0 for none.")
+    beta1: float = Field(
+        0.9, ge=0, lt=1, description="Decay of the optimiser's momentum, below 1."
+    )
+    beta2: float = Field(
+        0.999, ge=0, lt=1, description="Decay of the optimiser's mean square, below 1."
+    )
     eps: float = Field(1e-20, description="Term added to the optimiser's root mean square.")
     precision: Literal["auto", "float32", "conv_bfloat16", "bfloat16"] = Field(
         "auto", description="Number format of updates; auto takes what the device does well."

@@ -13,7 +13,7 @@ from wm_core.parts import Part, PartSettings, PartTable
 class ActorConfig(Frozen):
     """The actor's network and the distribution that it draws actions from."""
 
-    layers: int = Field(3, ge=0, description="Hidden layers of the actor, 0 or more.")
+    layers: int = Field(3, gt=0, description="Hidden layers of the actor, at least 1.")
     kind: Literal["normal", "tanh_normal", "truncated_normal"] = Field(
         "normal", description="Distribution of continuous actions; choices are always one-hot."
     )
@@ -26,7 +26,7 @@ class ActorConfig(Frozen):
 class CriticConfig(Frozen):
     """The critic's network, its losses and its slow copy (target network)."""
 
-    layers: int = Field(3, ge=0, description="Hidden layers of the critic, 0 or more.")
+    layers: int = Field(3, gt=0, description="Hidden layers of the critic, at least 1.")
     kind: Literal["twohot", "normal", "symlog"] = Field(
         "twohot", description="Output of the critic: two-hot bins, a mean, or a symlog mean."
     )
@@ -59,7 +59,11 @@ class ReturnScaleConfig(Frozen):
     rate: float = Field(0.01, gt=0, le=1, description="Rate of the running return statistics.")
     low: float = Field(0.05, ge=0, le=1, description="Lower percentile of returns, 0 to 1.")
     high: float = Field(0.95, ge=0, le=1, description="Upper percentile of returns, 0 to 1.")
-    limit: float = Field(1.0, ge=0, description="Smallest divisor of advantages, in return.")
+    limit: float = Field(
+        1.0,
+        ge=0,
+        description="Smallest number that advantages are divided by, in units of return.",
+    )
 
 
 class EvolutionConfig(Frozen):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -12,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
 from wm_core import presets
@@ -32,8 +30,6 @@ def main(argv: Sequence[str]) -> int:
     start = _start(argv)
     start = start.model_copy(update=with_registered(start, argv))
     settings = parse(TrainSettings, argv, verb="train", default=start, more=_origin(start))
-    if settings.threads is None:
-        torch.set_num_threads(_threads())
     stop = threading.Event()
     with _stopping(stop), ProgressView(quiet=settings.quiet) as view:
         if settings.resume and not checkpoint.listed(settings.run):
@@ -71,15 +67,6 @@ def _origin(start: TrainSettings) -> str:
     """Text for the help: which preset the defaults belong to, and their source."""
     about = presets_verb.about(start.preset)
     return f"The defaults below are those of {start.preset} in size {start.size}:\n\n{about}"
-
-
-def _threads() -> int:
-    """All cores but one.
-
-    Torch's threads wait for each other by spinning: where another process takes one of their
-    cores, as a simulator or a robot's nodes do, an update takes forty times as long.
-    """
-    return max(1, (os.cpu_count() or 2) - 1)
 
 
 @contextmanager

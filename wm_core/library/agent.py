@@ -13,6 +13,7 @@ from torch import Tensor
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.contract.batch import Batch
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import write_durably
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Obs, Spec
@@ -182,13 +183,21 @@ def open_loop(
     Args:
         agent: whose world model has a decoder.
         batch: (B, T) windows of more than ``observed`` steps.
-        observed: steps before the model imagines.
+        observed: steps before the model imagines, from 1 to T - 1.
         seed: of the draws.
 
     Returns:
         By input: images (B, T, H, W, C) uint8 and vectors (B, T, n); the first ``observed`` are
         reconstructions, the others are imagined.
+
+    Raises:
+        SettingsError: for a number of ``observed`` steps that leaves none to observe or imagine.
     """
+    steps = batch.reward.shape[1]
+    if not 0 < observed < steps:
+        raise SettingsError(
+            f"expected observed from 1 to {steps - 1} in windows of {steps} steps, got {observed}"
+        )
     generator = torch.Generator(agent.core.device).manual_seed(seed)
     start = agent.core.initial(len(batch.reward))
     frames = agent.world.open_loop(agent.to_device(batch), start, observed, generator)

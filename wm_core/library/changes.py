@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.renamed import RENAMED
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -31,13 +32,18 @@ def with_changes(settings: T, changes: Mapping[str, Any]) -> T:
         raise SettingsError("; ".join(_reason(values, dict(e)) for e in error.errors())) from error
 
 
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+def _merge(values: dict[str, Any], changes: Mapping[str, Any], room: str = "") -> None:
+    """Put ``changes`` into ``values`` of the group whose name, with a dot, is ``room``."""
     for name, value in changes.items():
         first, _, rest = name.partition(".")
         if rest:
             value = {rest: value}
-        if isinstance(value, Mapping) and isinstance(values.get(first), dict):
-            _merge(values[first], value)
+        held, full = values.get(first), room + first
+        if isinstance(held, dict) and not isinstance(value, Mapping) and full in RENAMED:
+            (new,) = RENAMED[full]  # the old name of one setting, and a group's name now
+            value = {new.removeprefix(f"{full}."): value}
+        if isinstance(held, dict) and isinstance(value, Mapping):
+            _merge(held, value, f"{full}.")
         else:
             values[first] = value
 
@@ -45,9 +51,20 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
 def _reason(values: Any, error: dict[str, Any]) -> str:
     """One sentence about one of pydantic's errors."""
     *folder, name = error["loc"] or ("",)
+    at = ".".join(map(str, error["loc"]))
+    if error["type"] == "value_error":
+        reason = str(error["ctx"]["error"])
+        whole = isinstance(error["input"], Mapping | BaseModel)  # the reason names the settings
+        return reason if whole else f"{at}: {reason}"
     if error["type"] != "extra_forbidden":
-        at = ".".join(map(str, error["loc"]))
         return f"{at}: {error['msg']}, got {error['input']!r}" if at else str(error["msg"])
     for part in folder:
         values = values[part]
-    return nearest(str(name), set(values) - {name}, what=".".join(["setting", *folder]))
+    known = set(values) - {name}
+    if not folder:
+        rooms = sorted(r for r in known if isinstance(values[r], dict) and name in values[r])
+        if rooms:
+            hint = " or ".join(repr(f"{room}.{name}") for room in rooms)
+            return f"unknown setting {name!r}; did you mean {hint}?"
+    what = f"setting of {'.'.join(map(str, folder))}" if folder else "setting"
+    return nearest(str(name), known, what=what)

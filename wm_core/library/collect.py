@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_core.contract.errors import SettingsError
 from wm_core.library.agent import Agent
 from wm_core.replay.episodes import Episodes
 from wm_core.training.evaluate import open_env
@@ -16,25 +17,32 @@ def collect(task: str, *, episodes: int, agent: Agent | None = None, seed: int =
 
     Args:
         task: a name from `wm tasks`, any Gymnasium id, or one of your own as module:Id.
-        episodes: how many.
+        episodes: how many, at least 1.
         agent: chooses the actions, drawn as in training; None: uniform random actions.
         seed: of the episodes and of the random actions.
+
+    Raises:
+        SettingsError: for a number of episodes below 1.
     """
+    if episodes < 1:
+        raise SettingsError(f"expected at least 1 of episodes, got {episodes}")
     adapter, spec = open_env(task, seed=seed, spec=agent.spec if agent else None)
     rng, kept = np.random.default_rng(seed), list[dict[str, Any]]()
-    for _ in range(episodes):
-        state, steps = adapter.reset(), list[dict[str, Any]]()
-        while True:
-            if agent is None:
-                action = spec.action.random(rng)
-            else:
-                action = agent.act(state.obs, adapter.prev_action, is_first=state.is_first)
-            action = spec.action.limit(action, adapter.prev_action)
-            now = {"action": action, "reward": state.reward, "is_terminal": state.is_terminal}
-            steps.append(state.obs | now)
-            if state.is_last:
-                break
-            state = adapter.step(action)
-        kept.append({name: np.stack([step[name] for step in steps]) for name in steps[0]})
-    adapter.env.close()
+    try:
+        for _ in range(episodes):
+            state, steps = adapter.reset(), list[dict[str, Any]]()
+            while True:
+                if agent is None:
+                    action = spec.action.random(rng)
+                else:
+                    action = agent.act(state.obs, adapter.prev_action, is_first=state.is_first)
+                action = spec.action.limit(action, adapter.prev_action)
+                now = {"action": action, "reward": state.reward, "is_terminal": state.is_terminal}
+                steps.append(state.obs | now)
+                if state.is_last:
+                    break
+                state = adapter.step(action)
+            kept.append({name: np.stack([step[name] for step in steps]) for name in steps[0]})
+    finally:
+        adapter.env.close()
     return Episodes.from_arrays(spec=spec, **{k: [e[k] for e in kept] for k in kept[0]})

@@ -69,9 +69,21 @@ def run_training(
     *,
     on_status: Callable[[Status], None] | None = None,
 ) -> Status:
-    """Train as ``settings`` say; returns how far it came."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    """Train as ``settings`` say, with torch's threads as they say; returns how far it came."""
+    before = torch.get_num_threads()
     if settings.nice:
         os.nice(settings.nice)
-    return make_trainer(settings, stop or threading.Event(), on_status=on_status).train()
+    torch.set_num_threads(_threads() if settings.threads is None else settings.threads)
+    try:
+        return make_trainer(settings, stop or threading.Event(), on_status=on_status).train()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads() -> int:
+    """All cores but one.
+
+    Torch's threads wait for each other by spinning: where another process takes one of their
+    cores, as a simulator or a robot's nodes do, an update takes forty times as long.
+    """
+    return max(1, (os.cpu_count() or 2) - 1)

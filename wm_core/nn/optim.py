@@ -65,7 +65,6 @@ class CountingOptimizer(Optimizer):
 
     def __init__(self, parameters: Parameters, defaults: dict[str, Any]) -> None:
         self.norm = torch.zeros(())  #: of the last gradient, before clipping
-        self._settings = dict(defaults)  # torch adds more to its own when it loads
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
@@ -108,14 +107,18 @@ class CountingOptimizer(Optimizer):
         return group["lr"] * (updates / max(1, group["warmup"])).clamp_max(1.0)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken; counts of whole groups go to their parameters."""
+        """Go on where ``state_dict`` was taken, at the rates that this optimiser was made with.
+
+        Counts of whole groups, in old checkpoints, go to their parameters.
+        """
+        groups = [dict(group) for group in self.param_groups]
         held = {index: dict(state) for index, state in state_dict["state"].items()}
         for group in state_dict["param_groups"]:
             for index in group["params"]:
                 if index in held and self.count not in held[index]:
                     held[index][self.count] = torch.tensor(float(group["updates"]))
         super().load_state_dict({**state_dict, "state": held})
-        self.param_groups[:] = [self._settings | group for group in self.param_groups]
+        self.param_groups[:] = groups
         for p, state in self.state.items():
             state[self.count] = torch.as_tensor(
                 state[self.count], dtype=torch.float32, device=p.device
@@ -202,7 +205,7 @@ class Adam(CountingOptimizer):
         every = [p for group in self.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(every, self.clip, foreach=True)
         super().step(closure)
-        self.norm = norm
+        self.norm = norm.to(every[0].device)  # without any gradient, it is a zero of the CPU
 
     def _step_group(
         self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]

@@ -17,7 +17,12 @@ class UniformConfig(Frozen):
 class PrioritizedConfig(Frozen):
     """Settings of the selector that draws badly predicted windows more often."""
 
-    exponent: float = Field(0.7, ge=0, description="Power of losses in chances; 0: all are equal.")
+    exponent: float = Field(
+        0.7,
+        ge=0,
+        le=2,
+        description="Power of a window's loss in its chance to be drawn; 0: uniform.",
+    )
     uniform: float = Field(0.1, ge=0, le=1, description="Share of uniform draws, from 0 to 1.")
 
 

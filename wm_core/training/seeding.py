@@ -6,6 +6,7 @@ others, and so that a checkpoint can hold each stream's exact position.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,17 @@ class Streams:
         return positions | {n: dict(getattr(self, n).bit_generator.state) for n in _NUMPY}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``state()`` was taken."""
+        """Continue exactly where ``state()`` was taken.
+
+        Torch's generators do so on the same kind of device alone: on another their states have
+        another size, and they are seeded from the state that was held.
+        """
         for name in _TORCH:
-            getattr(self, name).set_state(state[name].cpu())
+            generator, held = getattr(self, name), state[name].cpu()
+            if len(held) == len(generator.get_state()):
+                generator.set_state(held)
+            else:
+                digest = hashlib.sha256(held.numpy().tobytes()).digest()
+                generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         for name in _NUMPY:
             getattr(self, name).bit_generator.state = state[name]

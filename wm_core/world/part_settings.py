@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from wm_core.contract.spec import Frozen
 
@@ -88,15 +88,6 @@ class GRUConfig(BackboneConfig):
     deter: int = Field(2048, gt=0, description="Size D of the recurrent state, at least 1.")
     hidden: int = Field(256, gt=0, description="Width of the layers before the GRU, at least 1.")
     blocks: int = Field(8, gt=0, description="Blocks of the block-diagonal GRU, at least 1.")
-
-    @model_validator(mode="after")
-    def _divides(self) -> GRUConfig:
-        if self.cell == "block" and self.deter % self.blocks:
-            raise ValueError(
-                f"expected deter to be a multiple of the {self.blocks} blocks, got {self.deter}; "
-                "choose another --world.gru.deter or --world.gru.blocks"
-            )
-        return self
 
     @property
     def deter_blocks(self) -> int | None:

@@ -122,7 +122,9 @@ class EntropyConfig(Frozen):
     """A hinge loss that keeps categorical posteriors from becoming too certain."""
 
     scale: float = Field(0.0, description="Weight of the entropy hinge; 0 leaves it out.")
-    floor: float = Field(0.1, description="Share of the largest entropy that is penalised below.")
+    floor: float = Field(
+        0.1, description="Entropy below this share of the largest is penalised, 0 to 1."
+    )
 
 
 # ------------------------------------------------------------------ the tables
@@ -202,6 +204,12 @@ class WorldConfig(PartSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> WorldConfig:
+        gru = self.gru
+        if self.backbone == "gru" and gru.cell == "block" and gru.deter % gru.blocks:
+            raise ValueError(
+                f"expected world.gru.deter to be a multiple of world.gru.blocks {gru.blocks}, got "
+                f"{gru.deter}; choose another --world.gru.deter or --world.gru.blocks"
+            )
         if self.prior == "mdn" and self.latent != "gaussian":
             raise ValueError("world.prior mdn needs world.latent gaussian")
         if self.prior == "mdn" and self.kl.rep == "prior":

@@ -8,8 +8,11 @@ import torch
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.agents.precision import choose_dtypes
+from wm_core.behavior.actor_critic import ActorCritic
 from wm_core.contract.batch import Batch
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec, Spec
+from wm_core.nn.optim import ParameterGroup
 from wm_core.world.latent import Latent
 
 
@@ -149,3 +152,22 @@ def test_size_12m_runs_three_updates(full_size):
         metrics, _ = full_size.update(batch, (start.deter, start.stoch), seeded(seed))
         assert all(torch.isfinite(value) for value in metrics.values())
     assert full_size.updates == 3
+
+
+def test_window_losses_are_computed_in_the_precision_of_updates(small):
+    parts = small("twm", optim={"precision": "bfloat16"})
+    agent, batch = parts.agent(), parts.batch()
+    _, posterior = agent.update(batch, None, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        want = agent.world.window_loss(agent._squashed(batch), posterior)
+    losses = agent.window_loss(batch, posterior)
+    assert torch.equal(losses, want)
+    assert losses.isfinite().all()
+    losses.numpy()  # what a selector takes
+
+
+def test_a_behavior_may_not_name_its_weights_as_the_world_model_does(small, monkeypatch):
+    groups = {"dynamics": ParameterGroup([])}
+    monkeypatch.setattr(ActorCritic, "parameter_groups", lambda self: groups)
+    with pytest.raises(SettingsError, match=r"got \['dynamics'\] from the behavior actor_critic"):
+        small("dreamer_v3").agent()

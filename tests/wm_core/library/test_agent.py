@@ -1,5 +1,6 @@
 """An agent from Python: it learns, acts, is saved, exported, and the same seed gives the same."""
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -92,6 +93,13 @@ def test_open_loop_shows_every_step_of_every_camera(data):
     )
 
 
+@pytest.mark.parametrize("observed", [0, 6])
+def test_open_loop_wants_steps_to_observe_and_steps_to_imagine(data, observed):
+    (batch,) = data.windows(batch=2, length=6, updates=1)
+    with pytest.raises(wm.SettingsError, match=f"observed from 1 to 5, .* got {observed}"):
+        wm.open_loop(make(data), batch, observed=observed)
+
+
 @pytest.mark.long
 def test_an_exported_agent_is_a_policy_that_proves_itself(data, tmp_path):
     runner = make(data).export(tmp_path / "policy", task="shelf", golden_steps=5)
@@ -105,7 +113,7 @@ def test_settings_are_nested_or_dotted_and_a_typo_is_named(data):
     dotted = make(data, **{"world.units": 24})
     assert nested.config == dotted.config
     assert nested.config.world.units == 24
-    with pytest.raises(wm.SettingsError, match=r"setting.world.*'unit'.*did you mean 'units'"):
+    with pytest.raises(wm.SettingsError, match=r"setting of world 'unit'.*did you mean 'units'"):
         make(data, **{"world.unit": 24})
     with pytest.raises(wm.SettingsError, match=r"optim.lr.*got 'fast'"):
         make(data, **{"optim.lr": "fast"})
@@ -131,3 +139,30 @@ def test_an_action_that_the_caller_changes_does_not_change_what_the_agent_rememb
     mine *= 100.0
     np.testing.assert_array_equal(one.act(obs), other.act(obs))
     assert np.abs(theirs).max() <= 1.0
+
+
+def test_collecting_wants_episodes_and_closes_the_environment_whatever_happens():
+    closed = []
+
+    class Breaks(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            raise RuntimeError("out of battery")
+
+        def close(self):
+            closed.append(True)
+
+    gymnasium.register("Breaks-v0", Breaks, disable_env_checker=True)
+    try:
+        with pytest.raises(wm.SettingsError, match="at least 1 of episodes, got 0"):
+            wm.collect("Breaks-v0", episodes=0)
+        with pytest.raises(RuntimeError, match="out of battery"):
+            wm.collect("Breaks-v0", episodes=1)
+    finally:
+        del gymnasium.registry["Breaks-v0"]
+    assert closed

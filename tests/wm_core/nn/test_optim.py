@@ -116,6 +116,33 @@ def test_adam_goes_on_from_the_state_of_torchs_own():
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (LaProp, {"lr": 0.5, "warmup": 7, "eps": 1e-3, "beta1": 0.5}),
+        (adam, {"lr": 0.5, "warmup": 7, "eps": 1e-3, "betas": (0.5, 0.9)}),
+    ],
+    ids=["laprop", "adam"],
+)
+def test_a_resumed_run_goes_on_at_its_own_rates(make, changes):
+    parameter, other = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    first, resumed = make([parameter], lr=0.1), make([other], **changes)
+    parameter.grad = torch.ones(2)
+    first.step()
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
+    (group,) = resumed.param_groups
+    assert {name: group[name] for name in changes} == changes
+    assert group["params"][0] is other
+    assert resumed.state[other][resumed.count] == 1
+
+
+def test_the_norm_of_adam_is_where_its_weights_are_without_a_gradient_too():
+    """Learnt on a GPU, it is joined with the norms of other parts."""
+    optimizer = adam([nn.Parameter(torch.ones(2, device="meta"))])
+    optimizer.step()
+    assert optimizer.norm.device.type == "meta"
+
+
 def unclipped_laprop(parameters, **changes):
     return LaProp(parameters, agc=1e9, **changes)
 

@@ -71,6 +71,20 @@ def test_streams_go_on_where_they_were(tmp_path):
     assert torch.equal(torch.rand(4, generator=other.learner), want[1])
 
 
+def test_a_generator_state_of_another_kind_of_device_seeds_the_streams():
+    def draws(**changed):
+        state = Streams(7).state()
+        streams = Streams(0)
+        streams.load_state(state | changed)
+        return torch.rand(4, generator=streams.learner), streams.sampler.random()
+
+    shorter = torch.arange(16, dtype=torch.uint8)
+    first, again = draws(learner=shorter), draws(learner=shorter)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], draws(learner=shorter + 1)[0])
+    assert first[1] == draws()[1]  # the others go on exactly
+
+
 def test_streams_of_one_seed_are_independent_and_repeatable():
     a, b = Streams(1), Streams(1)
     a.explore.random(100)  # drawing from one stream changes no other
