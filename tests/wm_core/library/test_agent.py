@@ -96,7 +96,7 @@ def test_open_loop_shows_every_step_of_every_camera(data):
 @pytest.mark.parametrize("observed", [0, 6])
 def test_open_loop_wants_steps_to_observe_and_steps_to_imagine(data, observed):
     (batch,) = data.windows(batch=2, length=6, updates=1)
-    with pytest.raises(wm.SettingsError, match=f"observed from 1 to 5, .* got {observed}"):
+    with pytest.raises(wm.SettingsError, match=f"observed from 1 to 5 .* got {observed}"):
         wm.open_loop(make(data), batch, observed=observed)
 
 
