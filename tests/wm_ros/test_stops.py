@@ -203,11 +203,14 @@ def test_a_second_camera_works_by_parameters_alone_and_its_silence_stops_the_rob
         wrist.publish(to_image(frame, time.time_ns(), "wrist_optical"))
         camera(frame)
 
+    def stopped_by_the_wrist():  # on a busy machine a late first camera stops it too
+        report = report_of(tmp_path / "state" / "status.json")
+        return "no_wrist" in report.get("safe_by_reason", {}) and not moving(commands)
+
     run_camera(watcher, both, "a moving robot", lambda: moving(commands))
-    run_camera(watcher, camera, "a robot that stops", lambda: not moving(commands))
+    run_camera(watcher, camera, "a robot that stops for its wrist", stopped_by_the_wrist)
     run_camera(watcher, both, "a robot that moves again", lambda: moving(commands))
     assert processes.stop("policy_node") == 0
-    assert report_of(tmp_path / "state" / "status.json")["safe_by_reason"]["no_wrist"] > 0
     steps = steps_in(tmp_path / "state" / "spool")
     assert steps
     assert all(step.obs.keys() == {"image", "wrist"} for step in steps)
