@@ -7,9 +7,16 @@ on disk is three files: ``policy.onnx``, ``policy.golden.npz`` and ``policy.mani
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.spec import Frozen, Spec
@@ -35,7 +42,49 @@ class CarryPair(Frozen):
     output: str
 
 
-class _PolicyDocument(Frozen):
+class _Finite(Frozen):
+    """Holds finite numbers only: no comparison with NaN or infinity means anything."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Tolerance(_Finite):
+    """States how far a policy may answer from its golden rollout, relative to an output's scale.
+
+    The robot's owner bounds it by ``max_tolerance``.
+    """
+
+    largest: float = Field(gt=0, description="Largest accepted deviation of a single number.")
+    mean: float = Field(gt=0, description="Largest accepted mean deviation of an output.")
+
+    @model_validator(mode="after")
+    def _mean_is_smaller(self) -> Tolerance:
+        if not self.mean <= self.largest:
+            raise ValueError(f"mean {self.mean} must be at most largest {self.largest}")
+        return self
+
+
+class Deviation(_Finite):
+    """Says how far a quantised policy's actions are from its original's over stored steps."""
+
+    mean: float = Field(ge=0, description="Mean difference of an action, in [-1, 1] units.")
+    largest: float = Field(ge=0, description="Largest difference of an action, same units.")
+    steps: int = Field(gt=0, description="Number of stored steps that were replayed.")
+
+
+class ReturnLoss(_Finite):
+    """Says what a quantised policy lost of its original's return, episode by episode."""
+
+    loss: float = Field(description="Mean loss as a share of ``scale``; below 0 it is a gain.")
+    low: float = Field(description="Lower end of the 95 % interval of ``loss``.")
+    high: float = Field(description="Upper end of the 95 % interval of ``loss``.")
+    episodes: int = Field(gt=1, description="Number of episodes, with the same seeds for both.")
+    original: float = Field(description="Mean return of the original, in units of reward.")
+    quantized: float = Field(description="Mean return of the quantised policy, same units.")
+    scale: float = Field(gt=0, description="Return that a loss of 1 stands for, same units.")
+
+
+class _PolicyDocument(_Finite):
     """Is read from JSON that may come from anywhere."""
 
     what: ClassVar[str]  #: names it in an error
@@ -73,6 +122,29 @@ class PolicyCard(_PolicyDocument):
     opset: int = 18
     exporter: dict[str, str] = Field(default_factory=dict)  #: package -> version
     created: str = ""  #: UTC, ISO 8601
+    # Written only where they are set: see ``_without_unset``.
+    tolerance: Tolerance | None = None  #: of the golden rollout; None: that of float32
+    quantized: Literal["", "int8"] = ""  #: precision of the weights, where it is reduced
+    return_loss: ReturnLoss | None = None  #: of a quantised policy, where its task could be run
+    action_deviation: Deviation | None = None  #: of a quantised policy over stored steps
+    surprise_limit: float | None = Field(
+        None, gt=0
+    )  #: nats; more was hardly ever seen in training
+    split: tuple[str, ...] = ()  #: inputs of the half of the graph that needs no observation
+    frame_id: str = ""  #: frame in which the command is meant, such as base_link
+    resize: dict[str, Literal["area", "nearest"]] = Field(default_factory=dict)  #: by image input
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later fields that say nothing, so that earlier versions read the card too."""
+        text: dict[str, Any] = fields(self)
+        return {name: v for name, v in text.items() if v or name not in _LATER}
+
+
+_LATER = (
+    "tolerance", "quantized", "return_loss", "action_deviation", "surprise_limit", "split",
+    "frame_id", "resize",
+)  # fmt: skip
 
 
 class Blob(Frozen):
