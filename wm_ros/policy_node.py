@@ -6,31 +6,24 @@ Callbacks only remember; the tick decides, on the steady clock.  Silence means s
 from __future__ import annotations
 
 import gc
-import json
 import time
 import traceback
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.timer import Timer
-from sensor_msgs.msg import JointState
-from std_msgs.msg import String
-from std_srvs.srv import Trigger
 
 from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros import convert, params, qos
+from wm_ros import params
 from wm_ros.commands import COMMANDS
-from wm_ros.diagnosis import diagnostics, status_report
+from wm_ros.diagnosis import status_report
 from wm_ros.experience import Recorder, Signals
 from wm_ros.pilot import Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot, check_acceptable
@@ -42,6 +35,11 @@ from wm_ros.sensors.table import SENSORS, Sensors
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import Stream
 from wm_ros.timing import Due, Pacer, TickStats
+from wm_ros.topics.commands import CommandTopics
+from wm_ros.topics.episodes import EpisodeTopics
+from wm_ros.topics.operator import OperatorServices
+from wm_ros.topics.reports import ReportTopics
+from wm_ros.topics.sensors import SensorTopics
 
 _ARM_NOW_NS = 1_000
 _REWARD_POLL_NS = 1_000_000  #: between two looks for the reward of a frame
@@ -154,27 +152,21 @@ class PolicyNode(LifecycleNode):
         self._slot.start()
 
     def _open_topics(self) -> None:
-        reliable = self._settings.image_reliability == "reliable"
-        opened = [self.create_subscription(JointState, "reward", self._on_signal, qos.signals())]
-        for source in self._sensors.sources:
-            profile = qos.sensor(depth=source.queue, reliable=source.is_image and reliable)
-            callback, kind = partial(self._on_sensor, source), source.message_class
-            opened.append(self.create_subscription(kind, source.topic, callback, profile))
-        for subscription in opened:
-            self._closers.callback(self.destroy_subscription, subscription)
-        command = self._command
-        self._commands = self.create_publisher(command.message_class, command.topic, qos.command())
-        self._status = self.create_publisher(String, "~/status", qos.latched())
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        for publisher in (self._commands, self._status, self._diagnostics):
-            self._closers.callback(self.destroy_publisher, publisher)
-        rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
-        self._closers.callback(self.destroy_service, rearm)
+        s, closers = self._settings, self._closers
+        EpisodeTopics(self, closers, self._signals)
+        SensorTopics(
+            self,
+            closers,
+            self._sensors,
+            reliable=s.image_reliability == "reliable",
+            on_message=self._on_sensor,
+        )
+        self._commands = CommandTopics(self, closers, self._command, s.base_frame)
+        OperatorServices(self, closers, self._guard)
         self._tick_timer: Timer = self.create_timer(3600.0, self._on_timer, clock=self._steady)
         self._tick_timer.cancel()
-        report_timer = self.create_timer(1.0, self._report, clock=self._steady)
-        for timer in (self._tick_timer, report_timer):
-            self._closers.callback(self.destroy_timer, timer)
+        closers.callback(self.destroy_timer, self._tick_timer)
+        ReportTopics(self, closers, self._write_reports)
 
     def _stop_robot(self) -> None:
         """Send the safe command, see it acknowledged, tick no more."""
@@ -183,7 +175,7 @@ class PolicyNode(LifecycleNode):
         command = self._pilot.stop()
         if command is not None:
             self._publish(command, 0)
-            self._commands.wait_for_all_acked(Duration(seconds=0.3))
+            self._commands.wait_for_acked(0.3)
 
     def _tear_down(self) -> None:
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
@@ -239,18 +231,6 @@ class PolicyNode(LifecycleNode):
         if source is self._sensors.first:
             self._pacer.on_frame(now, source.stamp_ns)
             self._arm()
-
-    def _on_signal(self, msg: JointState) -> None:
-        try:
-            self._signals.put(convert.to_signal(msg))
-        except SpecMismatch as error:
-            self._signals.counts["signals_refused"] += 1
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-
-    def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = True, f"was latched by {self._guard.latched}"
-        self._guard.rearm()
-        return response
 
     # ------------------------------------------------------------------------------------ tick
 
@@ -312,22 +292,10 @@ class PolicyNode(LifecycleNode):
         return (self.get_clock().now().nanoseconds - senses.stamp_ns) * 1e-6
 
     def _publish(self, command: np.ndarray, stamp_ns: int) -> None:
-        self._commands.publish(
-            self._command.encode(
-                command,
-                names=() if self._spec is None else self._spec.action.names,
-                stamp_ns=stamp_ns,
-                frame_id=self._settings.base_frame,
-            )
-        )
+        names = () if self._spec is None else self._spec.action.names
+        self._commands.publish(command, names=names, stamp_ns=stamp_ns)
 
     # --------------------------------------------------------------------------------- reports
-
-    def _report(self) -> None:
-        report = self._write_reports()
-        self._status.publish(String(data=json.dumps(report)))
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics(self.get_name(), report, stamp))
 
     def _write_reports(self) -> dict[str, Any]:
         report = status_report(

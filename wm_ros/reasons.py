@@ -1,0 +1,106 @@
+"""Lists every reason why the robot does not act as its policy wants: how bad, why, what to do.
+
+A reason is one word, which counters and logs use.  Nothing stops the robot without a row here; no
+ROS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, WARN, ERROR = 0, 1, 2  #: levels, as ``diagnostic_msgs/DiagnosticStatus`` counts them
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Describes one reason of a safe action."""
+
+    level: int  #: ``WARN`` or ``ERROR``: what diagnostics show while it lasts
+    sentence: str  #: what is wrong, for people
+    advice: str  #: what to do about it
+
+    def text(self, detail: str = "") -> str:
+        """Join sentence, what is known in detail, and advice."""
+        about = f" ({detail})" if detail else ""
+        return f"{self.sentence}{about}; {self.advice}"
+
+
+REASONS: dict[str, Reason] = {
+    "inactive": Reason(
+        WARN,
+        "the node is not active and sends nothing",
+        "activate it: ros2 lifecycle set, or the parameter autostart",
+    ),
+    "no_policy": Reason(
+        WARN,
+        "there is no policy yet",
+        "give policy_dir a folder with a policy, or let the trainer publish one",
+    ),
+    "no_frame": Reason(
+        ERROR,
+        "no new message of the sensor that sets the pace",
+        "see whether its driver runs and publishes on this topic",
+    ),
+    "frame_refused": Reason(
+        ERROR,
+        "a sensor's messages do not fit the policy",
+        "change the driver's settings, or give a policy that was trained for them",
+    ),
+    "no_sensor": Reason(
+        ERROR,
+        "a sensor has no message near enough to the observation's stamp",
+        "see whether its driver runs and whether its stamps follow the clock",
+    ),
+    "stale_stamp": Reason(
+        ERROR,
+        "the observation's stamp is too old, or zero",
+        "set the clocks of driver and robot alike (use_sim_time, chrony), or raise max_obs_age_s",
+    ),
+    "stamp_in_future": Reason(
+        ERROR,
+        "the observation's stamp lies ahead of the clock",
+        "set the clocks of driver and robot alike; with use_sim_time see whether /clock comes",
+    ),
+    "nan_obs": Reason(
+        ERROR,
+        "a measurement is not a finite number",
+        "see what the sensor's driver publishes",
+    ),
+    "frozen_frame": Reason(
+        ERROR,
+        "the camera repeats the same image",
+        "restart its driver; frozen_frames says how many count",
+    ),
+    "policy_failed": Reason(
+        ERROR,
+        "the policy failed on this observation",
+        "see the log; go back to an older policy",
+    ),
+    "nan_action": Reason(
+        ERROR,
+        "the policy's action is not a finite number",
+        "go back to an older policy",
+    ),
+    "latched": Reason(
+        ERROR,
+        "the robot stays stopped because latch_safe is set",
+        "mend the cause, then call ~/rearm",
+    ),
+}
+
+_SENSOR = "no_"  #: before the name of a sensor
+
+
+def reason_of(word: str) -> Reason:
+    """Look up a reason; ``no_<sensor>`` is ``no_sensor`` with the sensor's name.
+
+    An unknown word is an error too: the robot stops, so it is not well.
+    """
+    if word in REASONS:
+        return REASONS[word]
+    if word.startswith(_SENSOR):
+        row, name = REASONS["no_sensor"], word.removeprefix(_SENSOR)
+        return Reason(
+            row.level, row.sentence.replace("a sensor", f"the sensor {name!r}"), row.advice
+        )
+    return Reason(ERROR, f"the policy does not act: {word}", "see the log")
