@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from wm_core.behavior.settings import BEHAVIORS
     from wm_core.config import Config
     from wm_core.contract.batch import Batch
+    from wm_core.contract.engine import PolicyEngine
     from wm_core.contract.errors import SettingsError, SpecMismatch, StoreError, WmError
     from wm_core.contract.inputs import RGB, Depth, Input, Mono, Vector, register_input
-    from wm_core.contract.runner import PolicyEngine, PolicyRunner
+    from wm_core.contract.runner import PolicyRunner
     from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
     from wm_core.library.agent import Agent, open_loop
     from wm_core.library.collect import collect
@@ -33,9 +34,10 @@ _HOMES = {
     "wm_core.behavior.settings": ["BEHAVIORS"],
     "wm_core.config": ["Config"],
     "wm_core.contract.batch": ["Batch"],
+    "wm_core.contract.engine": ["PolicyEngine"],
     "wm_core.contract.errors": ["SettingsError", "SpecMismatch", "StoreError", "WmError"],
     "wm_core.contract.inputs": ["RGB", "Depth", "Input", "Mono", "Vector", "register_input"],
-    "wm_core.contract.runner": ["PolicyEngine", "PolicyRunner"],
+    "wm_core.contract.runner": ["PolicyRunner"],
     "wm_core.contract.spec": ["ActionSpec", "ImageSpec", "Spec", "VectorSpec"],
     "wm_core.library.agent": ["Agent", "open_loop"],
     "wm_core.library.collect": ["collect"],

@@ -161,6 +161,15 @@ class PolicySlot:
         self._tick += 1
         return self._engine.act(obs, prev_action, is_first)
 
+    def prepare(self, sent_action: np.ndarray) -> None:
+        """Run what the next step needs no observation for; call it once a command has left.
+
+        Args:
+            sent_action: (A,) in [-1, 1], what was really sent.
+        """
+        if self._engine is not None:
+            self._engine.prepare(sent_action)
+
     def between_ticks(self) -> None:
         """Swap in a policy that is ready; call it right after a command was sent."""
         ready = self._ready

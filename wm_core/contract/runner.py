@@ -9,7 +9,6 @@ silently everywhere, so ``load`` trusts nothing that its manifest's hash does no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ import numpy as np
 import onnxruntime
 
 from wm_core.contract.card import CARD_KEY, Manifest, PolicyCard, TensorInfo
+from wm_core.contract.engine import PolicyCarry as PolicyCarry
+from wm_core.contract.engine import PolicyEngine as PolicyEngine
+from wm_core.contract.engine import PolicyOutput as PolicyOutput
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.golden import check_golden
 from wm_core.contract.onnx_limits import check_limits
@@ -25,21 +27,6 @@ from wm_core.contract.spec import Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
 MAX_GOLDEN_BYTES = 500_000_000
-
-PolicyCarry = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyOutput:
-    """Holds what a policy answers to one observation."""
-
-    action: np.ndarray  #: (A,) float32 in [-1, 1], after the slew limit; discrete: one-hot
-    #: (command_size,) float32, the same in physical units; discrete: index.  To compare with only:
-    #: the robot explores and limits behind the policy, and sends a command of its own
-    command: np.ndarray
-    carry: PolicyCarry  #: the next step's carry by input name, batch axis of 1 included
-    value: float | None = None  #: expected discounted return, in units of reward
-    surprise: float | None = None  #: nats by which the observation moved the prior
 
 
 class PolicyRunner:
@@ -182,60 +169,6 @@ class PolicyRunner:
             value=float(out["value"].reshape(())) if "value" in out else None,
             surprise=float(out["surprise"].reshape(())) if "surprise" in out else None,
         )
-
-
-class PolicyEngine:
-    """Runs a policy and keeps its carry from step to step, for a robot or an evaluation.
-
-    Args:
-        runner: the policy; engines may share one as long as they take turns in one thread.
-        seed: of the draws; the same seed and inputs give the same actions.
-        mean: take the mean action instead of drawing it.
-    """
-
-    def __init__(self, runner: PolicyRunner, *, seed: int, mean: bool = False) -> None:
-        self.runner, self.mean = runner, mean
-        self._rng = np.random.default_rng(seed)
-        self._carry, self._fresh = runner.initial_carry(), True
-
-    def reset(self) -> None:
-        """Make the next ``act`` begin an episode."""
-        self._fresh = True
-
-    def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
-        """Take one step from the kept carry; ``prev_action`` is (A,), see ``PolicyRunner.run``.
-
-        Raises:
-            SpecMismatch: for an observation or action that does not fit; the carry stays.
-            PolicyFailed: as above; the next step begins an episode.
-        """
-        first = bool(is_first) or self._fresh
-        try:
-            out = self.runner.run(obs, prev_action, first, self._carry, self._rng, mean=self.mean)
-        except PolicyFailed:
-            self._carry, self._fresh = self.runner.initial_carry(), True
-            raise
-        self._carry, self._fresh = out.carry, False
-        return out
-
-    @property
-    def carry(self) -> PolicyCarry:
-        """Give what the next step starts from, by input name; zeros before an episode."""
-        return self.runner.initial_carry() if self._fresh else dict(self._carry)
-
-    @carry.setter
-    def carry(self, value: Mapping[str, np.ndarray]) -> None:
-        """Continue from ``value``, (1, ...) by input name, instead of from a reset."""
-        want = self.runner.initial_carry()
-        if value.keys() != want.keys():
-            raise SpecMismatch(f"carry: expected {sorted(want)}, got {sorted(value)}")
-        for name, zeros in want.items():
-            if value[name].shape != zeros.shape:
-                raise SpecMismatch(
-                    f"carry {name!r}: expected {zeros.shape}, got {value[name].shape}"
-                )
-        self._carry = {name: np.asarray(value[name], np.float32) for name in want}
-        self._fresh = False
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:
