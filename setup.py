@@ -11,6 +11,7 @@ ROBOT = [
     "onnxruntime>=1.17",
     "mcap>=1.5",  # the first whose writer can end a block when told to
     "zstandard>=0.22",
+    "pillow>=10",  # opens compressed images
 ]
 
 #: the trainer: learns, exports, serves.  `make` installs torch by its own variable, beforehand
@@ -22,7 +23,6 @@ TRAIN = [
     "tensorboard>=2.18",
     "tyro>=1.0",
     "rich>=13",
-    "pillow>=10",
     "matplotlib>=3.8",
     "starlette>=1.0",
     "uvicorn>=0.34",
@@ -49,6 +49,8 @@ ROS = [
         "ros-jazzy-sensor-msgs==5.3.6",
         "ros-jazzy-std-msgs==5.3.6",
         "ros-jazzy-geometry-msgs==5.3.6",
+        "ros-jazzy-nav-msgs==5.3.6",
+        "ros-jazzy-trajectory-msgs==5.3.6",
         "ros-jazzy-diagnostic-msgs==5.3.6",
         "ros-jazzy-std-srvs==5.3.6",
         "ros-jazzy-lifecycle-msgs==2.0.3",

@@ -7,7 +7,6 @@ same bits on every machine.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import gcd
 
 import numpy as np
@@ -16,38 +15,50 @@ from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.inputs import ImageSpec
 
 
-@lru_cache(maxsize=16)
-def _shares(source: int, target: int) -> np.ndarray:
-    """Tell, (q, p) float32 whole numbers, how much of each source pixel each target covers.
+def _sum_rows(rows: np.ndarray, target: int, dtype: type[np.unsignedinteger]) -> np.ndarray:
+    """Sum ``rows`` (R, K) to (target, K): each target's share of the rows that it covers.
 
-    The pattern repeats every p source and q target pixels, p : q being source : target in lowest
-    terms; each row sums to p.
+    With R : target in lowest terms as p : q, a row counts q where it lies wholly inside, less at
+    the edges, p in all: the pattern repeats every p rows and q targets, so each step below adds
+    for all repetitions at once.
     """
-    common = gcd(source, target)
-    p, q = source // common, target // common
-    start, pixel = np.arange(q)[:, None] * p, np.arange(p) * q
-    overlap = np.minimum(start + p, pixel + q) - np.maximum(start, pixel)
-    shares: np.ndarray = np.clip(overlap, 0, None).astype(np.float32)
-    return shares
+    common = gcd(rows.shape[0], target)
+    p, q = rows.shape[0] // common, target // common
+    source = rows.astype(dtype, order="C", copy=False).reshape(common, p, -1)
+    total = np.empty((common, q, source.shape[2]), dtype)
+    for i in range(q):
+        (first, before), (last, inside) = divmod(i * p, q), divmod((i + 1) * p, q)
+        whole, out = first + (before > 0), total[:, i]
+        np.add.reduce(source[:, whole:last], axis=1, out=out)  # zeros of no rows at all
+        if q > 1:
+            out *= dtype(q)
+        if before:
+            out += source[:, first] * dtype(min(q - before, p))
+        if inside and last >= whole:
+            out += source[:, last] * dtype(inside)
+    return total.reshape(target, -1)
+
+
+def _unsigned(largest: int) -> type[np.unsignedinteger]:
+    """Choose the smallest whole numbers that hold ``largest``."""
+    return next(t for t in (np.uint16, np.uint32, np.uint64) if largest <= np.iinfo(t).max)
 
 
 def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """Shrink ``frame`` (H, W, C) to (height, width, C) uint8 means over each pixel's area.
 
-    Sums are whole numbers that a float holds exactly, so that no order of summation and no
-    processor's instructions can change a pixel.
+    Sums are whole numbers, so that no order of summation and no processor's instructions can
+    change a pixel.  Nothing here is a product of matrices: libraries for those start threads,
+    which beside a busy robot cost more than the work.
     """
     rows, cols, channels = frame.shape
-    tall, wide = _shares(rows, height), _shares(cols, width)
-    (_, down), (q, across) = tall.shape, wide.shape
-    strips = frame.reshape(-1, down, cols * channels).astype(np.float32)
-    summed = np.matmul(tall, strips).reshape(height, cols // across, across, channels)
-    exact = np.float32 if 255 * down * across < 2**24 else np.float64
-    total = np.zeros((height, cols // across, q, channels), exact)
-    for i, j in zip(*np.nonzero(wide), strict=True):
-        total[:, :, i] += summed[:, :, j] * exact(wide[i, j])
-    mean = total.reshape(height, width, channels).astype(np.float64) / (down * across)
-    return np.rint(mean).astype(np.uint8)
+    down, across = rows // gcd(rows, height), cols // gcd(cols, width)
+    strips = _sum_rows(frame.reshape(rows, -1), height, _unsigned(255 * down))
+    pixel = np.dtype((np.void, channels * strips.itemsize))  # moved as one, not value by value
+    turned = np.ascontiguousarray(strips.view(pixel).T).view(strips.dtype).reshape(cols, -1)
+    total = _sum_rows(turned, width, _unsigned(255 * down * across))
+    mean = np.divide(total.reshape(width, height, channels), np.float64(down * across))
+    return np.ascontiguousarray(np.rint(mean, out=mean).astype(np.uint8).transpose(1, 0, 2))
 
 
 def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -63,12 +74,14 @@ def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 _RESIZE = {"area": area_resize, "nearest": nearest_resize}
 
 
-def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
+def to_network(frame: np.ndarray, spec: ImageSpec, colours: slice = slice(None)) -> np.ndarray:
     """Make the image that the network sees: a centre crop, then the resize of its kind.
 
     Args:
         frame: (H, W, C) with the channels and dtype of ``spec``, at least of its size.
         spec: the kind and size of image that the policy wants.
+        colours: which channels of ``frame`` are those of ``spec``, where it has others or another
+            order.  Chosen after the resize, because pixels are summed fastest as they lie.
 
     Returns:
         (spec.height, spec.width, spec.channels), C-contiguous and owned by the caller.
@@ -76,7 +89,8 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
     Raises:
         SpecMismatch: for another dtype or number of channels, or a frame that is too small.
     """
-    if frame.dtype != spec.dtype or frame.ndim != 3 or frame.shape[2] != spec.channels:
+    channels = len(range(frame.shape[2])[colours]) if frame.ndim == 3 else 0
+    if frame.dtype != spec.dtype or channels != spec.channels:
         raise SpecMismatch(
             f"expected a (H, W, {spec.channels}) {spec.dtype} frame, "
             f"got {frame.shape} {frame.dtype}"
@@ -87,10 +101,11 @@ def to_network(frame: np.ndarray, spec: ImageSpec) -> np.ndarray:
             f"expected a frame of at least {spec.width}x{spec.height}, "
             f"got {cols}x{rows}; enlarging is not supported"
         )
-    if frame.shape == spec.shape:
-        return np.array(frame, order="C")
+    if (rows, cols) == (spec.height, spec.width):
+        return np.array(frame[:, :, colours], order="C")
     height = min(rows, cols * spec.height // spec.width)  # of the largest part of that aspect
     width = min(cols, rows * spec.width // spec.height)
     top, left = (rows - height) // 2, (cols - width) // 2
     crop = frame[top : top + height, left : left + width]
-    return _RESIZE[spec.resize](crop, spec.height, spec.width)
+    small = _RESIZE[spec.resize](crop, spec.height, spec.width)
+    return np.ascontiguousarray(small[:, :, colours])

@@ -36,7 +36,8 @@ class Camera(Source):
         return isinstance(kind, RGB | Mono)
 
     def decode(self, msg: Any, kind: ImageSpec) -> np.ndarray:
-        return to_network(to_frame(msg, kind.channels), kind)
+        pixels, colours = _pixels(msg, kind.channels)
+        return to_network(pixels, kind, colours)
 
 
 def to_frame(msg: Any, channels: int) -> np.ndarray:
@@ -53,6 +54,11 @@ def to_frame(msg: Any, channels: int) -> np.ndarray:
     Raises:
         SpecMismatch: for another encoding, or bytes that do not fit height, width and step.
     """
+    pixels, colours = _pixels(msg, channels)
+    return pixels[:, :, colours]
+
+
+def _pixels(msg: Any, channels: int) -> tuple[np.ndarray, slice]:
     encoding = _ENCODINGS.get(msg.encoding)
     if encoding is None or encoding[1] != channels:
         fitting = [name for name, (_, colours, _) in _ENCODINGS.items() if colours == channels]
@@ -60,7 +66,7 @@ def to_frame(msg: Any, channels: int) -> np.ndarray:
             f"camera: expected encoding {' or '.join(fitting)}, got {msg.encoding!r}"
         )
     depth, _, colours = encoding
-    return pixels_of(msg, depth)[:, :, colours]
+    return pixels_of(msg, depth), colours
 
 
 def pixels_of(msg: Any, depth: int) -> np.ndarray:

@@ -1,8 +1,12 @@
+from math import gcd
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.image import to_network
+from wm_core.contract.image import area_resize, to_network
 from wm_core.contract.spec import ImageSpec
 
 
@@ -84,3 +88,61 @@ def test_a_frame_of_the_right_size_is_copied_not_lent():
 def test_a_frame_that_does_not_fit_is_refused_naming_what_came(frame, said):
     with pytest.raises(SpecMismatch, match=said):
         to_network(frame, ImageSpec())
+
+
+# ------------------------------------------------------- the resize of the recordings made so far
+
+
+def _shares(source, target):
+    common = gcd(source, target)
+    p, q = source // common, target // common
+    start, pixel = np.arange(q)[:, None] * p, np.arange(p) * q
+    overlap = np.minimum(start + p, pixel + q) - np.maximum(start, pixel)
+    return np.clip(overlap, 0, None).astype(np.float32)
+
+
+def resize_of_0_1(frame, height, width):
+    """The resize of release 0.1, with which stored frames and goldens were made."""
+    rows, cols, channels = frame.shape
+    tall, wide = _shares(rows, height), _shares(cols, width)
+    (_, down), (q, across) = tall.shape, wide.shape
+    strips = frame.reshape(-1, down, cols * channels).astype(np.float32)
+    summed = np.matmul(tall, strips).reshape(height, cols // across, across, channels)
+    exact = np.float32 if 255 * down * across < 2**24 else np.float64
+    total = np.zeros((height, cols // across, q, channels), exact)
+    for i, j in zip(*np.nonzero(wide), strict=True):
+        total[:, :, i] += summed[:, :, j] * exact(wide[i, j])
+    mean = total.reshape(height, width, channels).astype(np.float64) / (down * across)
+    return np.rint(mean).astype(np.uint8)
+
+
+sides = st.integers(1, 90)
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides, sides, sides, sides, st.sampled_from([1, 3, 4]), st.integers(0, 2**31))
+def test_every_size_gives_the_bits_that_it_gave_before(rows, cols, height, width, channels, seed):
+    """Enlarging too: games with narrow screens are recorded so."""
+    rng = np.random.default_rng(seed)
+    frame = (rng.integers(0, 4, (rows, cols, channels)) * 85).astype(np.uint8)  # ties occur
+    np.testing.assert_array_equal(
+        area_resize(frame, height, width), resize_of_0_1(frame, height, width)
+    )
+
+
+@pytest.mark.parametrize("size", [64, 96, 224])
+@pytest.mark.parametrize("shape", [(480, 640), (720, 1280), (1080, 1920)])
+def test_the_sizes_of_cameras_give_the_bits_that_they_gave_before(shape, size):
+    frame = np.random.default_rng(size).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    left = (shape[1] - shape[0]) // 2
+    want = resize_of_0_1(frame[:, left : left + shape[0]], size, size)
+    np.testing.assert_array_equal(to_network(frame, ImageSpec(height=size, width=size)), want)
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_colours_are_chosen_by_their_place_and_of_the_others_nothing_is_seen(size):
+    frame = np.random.default_rng(3).integers(0, 256, (9, 9, 4), dtype=np.uint8)
+    spec = ImageSpec(height=size, width=size)
+    got = to_network(frame, spec, slice(2, None, -1))
+    np.testing.assert_array_equal(got, to_network(np.ascontiguousarray(frame[..., 2::-1]), spec))
+    assert got.flags.c_contiguous
