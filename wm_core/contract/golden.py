@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -75,7 +75,19 @@ def _check_frames(golden: Mapping[str, np.ndarray], card: PolicyCard) -> None:
             )
 
 
-def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call) -> float:
+def rollout(
+    golden: Mapping[str, np.ndarray], card: PolicyCard
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Yield every step of a golden rollout: all inputs (1, ...) and all outputs (1, ...) by name.
+
+    Args:
+        golden: the arrays (T, ...) of the archive, from ``read_golden``.
+        card: of the policy, which names its inputs and outputs.
+
+    Raises:
+        PolicyRefused: when an array has another shape or dtype than the card says.
+        KeyError: when one is missing.
+    """
     carried = {pair.input: pair.output for pair in card.carry}
     steps = len(golden["in/is_first"])
     if steps == 0:
@@ -87,12 +99,16 @@ def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call)
     }
     expected = {i.name: _column(golden, f"out/{i.name}", i, steps) for i in card.outputs}
     previous = {i.name: np.zeros(i.shape, np.float32) for i in card.inputs if i.name in carried}
-    worst = 0.0
     for t in range(steps):
-        got = call({name: value[t][None] for name, value in inputs.items()} | previous)
         want = {name: value[t][None] for name, value in expected.items()}
-        worst = max(worst, _compare(t, golden, got, want, set(carried.values())))
+        yield {name: value[t][None] for name, value in inputs.items()} | previous, want
         previous = {name: want[output] for name, output in carried.items()}
+
+
+def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call) -> float:
+    recurrent, worst = {pair.output for pair in card.carry}, 0.0
+    for t, (feed, want) in enumerate(rollout(golden, card)):
+        worst = max(worst, _compare(t, golden, call(feed), want, recurrent))
     return worst
 
 

@@ -106,7 +106,7 @@ def trace(
             verbose=False,
         )
     assert program is not None
-    model = _strip(program.model_proto)
+    model = strip(program.model_proto)
     onnx.checker.check_model(model, full_check=True)
     parameters = [name for name, _ in module.named_parameters()]
     _check_complete(model, dict(module.named_parameters()))
@@ -144,7 +144,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     """``model`` without what the tracer knows of its machine: paths, stack traces, names."""
     model.ir_version = IR_VERSION
     model.doc_string = ""
