@@ -98,7 +98,7 @@ docs: setup ## serve the documentation site on http://127.0.0.1:8000
 	$(MKDOCS) serve
 
 robot-test: setup robot-setup ## run the tests of what runs on the robot, on every Python that is here
-	$(TEST) $(SIDE_BY_SIDE) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/format tests/wm_core/link tests/wm_ros
+	$(TEST) $(SIDE_BY_SIDE) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/format tests/wm_core/link tests/wm_core/robot tests/wm_ros
 
 clean: ## delete the environments and every cache; runs/ stays
 	rm -rf $(VENV) $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIMES) *.egg-info build install log site

@@ -12,6 +12,7 @@ ROBOT = [
     "mcap>=1.5",  # the first whose writer can end a block when told to
     "zstandard>=0.22",
     "pillow>=10",  # opens compressed images
+    "pyyaml>=6",  # reads the robot file; ROS brings it along
 ]
 
 #: the trainer: learns, exports, serves.  `make` installs torch by its own variable, beforehand
@@ -63,7 +64,6 @@ DEV = [
     "hypothesis>=6.100",
     "httpx>=0.27",
     "rosbags>=0.10.9",  # a second opinion on our CDR
-    "pyyaml>=6",
     "nbclient>=0.10",  # runs the notebooks of examples/
     "nbformat>=5.10",
     "ipykernel>=6.29",

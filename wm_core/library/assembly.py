@@ -21,6 +21,7 @@ from wm_core.library.run_folder import TrainSettings, save_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
+from wm_core.robot import RobotFile
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
@@ -140,6 +141,8 @@ def _spec(settings: TrainSettings, store: Store, resumed: dict[str, Any] | None)
     if resumed is not None:
         return Spec.model_validate(resumed["spec"])
     if settings.spec is not None:
+        if settings.spec.suffix in (".yaml", ".yml"):
+            return RobotFile.load(settings.spec).spec()
         try:
             return Spec.model_validate_json(settings.spec.read_text())
         except (OSError, ValidationError) as error:

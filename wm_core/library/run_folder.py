@@ -41,7 +41,7 @@ class TrainSettings(Config):
         False, description="Robots still write to the store (without --store: to RUN/store)"
     )
     spec: Path | None = Field(
-        None, description="JSON file of what the robot sees and does, where no task says it"
+        None, description="Robot file (YAML), or spec as JSON, of what the robot sees and does"
     )
     resume: bool = Field(False, description="Continue from the run folder's newest checkpoint")
     publish: bool = Field(True, description="Export policies to RUN/policies during training")
