@@ -7,13 +7,9 @@ the few protobuf fields that matter (numbers as in onnx.proto).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.onnx_wire import fields
 
-Field = tuple[int, int | memoryview]
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
@@ -24,7 +20,7 @@ _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 def check_limits(model: bytes) -> None:
     """Raise ``PolicyRefused`` for external data, subgraphs, functions or foreign operators."""
     try:
-        for number, value in _fields(memoryview(model)):
+        for number, value in fields(memoryview(model)):
             if number == _MODEL_FUNCTIONS:
                 raise PolicyRefused("policy file: expected plain operators, it has functions")
             if number == _MODEL_GRAPH:
@@ -34,7 +30,7 @@ def check_limits(model: bytes) -> None:
 
 
 def _check_graph(graph: int | memoryview) -> None:
-    for number, value in _fields(graph):
+    for number, value in fields(graph):
         if number == _GRAPH_NODE:
             _check_node(value)
         elif number == _GRAPH_INITIALIZER:
@@ -45,13 +41,13 @@ def _check_graph(graph: int | memoryview) -> None:
 
 def _check_node(node: int | memoryview) -> None:
     operator, domain = "", ""
-    for number, value in _fields(node):
+    for number, value in fields(node):
         if number == _NODE_OP:
             operator = bytes(value).decode()
         elif number == _NODE_DOMAIN:
             domain = bytes(value).decode()
         elif number == _NODE_ATTRIBUTE:
-            for part, content in _fields(value):
+            for part, content in fields(value):
                 if part in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
                     raise PolicyRefused("policy file: expected no control flow, it has subgraphs")
                 if part in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
@@ -63,42 +59,6 @@ def _check_node(node: int | memoryview) -> None:
 
 
 def _check_tensor(tensor: int | memoryview) -> None:
-    for number, value in _fields(tensor):
+    for number, value in fields(tensor):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
             raise PolicyRefused("policy file: expected every weight in it, it has external data")
-
-
-def _fields(message: int | memoryview) -> Iterator[Field]:
-    """Yield (number, value) of each field; IndexError or TypeError if this is no message."""
-    if isinstance(message, int):
-        raise TypeError("expected a message, got a number")
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
-        else:
-            raise TypeError(f"no wire type of protobuf 3: {kind}")
-        if at + size > end:
-            raise IndexError("a field ends behind its message")
-        yield number, message[at : at + size]
-        at += size
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise IndexError("a number of more than 64 bits")
