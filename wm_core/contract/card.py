@@ -130,7 +130,8 @@ class PolicyCard(_PolicyDocument):
     surprise_limit: float | None = Field(
         None, gt=0
     )  #: nats; more was hardly ever seen in training
-    split: tuple[str, ...] = ()  #: inputs of the half of the graph that needs no observation
+    #: tensors of the graph, computed without an observation, that the rest of it reads
+    split: tuple[TensorInfo, ...] = ()
     frame_id: str = ""  #: frame in which the command is meant, such as base_link
     resize: dict[str, Literal["area", "nearest"]] = Field(default_factory=dict)  #: by image input
 

@@ -40,6 +40,8 @@ def check_policy(folder: Path, *, steps: int = 20, seed: int = 0) -> PolicyRunne
     first = _trial(runner, PolicyEngine(runner, seed=seed), steps, seed)
     again = _trial(runner, PolicyEngine(runner, seed=seed), steps, seed)
     _require(_same(first, again), "equal seeds and observations must give equal answers")
+    ahead = _trial(runner, PolicyEngine(runner, seed=seed), steps, seed, prepares=True)
+    _require(_same(first, ahead), "what is prepared ahead of an observation changes the answers")
     _check_reset(runner, steps, seed)
     return runner
 
@@ -50,7 +52,7 @@ def random_obs(spec: Spec, rng: np.random.Generator) -> Obs:
 
 
 def _trial(
-    runner: PolicyRunner, engine: PolicyEngine, steps: int, seed: int
+    runner: PolicyRunner, engine: PolicyEngine, steps: int, seed: int, *, prepares: bool = False
 ) -> list[PolicyOutput]:
     """Answer ``steps`` random observations; each answer is validated against the spec."""
     rng, action = np.random.default_rng(seed), runner.spec.action
@@ -62,6 +64,8 @@ def _trial(
         other = action.random(rng)
         sent = other if rng.random() < 0.3 else out.action
         outputs.append(out)
+        if prepares:
+            engine.prepare(sent)
     return outputs
 
 

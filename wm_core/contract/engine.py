@@ -6,7 +6,7 @@ slew limit sees what the actuator does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from wm_core.contract.errors import PolicyFailed, SpecMismatch
 from wm_core.contract.spec import Obs
 
 if TYPE_CHECKING:
-    from wm_core.contract.runner import PolicyRunner
+    from wm_core.contract.runner import Ahead, PolicyRunner
 
 PolicyCarry = dict[str, np.ndarray]
 
@@ -41,10 +41,19 @@ class PolicyEngine:
         runner: the policy; engines may share one as long as they take turns in one thread.
         seed: of the draws; the same seed and inputs give the same actions.
         mean: take the mean action instead of drawing it.
+        estimates: which of ``value`` and ``surprise`` to compute at each step; may be changed.
     """
 
-    def __init__(self, runner: PolicyRunner, *, seed: int, mean: bool = False) -> None:
-        self.runner, self.mean = runner, mean
+    def __init__(
+        self,
+        runner: PolicyRunner,
+        *,
+        seed: int,
+        mean: bool = False,
+        estimates: Collection[str] = ("value", "surprise"),
+    ) -> None:
+        self.runner, self.mean, self.estimates = runner, mean, estimates
+        self._ahead: Ahead | None = None
         self._rng = np.random.default_rng(seed)
         self._carry, self._fresh = runner.initial_carry(), True
 
@@ -55,9 +64,20 @@ class PolicyEngine:
     def prepare(self, sent_action: np.ndarray) -> None:
         """Run what the next step needs no observation for; call it once a command has left.
 
+        ``act`` answers the same, bit for bit, whether this was called or not, and with whichever
+        action: what it prepared is used where it is half of that step.
+
         Args:
             sent_action: (A,) in [-1, 1], what was really sent: the next ``prev_action``.
         """
+        self._ahead = self.runner.prepare(
+            sent_action,
+            self._fresh,
+            self._carry,
+            self._rng,
+            mean=self.mean,
+            before=self._ahead,
+        )
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
         """Take one step from the kept carry; ``prev_action`` is (A,), see ``PolicyRunner.run``.
@@ -68,11 +88,20 @@ class PolicyEngine:
         """
         first = bool(is_first) or self._fresh
         try:
-            out = self.runner.run(obs, prev_action, first, self._carry, self._rng, mean=self.mean)
+            out = self.runner.run(
+                obs,
+                prev_action,
+                first,
+                self._carry,
+                self._rng,
+                mean=self.mean,
+                ahead=self._ahead,
+                estimates=self.estimates,
+            )
         except PolicyFailed:
-            self._carry, self._fresh = self.runner.initial_carry(), True
+            self._carry, self._fresh, self._ahead = self.runner.initial_carry(), True, None
             raise
-        self._carry, self._fresh = out.carry, False
+        self._carry, self._fresh, self._ahead = out.carry, False, None
         return out
 
     @property

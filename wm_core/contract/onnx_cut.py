@@ -21,10 +21,13 @@ from wm_core.contract.onnx_wire import (
     text_field,
 )
 
+Info = tuple[str, tuple[int | str, ...]]  #: dtype and shape; a size without a number is a name
+
 #: numbers of element types in onnx.proto
-_TYPES = {
+TYPES = {
     "float32": 1, "uint8": 2, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9,
 }  # fmt: skip
+_DTYPES = {number: name for name, number in TYPES.items()}
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _GRAPH_NODE, _GRAPH_NAME, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 2, 5, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _TENSOR_NAME, _VALUE_NAME = 1, 2, 8, 1
@@ -48,12 +51,28 @@ class Graph:
     """The graph of an ONNX file, from which parts are cut.
 
     Args:
-        model: the bytes of the file; ``check_limits`` has seen them.
+        model: the bytes of the file.
+
+    Attributes:
+        metadata: key -> text, as the file has them.
+        inputs: name -> dtype and shape of each input.
+        outputs: the same of each output.
+
+    Raises:
+        PolicyRefused: for what is no ONNX model.
     """
 
     def __init__(self, model: bytes) -> None:
+        try:
+            self._read(model)
+        except (IndexError, KeyError, TypeError, ValueError) as error:  # not Unicode among them
+            raise PolicyRefused("policy file does not load: it is no ONNX model") from error
+
+    def _read(self, model: bytes) -> None:
         content = [*fields(memoryview(model))]
         (graph,) = [value for number, value in content if number == _MODEL_GRAPH]
+        entries = [value for number, value in content if number == _MODEL_METADATA]
+        self.metadata = dict(_entry(value) for value in entries)
         self._head = [f for f in content if f[0] not in (_MODEL_GRAPH, _MODEL_METADATA)]
         parts: dict[int, list[memoryview]] = {}
         for number, value in fields(graph):
@@ -63,6 +82,8 @@ class Graph:
         self._weights = _by_name(parts.get(_GRAPH_INITIALIZER, []), _TENSOR_NAME)
         self._inputs = _by_name(parts.get(_GRAPH_INPUT, []), _VALUE_NAME)
         self._outputs = _by_name(parts.get(_GRAPH_OUTPUT, []), _VALUE_NAME)
+        self.inputs = {name: _info(value) for name, value in self._inputs.items()}
+        self.outputs = {name: _info(value) for name, value in self._outputs.items()}
 
     def cut(self, at: Sequence[TensorInfo], outputs: Sequence[str]) -> Cut:
         """Cut out what computes ``outputs`` where the tensors ``at`` are given.
@@ -97,9 +118,17 @@ class Graph:
             told = self._outputs.get(name)
             graph += bytes_field(_GRAPH_OUTPUT, [_value(infos[name]) if told is None else told])
         head = [piece for field in self._head for piece in _again(field)]
-        return Cut(
-            [*head, *bytes_field(_MODEL_GRAPH, graph)], (*given, *taken), tuple(outputs)
-        )
+        return Cut([*head, *bytes_field(_MODEL_GRAPH, graph)], (*given, *taken), tuple(outputs))
+
+    def independent(self, of: Iterable[str]) -> tuple[str, ...]:
+        """Name the tensors, weights apart, that no input in ``of`` can change, in order."""
+        reached, others = set(of), []
+        for node in self._nodes:
+            if reached.isdisjoint(node.inputs):
+                others += node.outputs
+            else:
+                reached.update(node.outputs)
+        return tuple(others)
 
     def _above(self, outputs: Iterable[str], stop: set[str]) -> tuple[list[_Node], set[str]]:
         """The nodes that ``outputs`` follow from, down to ``stop``, and all that these read."""
@@ -130,10 +159,28 @@ def _strings(message: memoryview, number: int) -> list[str]:
     ]
 
 
+def _entry(entry: int | memoryview) -> tuple[str, str]:
+    """Read a StringStringEntryProto; what is left out is empty."""
+    parts = {number: bytes(value).decode() for number, value in fields(entry) if value}
+    return parts.get(1, ""), parts.get(2, "")
+
+
+def _info(value: memoryview) -> Info:
+    """Read dtype and shape of a ValueInfoProto that describes a tensor."""
+    tensor = dict(fields(dict(fields(dict(fields(value))[2]))[1]))
+    number, shape = tensor[1], tensor.get(2, memoryview(b""))
+    sizes: list[int | str] = []
+    for _, dim in fields(shape):
+        size = dict(fields(dim))
+        said = size.get(1, size.get(2, memoryview(b"")))
+        sizes.append(said if isinstance(said, int) else bytes(said).decode())
+    return _DTYPES.get(int(number), f"type {number}") if isinstance(number, int) else "", (*sizes,)
+
+
 def _value(info: TensorInfo) -> bytes:
     """Encode the ValueInfoProto that describes ``info``."""
     dims = [b"".join(bytes_field(1, [number_field(1, size)])) for size in info.shape]
-    tensor = [number_field(1, _TYPES[info.dtype]), *bytes_field(2, [*dims])]
+    tensor = [number_field(1, TYPES[info.dtype]), *bytes_field(2, [*dims])]
     kind = bytes_field(1, tensor)
     return b"".join([text_field(_VALUE_NAME, info.name), *bytes_field(2, kind)])
 
@@ -141,4 +188,6 @@ def _value(info: TensorInfo) -> bytes:
 def _again(field: Field) -> list[Piece]:
     """Encode a field of the whole model as it was."""
     number, value = field
-    return [number_field(number, value)] if isinstance(value, int) else bytes_field(number, [value])
+    return (
+        [number_field(number, value)] if isinstance(value, int) else bytes_field(number, [value])
+    )

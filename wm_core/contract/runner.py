@@ -1,4 +1,4 @@
-"""Loads a policy file, proves it and lets it act; nothing else imports onnxruntime.
+"""Loads a policy file, proves it and lets it act.
 
 A reader could get three things wrong.  The carry and the noise are inputs: the graph keeps
 nothing between calls.  ``prev_action`` is what was really sent, at ``is_first`` too: the network
@@ -8,12 +8,12 @@ silently everywhere, so ``load`` trusts nothing that its manifest's hash does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
 from wm_core.contract.card import CARD_KEY, Manifest, PolicyCard, TensorInfo
 from wm_core.contract.engine import PolicyCarry as PolicyCarry
@@ -21,12 +21,33 @@ from wm_core.contract.engine import PolicyEngine as PolicyEngine
 from wm_core.contract.engine import PolicyOutput as PolicyOutput
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.golden import check_golden
+from wm_core.contract.onnx_cut import Graph, Info
 from wm_core.contract.onnx_limits import check_limits
 from wm_core.contract.policy_folder import PolicyFolder
+from wm_core.contract.policy_graph import PolicyGraph
 from wm_core.contract.spec import Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
 MAX_GOLDEN_BYTES = 500_000_000
+ESTIMATES = ("value", "surprise")  #: outputs that acting does without
+
+
+class Ahead(NamedTuple):
+    """Half of a step, computed before its observation came."""
+
+    prev_action: np.ndarray  #: (A,) that was sent
+    is_first: bool
+    mean: bool
+    carry: PolicyCarry  #: (1, ...) that it started from
+    noise: dict[str, np.ndarray]  #: (1, ...) drawn for this step
+    values: dict[str, np.ndarray] | None  #: (1, ...) by name of the tensor; None: it failed
+
+    def fits(
+        self, prev_action: np.ndarray, is_first: bool, carry: PolicyCarry, mean: bool
+    ) -> bool:
+        """Whether it is half of the step from ``prev_action`` (A,) and ``carry`` (1, ...)."""
+        same = (self.is_first, self.mean) == (is_first, mean) and self.carry is carry
+        return same and np.array_equal(self.prev_action, prev_action)
 
 
 class PolicyRunner:
@@ -40,23 +61,35 @@ class PolicyRunner:
         manifest: which published version this is; None when it was built from bytes alone.
     """
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, card: PolicyCard, manifest: Manifest | None
-    ) -> None:
+    def __init__(self, graph: PolicyGraph, card: PolicyCard, manifest: Manifest | None) -> None:
         self.card, self.spec, self.manifest = card, card.spec, manifest
-        self._session = session
-        self._output_names = [info.name for info in card.outputs]
+        self._graph = graph
         by_name = {info.name: info for info in card.inputs}
-        self._noise = {n: np.full(by_name[n].shape, 0.5, np.float32) for n in card.noise}
+        self._noise = {name: by_name[name].shape for name in card.noise}
+        last = card.noise[-1:]  # decides the action
+        self._mean_noise = {n: np.full(self._noise[n], 0.5, np.float32) for n in last}
         self._initial = {p.input: np.zeros(by_name[p.input].shape, np.float32) for p in card.carry}
         self._flags = {flag: np.array([flag]) for flag in (False, True)}
         self._obs_keys = tuple(self.spec.inputs)
+        self._needed = ("action", "command", *(pair.output for pair in card.carry))
+        self._estimates = tuple(name for name in ESTIMATES if name in graph.outputs)
 
     @classmethod
     def from_bytes(
-        cls, model: bytes, manifest: Manifest | None = None, *, max_bytes: int = MAX_MODEL_BYTES
+        cls,
+        model: bytes,
+        manifest: Manifest | None = None,
+        *,
+        max_bytes: int = MAX_MODEL_BYTES,
+        halves: bool = True,
     ) -> PolicyRunner:
         """Open the policy in ``model``, whose card must fit its graph and the manifest.
+
+        Args:
+            model: bytes of the ONNX file.
+            manifest: which version is expected; None: any.
+            max_bytes: a larger file is refused.
+            halves: run the graph in two halves where its card says how; else always at once.
 
         Raises:
             PolicyRefused: for a file that is too large, does not load or has no fitting card.
@@ -64,19 +97,19 @@ class PolicyRunner:
         if len(model) > max_bytes:
             raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
         check_limits(model)
-        session = _session(model)
-        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        graph = Graph(model)
+        text = graph.metadata.get(CARD_KEY)
         if text is None:
             raise PolicyRefused(
                 f"policy file has no card (metadata {CARD_KEY!r}): export it with `wm export`"
             )
         card = PolicyCard.parse(text)
-        _check_graph("input", card.inputs, session.get_inputs())
-        _check_graph("output", card.outputs, session.get_outputs())
+        _check_graph("input", card.inputs, graph.inputs)
+        _check_graph("output", card.outputs, graph.outputs)
         _check_roles(card)
         if manifest is not None:
             _check_same_version(card, manifest)
-        return cls(session, card, manifest)
+        return cls(PolicyGraph(model, graph, card, halves=halves), card, manifest)
 
     @classmethod
     def load(cls, path: Path, *, verify_golden: bool = True) -> PolicyRunner:
@@ -103,16 +136,40 @@ class PolicyRunner:
         return {name: value.copy() for name, value in self._initial.items()}
 
     def call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph as it is: every input (1, ...) by name to every output (1, ...) by name.
+        """Run the graph: every input (1, ...) by name to every output (1, ...) by name.
 
         Raises:
             PolicyFailed: where an operator fails, such as an index that leaves its table.
         """
-        try:
-            values = self._session.run(self._output_names, feed)
-        except Exception as error:  # its exceptions share no public base class
-            raise PolicyFailed(f"policy does not run: {_first_line(error)}") from error
-        return dict(zip(self._output_names, values, strict=True))
+        return self._graph.rest(feed, self._graph.ahead(feed))
+
+    def prepare(
+        self,
+        prev_action: np.ndarray,
+        is_first: bool,
+        carry: PolicyCarry,
+        rng: np.random.Generator,
+        *,
+        mean: bool = False,
+        before: Ahead | None = None,
+    ) -> Ahead:
+        """Take the half of a step that needs no observation; the arguments are those of ``run``.
+
+        Args:
+            prev_action: (A,).
+            is_first: whether the step will begin an episode.
+            carry: (1, ...) by input name.
+            rng: draws the latent and the action.
+            mean: take the mean of the action's distribution.
+            before: what was prepared for the same step, whose noise is kept.
+        """
+        sent, values = np.array(prev_action, np.float32), None
+        if before is not None and before.fits(sent, is_first, carry, mean):
+            return before
+        noise = self._draw(rng) if before is None else before.noise
+        with contextlib.suppress(PolicyFailed):  # the step itself will fail and say so
+            values = self._graph.ahead(self._early_feed(sent, is_first, mean, carry, noise))
+        return Ahead(sent, is_first, mean, carry, noise, values)
 
     def run(
         self,
@@ -123,6 +180,8 @@ class PolicyRunner:
         rng: np.random.Generator,
         *,
         mean: bool = False,
+        ahead: Ahead | None = None,
+        estimates: Collection[str] = ESTIMATES,
     ) -> PolicyOutput:
         """Take one step of the policy.
 
@@ -133,26 +192,44 @@ class PolicyRunner:
             carry: from ``initial_carry`` or the last output.
             rng: draws the latent and the action.
             mean: take the mean of the action's distribution; the latent is still drawn.
+            ahead: from ``prepare``; where it is half of another step, its noise alone is used.
+            estimates: which of ``value`` and ``surprise`` to compute.
 
         Raises:
             SpecMismatch: for an observation or action that does not fit ``spec``.
             PolicyFailed: when it does not run or its answer is not finite.
         """
         self.spec.check_obs(obs)
-        sent = np.asarray(prev_action, np.float32)
+        sent, is_first = np.asarray(prev_action, np.float32), bool(is_first)
         if sent.shape != (self.spec.action.size,):
             raise SpecMismatch(
                 f"prev_action: expected ({self.spec.action.size},), got {sent.shape}"
             )
-        for buffer in self._noise.values():
-            rng.random(out=buffer, dtype=np.float32)
-        if mean and self.card.noise:
-            self._noise[self.card.noise[-1]].fill(0.5)
-        feed: dict[str, np.ndarray] = {key: obs[key][None] for key in self._obs_keys}
-        feed["prev_action"], feed["is_first"] = sent[None], self._flags[bool(is_first)]
-        feed.update(self._noise)
-        feed.update(carry)
-        return self._output(self.call(feed))
+        noise = self._draw(rng) if ahead is None else ahead.noise
+        feed = self._early_feed(sent, is_first, mean, carry, noise)
+        fits = ahead is not None and ahead.fits(sent, is_first, carry, mean)
+        early = ahead.values if ahead is not None and fits else None
+        if early is None:
+            early = self._graph.ahead(feed)
+        feed.update((key, obs[key][None]) for key in self._obs_keys)
+        wanted = [name for name in self._estimates if name in estimates]
+        return self._output(self._graph.rest(feed, early, (*self._needed, *wanted)))
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """(1, ...) uniforms of one step by input name."""
+        return {name: rng.random(shape, dtype=np.float32) for name, shape in self._noise.items()}
+
+    def _early_feed(
+        self,
+        sent: np.ndarray,
+        first: bool,
+        mean: bool,
+        carry: PolicyCarry,
+        noise: dict[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """Every input (1, ...) but the observation."""
+        feed = {"prev_action": sent[None], "is_first": self._flags[first], **noise, **carry}
+        return {**feed, **self._mean_noise} if mean else feed
 
     def _output(self, out: dict[str, np.ndarray]) -> PolicyOutput:
         action, command = out["action"][0], out["command"][0]
@@ -171,34 +248,7 @@ class PolicyRunner:
         )
 
 
-def _session(model: bytes) -> onnxruntime.InferenceSession:
-    """Open a session on one thread that never spins; from bytes, so nothing else is read."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what goes wrong is raised, not logged
-    try:
-        return onnxruntime.InferenceSession(
-            model, sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its exceptions share no public base class
-        raise PolicyRefused(f"policy file does not load: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """Cut an exception of onnxruntime down to what it says."""
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-
-
-def _dtype_of(arg: Any) -> str:
-    """Name the dtype of a graph's input or output as a card does."""
-    name = str(arg.type).removeprefix("tensor(").removesuffix(")")
-    return "float32" if name == "float" else name
-
-
-def _check_same(what: str, said: str, some: dict[str, Any], others: dict[str, Any]) -> None:
+def _check_same(what: str, said: str, some: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     """Raise ``PolicyRefused`` where two tables differ; ``said`` has a ``{}`` for each value."""
     for name in sorted(some.keys() | others.keys()):
         if some.get(name) != others.get(name):
@@ -206,9 +256,8 @@ def _check_same(what: str, said: str, some: dict[str, Any], others: dict[str, An
             raise PolicyRefused(f"{what} {name!r}: {values}")
 
 
-def _check_graph(what: str, infos: tuple[TensorInfo, ...], args: list[Any]) -> None:
-    """Raise ``PolicyRefused`` unless the card tells the truth about the graph's ``args``."""
-    graph = {arg.name: (_dtype_of(arg), tuple(arg.shape)) for arg in args}
+def _check_graph(what: str, infos: tuple[TensorInfo, ...], graph: Mapping[str, Info]) -> None:
+    """Raise ``PolicyRefused`` unless the card tells the truth about the ``graph``."""
     _check_same(what, "the card says {}, the graph has {}", _shapes(infos), graph)
 
 

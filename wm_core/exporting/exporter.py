@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
-from wm_core.contract.card import PolicyCard
+from wm_core.contract.card import PolicyCard, TensorInfo
 from wm_core.contract.spec import Spec
 from wm_core.exporting.golden import make_golden
 from wm_core.exporting.policy_module import PolicyStep
@@ -45,6 +45,7 @@ class PolicyExporter:
         self._tools = {name: importlib.metadata.version(name) for name in _TOOLS}
         self._step = PolicyStep(agent, spec)
         self._template: Template | None = None
+        self._split: tuple[TensorInfo, ...] = ()
 
     def export(
         self, version: int, learner_updates: int, agent_steps: int, golden_steps: int = 64
@@ -60,6 +61,7 @@ class PolicyExporter:
         self._step.refresh(self._agent)
         if self._template is None:
             self._template = trace(self._step, self._step.inputs(), self._step.outputs())
+            self._split = self._template.split(self._spec.inputs)
         weights = {n: p.detach().numpy() for n, p in self._step.named_parameters()}
         weights_hash = self._template.substitute(weights)
         golden = make_golden(self._step, golden_steps)
@@ -71,6 +73,7 @@ class PolicyExporter:
             outputs=self._step.outputs(),
             carry=self._step.carry,
             noise=self._step.noise,
+            split=self._split,
             max_obs_age_s=_OLD_PERIODS * self._spec.period_s,
             version=version,
             learner_updates=learner_updates,

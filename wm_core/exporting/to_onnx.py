@@ -12,7 +12,7 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.contract.card import CARD_KEY, TensorInfo
+from wm_core.exporting.split import split_of
 
 OPSET = 18
 IR_VERSION = 8  #: what onnxruntime 1.15 and its successors read; torch writes a newer one
@@ -39,6 +40,10 @@ class Template:
         by_name = {tensor.name: tensor for tensor in model.graph.initializer}
         self._slots = {name: by_name[name] for name in parameters}
         self._constants = {n: t.raw_data for n, t in by_name.items() if n not in self._slots}
+
+    def split(self, observed: Collection[str]) -> tuple[TensorInfo, ...]:
+        """List the tensors between the graph's two halves, see ``exporting.split``."""
+        return split_of(self._model, observed)
 
     def substitute(self, weights: Mapping[str, np.ndarray]) -> str:
         """Exchange the weights and return their hash, as ``weights_sha256`` defines it.

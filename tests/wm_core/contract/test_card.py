@@ -83,7 +83,7 @@ def test_every_later_field_survives_json():
         ),
         action_deviation=Deviation(mean=0.01, largest=0.1, steps=300),
         surprise_limit=12.5,
-        split=("deter",),
+        split=(TensorInfo(name="deter", dtype="float32", shape=(1, 8)),),
         frame_id="base_link",
         resize={"image": "area"},
     )

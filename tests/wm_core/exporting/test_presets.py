@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.contract.golden import PARITY, check_golden, read_golden
-from wm_core.contract.runner import PolicyRunner
+from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.exporting.exporter import PolicyExporter
 
@@ -48,9 +49,43 @@ def test_two_hundred_steps_with_resets_agree_with_torch(preset, discrete, export
     told = {info.name for info in card.outputs}
     assert ("value" in told) == (preset != "world_models")
     assert ("surprise" in told) == (preset not in STATELESS)
+    _check_halves(export, golden, has_memory=bool(carry))
     if discrete:
         assert set(golden["out/command"].flatten().tolist()) <= {0.0, 1.0, 2.0}
         assert len(set(golden["out/command"].flatten().tolist())) > 1
+
+
+def _check_halves(export, golden, *, has_memory):
+    """Two halves are the whole bit for bit, whether one was prepared or not."""
+    halves = PolicyRunner.from_bytes(export.onnx)
+    whole = PolicyRunner.from_bytes(export.onnx, halves=False)
+    assert check_golden(export.golden, whole.card, whole.call) <= PARITY
+    assert halves._graph.splits
+    assert not whole._graph.splits
+    behind = set(halves._graph._rest._inputs)
+    assert behind.isdisjoint({*halves.initial_carry(), "noise_latent"})  # all read ahead
+    assert behind >= {*halves.spec.inputs, *(info.name for info in halves.card.split)}
+    memory = {"deter", "keys", "states", "cell"} & set(halves.initial_carry())
+    assert bool(memory) == has_memory
+    want = _rollout(PolicyEngine(whole, seed=5), golden, prepares=False)
+    for prepares in (True, False):
+        got = _rollout(PolicyEngine(halves, seed=5), golden, prepares=prepares)
+        for mine, theirs in zip(got, want, strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def _rollout(engine, golden, *, prepares):
+    """Every answer of an engine that keeps its own carry, and the carry after each."""
+    told, sent = [], golden["in/prev_action"][0]
+    for t, first in enumerate(golden["in/is_first"]):
+        obs = {key: golden[f"in/{key}"][t] for key in engine.runner.spec.inputs}
+        out = engine.act(obs, sent, bool(first))
+        told.append((out.action, out.command, out.value, out.surprise, *out.carry.values()))
+        sent = golden["in/prev_action"][t]  # not always the action that was asked for
+        if prepares:
+            engine.prepare(sent)
+    return told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""Runs a policy's graph in onnxruntime, whole or in two halves; nothing else imports it.
+
+The half *ahead* needs no observation, so it runs when the last command is out; the other one is
+all that stands between an observation and its command.  Both are cut from the same bytes and hold
+weights of their own, so that neither is held twice.  The answers are those of the whole graph, bit
+for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+
+from wm_core.contract.card import PolicyCard
+from wm_core.contract.errors import PolicyFailed, PolicyRefused
+from wm_core.contract.onnx_cut import Graph
+from wm_core.contract.onnx_wire import Piece
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class _Part:
+    """One session, and what it reads and answers."""
+
+    def __init__(self, pieces: Sequence[Piece], inputs: Sequence[str]) -> None:
+        self._session, self._inputs = _session(b"".join(pieces)), tuple(inputs)
+        self._options = onnxruntime.RunOptions()
+        self._options.only_execute_path_to_fetches = True
+
+    def run(self, feed: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Compute ``outputs`` (1, ...) from a ``feed`` (1, ...) that may hold more than it reads.
+
+        Raises:
+            PolicyFailed: where an input is missing or an operator fails.
+        """
+        if not outputs:
+            return {}
+        try:
+            given = {name: feed[name] for name in self._inputs}
+            values = self._session.run(outputs, given, self._options)
+        except Exception as error:  # onnxruntime's exceptions share no public base class
+            raise PolicyFailed(f"policy does not run: {_first_line(error)}") from error
+        return dict(zip(outputs, values, strict=True))
+
+
+class PolicyGraph:
+    """The graph of a policy, opened.
+
+    Args:
+        model: bytes of the ONNX file.
+        graph: the same, parsed.
+        card: says where the graph is cut, if it can be.
+        halves: open the two halves, where the card names them, instead of the whole.
+
+    Attributes:
+        splits: whether ``ahead`` computes anything.
+
+    Raises:
+        PolicyRefused: for a file that does not load or cannot be cut where its card says.
+    """
+
+    def __init__(self, model: bytes, graph: Graph, card: PolicyCard, *, halves: bool) -> None:
+        self.outputs = tuple(info.name for info in card.outputs)
+        self.splits = halves and bool(card.split)
+        self._ahead_outputs: tuple[str, ...] = ()
+        if not self.splits:
+            self._rest = _Part([model], tuple(graph.inputs))
+            return
+        inner = tuple(info.name for info in card.split)
+        early = set(graph.independent(card.spec.inputs))
+        self._ahead_outputs = (
+            *inner, *(name for name in self.outputs if name in early and name not in inner)
+        )  # fmt: skip
+        ahead = graph.cut(card.split, self._ahead_outputs)
+        if late := sorted(set(ahead.inputs) & set(card.spec.inputs)):
+            raise PolicyRefused(f"policy card: its split needs the observations {late}")
+        rest = graph.cut(card.split, [n for n in self.outputs if n not in self._ahead_outputs])
+        self._ahead = _Part(ahead.pieces, ahead.inputs)
+        self._rest = _Part(rest.pieces, rest.inputs)
+
+    def ahead(self, feed: Arrays) -> dict[str, np.ndarray]:
+        """Compute what the rest needs and follows from no observation.
+
+        Args:
+            feed: carry, ``prev_action``, ``is_first`` and noise, (1, ...) each.
+
+        Raises:
+            PolicyFailed: where an operator fails.
+        """
+        return self._ahead.run(feed, self._ahead_outputs) if self.splits else {}
+
+    def rest(
+        self, feed: Arrays, ahead: Arrays, outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Compute the step from what ``ahead`` gave.
+
+        Args:
+            feed: every input (1, ...) by name.
+            ahead: from ``ahead``, of the same inputs; (1, ...) each.
+            outputs: what to compute; None: everything.
+
+        Returns:
+            Every one of ``outputs`` (1, ...) by name.
+
+        Raises:
+            PolicyFailed: where an operator fails.
+        """
+        outputs = self.outputs if outputs is None else outputs
+        missing = [name for name in outputs if name not in ahead]
+        found = self._rest.run({**feed, **ahead}, missing)
+        return {name: ahead[name] if name in ahead else found[name] for name in outputs}
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    """Open a session on one thread that never spins; from bytes, so nothing else is read."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what goes wrong is raised, not logged
+    try:
+        return onnxruntime.InferenceSession(
+            model, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions share no public base class
+        raise PolicyRefused(f"policy file does not load: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Cut an exception of onnxruntime down to what it says."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
