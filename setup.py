@@ -108,8 +108,8 @@ setup(
     entry_points={
         "console_scripts": [
             "wm = wm_core.cli.main:main",
-            "policy_node = wm_ros.policy_node:main",
-            "sim_node = wm_ros.sim_node:main",
+            "policy_node = wm_ros.start:policy_node",
+            "sim_node = wm_ros.start:sim_node",
         ]
     },
     # In place of ROS's stock setup.cfg, which breaks editable installs: executables go where

@@ -5,8 +5,8 @@ The tables hold no ROS types, so that launch files and their YAML can be checked
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -14,13 +14,14 @@ from pydantic.fields import FieldInfo
 
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
+from wm_ros.given import Param as Param
+from wm_ros.given import fit_all, where
 from wm_ros.sensors.table import SENSORS
-from wm_ros.settings import PolicySettings, SensorSettings, SimSettings
+from wm_ros.settings import LIVE, PolicySettings, SensorSettings, SimSettings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-Value = bool | int | float | str | list[str]
 Model = TypeVar("Model", bound=Frozen)
 
 #: names of earlier releases, which parameter files may still use
@@ -29,18 +30,6 @@ RENAMED = {
     "seal_steps": "spool.seal_steps",
     "seal_s": "spool.seal_s",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """Describes one ROS parameter."""
-
-    name: str
-    default: Value
-    text: str
-    low: float | None = None  #: with ``high`` the range of a number, both included
-    high: float | None = None
-    choices: tuple[str, ...] = ()  #: that the word, or each word of a list, is one of
 
 
 def params_of(settings: Frozen, prefix: str = "") -> tuple[Param, ...]:
@@ -60,7 +49,8 @@ def _param(name: str, value: Any, field: FieldInfo) -> Param:
         key: getattr(m, key) for m in field.metadata for key in ("ge", "le") if hasattr(m, key)
     }
     extra = field.json_schema_extra
-    choices: Any = extra["choices"] if isinstance(extra, dict) else get_args(field.annotation)
+    marks: Any = extra if isinstance(extra, dict) else {}
+    choices: Any = marks.get("choices") or get_args(field.annotation)
     return Param(
         name,
         list(value) if isinstance(value, tuple) else value,
@@ -68,6 +58,7 @@ def _param(name: str, value: Any, field: FieldInfo) -> Param:
         bounds.get("ge"),
         bounds.get("le"),
         tuple(word for word in choices if isinstance(word, str)),
+        LIVE in field.metadata,
     )
 
 
@@ -87,43 +78,53 @@ _OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
     """Raise ``SettingsError`` for a name that neither node has: ROS passes over it in silence."""
-    sensors = given["sensors"].value if "sensors" in given else PolicySettings().sensors
-    own = [param for name in sensors for param in sensor_params(name)]
+    sensors: Any = given["sensors"].value if "sensors" in given else PolicySettings().sensors
+    names = sensors if isinstance(sensors, list | tuple) else []
+    own = [param for name in names for param in sensor_params(str(name))]
     known = {param.name for param in (*POLICY, *SIM, *own)} | RENAMED.keys()
     for name in given:
         if name not in known and not name.startswith(_OF_ROS):
-            raise SettingsError(nearest(name, known, what="parameter"))
+            place = where(name, sys.argv)
+            about = nearest(name, known, what="parameter")
+            raise SettingsError(f"{about} ({place})" if place else about)
 
 
 def declare(node: Node, table: Iterable[Param]) -> None:
     """Declare every parameter of ``table`` on ``node``, with its text and range.
 
     Raises:
-        SettingsError: for a parameter that was given and does not exist.
+        SettingsError: for a parameter that was given and does not exist, or whose value does not
+            fit.
     """
-    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-
     given = node._parameter_overrides
     _refuse_unknown(given)
-    old_names = {new: old for old, new in RENAMED.items()}
-    for param in table:
-        if node.has_parameter(param.name):
-            continue
-        descriptor = ParameterDescriptor(description=param.text)
-        if param.choices:
-            descriptor.additional_constraints = "one of: " + ", ".join(param.choices)
-        if param.low is not None and param.high is not None:
-            if isinstance(param.default, float):
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=float(param.low), to_value=float(param.high))
-                ]
-            else:
-                descriptor.integer_range = [
-                    IntegerRange(from_value=int(param.low), to_value=int(param.high))
-                ]
-        old = given.get(old_names.get(param.name))
-        default = param.default if old is None else old.value
-        node.declare_parameter(param.name, default, descriptor)
+    new = {param.name: param for param in table if not node.has_parameter(param.name)}
+    olds = {old: name for old, name in RENAMED.items() if name in new and name not in given}
+    values = {olds.get(name, name): got.value for name, got in given.items()}
+    fitted = fit_all(values, new, sys.argv)
+    for param in new.values():
+        value = fitted.get(param.name, param.default)
+        node.declare_parameter(param.name, value, _descriptor(param), ignore_override=True)
+
+
+def _descriptor(param: Param) -> Any:
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    descriptor = ParameterDescriptor(description=param.text)
+    notes = ["one of: " + ", ".join(param.choices)] if param.choices else []
+    notes.append("may change while the node runs" if param.live else "read at configuration")
+    descriptor.additional_constraints = "; ".join(notes)
+    if param.low is None or param.high is None:
+        return descriptor
+    if isinstance(param.default, float):
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(param.low), to_value=float(param.high))
+        ]
+    else:
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(param.low), to_value=int(param.high))
+        ]
+    return descriptor
 
 
 def read(node: Node, model: type[Model]) -> Model:
@@ -155,18 +156,28 @@ def read_sensors(node: Node, names: Iterable[str]) -> dict[str, SensorSettings]:
 
 
 def _read(node: Node, model: type[Model], table: Iterable[Param], prefix: str) -> Model:
-    values: dict[str, Any] = {}
+    values = {param.name: node.get_parameter(param.name).value for param in table}
+    return build(model, table, values, prefix)
+
+
+def build(
+    model: type[Model], table: Iterable[Param], values: Mapping[str, Any], prefix: str = ""
+) -> Model:
+    """Make settings of ``values``, by the names of their parameters.
+
+    Raises:
+        SettingsError: for a value that does not fit.
+    """
+    nested: dict[str, Any] = {}
     for param in table:
-        value = node.get_parameter(param.name).value
-        for word in value if isinstance(value, list) else [value]:
-            if param.choices and word not in param.choices:
-                raise SettingsError(nearest(str(word), param.choices, what=param.name))
         *groups, name = param.name.removeprefix(prefix).split(".")
-        inner = values
+        inner = nested
         for group in groups:
             inner = inner.setdefault(group, {})
-        inner[name] = value
+        inner[name] = param.fitted(values[param.name])
     try:
-        return model.model_validate(values)
+        return model.model_validate(nested)
     except ValidationError as error:
-        raise SettingsError(f"parameters: {error}") from error
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"parameter {prefix}{name}: {first['msg']}") from error

@@ -73,6 +73,10 @@ class Pilot:
         self._sent = spec.action.from_physical(spec.action.zero_command)
         self._prefill = self._settings.random_prefill - runner.card.agent_steps
 
+    def use(self, settings: PilotSettings) -> None:
+        """Explore by changed settings from the next tick on."""
+        self._settings = settings
+
     def decide(self, senses: Senses) -> Decision:
         """Choose the command of this tick: the policy's, or the safe one."""
         if self._spec is None or self._slot.runner is None:

@@ -21,7 +21,8 @@ from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros import params
+from wm_ros import params, signals
+from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands import COMMANDS
 from wm_ros.diagnosis import status_report
 from wm_ros.experience import Recorder, Signals
@@ -57,6 +58,15 @@ class PolicyNode(LifecycleNode):
         super().__init__("policy", **kwargs)
         params.declare(self, params.POLICY)
         self._settings = params.read(self, PolicySettings)
+        set_log_level(self, self._settings.log_level)
+        self._configured = False
+        Changes(
+            self,
+            params.POLICY,
+            PolicySettings,
+            apply=self._apply,
+            configured=lambda: self._configured,
+        )
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._spec: Spec | None = None
@@ -71,7 +81,8 @@ class PolicyNode(LifecycleNode):
         if self._settings.autostart:
             if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
                 raise SpecMismatch("the node could not be configured; see above")
-            self.trigger_activate()
+            if not signals.remember():
+                self.trigger_activate()
 
     def finish(self) -> None:
         """Send the last safe command if the robot runs, and close everything."""
@@ -150,6 +161,17 @@ class PolicyNode(LifecycleNode):
         self._adopt()
         self._open_topics()
         self._slot.start()
+        self._configured = True
+
+    def _apply(self, settings: PolicySettings) -> None:
+        """Give settings that were changed by ``ros2 param set`` to the parts that use them."""
+        if settings.log_level != self._settings.log_level:
+            set_log_level(self, settings.log_level)
+        if self._configured:
+            self._guard.use(settings)
+            self._pilot.use(settings)
+            self._slot.use(settings)
+        self._settings = settings
 
     def _open_topics(self) -> None:
         s, closers = self._settings, self._closers
@@ -179,6 +201,7 @@ class PolicyNode(LifecycleNode):
 
     def _tear_down(self) -> None:
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
+        self._configured = False
         self._closers.close()
         self._spec = None
 

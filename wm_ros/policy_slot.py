@@ -130,6 +130,14 @@ class PolicySlot:
         """Return the policy that acts now; None before the first one."""
         return None if self._engine is None else self._engine.runner
 
+    def use(self, settings: SlotSettings) -> None:
+        """Act, look and swap by changed settings from now on (the control thread)."""
+        self._settings, mean = settings, settings.exploration == "mean"
+        if self._engine is not None:
+            self._engine.mean = mean
+        if (ready := self._ready) is not None:
+            ready.engine.mean = mean
+
     def start(self) -> None:
         """Start the thread that watches for new policies."""
         if self._thread is None:

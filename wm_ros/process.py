@@ -6,7 +6,7 @@ may crash and a second SIGINT (which launch does send) ends the process with an 
 
 from __future__ import annotations
 
-import signal
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,9 +15,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from wm_core.contract.errors import WmError
+from wm_core.contract.errors import SettingsError, WmError
+from wm_ros import signals
 
 POLL_S = 0.1  #: longest time until a signal is noticed
+REFUSED = 2  #: exit code after arguments or parameters that the user can correct
+_SOURCE_LINES = re.compile(r", at \S+:\d+")  # where in ROS's own C code an error arose
 
 
 def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
@@ -28,37 +31,48 @@ def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
             spin, its ``finish`` after a signal, while it can still publish.
         argv: command line; None is ``sys.argv``.
     """
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, frame: stopping.append(got))
+    stopping = signals.remember()
+    if stopping:
+        return 0
     # Threads that encode and compress hold the interpreter lock for 5 ms at a time by default:
     # too long for a control loop that waits for it.
     sys.setswitchinterval(0.001)
-    rclpy.init(
-        args=None if argv is None else list(argv),
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
     try:
+        _initialise(argv)
         return _spin(make, stopping)
+    except WmError as error:
+        rclpy.logging.get_logger("wm_ros").fatal(str(error))
+        return REFUSED
     finally:
         rclpy.try_shutdown()
 
 
-def _spin(make: Callable[[], Node], stopping: list[int]) -> int:
+def _initialise(argv: Sequence[str] | None) -> None:
+    """Initialise rclpy; what the command line got wrong is one line."""
     try:
-        node = make()
-    except WmError as error:
-        rclpy.logging.get_logger("wm_ros").fatal(str(error))
-        return 2
+        rclpy.init(
+            args=None if argv is None else list(argv),
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+    except RuntimeError as error:  # rclpy's own errors have no public names
+        if type(error).__name__ == "UnknownROSArgsError":
+            raise SettingsError(f"unknown arguments behind --ros-args: {error}") from error
+        text = _SOURCE_LINES.sub("", str(error)).removeprefix("failed to initialize rcl: ")
+        raise SettingsError(f"command line or parameter file: {text}") from error
+
+
+def _spin(make: Callable[[], Node], stopping: Sequence[int]) -> int:
+    node = make()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        node.begin()
+        if not stopping:
+            node.begin()
         while not stopping and rclpy.ok():
             executor.spin_once(timeout_sec=POLL_S)
     except WmError as error:
         node.get_logger().fatal(str(error))
-        return 2
+        return REFUSED
     finally:
         node.finish()
         executor.shutdown(timeout_sec=1.0)

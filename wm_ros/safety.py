@@ -50,7 +50,8 @@ class Guard:
 
     def __init__(self, settings: SafetySettings) -> None:
         self.settings = settings
-        self.begin(period_s=0.05, card_max_obs_age_s=0.0)
+        self._period_s, self._card_max_obs_age_s = 0.05, 0.0
+        self._set_limits()
         self.latched: str | None = None
         self._repeats: dict[str, tuple[int, int]] = {}  # by image: digest, equal ones in a row
 
@@ -61,8 +62,18 @@ class Guard:
             period_s: of one agent step; a longer gap without a frame stops the robot.
             card_max_obs_age_s: oldest image that the policy's card allows; 0: any.
         """
-        self._max_gap_s = self.settings.max_gap_s or period_s
-        self._max_obs_age_s = max(0.0, self.settings.max_obs_age_s or card_max_obs_age_s)
+        self._period_s, self._card_max_obs_age_s = period_s, card_max_obs_age_s
+        self._set_limits()
+
+    def use(self, settings: SafetySettings) -> None:
+        """Judge by changed settings from the next tick on."""
+        self.settings = settings
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        s = self.settings
+        self._max_gap_s = s.max_gap_s or self._period_s
+        self._max_obs_age_s = max(0.0, s.max_obs_age_s or self._card_max_obs_age_s)
 
     def check_frame(self, *, fresh: bool, receive_age_s: float, stamp_age_s: float) -> str | None:
         """Say why this frame must not be acted upon, or None.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -20,6 +20,12 @@ from wm_core.link.robot.spool import SpoolSettings
 from wm_core.link.robot.uploader import UploaderSettings
 from wm_ros.commands import COMMANDS, TWIST_FIELDS
 from wm_ros.sensors.table import SENSORS
+
+T = TypeVar("T")
+LIVE = "live"
+#: type of a field that may change while the node runs, by ``ros2 param set``: the part that owns
+#: it has a method ``use(settings)``.  Every other field is read when the node is configured.
+Live = Annotated[T, LIVE]
 
 SafeKind = Literal["zero", "hold", "none"]
 SwapMode = Literal["reinfer", "border"]
@@ -45,47 +51,61 @@ class NodeSettings(Frozen):
         "Field of the twist (m/s, rad/s) that each element of the action drives",
     )
     seed: int = ranged(0, 0, 2**31 - 1, "Seed of every random draw of this node")
+    log_level: Live[Literal["", "debug", "info", "warn", "error"]] = setting(
+        "", "Least severity that is logged; empty: as --log-level says"
+    )
 
 
 class SafetySettings(Frozen):
     """Says when the robot stops, and how."""
 
-    safe_action: SafeKind = setting("zero", "Command that stops this robot; none: no command")
-    max_obs_age_s: float = ranged(
-        0.0, -1, 60, "Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any"
+    safe_action: Live[SafeKind] = setting(
+        "zero", "Command that stops this robot; none: no command"
     )
-    max_gap_s: float = ranged(
+    max_obs_age_s: Live[float] = ranged(
+        0.0,
+        -1,
+        60,
+        "Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any",
+    )
+    max_gap_s: Live[float] = ranged(
         0.0, 0, 60, "Seconds that a command is repeated without a new frame; 0: one period"
     )
-    frozen_frames: int = ranged(
+    frozen_frames: Live[int] = ranged(
         0, 0, 1000, "Equal frames in a row that count as a frozen camera; 0: no such check"
     )
-    latch_safe: bool = setting(False, "Whether a safe action lasts until ~/rearm is called")
+    latch_safe: Live[bool] = setting(False, "Whether a safe action lasts until ~/rearm is called")
 
 
 class PilotSettings(Frozen):
     """Says how the robot explores."""
 
-    exploration_noise: float = ranged(
-        0.0, 0, 2, "Deviation of noise on the action in [-1, 1]; share of choices taken at random"
+    exploration_noise: Live[float] = ranged(
+        0.0,
+        0,
+        2,
+        "Deviation of noise on the action in [-1, 1]; share of choices taken at random",
     )
     random_prefill: int = ranged(
         0, 0, 2**40, "Agent steps of random actions before a policy that has seen none acts"
     )
-    random_hold: int = ranged(4, 1, 1000, "Ticks that one random action is held")
+    random_hold: Live[int] = ranged(4, 1, 1000, "Ticks that one random action is held")
 
 
 class SlotSettings(Frozen):
     """Says how policies are watched and swapped."""
 
-    exploration: Literal["sample", "mean"] = setting(
+    exploration: Live[Literal["sample", "mean"]] = setting(
         "sample", "Whether the policy's action is a draw or the mean"
     )
-    swap_mode: SwapMode = setting(
-        "reinfer", "Whether a new policy infers its latent from history or waits for an episode"
+    swap_mode: Live[SwapMode] = setting(
+        "reinfer",
+        "Whether a new policy infers its latent from history or waits for an episode",
     )
     history_s: float = ranged(2.0, 0.1, 60, "Seconds from which a new policy infers its latent")
-    policy_poll_s: float = ranged(0.25, 0.01, 3600, "Seconds between two looks for a new policy")
+    policy_poll_s: Live[float] = ranged(
+        0.25, 0.01, 3600, "Seconds between two looks for a new policy"
+    )
 
 
 class StreamSettings(Frozen):

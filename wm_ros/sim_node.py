@@ -25,6 +25,7 @@ import sim
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
 from wm_ros import convert, params, qos
+from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands import COMMANDS
 from wm_ros.experience import Signal
 from wm_ros.process import run
@@ -82,6 +83,8 @@ class SimNode(Node):
         super().__init__("sim", **kwargs)
         params.declare(self, params.SIM)
         s = self._settings = params.read(self, SimSettings)
+        set_log_level(self, s.log_level)
+        Changes(self, params.SIM, SimSettings, apply=lambda s: set_log_level(self, s.log_level))
         self._env = make_task(s.task, s.image_size, s.proprio, s.task_kwargs)
         self._command = COMMANDS[s.command_type](s.twist_fields)
         space: Any = self._env.action_space

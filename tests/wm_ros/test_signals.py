@@ -1,0 +1,47 @@
+"""A signal ends a node in order, however early it comes."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ros
+
+START = ("-c", "from wm_ros.start import {0}; raise SystemExit({0}())")
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler of its own for the signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt")).split()[1]
+    return bool(int(caught, 16) & 1 << (number - 1))
+
+
+@pytest.mark.parametrize("executable", ["policy_node", "sim_node"])
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 0.5, 0.9])
+def test_a_signal_during_the_start_ends_the_node_in_order(
+    processes, policy_at, executable, delay_s, tmp_path
+):
+    given = {"task": "counting_task:Counting-v0"}
+    if executable == "policy_node":
+        policy = policy_at(tmp_path / "policy", bias=0.5)
+        given = {"policy_dir": str(policy), "state_dir": str(tmp_path / "state")}
+    code = tuple(part.format(executable) for part in START)
+    process = processes.start(executable, given, before=code)
+    deadline = time.monotonic() + 300.0
+    while not catches(process.pid, signal.SIGTERM):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    time.sleep(delay_s)
+    assert processes.stop(executable, signal.SIGTERM) == 0
+    assert "Traceback" not in processes.said(executable)
+
+
+def test_the_handlers_are_set_before_anything_that_takes_time_is_imported():
+    """``wm_ros.start`` itself must import nothing but the standard library's signal."""
+    source = (Path(__file__).parents[2] / "wm_ros" / "start.py").read_text()
+    heads = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
+    assert heads == ["from __future__ import annotations", "from wm_ros import signals"]
