@@ -51,7 +51,7 @@ class _Finite(Frozen):
 class Tolerance(_Finite):
     """States how far a policy may answer from its golden rollout, relative to an output's scale.
 
-    The robot's owner bounds it by ``max_tolerance``.
+    The robot's owner bounds it: see ``contract.golden.accepted``.
     """
 
     largest: float = Field(gt=0, description="Largest accepted deviation of a single number.")

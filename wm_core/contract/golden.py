@@ -8,6 +8,10 @@ that output was to a tie: only such a draw may come out differently.  The carry 
 so may ``action``; what was drawn from a carry that fell the other way is not compared.
 ``scale/<output>`` (T, ...) is the size of what an output is a difference of, where that exceeds
 the output itself.
+
+A float32 policy must answer as its network did, to ``PARITY``.  One of reduced precision states
+in its card how far other machines may answer from the one that wrote the rollout, at most and on
+average; the robot's owner bounds both.
 """
 
 from __future__ import annotations
@@ -18,12 +22,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from wm_core.contract.card import PolicyCard, TensorInfo
-from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
+from wm_core.contract.card import PolicyCard, TensorInfo, Tolerance
+from wm_core.contract.errors import PolicyFailed, PolicyRefused, SettingsError, SpecMismatch
 from wm_core.contract.image import to_network
 
 PARITY = 1e-5  #: largest difference of an output, relative to its scale (at least 1)
 TIE = 1e-4  #: a draw whose best two candidates are nearer than this may fall either way
+MAX_QUANTIZED = 0.15  #: largest difference accepted of a quantised policy, unless its owner says
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -37,25 +42,49 @@ def read_golden(data: bytes) -> dict[str, np.ndarray]:
         raise PolicyRefused(f"golden rollout is not readable: {error}") from error
 
 
-def check_golden(data: bytes, card: PolicyCard, call: Call) -> float:
-    """Replay a golden rollout and compare every output with what torch gave.
+def accepted(card: PolicyCard, max_tolerance: float | None = None) -> Tolerance:
+    """Bound the tolerance that a card asks for by what the robot's owner accepts.
+
+    Args:
+        card: of the policy; where it states no tolerance, ``PARITY`` holds.
+        max_tolerance: largest difference that the owner accepts, relative to an output's scale;
+            None: ``PARITY``, or ``MAX_QUANTIZED`` for a policy that says it is quantised.
+
+    Raises:
+        SettingsError: where ``max_tolerance`` is no number above 0.
+    """
+    bound = max_tolerance
+    if bound is None:
+        bound = MAX_QUANTIZED if card.quantized else PARITY
+    if not 0.0 < bound < np.inf:
+        raise SettingsError(f"max_tolerance: expected a number above 0, got {bound}")
+    asked = card.tolerance or Tolerance(largest=PARITY, mean=PARITY)
+    largest = min(asked.largest, bound)
+    return Tolerance(largest=largest, mean=min(asked.mean, largest))
+
+
+def check_golden(
+    data: bytes, card: PolicyCard, call: Call, *, max_tolerance: float | None = None
+) -> float:
+    """Replay a golden rollout and compare every output with what was answered at the trainer.
 
     Args:
         data: the bytes of a ``policy.golden.npz``.
         card: of the policy, which names its inputs and outputs.
         call: runs the graph; every input (1, ...) by name to every output by name.
+        max_tolerance: see ``accepted``.
 
     Returns:
         The largest difference seen, relative to its scale.
 
     Raises:
         PolicyRefused: when the preprocessing of the frame differs in a single bit, an output by
-            more than ``PARITY``, or a draw that was no tie.
+            more than ``accepted``, at once or on average, or a draw that was no tie.
     """
-    golden = read_golden(data)
+    golden, limit = read_golden(data), accepted(card, max_tolerance)
     try:
         _check_frames(golden, card)
-        return _check_steps(golden, card, call)
+        return _Comparison(golden, card, limit).of(call)
     except KeyError as error:
         raise PolicyRefused(f"golden rollout lacks {error.args[0]!r}") from error
     except PolicyFailed as error:
@@ -105,13 +134,6 @@ def rollout(
         previous = {name: want[output] for name, output in carried.items()}
 
 
-def _check_steps(golden: Mapping[str, np.ndarray], card: PolicyCard, call: Call) -> float:
-    recurrent, worst = {pair.output for pair in card.carry}, 0.0
-    for t, (feed, want) in enumerate(rollout(golden, card)):
-        worst = max(worst, _compare(t, golden, call(feed), want, recurrent))
-    return worst
-
-
 def _column(
     golden: Mapping[str, np.ndarray], name: str, info: TensorInfo, steps: int
 ) -> np.ndarray:
@@ -125,40 +147,80 @@ def _column(
     return column
 
 
-def _compare(
-    t: int,
-    golden: Mapping[str, np.ndarray],
-    got: Mapping[str, np.ndarray],
-    want: Mapping[str, np.ndarray],
-    recurrent: set[str],
-) -> float:
-    """Return the largest relative difference of step ``t``, apart from what a tie decides."""
-    sampled = [name for name in want if f"gap/{name}" in golden]
-    compared = set(want) - set(sampled)
-    flips = False
-    for name in sorted(sampled, key=lambda name: name not in recurrent):
-        if flips and name not in recurrent:
-            continue
-        flipped = np.any(np.rint(got[name]) != want[name], axis=-1).reshape(-1)
-        if not flipped.any():
-            continue
-        gap = golden[f"gap/{name}"][t].reshape(-1)[flipped].max()
-        if gap > TIE:
-            raise PolicyRefused(
-                f"golden step {t}: {name!r} was drawn differently where the choice was clear "
-                f"(gap {gap:.1e}, ties end at {TIE:.0e})"
-            )
-        compared, flips = compared & recurrent, True
-    worst = 0.0
-    for name in sorted(compared):
+class _Comparison:
+    """Compares the answers to a golden rollout with those in it, within ``limit``."""
+
+    def __init__(
+        self, golden: Mapping[str, np.ndarray], card: PolicyCard, limit: Tolerance
+    ) -> None:
+        self._golden, self._card, self._limit = golden, card, limit
+        self._recurrent = {pair.output for pair in card.carry}
+        self._tie = TIE * limit.largest / PARITY  # what moves the answers moves the draws too
+        self._off: dict[str, list[float]] = {info.name: [] for info in card.outputs}
+
+    def of(self, call: Call) -> float:
+        """Replay every step; the largest relative difference, apart from what a tie decides."""
+        worst = 0.0
+        for t, (feed, want) in enumerate(rollout(self._golden, self._card)):
+            worst = max(worst, self._compare(t, call(feed), want))
+        for name, off in self._off.items():
+            # a float32 policy is bound at each step alone: there, a tie is one draw in thousands
+            mean = float(np.mean(off)) if off and self._card.tolerance is not None else 0.0
+            if not mean <= self._limit.mean:
+                raise PolicyRefused(
+                    f"golden rollout: {name!r} differs by {mean:.1e} of its scale on average, "
+                    f"at most {self._limit.mean:.0e} is accepted{self._advice}"
+                )
+        return worst
+
+    @property
+    def _advice(self) -> str:
+        if not self._card.quantized:
+            return ""
+        return (
+            f" of this {self._card.quantized} policy: its arithmetic differs here, so export it "
+            "in float32, or raise max_tolerance if you have seen it act well"
+        )
+
+    def _compare(
+        self, t: int, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]
+    ) -> float:
+        """Return the largest relative difference of step ``t``, apart from what a tie decides."""
+        golden, recurrent = self._golden, self._recurrent
+        sampled = [name for name in want if f"gap/{name}" in golden]
+        compared = set(want) - set(sampled)
+        flips = False
+        for name in sorted(sampled, key=lambda name: name not in recurrent):
+            if flips and name not in recurrent:
+                continue
+            flipped = np.any(np.rint(got[name]) != want[name], axis=-1).reshape(-1)
+            self._off[name].append(float(flipped.mean()))
+            if not flipped.any():
+                continue
+            gap = golden[f"gap/{name}"][t].reshape(-1)[flipped].max()
+            if not gap <= self._tie:
+                raise PolicyRefused(
+                    f"golden step {t}: {name!r} was drawn differently where the choice was clear "
+                    f"(gap {gap:.1e}, ties end at {self._tie:.0e}){self._advice}"
+                )
+            compared, flips = compared & recurrent, True
+        return max(
+            (self._difference(t, name, got, want) for name in sorted(compared)), default=0.0
+        )
+
+    def _difference(
+        self, t: int, name: str, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]
+    ) -> float:
+        """Return the largest relative difference of one output at step ``t``."""
         scale = np.maximum(1.0, np.abs(want[name]))
-        if f"scale/{name}" in golden:
-            scale = np.maximum(scale, golden[f"scale/{name}"][t])
-        difference = float(np.max(np.abs(got[name] - want[name]) / scale))
-        if not difference <= PARITY:
+        if f"scale/{name}" in self._golden:
+            scale = np.maximum(scale, self._golden[f"scale/{name}"][t])
+        off = np.abs(got[name] - want[name]) / scale
+        difference = float(np.max(off))
+        if not difference <= self._limit.largest:
             raise PolicyRefused(
                 f"golden step {t}: {name!r} differs by {difference:.1e} of its scale, "
-                f"at most {PARITY:.0e} is accepted"
+                f"at most {self._limit.largest:.0e} is accepted{self._advice}"
             )
-        worst = max(worst, difference)
-    return worst
+        self._off[name].append(float(off.mean()))
+        return difference

@@ -112,12 +112,16 @@ class PolicyRunner:
         return cls(PolicyGraph(model, graph, card, halves=halves), card, manifest)
 
     @classmethod
-    def load(cls, path: Path, *, verify_golden: bool = True) -> PolicyRunner:
+    def load(
+        cls, path: Path, *, verify_golden: bool = True, max_tolerance: float | None = None
+    ) -> PolicyRunner:
         """Load the policy in a folder (or the ``.onnx`` file in it) and validate its manifest.
 
         Args:
             path: the folder, or the path of an ``.onnx`` file next to its manifest.
             verify_golden: replay the golden rollout and refuse a file that acts differently here.
+            max_tolerance: largest difference from the golden rollout that this robot accepts,
+                whatever the card asks for; see ``contract.golden.accepted``.
 
         Raises:
             PolicyRefused: for anything that is missing, differs from the manifest, does not load,
@@ -128,7 +132,7 @@ class PolicyRunner:
         runner = cls.from_bytes(folder.read(manifest.policy, MAX_MODEL_BYTES), manifest)
         if verify_golden:
             golden = folder.read(manifest.golden, MAX_GOLDEN_BYTES)
-            check_golden(golden, runner.card, runner.call)
+            check_golden(golden, runner.card, runner.call, max_tolerance=max_tolerance)
         return runner
 
     def initial_carry(self) -> PolicyCarry:

@@ -8,7 +8,9 @@ import torch
 
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
+from wm_core.contract.conformance import check_policy
 from wm_core.contract.golden import PARITY, check_golden, read_golden
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.exporting.exporter import PolicyExporter
@@ -86,6 +88,15 @@ def _rollout(engine, golden, *, prepares):
         if prepares:
             engine.prepare(sent)
     return told
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_the_public_kit_passes_every_system(preset, exported, tmp_path):
+    """A memory longer than the kit's trials and a shorter one, whose slots all turn stale."""
+    export, runner = exported(preset, discrete=False, steps=30)
+    PolicyFolder(tmp_path).write(*export, version=runner.card.version)
+    for steps in (5, 40):
+        check_policy(tmp_path, steps=steps)
 
 
 @pytest.mark.parametrize(
