@@ -16,6 +16,7 @@ from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
 from wm_ros.given import Param as Param
 from wm_ros.given import fit_all, where
+from wm_ros.robot import Robot, robot_of
 from wm_ros.sensors.table import SENSORS
 from wm_ros.settings import LIVE, PolicySettings, SensorSettings, SimSettings
 
@@ -153,6 +154,18 @@ def read_sensors(node: Node, names: Iterable[str]) -> dict[str, SensorSettings]:
             settings = settings.model_copy(update={"topic": f"{name}/{topic}" if taken else topic})
         found[name] = settings
     return found
+
+
+def read_robot(node: Node) -> Robot:
+    """Read what the robot is, from its file or from the parameters.
+
+    Raises:
+        SettingsError: for a file that is wrong, or a parameter that contradicts it.
+    """
+    settings = read(node, PolicySettings)
+    given = {name: value.value for name, value in node._parameter_overrides.items()}
+    sensors = {} if settings.robot_file else read_sensors(node, settings.sensors)
+    return robot_of(settings, sensors, given)
 
 
 def _read(node: Node, model: type[Model], table: Iterable[Param], prefix: str) -> Model:

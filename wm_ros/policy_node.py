@@ -93,7 +93,8 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, begin to watch for new ones, open the topics."""
         try:
-            self._settings = params.read(self, PolicySettings)
+            self._robot = params.read_robot(self)
+            self._settings = self._robot.settings
             self._set_up(self._settings)
         except Exception as error:  # rclpy would swallow it
             known = isinstance(error, WmError | OSError)
@@ -134,8 +135,10 @@ class PolicyNode(LifecycleNode):
         self._command = COMMANDS[s.command_type](s.twist_fields)
         self._signals, self._stats = Signals(), TickStats()
         self._recorder = Recorder(reward_required=s.reward_required)
-        heard = params.read_sensors(self, s.sensors)
-        sources = [SENSORS[sensor.type](name, sensor.topic) for name, sensor in heard.items()]
+        sources = [
+            SENSORS[sensor.type](name, sensor.topic)
+            for name, sensor in self._robot.sensors.items()
+        ]
         self._sensors = Sensors(sources, self._period_ns())
         self._guard = Guard(s)
         self._new_pacer()
@@ -210,6 +213,7 @@ class PolicyNode(LifecycleNode):
     def _accept(self, runner: PolicyRunner) -> None:
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
         sources = self._sensors.sources
+        self._robot.check(runner.spec)
         check_acceptable(runner.spec, command=self._command, sources=sources, running=self._spec)
         self._stream.begin(runner.card.task, runner.spec)
 

@@ -126,6 +126,9 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
     """Holds all that can be set on the policy node, except for each sensor's type and topic."""
 
     autostart: bool = setting(True, "Whether the node configures and activates itself")
+    robot_file: str = setting(
+        "", "YAML file that describes the robot (wm robot check FILE); empty: the parameters do"
+    )
     policy_dir: str = setting(
         "", "Folder of a policy or of numbered versions; empty: the trainer's policies"
     )
