@@ -171,6 +171,7 @@ class PolicyNode(LifecycleNode):
         if settings.log_level != self._settings.log_level:
             set_log_level(self, settings.log_level)
         if self._configured:
+            settings = self._robot.changed(settings)
             self._guard.use(settings)
             self._pilot.use(settings)
             self._slot.use(settings)

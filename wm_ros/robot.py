@@ -36,6 +36,7 @@ class Robot:
     settings: PolicySettings  #: with what the file says in its place
     file: RobotFile | None = None  #: None: the parameters say everything
     sensors: Mapping[str, SensorSettings] = field(default_factory=dict)  #: empty with a file
+    parameters: PolicySettings | None = None  #: with a file: as the parameters alone have them
 
     @property
     def observations(self) -> Mapping[str, tuple[SensorPart, ...]]:
@@ -68,6 +69,23 @@ class Robot:
     def tolerance_s(self) -> float | None:
         """Give the farthest distance of a message from the pace's stamp; None: one period."""
         return None if self.file is None else self.file.tolerance_s
+
+    def changed(self, parameters: PolicySettings) -> PolicySettings:
+        """Give the settings after parameters were changed while the node runs.
+
+        Raises:
+            SettingsError: for a change of what the file states.
+        """
+        if self.file is None or self.parameters is None:
+            return parameters
+        stated = _stated(self.file)
+        for name in (*stated, *REPLACED):
+            if getattr(parameters, name) != getattr(self.parameters, name):
+                raise SettingsError(
+                    f"{name!r} is stated by {parameters.robot_file}, which is read when the node "
+                    "is configured: change it there and start the node anew"
+                )
+        return parameters.model_copy(update=stated)
 
     def check(self, spec: Spec) -> None:
         """Raise ``SpecMismatch`` for a policy that does not fit the file."""
@@ -108,7 +126,7 @@ def robot_of(
                 f"parameter {name} is {value!r}, but {settings.robot_file} says "
                 f"{stated[name]!r}: set one of them only"
             )
-    return Robot(settings.model_copy(update=stated), file)
+    return Robot(settings.model_copy(update=stated), file, parameters=settings)
 
 
 def _stated(file: RobotFile) -> dict[str, Any]:

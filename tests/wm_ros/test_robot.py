@@ -56,6 +56,15 @@ def test_a_parameter_that_says_the_same_or_its_default_is_no_contradiction(setti
     robot_of(settings, {}, {"period_s": 0.02, "safe_action": "zero", "robot": "robot"})
 
 
+def test_what_the_file_states_cannot_be_changed_while_the_node_runs(settings):
+    robot = robot_of(settings, {}, {})
+    new = robot.changed(settings.model_copy(update={"exploration": "mean"}))
+    assert (new.exploration, new.latch_safe) == ("mean", True)
+    for name, value in (("max_gap_s", 0.5), ("safe_action", "none")):
+        with pytest.raises(SettingsError, match=f"'{name}' is stated by"):
+            robot.changed(settings.model_copy(update={name: value}))
+
+
 def test_without_a_file_the_parameters_say_everything():
     robot = robot_of(PolicySettings(reward_required=False), {}, {})
     assert robot.file is None
