@@ -21,7 +21,7 @@ from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros import params, signals
+from wm_ros import home, params, signals
 from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands import COMMANDS
 from wm_ros.diagnosis import status_report
@@ -131,7 +131,7 @@ class PolicyNode(LifecycleNode):
 
     def _set_up(self, s: PolicySettings) -> None:
         """Build every part; ``_closers`` closes them in the reverse order."""
-        folder = s.state_folder(self.get_name())
+        folder = self._open_home(s)
         self._command = COMMANDS[s.command_type](s.twist_fields)
         self._signals, self._stats = Signals(), TickStats()
         self._recorder = Recorder(reward_required=s.reward_required)
@@ -165,6 +165,20 @@ class PolicyNode(LifecycleNode):
         self._open_topics()
         self._slot.start()
         self._configured = True
+
+    def _open_home(self, s: PolicySettings) -> Path:
+        """Occupy the folder of this node's files; returns it."""
+        name = self.get_name()
+        folder = home.home_of(s.state_dir, self.get_namespace(), name)
+        home.occupy(folder, self._closers, node=self.get_fully_qualified_name())
+        spool = Path(s.spool_dir or folder / "spool").expanduser()
+        if s.record:
+            moved = home.take_over_old_spool(folder, spool, node=name, robot=s.robot)
+            if moved:
+                self.get_logger().info(
+                    f"{moved} recordings of an earlier release moved to {spool}"
+                )
+        return folder
 
     def _apply(self, settings: PolicySettings) -> None:
         """Give settings that were changed by ``ros2 param set`` to the parts that use them."""

@@ -7,9 +7,7 @@ such as ``spool.max_bytes``.  Defaults, ranges and texts stand here, or with the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
@@ -132,7 +130,9 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
     policy_dir: str = setting(
         "", "Folder of a policy or of numbered versions; empty: the trainer's policies"
     )
-    state_dir: str = setting("", "Folder for the node's reports; empty: its own in ~/.ros/wm_ros")
+    state_dir: str = setting(
+        "", "Folder for the node's reports; empty: ~/.ros/wm_ros/<namespace>/<node>"
+    )
     reward_required: bool = setting(True, "Whether a step is stored only with its reward message")
     sensors: tuple[str, ...] = Field(
         ("image", "joint_states"),
@@ -150,11 +150,6 @@ class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, 
         0.75, 0, 0.9, "Share of a period that a tick waits for a late frame"
     )
     base_frame: str = setting("base_link", "Frame of reference of the command")
-
-    def state_folder(self, node: str) -> Path:
-        """Locate the folder in which the node of this name keeps its files."""
-        home = Path(os.environ.get("ROS_HOME", "~/.ros"))
-        return Path(self.state_dir or home / "wm_ros" / node).expanduser()
 
 
 class SensorSettings(Frozen):

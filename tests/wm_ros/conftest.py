@@ -36,6 +36,8 @@ from wm_core.format.chunk import decode_chunk
 
 ROOT = Path(__file__).parents[2]
 PERIOD_S = 0.04  # of the counting task
+#: what an installed executable runs
+START = "from wm_ros.start import {0}; raise SystemExit({0}())"
 WAIT_S = 300.0  # bounds every wait for a process, so that only a hang can reach it
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ros
+from tests.wm_ros.conftest import START
 
-START = ("-c", "from wm_ros.start import {0}; raise SystemExit({0}())")
+pytestmark = pytest.mark.ros
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
@@ -29,8 +29,7 @@ def test_a_signal_during_the_start_ends_the_node_in_order(
     if executable == "policy_node":
         policy = policy_at(tmp_path / "policy", bias=0.5)
         given = {"policy_dir": str(policy), "state_dir": str(tmp_path / "state")}
-    code = tuple(part.format(executable) for part in START)
-    process = processes.start(executable, given, before=code)
+    process = processes.start(executable, given, before=("-c", START.format(executable)))
     deadline = time.monotonic() + 300.0
     while not catches(process.pid, signal.SIGTERM):
         assert process.poll() is None
