@@ -318,7 +318,7 @@ class PrevActionPart(NumericPart):
     stamped = False
 
     type: Literal["prev_action"]
-    of_actions: Labels = Field((), description="Filled in by the file: names of the actions.")
+    of_actions: Labels = Field((), description="Filled in by the file, from its actions.")
 
     def labels(self) -> tuple[str, ...]:
         return tuple(f"prev.{name}" for name in self.of_actions)

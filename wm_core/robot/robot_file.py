@@ -22,6 +22,7 @@ from wm_core.robot.entries import (
     RobotName,
 )
 from wm_core.robot.episode import EpisodeRules, NamedNumber, Reward
+from wm_core.robot.expression import CONSTANTS, FUNCTIONS, Expression, Names
 from wm_core.robot.parts import AnyPart, ImagePart, PrevActionPart, SensorPart
 from wm_core.robot.safety import Safety
 
@@ -111,6 +112,20 @@ class RobotFile(Entry):
         """Name the numbers of the vector input ``name``."""
         return tuple(label for part in self.observations[name] for label in part.names)
 
+    def formula_names(self) -> Names:
+        """List what reward and conditions may read: values, vectors, the action sent last.
+
+        ``episode_s`` are the seconds since the episode began.
+        """
+        vectors = {name: self.names_of(name) for name in self.vectors}
+        vectors["prev_action"] = tuple(f"sent.{name}" for name in self.action_names)
+        return Names((*self.values, "episode_s"), vectors)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Name the elements of the action: the choices, or the elements of all channels."""
+        return self.choices or tuple(name for c in self.actions for name in c.names)
+
     def spec(self) -> Spec:
         """Describe what a policy for this robot reads and writes.
 
@@ -162,6 +177,8 @@ class RobotFile(Entry):
     @model_validator(mode="after")
     def _consistent(self) -> RobotFile:
         found = [*self._misfits_of_actions(), *self._misfits_of_observations()]
+        if not found:
+            found = [*self._misfits_of_names(), *self._misfits_of_formulas()]
         if found:
             raise Misfits(found)
         return self
@@ -221,8 +238,7 @@ class RobotFile(Entry):
             found += self._misfits_of_input(name, parts)
             for i, part in enumerate(parts):
                 if isinstance(part, PrevActionPart):
-                    actions = self.choices or tuple(n for c in self.actions for n in c.names)
-                    found += part.follow(actions, ("observations", name, i))
+                    found += part.follow(self.action_names, ("observations", name, i))
                 for topic in part.topics:
                     at = ("observations", name, i, "topic")
                     if kinds.setdefault(topic, part.type) != part.type:
@@ -243,6 +259,29 @@ class RobotFile(Entry):
         elif self.pace in self.observations and not self.observations[self.pace][0].topics:
             found.append(Misfit("pace", f"{self.pace!r} is heard on no topic; write timer"))
         return found
+
+    def _misfits_of_names(self) -> list[Misfit]:
+        taken = {*self.observations, *FUNCTIONS, *CONSTANTS, *RESERVED, "episode_s"}
+        text = "means something else in formulas: an input, a function or a word of its own"
+        return [Misfit(("values", n), f"{n!r} {text}") for n in self.values if n in taken]
+
+    def _misfits_of_formulas(self) -> list[Misfit]:
+        found, names = [], self.formula_names()
+        for path, text in self.formulas.items():
+            try:
+                Expression(text, names)
+            except ValueError as error:
+                found.append(Misfit(path, str(error)))
+        return found
+
+    @property
+    def formulas(self) -> dict[tuple[str, ...], str]:
+        """List the formulas of reward and episodes by the path of their field."""
+        conditions = self.episode.conditions.items()
+        listed: dict[tuple[str, ...], str] = {("episode", name): text for name, text in conditions}
+        if self.reward is not None and self.reward.expression is not None:
+            listed["reward", "expression"] = self.reward.expression
+        return listed
 
     def _misfits_of_input(self, name: str, parts: tuple[SensorPart, ...]) -> list[Misfit]:
         at = ("observations", name)

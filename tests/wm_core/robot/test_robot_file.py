@@ -57,6 +57,18 @@ def test_a_file_says_what_its_policy_reads_and_writes(tmp_path):
     assert robot.actions[1].safe == "hold"
 
 
+def test_formulas_may_read_values_vectors_the_last_action_and_the_time(tmp_path):
+    text = """\
+values: {progress: {topic: progress}}
+reward: {expression: "progress + left - left_velocity + sent_pan + prev_action[0] * episode_s"}
+episode: {terminal_if: "proprio['right.velocity'] > 3 or max(proprio) > 9"}
+"""
+    assert read(tmp_path, BASE + text).formulas.keys() == {
+        ("reward", "expression"),
+        ("episode", "terminal_if"),
+    }
+
+
 def test_a_walker_needs_no_camera_and_a_timer_may_set_the_pace(tmp_path):
     text = """\
 rate_hz: 50
@@ -144,6 +156,13 @@ WRONG = [
     ("robot: base", "off: 1", 1, "expected a name, got off; put it in quotes"),
     ("robot: base", "episode: {reset: {type: std_srvs/Empty}}", 1, "reset.service: is missing"),
     ("robot: base", "reward: {}", 1, "one of topic, expression and function, got none"),
+    ("robot: base", "reward: {expression: pan_}", 1, "unknown name 'pan_'; did you mean"),
+    ("robot: base", "reward: {expression: left +}", 1, "reward.expression: expected a formula"),
+    ("robot: base", "episode: {end_if: lft > 1}", 1, "unknown name 'lft'; did you mean 'left'?"),
+    ("robot: base", "values: {front: {topic: a}}", 1, "'front' means something else in formulas"),
+    ("robot: base", "values: {a: {topic: a, field: a..b}}", 1, "field: expected a path such as"),
+    ("robot: base", "values: {a: {topic: a, type: float}}", 1, "expected a message such as"),
+    ("robot: base", "reward: {function: score}", 1, "expected module:function"),
     ("robot: base", "robot: [", 3, "expected YAML, got"),
 ]
 
