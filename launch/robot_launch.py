@@ -8,6 +8,8 @@ from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
     OpaqueFunction,
+    PopLaunchConfigurations,
+    PushLaunchConfigurations,
     SetEnvironmentVariable,
     UnsetLaunchConfiguration,
 )
@@ -16,7 +18,10 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJ
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-CONFIG = [FindPackageShare("wm_ros"), "config"]
+from wm_ros.launching import remappings, robot_path
+
+SHARE = FindPackageShare("wm_ros")
+CONFIG = [SHARE, "config"]
 
 #: name, default, what it is
 ARGUMENTS = (
@@ -26,11 +31,14 @@ ARGUMENTS = (
     ("autostart", "true", "configure and activate without a lifecycle manager"),
     ("use_respawn", "false", "start a node anew when it has ended"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("command_type", "", "twist_stamped, twist, joint or index"),
+    ("robot_file", "", "YAML that describes the robot: a path, or the name of one of robots/"),
+    ("camera_topic", "", "topic of the camera, such as /camera/image_raw; empty: image_raw"),
+    ("remap", "", "other topics and services: 'cmd_vel:=base/cmd_vel odom:=/odom'"),
+    ("command_type", "", "message that carries the command, such as twist_stamped or twist"),
     ("trainer_url", "", "address of `wm serve`; empty: no trainer"),
     ("token_file", "", "file with this robot's token for the trainer"),
     ("policy_dir", "", "folder of a policy or of numbered versions; empty: the trainer's"),
-    ("state_dir", "", "folder for the node's reports; empty: ~/.ros/wm_ros/policy"),
+    ("state_dir", "", "folder for the node's reports; empty: ~/.ros/wm_ros/<namespace>/policy"),
     ("spool_dir", "", "folder for experience that waits; empty: <state_dir>/spool"),
     ("robot", "", "name under which experience is stored"),
     (
@@ -43,6 +51,7 @@ ARGUMENTS = (
 #: arguments that are parameters of the node: switches, words and lists that are passed on if set
 SWITCHES = ("use_sim_time", "autostart")
 WORDS = (
+    "robot_file",
     "command_type",
     "trainer_url",
     "token_file",
@@ -52,14 +61,16 @@ WORDS = (
     "robot",
 )
 LISTS = ("sensors",)
-#: arguments that the driver's launch file gets too; its others may well have the names of ours
-SHARED = ("namespace", "use_sim_time", "log_level")
+#: arguments that the driver's launch file gets too where they differ from these defaults; its
+#: others may well have the names of ours
+SHARED = {"namespace": "", "use_sim_time": "false", "log_level": "info"}
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the node and the driver, once every argument is known."""
     got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    got["robot_file"] = robot_path(got["robot_file"], f"{SHARE.perform(context)}/robots")
     parameters = {name: got[name].lower() == "true" for name in SWITCHES}
     parameters |= {name: got[name] for name in WORDS if got[name]}
     parameters |= {name: got[name].split(",") for name in LISTS if got[name]}
@@ -69,6 +80,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="policy",
         namespace=got["namespace"],
         parameters=[got["params_file"], parameters],
+        remappings=remappings(got["camera_topic"], got["remap"]),
         ros_arguments=["--log-level", got["log_level"]],
         respawn=got["use_respawn"].lower() == "true",
         respawn_delay=2.0,
@@ -80,20 +92,32 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _driver(got: dict[str, str], context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Include the driver's launch file with its own defaults: ROS scopes no argument by itself."""
+    """Include the driver's launch file in a scope of its own, in which our arguments are unknown.
+
+    Not a GroupAction without forwarding: that would take away the environment (the profile above),
+    namespaces that were pushed, and arguments that are the driver's own.
+    """
     source = AnyLaunchDescriptionSource(got["driver_launch"])
     source.get_launch_description(context)  # a bad file ends the launch before the node has begun
-    hidden = [name for name in got if name not in SHARED]
+    shared = {name for name, default in SHARED.items() if got[name].lower() != default}
+    outside: dict[str, str] = {}
+    inside: dict[str, str] = {}
 
-    def restore(context: LaunchContext) -> None:
-        """Give back what the driver has not declared; what it has, its later actions may read."""
-        for name in hidden:
-            context.launch_configurations.setdefault(name, got[name])
+    def remember(context: LaunchContext) -> None:
+        inside.update(context.launch_configurations)
+
+    def keep(context: LaunchContext) -> None:
+        """Leave the driver's own arguments to those of its actions that run later."""
+        outside.update(context.launch_configurations)
+        context.launch_configurations.update({**inside, **outside})
 
     return [
-        *(UnsetLaunchConfiguration(name) for name in hidden),
+        PushLaunchConfigurations(),
+        *(UnsetLaunchConfiguration(name) for name in got if name not in shared),
         IncludeLaunchDescription(source),
-        OpaqueFunction(function=restore),
+        OpaqueFunction(function=remember),
+        PopLaunchConfigurations(),
+        OpaqueFunction(function=keep),
     ]
 
 

@@ -11,11 +11,13 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, Pyth
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from wm_ros.launching import remappings
+
 SHARE = FindPackageShare("wm_ros")
 
 #: name, default, what it is
 ARGUMENTS = (
-    ("task", "seek", "task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels"),
+    ("task", "", "task of `wm tasks`, or another Gymnasium id; empty: seek"),
     ("image_size", "64", "height and width of the camera's image in pixels"),
     ("rate_factor", "1.0", "simulated seconds per second"),
     (
@@ -27,7 +29,9 @@ ARGUMENTS = (
     ("params_file", PathJoinSubstitution([SHARE, "config", "wm_ros.yaml"]), "YAML of parameters"),
     ("use_respawn", "false", "start a node anew when it has ended"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("command_type", "", "twist_stamped, twist, joint or index"),
+    ("camera_topic", "", "topic of the camera, such as /camera/image_raw; empty: image_raw"),
+    ("remap", "", "other topics and services: 'cmd_vel:=base/cmd_vel odom:=/odom'"),
+    ("command_type", "", "message that carries the command, such as twist_stamped or twist"),
 )
 
 
@@ -35,13 +39,11 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the simulated robot, once every argument is known."""
     got = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     parameters = {
-        "task": got["task"],
         "image_size": int(got["image_size"]),
         "rate_factor": float(got["rate_factor"]),
         "use_sim_time": got["use_sim_time"].lower() == "true",
     }
-    if got["command_type"]:
-        parameters["command_type"] = got["command_type"]
+    parameters |= {name: got[name] for name in ("task", "command_type") if got[name]}
     return [
         Node(
             package="wm_ros",
@@ -49,6 +51,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name="sim",
             namespace=got["namespace"],
             parameters=[got["params_file"], parameters],
+            remappings=remappings(got["camera_topic"], got["remap"]),
             ros_arguments=["--log-level", got["log_level"]],
             respawn=got["use_respawn"].lower() == "true",
             respawn_delay=2.0,

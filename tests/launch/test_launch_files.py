@@ -26,9 +26,11 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def table_of(path: Path, name: str) -> list[str]:
-    """The first strings of a tuple of tuples, or the strings of a tuple, assigned to ``name``."""
+    """First strings of a tuple of tuples, strings of a tuple, or keys of a dict, in ``name``."""
     for node in tree_of(path).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            if isinstance(node.value, ast.Dict):
+                return [key.value for key in node.value.keys]
             items = [e.elts[0] if isinstance(e, ast.Tuple) else e for e in node.value.elts]
             return [item.value for item in items]
     return []
@@ -75,12 +77,15 @@ def test_every_argument_that_is_used_is_declared_and_described(path):
 
 def test_users_find_the_arguments_they_expect():
     expected = {"namespace", "use_sim_time", "params_file", "use_respawn", "log_level"}
+    expected |= {"camera_topic", "remap"}
     for path in FILES:
         assert expected <= set(table_of(path, "ARGUMENTS"))
     robot = FOLDER / "robot_launch.py"
     shared = table_of(robot, "SHARED")  # with the launch file of the driver
     assert shared
-    assert {"autostart", *shared} <= set(table_of(robot, "ARGUMENTS"))
+    assert {"autostart", "robot_file", "driver_launch", *shared} <= set(
+        table_of(robot, "ARGUMENTS")
+    )
 
 
 def test_every_parameter_that_a_launch_file_sets_is_declared_by_its_node():
@@ -91,6 +96,36 @@ def test_every_parameter_that_a_launch_file_sets_is_declared_by_its_node():
     dicts = [n for n in ast.walk(tree_of(FOLDER / "sim_launch.py")) if isinstance(n, ast.Dict)]
     keys = {k.value for d in dicts for k in d.keys if isinstance(k, ast.Constant)}
     assert keys <= {p.name for p in params.SIM} | BUILT_IN
+
+
+def defaults_in(path: Path) -> dict[str, str]:
+    """Default of each argument that is a plain word."""
+    (table,) = (
+        n.value
+        for n in tree_of(path).body
+        if isinstance(n, ast.Assign) and n.targets[0].id == "ARGUMENTS"
+    )
+    found = {e.elts[0].value: e.elts[1] for e in table.elts}
+    return {name: d.value for name, d in found.items() if isinstance(d, ast.Constant)}
+
+
+def test_the_driver_shares_an_argument_only_where_it_was_set():
+    """``SHARED`` repeats the defaults, at which an argument counts as not set."""
+    path = FOLDER / "robot_launch.py"
+    (shared,) = (
+        ast.literal_eval(n.value)
+        for n in tree_of(path).body
+        if isinstance(n, ast.Assign) and n.targets[0].id == "SHARED"
+    )
+    assert shared.items() <= defaults_in(path).items()
+
+
+def test_both_launch_files_agree_on_the_arguments_that_they_share():
+    """Except for those whose default the simulation computes."""
+    robot, simulated = (defaults_in(FOLDER / f"{name}_launch.py") for name in ("robot", "sim"))
+    common = robot.keys() & simulated.keys()
+    assert {"camera_topic", "remap", "namespace"} <= common
+    assert {n: robot[n] for n in common} == {n: simulated[n] for n in common}
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
