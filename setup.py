@@ -94,7 +94,10 @@ setup(
         ("share/ament_index/resource_index/packages", [f"{NAME}/resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", sorted(glob("launch/*_launch.*"))),
-        (f"share/{NAME}/config", sorted(glob("launch/*.yaml") + glob("launch/*.xml"))),
+        (
+            f"share/{NAME}/config",
+            sorted(glob("launch/*.yaml") + glob("launch/*.xml") + glob("launch/*.json")),
+        ),
     ],
     install_requires=["numpy>=1.26", "pydantic>=2.7"],
     extras_require={

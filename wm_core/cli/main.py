@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
+    "robot": ("wm_core.cli.robot", "check a robot file, print its spec or the schema for editors"),
     "bench": ("wm_core.cli.bench", "measure the simulator, the learner, replay or a policy"),
     "demo": ("wm_core.cli.demo", "run the whole loop: robot, ROS 2, trainer, new policies"),
 }

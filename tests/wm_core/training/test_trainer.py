@@ -13,6 +13,7 @@ import torch
 from wm_core.cli.main import main
 from wm_core.contract.runner import PolicyRunner
 from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.robot import RobotFile
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training import checkpoint
 
@@ -251,6 +252,25 @@ def test_following_a_store_publishes_first_and_learns_as_it_grows(
     source.close()
 
 
+def test_following_robots_by_a_robot_file_publishes_a_policy_that_fits_it(
+    tiny, tmp_path, start_wm
+):
+    file, run = tmp_path / "robot.yaml", tmp_path / "run"
+    file.write_text(
+        "rate_hz: 10\n"
+        "observations: {image: {type: sensor_msgs/Image, topic: cam, height: 32, width: 32},\n"
+        "  proprio: {type: sensor_msgs/JointState, joints: [a, b]}}\n"
+        "actions: {type: geometry_msgs/Twist, low: [0.1, -1], high: [1, 1], safe: [0.1, 0]}\n"
+    )
+    process = start_wm("train", "--follow", "--spec", str(file), "--run", str(run), *tiny)
+    repository = PolicyRepository(run / "policies")
+    wait_for(lambda: repository.latest() is not None, timeout_s=300, process=process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=300) == 0
+    spec = PolicyRunner.load(repository.folder(0)).spec
+    assert spec == RobotFile.load(file).spec()
+
+
 def arrive(source: Path, target: Path, rows) -> None:
     """Chunks of one store reach another one by the door that robots' chunks come through."""
     from wm_core.format.chunk import chunk_path
@@ -314,6 +334,7 @@ def test_a_typo_in_a_setting_names_the_nearest(toy, tmp_path, capsys):
         ((), "expected a --task"),
         (("--store", "nowhere"), "still empty"),
         (("--follow", "--spec", "no_such_file"), "--spec no_such_file"),
+        (("--follow", "--spec", "no_such_robot.yaml"), "unknown file"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(args, said, tmp_path, capsys, monkeypatch):
