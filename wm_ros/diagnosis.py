@@ -57,7 +57,9 @@ def status_report(
         **stats.summary(),
         "frames": sensors.frames,
         "frames_missed": sensors.frames_missed,
-        "frame_age_s": (time.monotonic_ns() - sensors.first.arrived_ns) * 1e-9,
+        "frame_age_s": 0.0
+        if sensors.first is None
+        else (time.monotonic_ns() - sensors.first.arrived_ns) * 1e-9,
         "refusal": sensors.refusal,
         "refusals": slot.refusals[-3:],
         "latched": guard.latched,

@@ -77,6 +77,11 @@ class Pilot:
         """Explore by changed settings from the next tick on."""
         self._settings = settings
 
+    @property
+    def prev_action(self) -> np.ndarray:
+        """Give the action (A,) in [-1, 1] or one-hot that was sent last; empty before a policy."""
+        return self._sent
+
     def decide(self, senses: Senses) -> Decision:
         """Choose the command of this tick: the policy's, or the safe one."""
         if self._spec is None or self._slot.runner is None:

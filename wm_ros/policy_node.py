@@ -32,7 +32,7 @@ from wm_ros.process import run
 from wm_ros.reports import ReportWriter
 from wm_ros.safety import Guard
 from wm_ros.sensors.source import Senses, Source
-from wm_ros.sensors.table import SENSORS, Sensors
+from wm_ros.sensors.table import Sensors
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import Stream
 from wm_ros.timing import Due, Pacer, TickStats
@@ -135,11 +135,11 @@ class PolicyNode(LifecycleNode):
         self._command = COMMANDS[s.command_type](s.twist_fields)
         self._signals, self._stats = Signals(), TickStats()
         self._recorder = Recorder(reward_required=s.reward_required)
-        sources = [
-            SENSORS[sensor.type](name, sensor.topic)
-            for name, sensor in self._robot.sensors.items()
-        ]
-        self._sensors = Sensors(sources, self._period_ns())
+        self._sensors = (
+            Sensors.of_parameters(self._robot.sensors, self._period_ns())
+            if self._robot.file is None
+            else Sensors.of_file(self._robot.file, self._period_ns())
+        )
         self._guard = Guard(s)
         self._new_pacer()
         self._reports = ReportWriter(folder)
@@ -227,9 +227,9 @@ class PolicyNode(LifecycleNode):
 
     def _accept(self, runner: PolicyRunner) -> None:
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
-        sources = self._sensors.sources
         self._robot.check(runner.spec)
-        check_acceptable(runner.spec, command=self._command, sources=sources, running=self._spec)
+        self._sensors.check(runner.spec)
+        check_acceptable(runner.spec, command=self._command, running=self._spec)
         self._stream.begin(runner.card.task, runner.spec)
 
     def _adopt(self) -> None:
@@ -240,7 +240,7 @@ class PolicyNode(LifecycleNode):
         self._spec = runner.spec
         period_ns = self._period_ns()
         self._guard.begin(period_s=period_ns * 1e-9, card_max_obs_age_s=runner.card.max_obs_age_s)
-        self._sensors.begin(runner.spec, period_ns)
+        self._sensors.begin(runner.spec, period_ns, runner.card.max_obs_age_s)
         self._recorder.open(self._stream.put if self._stream.records else None, period_ns)
         self._pilot.begin(runner)
         self._new_pacer()
@@ -287,11 +287,11 @@ class PolicyNode(LifecycleNode):
 
     def _on_timer(self) -> None:
         now, first = time.monotonic_ns(), self._sensors.first
-        if now >= self._pacer.next_call_ns() and self._signals.may_come(
-            first.stamp_ns, waited_ns=now - first.arrived_ns, period_ns=self._pacer.period_ns
-        ):
-            self._arm(_REWARD_POLL_NS)
-            return
+        if first is not None and now >= self._pacer.next_call_ns():
+            waited_ns, period_ns = now - first.arrived_ns, self._pacer.period_ns
+            if self._signals.may_come(first.stamp_ns, waited_ns=waited_ns, period_ns=period_ns):
+                self._arm(_REWARD_POLL_NS)
+                return
         due = self._pacer.poll(now)
         if due is not None:
             self._tick(due, now)
@@ -310,6 +310,7 @@ class PolicyNode(LifecycleNode):
             due, now_ns, left_ns, obs_age_ms=self._obs_age_ms(senses, left_ns), safe=decision.safe
         )
         self._pilot.sent(decision, missed=missed, skipped=due.skipped)
+        self._sensors.on_sent(self._pilot.prev_action)
         self._note(decision.safe)
         self._adopt()
 
@@ -327,10 +328,11 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info("the policy acts", throttle_duration_sec=2.0)
 
     def _obs_age_ms(self, senses: Senses, left_ns: int) -> float | None:
-        if senses.obs is None:
+        first = self._sensors.first
+        if senses.obs is None or first is None:
             return None
         if self._simulated:  # the simulated clock stands still while the policy thinks
-            return (left_ns - self._sensors.first.arrived_ns) * 1e-6
+            return (left_ns - first.arrived_ns) * 1e-6
         return (self.get_clock().now().nanoseconds - senses.stamp_ns) * 1e-6
 
     def _publish(self, command: np.ndarray, stamp_ns: int) -> None:

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -23,27 +23,21 @@ from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.commands import Command
-from wm_ros.sensors.source import Source
-from wm_ros.sensors.table import assign
 from wm_ros.settings import SlotSettings
 
 CATCH_UP_STEPS = 2  #: most steps of history that are left for the control thread to infer
 
 
-def check_acceptable(
-    spec: Spec, *, command: Command, sources: Sequence[Source], running: Spec | None
-) -> None:
+def check_acceptable(spec: Spec, *, command: Command, running: Spec | None) -> None:
     """Raise ``SpecMismatch`` for a policy that this robot cannot run.
 
     Args:
         spec: of the policy.
         command: that the robot obeys.
-        sources: sensors that the robot has.
         running: spec of the policy that runs; None before the first one.
     """
     action = spec.action
     command.check(action.size, discrete=action.discrete, what="the policy")
-    assign(sources, spec)
     if running is not None and spec != running:
         raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")
 

@@ -17,6 +17,7 @@ from wm_core.link.robot.policy_client import PolicyClientSettings
 from wm_core.link.robot.spool import SpoolSettings
 from wm_core.link.robot.uploader import UploaderSettings
 from wm_ros.commands import COMMANDS, TWIST_FIELDS
+from wm_ros.sensors.joint_states import FIELDS
 from wm_ros.sensors.table import SENSORS
 
 T = TypeVar("T")
@@ -158,6 +159,14 @@ class SensorSettings(Frozen):
     type: str = one_of("camera", SENSORS, "Kind of this sensor, which decides its message")
     topic: str = setting(
         "", "Topic; empty: that of the kind, behind the sensor's name if it is taken"
+    )
+    joints: tuple[str, ...] = setting(
+        (), "Joints in the policy's order, by name; empty: as the policy names them"
+    )
+    fields: tuple[str, ...] = one_of(
+        (),
+        FIELDS,
+        "Read of every joint, one field after another; empty: as the policy's size says",
     )
 
 

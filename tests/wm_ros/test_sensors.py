@@ -20,10 +20,11 @@ PERIOD = 40 * MS
 ACTION = ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0))
 
 
-def spec_with(images=("image",), vectors=()) -> Spec:
+def spec_with(images=("image",), vectors=(), *, named=False) -> Spec:
+    names = {name: (f"{name}_a", f"{name}_b") if named else () for name in vectors}
     return Spec(
         images={name: ImageSpec(height=8, width=8) for name in images},
-        vectors={name: VectorSpec(size=2) for name in vectors},
+        vectors={name: VectorSpec(size=2, names=names[name]) for name in vectors},
         action=ACTION,
     )
 
@@ -35,8 +36,14 @@ def fed(sources, spec) -> dict[str, str]:
 @pytest.mark.parametrize("names", [(), ("joint_states",), ("arm", "hand")])
 def test_one_camera_and_one_joint_state_feed_a_policy_whatever_it_calls_its_inputs(names):
     sources = [Camera("image"), JointStates("joint_states")]
-    got = fed(sources, spec_with(("front",), names))
+    got = fed(sources, spec_with(("front",), names, named=len(names) > 1))
     assert got == {"front": "image"} | dict.fromkeys(names, "joint_states")
+
+
+def test_two_inputs_that_nothing_tells_apart_never_get_the_same_joints():
+    sources = [Camera("image"), JointStates("joint_states")]
+    with pytest.raises(SpecMismatch, match=r"'arm' and 'hand' would both .* arm.joints and hand"):
+        assign(sources, spec_with(("front",), ("arm", "hand")))
 
 
 def test_sensors_feed_the_inputs_of_their_names():
@@ -83,16 +90,14 @@ def test_a_policy_whose_inputs_have_no_sensor_is_refused(sources, images, vector
 def test_a_policy_whose_action_no_command_carries_is_refused(kind, action, said):
     spec, command = spec_with().model_copy(update={"action": action}), COMMANDS[kind](("x", "y"))
     with pytest.raises(SpecMismatch, match=said):
-        check_acceptable(spec, command=command, sources=[Camera("image")], running=None)
+        check_acceptable(spec, command=command, running=None)
 
 
 def test_a_policy_of_another_spec_than_the_running_one_is_refused():
-    command, sources = COMMANDS["joint"](), [Camera("image")]
-    check_acceptable(spec_with(), command=command, sources=sources, running=spec_with())
+    command = COMMANDS["joint"]()
+    check_acceptable(spec_with(), command=command, running=spec_with())
     with pytest.raises(SpecMismatch, match="expected the running policy's spec"):
-        check_acceptable(
-            spec_with(), command=command, sources=sources, running=spec_with(("front",))
-        )
+        check_acceptable(spec_with(), command=command, running=spec_with(("front",)))
 
 
 # --------------------------------------------------------------------- one observation of several

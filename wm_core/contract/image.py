@@ -96,16 +96,33 @@ def to_network(frame: np.ndarray, spec: ImageSpec, colours: slice = slice(None))
             f"got {frame.shape} {frame.dtype}"
         )
     rows, cols = frame.shape[:2]
+    crop = centre_crop(rows, cols, spec)
+    if (rows, cols) == (spec.height, spec.width):
+        return np.array(frame[:, :, colours], order="C")
+    small = _RESIZE[spec.resize](frame[crop], spec.height, spec.width)
+    return np.ascontiguousarray(small[:, :, colours])
+
+
+def centre_crop(rows: int, cols: int, spec: ImageSpec) -> tuple[slice, slice]:
+    """Find the largest part of a frame's centre that has the aspect of ``spec``.
+
+    Args:
+        rows: of the frame, pixels.
+        cols: of the frame, pixels.
+        spec: the kind and size of image that the policy wants.
+
+    Returns:
+        The rows and the columns of that part.
+
+    Raises:
+        SpecMismatch: for a frame that is smaller than ``spec``.
+    """
     if rows < spec.height or cols < spec.width:
         raise SpecMismatch(
             f"expected a frame of at least {spec.width}x{spec.height}, "
             f"got {cols}x{rows}; enlarging is not supported"
         )
-    if (rows, cols) == (spec.height, spec.width):
-        return np.array(frame[:, :, colours], order="C")
-    height = min(rows, cols * spec.height // spec.width)  # of the largest part of that aspect
+    height = min(rows, cols * spec.height // spec.width)
     width = min(cols, rows * spec.width // spec.height)
     top, left = (rows - height) // 2, (cols - width) // 2
-    crop = frame[top : top + height, left : left + width]
-    small = _RESIZE[spec.resize](crop, spec.height, spec.width)
-    return np.ascontiguousarray(small[:, :, colours])
+    return slice(top, top + height), slice(left, left + width)

@@ -11,20 +11,11 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.image import to_network
 from wm_core.contract.inputs import RGB, ImageSpec, Mono
+from wm_core.robot.parts import ImagePart
 from wm_ros.convert import message_class, set_header
+from wm_ros.sensors.encodings import PACKED, pixels_of, to_input
 from wm_ros.sensors.source import Source
-
-_RGB, _BGR = slice(0, 3), slice(2, None, -1)
-#: encoding -> bytes of a pixel, colours that the network sees, which of the bytes they are
-_ENCODINGS: dict[str, tuple[int, int, slice]] = {
-    "rgb8": (3, 3, _RGB),
-    "bgr8": (3, 3, _BGR),
-    "rgba8": (4, 3, _RGB),
-    "bgra8": (4, 3, _BGR),
-    "mono8": (1, 1, slice(0, 1)),
-}
 
 
 class Camera(Source):
@@ -35,17 +26,21 @@ class Camera(Source):
     def fits(self, kind: object) -> bool:
         return isinstance(kind, RGB | Mono)
 
+    @property
+    def accepts_mono(self) -> bool:
+        """Whether a grey camera may stand in for one with colours."""
+        return isinstance(self.part, ImagePart) and self.part.accept_mono
+
     def decode(self, msg: Any, kind: ImageSpec) -> np.ndarray:
-        pixels, colours = _pixels(msg, kind.channels)
-        return to_network(pixels, kind, colours)
+        return to_input(msg, kind, accept_mono=self.accepts_mono)
 
 
 def to_frame(msg: Any, channels: int) -> np.ndarray:
     """View the pixels of an image message without copying them.
 
     Args:
-        msg: rgb8, bgr8, rgba8, bgra8 or mono8; rows may be padded (``step``).  One byte per value,
-            so ``is_bigendian`` changes nothing.
+        msg: in a packed encoding, such as rgb8, bgra8 or mono8; rows may be padded (``step``).
+            One byte per value, so ``is_bigendian`` changes nothing.
         channels: 3 for RGB, 1 for mono: what the policy wants.
 
     Returns:
@@ -54,35 +49,13 @@ def to_frame(msg: Any, channels: int) -> np.ndarray:
     Raises:
         SpecMismatch: for another encoding, or bytes that do not fit height, width and step.
     """
-    pixels, colours = _pixels(msg, channels)
-    return pixels[:, :, colours]
-
-
-def _pixels(msg: Any, channels: int) -> tuple[np.ndarray, slice]:
-    encoding = _ENCODINGS.get(msg.encoding)
-    if encoding is None or encoding[1] != channels:
-        fitting = [name for name, (_, colours, _) in _ENCODINGS.items() if colours == channels]
+    kind = PACKED.get(msg.encoding)
+    if kind is None or kind.channels != channels:
+        fitting = [name for name, packed in PACKED.items() if packed.channels == channels]
         raise SpecMismatch(
             f"camera: expected encoding {' or '.join(fitting)}, got {msg.encoding!r}"
         )
-    depth, _, colours = encoding
-    return pixels_of(msg, depth), colours
-
-
-def pixels_of(msg: Any, depth: int) -> np.ndarray:
-    """View (H, W, depth) uint8 of an image message with ``depth`` bytes per pixel.
-
-    Raises:
-        SpecMismatch: for bytes that do not fit height, width and step.
-    """
-    height, width, step = int(msg.height), int(msg.width), int(msg.step)
-    if step < width * depth or len(msg.data) < height * step or not height * width:
-        raise SpecMismatch(
-            f"camera: expected at least {height} rows of {width * depth} bytes for "
-            f"{width}x{height} {msg.encoding}, got step {step} and {len(msg.data)} bytes"
-        )
-    rows = np.frombuffer(msg.data, np.uint8, count=height * step).reshape(height, step)
-    return rows[:, : width * depth].reshape(height, width, depth)
+    return pixels_of(msg, kind.depth)[:, :, kind.colours]
 
 
 def to_image(frame: np.ndarray, stamp_ns: int, frame_id: str) -> Any:

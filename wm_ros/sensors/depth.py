@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.image import to_network
+from wm_core.contract.image import centre_crop, nearest_resize
 from wm_core.contract.inputs import Depth
-from wm_ros.sensors.camera import pixels_of
+from wm_ros.sensors.encodings import pixels_of
 from wm_ros.sensors.source import Source
 
-_DTYPES = {"16UC1": "u2", "32FC1": "f4"}
+_DTYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 _MOST_MM = 2**16 - 1
 
 
@@ -25,7 +25,13 @@ class DepthCamera(Source):
         return isinstance(kind, Depth)
 
     def decode(self, msg: Any, kind: Depth) -> np.ndarray:
-        return to_network(to_millimetres(msg), kind)
+        return millimetres(picked(distances_of(msg), kind))
+
+
+def picked(distances: np.ndarray, kind: Depth) -> np.ndarray:
+    """Pick of distances (H, W, 1) the pixels that the network sees, at the size of ``kind``."""
+    crop = centre_crop(distances.shape[0], distances.shape[1], kind)
+    return nearest_resize(distances[crop], kind.height, kind.width)
 
 
 def to_millimetres(msg: Any) -> np.ndarray:
@@ -36,11 +42,24 @@ def to_millimetres(msg: Any) -> np.ndarray:
     Raises:
         SpecMismatch: for another encoding, or bytes that do not fit height, width and step.
     """
+    return millimetres(distances_of(msg))
+
+
+def distances_of(msg: Any) -> np.ndarray:
+    """View the distances in a depth image, (H, W, 1): whole millimetres or metres.
+
+    Raises:
+        SpecMismatch: for another encoding, or bytes that do not fit height, width and step.
+    """
     if msg.encoding not in _DTYPES:
         raise SpecMismatch(f"depth: expected encoding 16UC1 or 32FC1, got {msg.encoding!r}")
     dtype = np.dtype(_DTYPES[msg.encoding]).newbyteorder(">" if msg.is_bigendian else "<")
-    pixels = pixels_of(msg, dtype.itemsize).view(dtype)
-    if dtype.kind == "u":
-        return pixels.astype(np.uint16)
-    known = np.nan_to_num(pixels * np.float32(1000.0), nan=0.0, posinf=0.0, neginf=0.0)
+    return pixels_of(msg, dtype.itemsize).view(dtype)
+
+
+def millimetres(distances: np.ndarray) -> np.ndarray:
+    """Turn distances (H, W, 1), millimetres if whole and else metres, into uint16 millimetres."""
+    if distances.dtype.kind == "u":
+        return distances.astype(np.uint16)
+    known = np.nan_to_num(distances * np.float32(1000.0), nan=0.0, posinf=0.0, neginf=0.0)
     return np.clip(np.rint(known), 0, _MOST_MM).astype(np.uint16)

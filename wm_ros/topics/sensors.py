@@ -1,17 +1,34 @@
-"""Subscribes the sensors."""
+"""Subscribes the sensors.
+
+Only the sensor that sets the pace wakes the node.  What comes on the other topics waits in the
+middleware until the next tick takes it: at 500 Hz that is a fifth of the work.  Messages are taken
+as bytes and read when a tick uses them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
+from rclpy.subscription import Subscription
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 from wm_ros import qos
 from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors
+from wm_ros.sensors.unheard import Talker
+
+_MOST_WAIT_NS = 10_000_000_000  #: a longer wait than this is a clock that was set
 
 
 class SensorTopics:
@@ -22,7 +39,7 @@ class SensorTopics:
         closers: closes the subscriptions.
         sensors: whose sources are heard.
         reliable: whether images are asked for reliably.
-        on_message: called with the source and each of its messages.
+        on_message: called with the source that sets the pace and each of its messages, as bytes.
     """
 
     def __init__(
@@ -34,8 +51,81 @@ class SensorTopics:
         reliable: bool,
         on_message: Callable[[Source, Any], None],
     ) -> None:
+        self._node = node
+        self._waiting = _Waiting()
         for source in sensors.sources:
-            profile = qos.sensor(depth=source.queue, reliable=source.is_image and reliable)
-            callback, kind = partial(on_message, source), source.message_class
-            heard = node.create_subscription(kind, source.topic, callback, profile)
-            closers.callback(node.destroy_subscription, heard)
+            self._open(source, closers, reliable=reliable, on_message=on_message)
+
+    def _open(
+        self,
+        source: Source,
+        closers: ExitStack,
+        *,
+        reliable: bool,
+        on_message: Callable[[Source, Any], None],
+    ) -> None:
+        node = self._node
+        heard = node.create_subscription(
+            source.message_class,
+            source.topic,
+            partial(on_message, source),
+            qos.sensor(depth=source.queue, reliable=source.is_image and reliable),
+            raw=True,
+            callback_group=None if source.sets_pace else self._waiting,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=partial(self._on_conflict, source)
+            ),
+        )
+        closers.callback(node.destroy_subscription, heard)
+        source.ros_now = lambda: node.get_clock().now().nanoseconds
+        source.publishers = partial(self._publishers, heard.topic_name)
+        source.alike = partial(self._alike, source.message, heard.topic_name)
+        source.topic = heard.topic_name
+        if not source.sets_pace:
+            source.take = partial(_take, heard)
+            closers.callback(setattr, source, "take", tuple)
+
+    def _on_conflict(self, source: Source, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind).removesuffix("_QOS_POLICY")
+        wanted = "RELIABLE" if source.is_image else "this node's"
+        source.qos_conflict = (
+            f"a publisher offers another {policy.lower()} than {wanted}, so nothing can come; "
+            "set image_reliability: best_effort, or the publisher's quality of service"
+        )
+        self._node.get_logger().warning(f"{source.topic}: {source.qos_conflict}")
+
+    def _publishers(self, topic: str) -> tuple[Talker, ...]:
+        return tuple(
+            Talker(
+                node=f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+                message=info.topic_type.replace("/msg/", "/"),
+                reliability=info.qos_profile.reliability.name,
+                durability=info.qos_profile.durability.name,
+            )
+            for info in self._node.get_publishers_info_by_topic(topic)
+        )
+
+    def _alike(self, message: str, topic: str) -> tuple[str, ...]:
+        """List the other topics on which messages of a kind come."""
+        named = self._node.get_topic_names_and_types()
+        kinds = ((name, [t.replace("/msg/", "/") for t in types]) for name, types in named)
+        fitting = (name for name, types in kinds if message in types and name != topic)
+        return tuple(name for name in fitting if self._node.count_publishers(name))
+
+
+class _Waiting(ReentrantCallbackGroup):
+    """Has the executor pass over subscriptions, but not over their events."""
+
+    def can_execute(self, entity: Any) -> bool:
+        return not isinstance(entity, Subscription)
+
+
+def _take(heard: Any) -> Iterable[tuple[bytes, int]]:
+    """Take every message that waits, in their order, each with the nanoseconds it waited."""
+    now_ns = time.time_ns()
+    with heard.handle:
+        while (taken := heard.handle.take_message(heard.msg_type, heard.raw)) is not None:
+            data, info = taken
+            came_ns = info.get("received_timestamp", 0) if isinstance(info, dict) else 0
+            waited_ns = now_ns - came_ns if came_ns else 0
+            yield data, waited_ns if 0 <= waited_ns < _MOST_WAIT_NS else 0

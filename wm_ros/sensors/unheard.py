@@ -1,0 +1,53 @@
+"""Says why a topic on which nothing was heard is silent, from what the graph knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Talker:
+    """Describes one publisher on a topic."""
+
+    node: str  #: with its namespace
+    message: str  #: such as sensor_msgs/Image
+    reliability: str = ""  #: such as BEST_EFFORT
+    durability: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """Holds what is known of a topic on which nothing was heard."""
+
+    topic: str  #: as the node heard it, with its namespace
+    message: str
+    is_image: bool = False
+    qos_conflict: str = ""
+    publishers: tuple[Talker, ...] = ()
+    alike: tuple[str, ...] = ()  #: other topics that carry such messages
+
+
+def why_unheard(known: Unheard) -> str:
+    """Say in one sentence, for people, why nothing was heard and what to do about it."""
+    if known.qos_conflict:
+        return f"{known.topic}: {known.qos_conflict}"
+    if not known.publishers:
+        hint = f"; {known.message} comes on {', '.join(known.alike[:5])}" if known.alike else ""
+        return f"nobody publishes on {known.topic} (expected {known.message}){hint}"
+    others = sorted({p.message for p in known.publishers if p.message != known.message})
+    if others and all(p.message != known.message for p in known.publishers):
+        return (
+            f"{known.topic} carries {' and '.join(others)} from {_nodes(known.publishers)}, "
+            f"expected {known.message}: name another topic, or another type of sensor"
+        )
+    cure = (
+        "; large images get lost on their way unless publisher and node use the Fast DDS profile "
+        "of this package: use it, or a CompressedImage"
+        if known.is_image
+        else "; it may not have begun, or wait for something itself"
+    )
+    return f"{_nodes(known.publishers)} publishes on {known.topic}, but nothing came{cure}"
+
+
+def _nodes(publishers: tuple[Talker, ...]) -> str:
+    return ", ".join(sorted({p.node for p in publishers})[:3])
