@@ -7,6 +7,9 @@ import importlib.metadata
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.card import PolicyCard, TensorInfo
@@ -31,7 +34,8 @@ class PolicyExporter:
     """Writes versions of one agent's policy.
 
     The first ``export`` traces the graph, which takes seconds; the others exchange its weights.
-    Call it between updates: it reads the agent's weights as they are.
+    Buffers are constants of the graph: where one has changed, it is traced again.  Call it between
+    updates: it reads the agent's weights as they are.
 
     Args:
         agent: on any device; never changed.
@@ -46,6 +50,7 @@ class PolicyExporter:
         self._step = PolicyStep(agent, spec)
         self._template: Template | None = None
         self._split: tuple[TensorInfo, ...] = ()
+        self._constants: dict[str, Tensor] = {}  # the buffers that the template was traced with
 
     def export(
         self, version: int, learner_updates: int, agent_steps: int, golden_steps: int = 64
@@ -59,7 +64,8 @@ class PolicyExporter:
             golden_steps: length of the rollout that proves it.
         """
         self._step.refresh(self._agent)
-        if self._template is None:
+        if self._template is None or self._buffers_changed():
+            self._constants = {name: b.clone() for name, b in self._step.named_buffers()}
             self._template = trace(self._step, self._step.inputs(), self._step.outputs())
             self._split = self._template.split(self._spec.inputs)
         weights = {n: p.detach().numpy() for n, p in self._step.named_parameters()}
@@ -86,3 +92,9 @@ class PolicyExporter:
             **self._origin,
         )
         return Export(self._template.serialize(card.model_dump_json()), golden, weights_hash)
+
+    def _buffers_changed(self) -> bool:
+        return any(
+            not torch.equal(buffer, self._constants[name])
+            for name, buffer in self._step.named_buffers()
+        )

@@ -73,9 +73,11 @@ class PolicyStep(nn.Module):
     head: PolicyHead
 
     def refresh(self, agent: AgentCore) -> None:
-        """Take over the present weights of ``agent``, on whichever device it is."""
+        """Take over the present weights and buffers of ``agent``, on whichever device it is."""
         for mine, theirs in zip((self.perception, self.head), _shares(agent), strict=True):
             mine.load_state_dict(theirs.state_dict())
+            for name, buffer in theirs.named_buffers():  # some are not in the state
+                mine.get_buffer(name).copy_(buffer)
 
     def inputs(self) -> tuple[TensorInfo, ...]:
         """List every input in the order of ``forward``'s arguments."""

@@ -81,23 +81,29 @@ def normal_noise(uniform: Tensor) -> Tensor:
     x = 2.0 * uniform.clamp(_TINY, 1.0 - _TINY) - 1.0
     w = -torch.log((1.0 - x) * (1.0 + x))
     inner, outer = w - 2.5, torch.sqrt(w.clamp_min(5.0)) - 3.0
-    near = _polynomial(
-        inner,
-        (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
-         -0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
-    )  # fmt: skip
-    far = _polynomial(
-        outer,
-        (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
-         -0.0076224613, 0.00943887047, 1.00167406, 2.83297682),
-    )  # fmt: skip
+    both = _polynomials(
+        torch.stack([inner, outer], -1),
+        (
+            (2.81022636e-08, -0.000200214257),
+            (3.43273939e-07, 0.000100950558),
+            (-3.5233877e-06, 0.00134934322),
+            (-4.39150654e-06, -0.00367342844),
+            (0.00021858087, 0.00573950773),
+            (-0.00125372503, -0.0076224613),
+            (-0.00417768164, 0.00943887047),
+            (0.246640727, 1.00167406),
+            (1.50140941, 2.83297682),
+        ),
+    )
+    near, far = both.unbind(-1)
     return math.sqrt(2.0) * x * torch.where(w < 5.0, near, far)
 
 
-def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    """Evaluate a polynomial at x (...); coefficients begin with the highest power."""
-    total = torch.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
+def _polynomials(x: Tensor, coefficients: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Evaluate polynomials side by side at x (..., n); coefficients (n,), highest power first."""
+    first, *others = x.new_tensor(coefficients).unbind(0)
+    total = first * torch.ones_like(x)
+    for coefficient in others:
         total = total * x + coefficient
     return total
 

@@ -127,8 +127,14 @@ class TransformerBlock(nn.Module):
         read, memory = self.attention(self.norm(x) if self.pre else x, past, view, generator)
         x = x + drop(read, self.dropout, generator)
         x = x if self.pre else self.norm(x)
-        y = self.outer(self.activation(self.inner(self.outer_norm(x) if self.pre else x)))
-        x = x + drop(y, self.dropout, generator)
+        y = self.activation(self.inner(self.outer_norm(x) if self.pre else x))
+        if generator is None:
+            # The bias joins the skip connection: OpenVINO's compiler (2026.4, one thread) crashes
+            # on a product with a bias between an activation and a sum that is normalised.
+            assert self.outer.bias is not None
+            x = x + self.outer.bias + F.linear(y, self.outer.weight)
+        else:
+            x = x + drop(self.outer(y), self.dropout, generator)
         return (x if self.pre else self.outer_norm(x)), memory
 
 

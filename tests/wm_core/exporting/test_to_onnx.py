@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from wm_core.agents.agent import AgentCore
 from wm_core.contract.card import TensorInfo
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.golden import check_golden
@@ -109,6 +110,31 @@ class Forgetful(nn.Module):
 
     def forward(self, x):
         return x * self.used
+
+
+class Scaled(nn.Module):
+    """Layers behind a factor that is no parameter, such as a running statistic."""
+
+    def __init__(self, layers, *, persistent):
+        super().__init__()
+        self.layers = layers
+        self.register_buffer("factor", torch.ones(1), persistent=persistent)
+
+    def forward(self, x):
+        return self.layers(x / self.factor)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_that_changed_since_the_first_version_is_in_the_next(spec, config, persistent):
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(1))
+    agent.behavior.actor.layers = Scaled(agent.behavior.actor.layers, persistent=persistent)
+    exporter = PolicyExporter(agent, spec, config)
+    first = exporter.export(0, 0, 0, golden_steps=4)
+    agent.behavior.actor.layers.factor.fill_(3.0)
+    second = exporter.export(1, 0, 0, golden_steps=4)
+    runner = PolicyRunner.from_bytes(second.onnx)
+    check_golden(second.golden, runner.card, runner.call)
+    assert second.weights_sha256 != first.weights_sha256
 
 
 def test_a_graph_that_lost_a_parameter_is_refused():
