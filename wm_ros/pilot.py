@@ -153,7 +153,7 @@ class Pilot:
         return Decision(self._safe_command(), stamp_ns, reason, obs=obs, signal=signal)
 
     def sent(self, decision: Decision, *, missed: bool, skipped: int = 0) -> None:
-        """Record a decision whose command was sent, then let a new policy take over.
+        """Record a decision whose command was sent; prepare the next step, of a new policy too.
 
         Args:
             decision: what ``decide`` returned.
@@ -168,6 +168,7 @@ class Pilot:
         else:
             self._recorder.skip(decision.safe or "repeated")
         self._slot.between_ticks()
+        self._slot.prepare(self._sent)
 
     def _remember(self, command: np.ndarray | None, action: np.ndarray | None = None) -> None:
         """Keep what was sent last: ``command`` (command_size,), the ``action`` (A,) in units."""

@@ -235,7 +235,8 @@ class PolicySlot:
         """Warm up an engine and, in mode ``reinfer``, infer its latent from almost all history."""
         spec, settings = runner.spec, self._settings
         mean = settings.exploration == "mean"
-        engine = PolicyEngine(runner, seed=self._seed + runner.card.version, mean=mean)
+        seed = self._seed + runner.card.version
+        engine = PolicyEngine(runner, seed=seed, mean=mean, estimates=("surprise",))
         engine.act(spec.zeros(), np.zeros(spec.action.size, np.float32), True)
         engine.reset()
         keep = max(2, round(settings.history_s / spec.period_s))
