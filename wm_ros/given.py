@@ -14,7 +14,7 @@ from typing import Any
 
 from wm_core.contract.errors import SettingsError, nearest
 
-Value = bool | int | float | str | list[str]
+Value = bool | int | float | str | list[str] | list[float]
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _YAML_TRUTH = "YAML reads on, off, yes, no, true and false as true or false"
@@ -57,10 +57,18 @@ class Param:
             raise SettingsError(self._refusal(_WORDS[kind] + self._range(), value))
         return found
 
-    def _listed(self, value: Any) -> list[str]:
+    def _listed(self, value: Any) -> Any:
+        numbers = isinstance(self.default, list) and any(
+            isinstance(v, float) for v in self.default
+        )
         if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-            raise SettingsError(self._refusal("a list of words, as in [a, b]", value))
+            wanted = "numbers, as in [0.5, 1.0]" if numbers else "words, as in [a, b]"
+            raise SettingsError(self._refusal(f"a list of {wanted}", value))
         words = list(value)
+        if numbers:
+            if not all(type(number) in (int, float) for number in words):
+                raise SettingsError(self._refusal("a list of numbers, as in [0.5, 1.0]", words))
+            return [float(number) for number in words]
         if not all(isinstance(word, str) for word in words):
             raise SettingsError(self._refusal("a list of words, as in [a, b]", words))
         return words

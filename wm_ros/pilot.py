@@ -6,18 +6,24 @@ command was sent.  The policy gets ``is_first`` exactly where the record begins 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from wm_core.contract.engine import PolicyOutput
 from wm_core.contract.errors import WmError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Obs, Spec
+from wm_ros.actuation import Actuation
 from wm_ros.experience import Recorder, Signal, Signals
+from wm_ros.interventions import Interventions
 from wm_ros.policy_slot import PolicySlot
-from wm_ros.safety import Guard, limited, safe_command
+from wm_ros.safety import Guard, limited
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings
+
+_MOVING_SHARE = 0.02  #: of a velocity's range: a command beyond it moves the robot
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +31,16 @@ class Decision:
     """Holds the outcome of one tick: the command to send, and what to record of it."""
 
     command: np.ndarray | None  #: (command_size,) physical units; None: send nothing
-    stamp_ns: int
-    safe: str | None  #: the reason of the safe action; None where the policy acts
+    stamp_ns: int  #: of the image that it answers; 0: of none
+    safe: str | None  #: the reason why the policy does not act; None where it does
+    held: frozenset[int] = frozenset()  #: channels to which nothing is sent
     action: np.ndarray | None = None  #: (A,) in [-1, 1] or one-hot, after every limit
     requested_action: np.ndarray | None = None  #: (A,) in [-1, 1], what the policy asked for
     policy_version: int = -1  #: -1 where no policy chose
     obs: Obs = field(default_factory=dict)
     signal: Signal | None = None
     begins: str | None = None
+    taken_over: bool = False  #: a person chose the command
 
 
 class Pilot:
@@ -41,9 +49,11 @@ class Pilot:
     Args:
         slot: the running policy.
         guard: says when the robot must stop.
+        actuation: limits commands and knows the safe ones.
         signals: reward and flags that wait for their tick.
         recorder: where ticks are recorded.
         settings: exploration.
+        interventions: what people do to the robot.
         seed: of every random draw.
     """
 
@@ -51,26 +61,40 @@ class Pilot:
         self,
         slot: PolicySlot,
         guard: Guard,
+        actuation: Actuation,
         signals: Signals,
         recorder: Recorder,
         settings: PilotSettings,
         *,
+        interventions: Interventions,
         seed: int = 0,
     ) -> None:
-        self._slot, self._guard = slot, guard
+        self._slot, self._guard, self._actuation = slot, guard, actuation
         self._signals, self._recorder = signals, recorder
-        self._settings = settings
+        self._settings, self.interventions = settings, interventions
         self._rng = np.random.default_rng(seed)
         self._spec: Spec | None = None
         self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what was sent last
-        self._command: np.ndarray | None = None  # the same in physical units
         self._random = np.zeros(0, np.float32)
         self._hold = self._prefill = 0  # ticks that are left
+        self._moving = self._taken_over = False
 
-    def begin(self, runner: PolicyRunner) -> None:
-        """Take over the action's limits, and the steps collected so far, from the first policy."""
+    @property
+    def latched(self) -> str | None:
+        """Return the reason for which the robot stays stopped until a rearm; None: it does not."""
+        return self.interventions.emergency.latched or self._guard.latched
+
+    def begin(self, runner: PolicyRunner, period_s: float | None = None) -> None:
+        """Take over the action's limits, and the steps collected so far, from the first policy.
+
+        Args:
+            runner: the policy.
+            period_s: true seconds between two ticks; None: as the policy's card says.
+        """
         self._spec = spec = runner.spec
-        self._sent = spec.action.from_physical(spec.action.zero_command)
+        card_s = spec.period_s
+        self._actuation.begin(spec.action, period_s=period_s or card_s, card_period_s=card_s)
+        self._sent = self._actuation.prev_action()
         self._prefill = self._settings.random_prefill - runner.card.agent_steps
 
     def use(self, settings: PilotSettings) -> None:
@@ -82,30 +106,72 @@ class Pilot:
         """Give the action (A,) in [-1, 1] or one-hot that was sent last; empty before a policy."""
         return self._sent
 
-    def decide(self, senses: Senses) -> Decision:
-        """Choose the command of this tick: the policy's, or the safe one."""
+    def activate(self, now_ns: int) -> None:
+        """Begin to act anew, from where the robot is, at the steady time ``now_ns``."""
+        self._guard.rearm()
+        self._actuation.soft_start()
+        self.interventions.run.activate(now_ns)
+
+    def rearm(self, now_ns: int) -> str | None:
+        """Let a stopped robot act again; or give the reason, in one word, that still holds."""
+        cause = self.interventions.emergency.cause(now_ns) or self._guard.cause
+        if cause is not None:
+            return cause
+        self.interventions.emergency.release()
+        self._guard.rearm()
+        self._actuation.soft_start()
+        return None
+
+    def decide(self, senses: Senses, now_ns: int) -> Decision:
+        """Choose the command of this tick: the policy's, a person's, or the safe one.
+
+        Args:
+            senses: the observation, or why there is none.
+            now_ns: steady time.
+        """
+        reason, signal = self._reason(senses)
+        stop = self.interventions.emergency.check(now_ns)
+        if stop is not None:
+            return self._safe(stop, senses, now_ns, signal, urgent=True)
+        values = self.interventions.takeover.active(now_ns)
+        if values and self._spec is not None:
+            return self._follow(values, senses, signal, now_ns, reason)
+        if self._taken_over:
+            self._taken_over = False
+            self._actuation.soft_start()
+        reason = reason or self._guard.check_latch() or self.interventions.run.check(now_ns)
+        if reason is not None:
+            return self._safe(reason, senses, now_ns, signal)
+        assert self._spec is not None
+        assert senses.obs is not None
+        if not senses.fresh:  # a short gap: the command stays
+            return Decision(self._actuation.last, senses.stamp_ns, None)
+        return self._act(senses, senses.obs, signal, self._spec, now_ns)
+
+    def _reason(self, senses: Senses) -> tuple[str | None, Signal | None]:
+        """Say in one word what is wrong with the observation, and take its reward."""
+        guard = self._guard
+        guard.begin_tick()
         if self._spec is None or self._slot.runner is None:
-            return self._safe("no_policy", senses)
+            return guard.trip("no_policy"), None
         if senses.obs is None:
-            return self._safe(senses.refused or "no_frame", senses)
-        reason = self._guard.check_frame(
+            return guard.trip(senses.refused or "no_frame"), None
+        reason = guard.check_frame(
             fresh=senses.fresh, receive_age_s=senses.receive_age_s, stamp_age_s=senses.stamp_age_s
         )
-        if reason is None and not senses.fresh:
-            return Decision(self._command, senses.stamp_ns, None)  # a short gap: the command stays
         signal = self._signals.take(senses.stamp_ns) if senses.fresh else None
-        if reason is None:
-            reason = self._guard.check_obs(senses.obs)
-        if reason is not None:
-            return self._safe(reason, senses, signal)
-        return self._act(senses, senses.obs, signal, self._spec)
+        if reason is None and senses.fresh:
+            reason = guard.check_obs(senses.obs, moving=self._moving)
+        return reason, signal
 
-    def _act(self, senses: Senses, obs: Obs, signal: Signal | None, spec: Spec) -> Decision:
+    def _act(
+        self, senses: Senses, obs: Obs, signal: Signal | None, spec: Spec, now_ns: int
+    ) -> Decision:
         begins = self._recorder.begins(senses.stamp_ns, signal)
         try:
             out = self._slot.act(obs, self._sent, begins is not None)
         except WmError:
-            return self._safe(self._guard.trip("policy_failed"), senses, signal)
+            return self._safe(self._guard.trip("policy_failed"), senses, now_ns, signal)
         runner = self._slot.runner
         assert runner is not None
         version, requested = runner.card.version, out.action
@@ -114,17 +180,75 @@ class Pilot:
             version, wanted = -1, self._random_action(spec.action)
         else:
             wanted = self._explore(requested, spec.action)
-        action = limited(wanted, self._sent, spec.action)
-        if action is None:
-            return self._safe(self._guard.trip("nan_action"), senses, signal)
+        chosen = self._chosen(out, wanted, spec.action)
+        if isinstance(chosen, str):
+            return self._safe(chosen, senses, now_ns, signal)
+        action, command = chosen
+        self._guard.acted()
         return Decision(
-            command=spec.action.to_physical(action),
+            command=command,
             stamp_ns=senses.stamp_ns,
             safe=None,
             action=action,
             requested_action=requested,
             policy_version=version,
             obs=obs,
+            signal=signal,
+            begins=begins,
+        )
+
+    def _chosen(
+        self, out: PolicyOutput, wanted: np.ndarray, spec: ActionSpec
+    ) -> tuple[np.ndarray, np.ndarray] | str:
+        """Limit what is wanted, (A,), to an action (A,) and its command; or say why not."""
+        # The slew of the card is the actuation's: it knows where the robot is.
+        action = limited(wanted, wanted, spec)
+        if action is None:
+            return self._guard.trip("nan_action")
+        surprised = self._guard.check_surprise(out.surprise)
+        if surprised is not None:
+            return surprised
+        command = spec.to_physical(action)
+        got = self._actuation.limited(command)
+        if isinstance(got, str):
+            return self._guard.trip(got)
+        return (action if np.array_equal(got, command) else spec.from_physical(got)), got
+
+    def _follow(
+        self,
+        values: Mapping[int, np.ndarray | None],
+        senses: Senses,
+        signal: Signal | None,
+        now_ns: int,
+        reason: str | None,
+    ) -> Decision:
+        """Send what a person commands; the policy follows what it sees and what was sent."""
+        assert self._spec is not None
+        if not self._taken_over:
+            self._taken_over = True
+            self._actuation.soft_start()
+        got = self._actuation.taken_over(values, now_ns)
+        if isinstance(got, str):
+            return self._safe(got, senses, now_ns, signal)
+        command, held = got
+        decision = Decision(
+            command, senses.stamp_ns if senses.fresh else 0, "takeover", held, taken_over=True
+        )
+        if reason is not None or senses.obs is None or not senses.fresh or held:
+            return decision
+        begins = self._recorder.begins(senses.stamp_ns, signal)
+        requested, version = None, -1
+        try:
+            requested = self._slot.act(senses.obs, self._sent, begins is not None).action
+            version = self._slot.runner.card.version if self._slot.runner is not None else -1
+        except WmError:
+            self._recorder.break_off("policy_failed")
+        return replace(
+            decision,
+            action=self._spec.action.from_physical(command),
+            requested_action=requested,
+            policy_version=version,
+            obs=senses.obs,
             signal=signal,
             begins=begins,
         )
@@ -146,11 +270,19 @@ class Pilot:
         self._hold -= 1
         return self._random
 
-    def _safe(self, reason: str, senses: Senses, signal: Signal | None = None) -> Decision:
-        """Stop; the command carries the stamp of a new frame, and none where it answers none."""
+    def _safe(
+        self,
+        reason: str,
+        senses: Senses,
+        now_ns: int,
+        signal: Signal | None = None,
+        *,
+        urgent: bool = False,
+    ) -> Decision:
+        """Stop; the command answers a new frame, or none."""
+        command, held = self._actuation.safe(now_ns, urgent=urgent)
         stamp_ns = senses.stamp_ns if senses.fresh else 0
-        obs = senses.obs or {}
-        return Decision(self._safe_command(), stamp_ns, reason, obs=obs, signal=signal)
+        return Decision(command, stamp_ns, reason, held, obs=senses.obs or {}, signal=signal)
 
     def sent(self, decision: Decision, *, missed: bool, skipped: int = 0) -> None:
         """Record a decision whose command was sent; prepare the next step, of a new policy too.
@@ -162,7 +294,7 @@ class Pilot:
         """
         if skipped:
             self._recorder.skipped["tick_skipped"] += skipped
-        self._remember(decision.command, decision.action)
+        self._remember(decision.command, decision.held, decision.action)
         if decision.action is not None or (decision.safe == "nan_obs" and decision.signal):
             self._record(decision, missed)
         else:
@@ -170,12 +302,15 @@ class Pilot:
         self._slot.between_ticks()
         self._slot.prepare(self._sent)
 
-    def _remember(self, command: np.ndarray | None, action: np.ndarray | None = None) -> None:
+    def _remember(
+        self, command: np.ndarray | None, held: frozenset[int], action: np.ndarray | None = None
+    ) -> None:
         """Keep what was sent last: ``command`` (command_size,), the ``action`` (A,) in units."""
-        spec = self._spec
-        if spec is not None and command is not None and command.size == spec.action.command_size:
-            self._command = command
-            self._sent = spec.action.from_physical(command) if action is None else action
+        if self._spec is None:
+            return
+        self._actuation.sent(command, held)
+        self._sent = self._actuation.prev_action() if action is None else action
+        self._moving = self._actuation.moving(_MOVING_SHARE)
 
     def _record(self, decision: Decision, missed: bool) -> None:
         """Record what was sent; an observation with a NaN is kept, marked as not valid."""
@@ -191,17 +326,17 @@ class Pilot:
             requested_action=decision.requested_action,
             policy_version=decision.policy_version,
             missed=missed,
-            is_intervention=not acted,
+            is_intervention=decision.taken_over or not acted,
         )
 
-    def stop(self) -> np.ndarray | None:
-        """Break off the record and return the safe command (command_size,); None: send nothing."""
-        self._recorder.break_off("stopped")
-        command = self._safe_command()
-        self._remember(command)
-        return command
+    def stop(self, now_ns: int, *, urgent: bool = False) -> Decision:
+        """Break off the record and give the safe command, which the caller sends at once.
 
-    def _safe_command(self) -> np.ndarray | None:
-        spec = self._spec
-        zero = np.zeros(0, np.float32) if spec is None else spec.action.zero_command
-        return safe_command(self._guard.settings.safe_action, zero, self._command)
+        Args:
+            now_ns: steady time.
+            urgent: an emergency stop.
+        """
+        self._recorder.break_off("stopped")
+        command, held = self._actuation.safe(now_ns, urgent=urgent)
+        self._remember(command, held)
+        return Decision(command, 0, "stopped", held)

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.timer import Timer
@@ -22,11 +21,13 @@ from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_ros import home, params, signals
+from wm_ros.actuation import Actuation
 from wm_ros.changes import Changes, set_log_level
-from wm_ros.commands import COMMANDS
+from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.diagnosis import status_report
 from wm_ros.experience import Recorder, Signals
-from wm_ros.pilot import Pilot
+from wm_ros.interventions import Interventions
+from wm_ros.pilot import Decision, Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot, check_acceptable
 from wm_ros.process import run
 from wm_ros.reports import ReportWriter
@@ -105,7 +106,7 @@ class PolicyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to tick."""
-        self._guard.rearm()
+        self._pilot.activate(time.monotonic_ns())
         self._new_pacer()
         self._active = True
         self._tick_timer.reset()
@@ -132,7 +133,7 @@ class PolicyNode(LifecycleNode):
     def _set_up(self, s: PolicySettings) -> None:
         """Build every part; ``_closers`` closes them in the reverse order."""
         folder = self._open_home(s)
-        self._command = COMMANDS[s.command_type](s.twist_fields)
+        self._commands = commands_of(self._robot)
         self._signals, self._stats = Signals(), TickStats()
         self._recorder = Recorder(reward_required=s.reward_required)
         self._sensors = (
@@ -154,7 +155,16 @@ class PolicyNode(LifecycleNode):
             accept=self._accept,
             on_event=self._say,
         )
-        self._pilot = Pilot(self._slot, self._guard, self._signals, self._recorder, s, seed=s.seed)
+        self._pilot = Pilot(
+            self._slot,
+            self._guard,
+            Actuation(self._commands),
+            self._signals,
+            self._recorder,
+            s,
+            interventions=Interventions(s),
+            seed=s.seed,
+        )
         for close in (self._write_reports, self._stream.close, self._recorder.close):
             self._closers.callback(close)
         self._closers.callback(self._slot.close)
@@ -186,6 +196,8 @@ class PolicyNode(LifecycleNode):
             set_log_level(self, settings.log_level)
         if self._configured:
             settings = self._robot.changed(settings)
+            if self._robot.file is None:
+                self._commands.use(commands_of_parameters(settings))
             self._guard.use(settings)
             self._pilot.use(settings)
             self._slot.use(settings)
@@ -201,8 +213,10 @@ class PolicyNode(LifecycleNode):
             reliable=s.image_reliability == "reliable",
             on_message=self._on_sensor,
         )
-        self._commands = CommandTopics(self, closers, self._command, s.base_frame)
-        OperatorServices(self, closers, self._guard)
+        self._command_topics = CommandTopics(self, closers, self._commands, s.base_frame)
+        OperatorServices(
+            self, closers, self._pilot, self._commands, s, stop_now=self._stop_at_once
+        )
         self._tick_timer: Timer = self.create_timer(3600.0, self._on_timer, clock=self._steady)
         self._tick_timer.cancel()
         closers.callback(self.destroy_timer, self._tick_timer)
@@ -212,10 +226,13 @@ class PolicyNode(LifecycleNode):
         """Send the safe command, see it acknowledged, tick no more."""
         self._active = False
         self._tick_timer.cancel()
-        command = self._pilot.stop()
-        if command is not None:
-            self._publish(command, 0)
-            self._commands.wait_for_acked(0.3)
+        self._publish(self._pilot.stop(time.monotonic_ns()))
+        self._command_topics.wait_for_acked(0.3)
+
+    def _stop_at_once(self) -> None:
+        """Send the command of an emergency stop; the ticks that follow go on with it."""
+        if self._active:
+            self._publish(self._pilot.stop(time.monotonic_ns(), urgent=True))
 
     def _tear_down(self) -> None:
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
@@ -229,7 +246,7 @@ class PolicyNode(LifecycleNode):
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
         self._robot.check(runner.spec)
         self._sensors.check(runner.spec)
-        check_acceptable(runner.spec, command=self._command, running=self._spec)
+        check_acceptable(runner.spec, commands=self._commands, running=self._spec)
         self._stream.begin(runner.card.task, runner.spec)
 
     def _adopt(self) -> None:
@@ -239,10 +256,17 @@ class PolicyNode(LifecycleNode):
             return
         self._spec = runner.spec
         period_ns = self._period_ns()
-        self._guard.begin(period_s=period_ns * 1e-9, card_max_obs_age_s=runner.card.max_obs_age_s)
-        self._sensors.begin(runner.spec, period_ns, runner.card.max_obs_age_s)
+        period_s, card = period_ns * 1e-9, runner.card
+        self._guard.begin(
+            period_s=period_s,
+            card_max_obs_age_s=card.max_obs_age_s,
+            card_surprise_limit=card.surprise_limit or 0.0,
+        )
+        self._sensors.begin(runner.spec, period_ns, card.max_obs_age_s)
         self._recorder.open(self._stream.put if self._stream.records else None, period_ns)
-        self._pilot.begin(runner)
+        self._pilot.begin(runner, period_s)
+        for warning in self._commands.warnings():
+            self.get_logger().warning(warning)
         self._new_pacer()
 
     def _period_ns(self) -> int:
@@ -302,9 +326,8 @@ class PolicyNode(LifecycleNode):
         senses = self._sensors.sense(fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns)
         if due.fresh:
             self._signals.on_tick()
-        decision = self._pilot.decide(senses)
-        if decision.command is not None:
-            self._publish(decision.command, decision.stamp_ns)
+        decision = self._pilot.decide(senses, now_ns)
+        self._publish(decision)
         left_ns = time.monotonic_ns()
         missed = self._stats.add(
             due, now_ns, left_ns, obs_age_ms=self._obs_age_ms(senses, left_ns), safe=decision.safe
@@ -335,9 +358,11 @@ class PolicyNode(LifecycleNode):
             return (left_ns - first.arrived_ns) * 1e-6
         return (self.get_clock().now().nanoseconds - senses.stamp_ns) * 1e-6
 
-    def _publish(self, command: np.ndarray, stamp_ns: int) -> None:
-        names = () if self._spec is None else self._spec.action.names
-        self._commands.publish(command, names=names, stamp_ns=stamp_ns)
+    def _publish(self, decision: Decision) -> None:
+        if decision.command is not None:
+            self._command_topics.publish(
+                decision.command, stamp_ns=decision.stamp_ns, held=decision.held
+            )
 
     # --------------------------------------------------------------------------------- reports
 

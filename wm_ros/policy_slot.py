@@ -22,22 +22,21 @@ from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
-from wm_ros.commands import Command
+from wm_ros.commands import CommandSet
 from wm_ros.settings import SlotSettings
 
 CATCH_UP_STEPS = 2  #: most steps of history that are left for the control thread to infer
 
 
-def check_acceptable(spec: Spec, *, command: Command, running: Spec | None) -> None:
+def check_acceptable(spec: Spec, *, commands: CommandSet, running: Spec | None) -> None:
     """Raise ``SpecMismatch`` for a policy that this robot cannot run.
 
     Args:
         spec: of the policy.
-        command: that the robot obeys.
+        commands: channels by which the robot is driven.
         running: spec of the policy that runs; None before the first one.
     """
-    action = spec.action
-    command.check(action.size, discrete=action.discrete, what="the policy")
+    commands.check(spec.action)
     if running is not None and spec != running:
         raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")
 
@@ -234,8 +233,7 @@ class PolicySlot:
     def _prepare(self, runner: PolicyRunner) -> _Candidate:
         """Warm up an engine and, in mode ``reinfer``, infer its latent from almost all history."""
         spec, settings = runner.spec, self._settings
-        mean = settings.exploration == "mean"
-        seed = self._seed + runner.card.version
+        mean, seed = settings.acts_by_mean, self._seed + runner.card.version
         engine = PolicyEngine(runner, seed=seed, mean=mean, estimates=("surprise",))
         engine.act(spec.zeros(), np.zeros(spec.action.size, np.float32), True)
         engine.reset()

@@ -81,10 +81,60 @@ REASONS: dict[str, Reason] = {
         "the policy's action is not a finite number",
         "go back to an older policy",
     ),
+    "no_pose": Reason(
+        ERROR,
+        "where the joints are is not known, so their limits of rate cannot be kept",
+        "add a sensor with these joints, see whether it publishes them, or state no max_rate",
+    ),
+    "pose_out_of_range": Reason(
+        ERROR,
+        "the joints are farther outside of the command's range than one step leads back",
+        "move them into the range by hand or by a takeover of the driver, or widen the range",
+    ),
+    "surprised": Reason(
+        ERROR,
+        "the policy sees what it does not expect",
+        "see what has changed before the robot; surprise_limit and surprise_action decide",
+    ),
     "latched": Reason(
         ERROR,
         "the robot stays stopped because latch_safe is set",
         "mend the cause, then call ~/rearm",
+    ),
+    "emergency_stop": Reason(
+        ERROR,
+        "the emergency stop was pressed",
+        "release it, then call ~/rearm",
+    ),
+    "emergency_silent": Reason(
+        ERROR,
+        "the emergency stop has fallen silent",
+        "see whether its driver runs, then call ~/rearm",
+    ),
+    "emergency_missing": Reason(
+        ERROR,
+        "the emergency stop that was declared has not been heard",
+        "start its driver, or see emergency_stop_topic and emergency_stop_timeout_s",
+    ),
+    "takeover": Reason(
+        WARN,
+        "a person drives the robot",
+        "the policy acts again when the commands of the takeover cease",
+    ),
+    "not_started": Reason(
+        WARN,
+        "the policy waits to be started",
+        "call ~/run, or set run_on_start",
+    ),
+    "run_over": Reason(
+        WARN,
+        "the time that the policy was to run is over",
+        "call ~/run to let it act again",
+    ),
+    "stopped": Reason(
+        WARN,
+        "the node is being stopped",
+        "activate it again",
     ),
 }
 

@@ -25,6 +25,11 @@ REPLACED: Mapping[str, str] = {
     "command_type": "actions[].type",
     "twist_fields": "actions[].fields",
     "safe_action": "actions[].safe",
+    "safe_posture": "actions[].safe",
+    "hold_s": "actions[].hold_s",
+    "max_rate": "actions[].max_rate",
+    "max_jerk": "actions[].max_jerk",
+    "takeover_topic": "actions[].takeover",
     "base_frame": "actions[].frame",
 }
 

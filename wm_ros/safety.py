@@ -1,31 +1,20 @@
-"""Decides when the robot must stop and with which command; no ROS.
+"""Decides when the robot must stop; no ROS.
 
-Fail closed: whatever is missing, old, frozen or not a number leads to the channel's safe action.
+Fail closed: whatever is missing, old, frozen or not a number leads to the safe action.
 """
 
 from __future__ import annotations
 
-import zlib
+import math
 
 import numpy as np
 
 from wm_core.contract.spec import ActionSpec, Obs
-from wm_ros.settings import SafeKind, SafetySettings
+from wm_ros.settings import SafetySettings
+from wm_ros.stillness import Stillness
 
-
-def safe_command(kind: SafeKind, zero: np.ndarray, last: np.ndarray | None) -> np.ndarray | None:
-    """Choose the command (command_size,) that stops the robot; None: send nothing.
-
-    Args:
-        kind: ``zero``, ``hold`` (the last command, zero where there is none) or ``none``.
-        zero: (command_size,) what stops it, of the policy's spec; empty where there is none yet.
-        last: (command_size,) the command sent last.
-    """
-    if kind == "none":
-        return None
-    if kind == "hold" and last is not None:
-        return last
-    return zero
+#: reasons of a robot that has not begun yet: they latch only once the policy has acted
+WAITING = ("no_policy", "not_started", "emergency_missing")
 
 
 def limited(action: np.ndarray, prev_action: np.ndarray, spec: ActionSpec) -> np.ndarray | None:
@@ -42,7 +31,7 @@ def limited(action: np.ndarray, prev_action: np.ndarray, spec: ActionSpec) -> np
 
 
 class Guard:
-    """Checks every tick's observation and names the reason why it must not be acted upon.
+    """Checks every tick, names the reason why the policy must not act, and latches it if asked to.
 
     Args:
         settings: when to stop, and how.
@@ -50,30 +39,46 @@ class Guard:
 
     def __init__(self, settings: SafetySettings) -> None:
         self.settings = settings
-        self._period_s, self._card_max_obs_age_s = 0.05, 0.0
+        self._period_s, self._card_max_obs_age_s, self._card_surprise_limit = 0.05, 0.0, 0.0
         self._set_limits()
         self.latched: str | None = None
-        self._repeats: dict[str, tuple[int, int]] = {}  # by image: digest, equal ones in a row
+        self.cause: str | None = None  #: what stopped the robot at the last tick, latched or not
+        self.alarm = ""  #: what is odd though the policy acts; empty: nothing
+        self._acted = False  # the policy has acted since the last rearm
+        self._surprised = 0
+        self._stillness = Stillness(
+            frozen_s=settings.frozen_s, frozen_frames=settings.frozen_frames
+        )
 
-    def begin(self, *, period_s: float, card_max_obs_age_s: float) -> None:
+    def begin(
+        self, *, period_s: float, card_max_obs_age_s: float, card_surprise_limit: float = 0.0
+    ) -> None:
         """Take the limits that the settings leave open from the first policy.
 
         Args:
             period_s: of one agent step; a longer gap without a frame stops the robot.
             card_max_obs_age_s: oldest image that the policy's card allows; 0: any.
+            card_surprise_limit: largest surprise in nats that the card calls usual; 0: any.
         """
         self._period_s, self._card_max_obs_age_s = period_s, card_max_obs_age_s
+        self._card_surprise_limit = card_surprise_limit
         self._set_limits()
 
     def use(self, settings: SafetySettings) -> None:
         """Judge by changed settings from the next tick on."""
         self.settings = settings
+        self._stillness.use(frozen_s=settings.frozen_s, frozen_frames=settings.frozen_frames)
         self._set_limits()
 
     def _set_limits(self) -> None:
         s = self.settings
         self._max_gap_s = s.max_gap_s or self._period_s
         self._max_obs_age_s = max(0.0, s.max_obs_age_s or self._card_max_obs_age_s)
+        self._surprise_limit = max(0.0, s.surprise_limit or self._card_surprise_limit)
+
+    def begin_tick(self) -> None:
+        """Forget what stopped the robot at the last tick."""
+        self.cause = None
 
     def check_frame(self, *, fresh: bool, receive_age_s: float, stamp_age_s: float) -> str | None:
         """Say why this frame must not be acted upon, or None.
@@ -90,31 +95,62 @@ class Guard:
             return self.trip("stale_stamp")
         if limit > 0 and stamp_age_s < -limit:
             return self.trip("stamp_in_future")
-        return self._tripped()
+        return None
 
-    def check_obs(self, obs: Obs) -> str | None:
-        """Say why this observation must not be acted upon, or None; counts repeated images."""
+    def check_obs(self, obs: Obs, *, moving: bool = True) -> str | None:
+        """Say why this observation must not be acted upon, or None; counts repeated images.
+
+        Args:
+            obs: images (H, W, C), vectors (n,).
+            moving: whether the robot has been told to move since the last one.
+        """
         if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in obs.values()):
             return self.trip("nan_obs")
-        if self.settings.frozen_frames > 0:
-            for name, value in obs.items():
-                if value.ndim == 3:
-                    digest = zlib.crc32(value.data)
-                    before, count = self._repeats.get(name, (digest, 0))
-                    self._repeats[name] = digest, count + 1 if digest == before else 1
-            if any(n >= self.settings.frozen_frames for _, n in self._repeats.values()):
-                return self.trip("frozen_frame")
-        return self._tripped()
+        if self._stillness.frozen(obs, period_s=self._period_s, moving=moving):
+            return self.trip("frozen_frame")
+        return None
 
-    def rearm(self) -> None:
-        """Let the policy act again after a latched trip."""
-        self.latched, self._repeats = None, {}
+    def check_surprise(self, surprise: float | None) -> str | None:
+        """Say that the policy has been surprised for too long, or None; it may only be an alarm.
 
-    def trip(self, reason: str) -> str:
-        """Return ``reason`` to stop, and remember it where the guard latches."""
-        if self.settings.latch_safe and self.latched is None:
+        Args:
+            surprise: nats by which the observation moved the policy's prior; None: not known.
+        """
+        s = self.settings
+        if surprise is None or not self._surprise_limit:
+            return None
+        beyond = not math.isfinite(surprise) or surprise > self._surprise_limit
+        self._surprised = self._surprised + 1 if beyond else 0
+        if self._surprised < s.surprise_ticks:
+            self.alarm = ""
+            return None
+        self.alarm = "surprised"
+        return self.trip("surprised", latch=True) if s.surprise_action == "stop" else None
+
+    def check_latch(self) -> str | None:
+        """Say that the robot is latched, or None; called when nothing else stops it."""
+        return None if self.latched is None else "latched"
+
+    def acted(self) -> None:
+        """Note that the policy acts: from now on every reason latches, if any does."""
+        self._acted = True
+
+    def trip(self, reason: str, *, latch: bool | None = None) -> str:
+        """Return ``reason`` to stop, and remember it where the guard latches.
+
+        Args:
+            reason: in one word.
+            latch: whether it latches; None: as the settings say.
+        """
+        self.cause = reason
+        waits = not self._acted and (reason in WAITING or reason.startswith("no_"))
+        latches = self.settings.latch_safe and not waits if latch is None else latch
+        if latches and self.latched is None:
             self.latched = reason
         return reason
 
-    def _tripped(self) -> str | None:
-        return None if self.latched is None else "latched"
+    def rearm(self) -> None:
+        """Let the policy act again after a latched trip."""
+        self.latched, self.cause, self.alarm = None, None, ""
+        self._acted, self._surprised = False, 0
+        self._stillness.reset()

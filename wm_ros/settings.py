@@ -26,7 +26,7 @@ LIVE = "live"
 #: it has a method ``use(settings)``.  Every other field is read when the node is configured.
 Live = Annotated[T, LIVE]
 
-SafeKind = Literal["zero", "hold", "none"]
+SafeKind = Literal["zero", "hold", "none", "posture"]
 SwapMode = Literal["reinfer", "border"]
 
 
@@ -59,7 +59,23 @@ class SafetySettings(Frozen):
     """Says when the robot stops, and how."""
 
     safe_action: Live[SafeKind] = setting(
-        "zero", "Command that stops this robot; none: no command"
+        "zero",
+        "What stops this robot: zero; hold, which repeats the last command; none, which sends "
+        "nothing; or posture. Positions take no zero",
+    )
+    safe_posture: tuple[float, ...] = setting(
+        (0.0,), "Command of safe_action posture, one number for all elements or one for each"
+    )
+    hold_s: float = ranged(
+        0.0, 0, 3600, "Seconds that hold repeats a velocity or effort, then zero; 0: without end"
+    )
+    max_rate: tuple[float, ...] = setting(
+        (0.0,),
+        "Largest change of the command, in its units per second, one for all or each; 0: none",
+    )
+    max_jerk: tuple[float, ...] = setting(
+        (0.0,),
+        "Largest change of that rate, in units per second squared, one for all or each; 0: none",
     )
     max_obs_age_s: Live[float] = ranged(
         0.0,
@@ -70,10 +86,50 @@ class SafetySettings(Frozen):
     max_gap_s: Live[float] = ranged(
         0.0, 0, 60, "Seconds that a command is repeated without a new frame; 0: one period"
     )
+    frozen_s: Live[float] = ranged(
+        1.0,
+        0,
+        600,
+        "Seconds of the same image, while the robot is told to move, that count as a frozen "
+        "camera; 0: no such check",
+    )
     frozen_frames: Live[int] = ranged(
-        0, 0, 1000, "Equal frames in a row that count as a frozen camera; 0: no such check"
+        0, 0, 1000, "Same images in a row that count as a frozen camera, moving or not; 0: none"
     )
     latch_safe: Live[bool] = setting(False, "Whether a safe action lasts until ~/rearm is called")
+    surprise_limit: Live[float] = ranged(
+        0.0, -1, 1e6, "Surprise in nats that is too much; 0: as the policy's card says; -1: any"
+    )
+    surprise_ticks: Live[int] = ranged(
+        5, 1, 1000, "Ticks of too much surprise in a row that count"
+    )
+    surprise_action: Live[Literal["warn", "stop"]] = setting(
+        "warn", "What too much surprise does: a warning, or a stop until ~/rearm"
+    )
+
+
+class OperatorSettings(Frozen):
+    """Says how people stop the robot, drive it themselves, and let it run."""
+
+    emergency_stop_topic: str = setting(
+        "", "Topic of std_msgs/Bool that stops the robot with true; empty: ~/stop alone does"
+    )
+    emergency_stop_timeout_s: float = ranged(
+        0.0, 0, 60, "Seconds of silence of that topic that stop the robot too; 0: no heartbeat"
+    )
+    takeover_topic: str = setting(
+        "",
+        "Topic of the command's message; what comes there goes out instead; empty: none",
+    )
+    takeover_timeout_s: float = ranged(
+        0.5, 0.01, 60, "Seconds that the last command of a takeover lasts, then the policy acts"
+    )
+    run_on_start: bool = setting(
+        True, "Whether the policy acts once the node is active; if not, ~/run starts it"
+    )
+    run_s: float = ranged(
+        0.0, 0, 1e6, "Seconds that the policy acts from its start or ~/run on; 0: without end"
+    )
 
 
 class PilotSettings(Frozen):
@@ -94,8 +150,10 @@ class PilotSettings(Frozen):
 class SlotSettings(Frozen):
     """Says how policies are watched and swapped."""
 
-    exploration: Live[Literal["sample", "mean"]] = setting(
-        "sample", "Whether the policy's action is a draw or the mean"
+    exploration: Live[Literal["auto", "sample", "mean"]] = setting(
+        "auto",
+        "Whether the policy's action is a draw or the mean; auto: a draw where the robot learns, "
+        "which is where it has a trainer_url",
     )
     swap_mode: Live[SwapMode] = setting(
         "reinfer",
@@ -105,6 +163,13 @@ class SlotSettings(Frozen):
     policy_poll_s: Live[float] = ranged(
         0.25, 0.01, 3600, "Seconds between two looks for a new policy"
     )
+
+    @property
+    def acts_by_mean(self) -> bool:
+        """Tell whether the policy's action is the mean of its distribution."""
+        if self.exploration == "auto":
+            return not getattr(self, "trainer_url", "")
+        return self.exploration == "mean"
 
 
 class StreamSettings(Frozen):
@@ -121,7 +186,9 @@ class StreamSettings(Frozen):
     delivery: PolicyClientSettings = PolicyClientSettings()
 
 
-class PolicySettings(NodeSettings, SafetySettings, PilotSettings, SlotSettings, StreamSettings):
+class PolicySettings(
+    NodeSettings, SafetySettings, OperatorSettings, PilotSettings, SlotSettings, StreamSettings
+):
     """Holds all that can be set on the policy node, except for each sensor's type and topic."""
 
     autostart: bool = setting(True, "Whether the node configures and activates itself")

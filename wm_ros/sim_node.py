@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from typing import Any
 
 import gymnasium
@@ -36,6 +37,7 @@ from wm_ros.settings import SimSettings
 _ARM_NOW_NS = 1_000
 _ALIVE_NS = 1_000_000_000  #: a policy that has answered no frame for so long is not waited for
 _SIM_START_NS = 1_000_000_000
+_STAMPS = 256  #: frames whose answers are known as such
 
 
 def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasium.Env[Any, Any]:
@@ -107,6 +109,7 @@ class SimNode(Node):
         self._wall_clock = Clock(clock_type=ClockType.SYSTEM_TIME)
         self._sim_ns = _SIM_START_NS
         self._stamp_ns = 0
+        self._stamps: deque[int] = deque(maxlen=_STAMPS)  # of the latest frames
         self._answer: np.ndarray | None = None  # (A,) to the frame that was published last
         self._last: np.ndarray | None = None  # (A,) whatever came last
         self._last_ns = self._answered_ns = -(10**18)  # steady time of the last one, long ago
@@ -156,9 +159,9 @@ class SimNode(Node):
         self._last = self._stopped if value is None else value
         self._last_ns = time.monotonic_ns()
         # Without stamps whatever comes counts as the answer.  Of messages that have one only the
-        # stamp of a frame does: 0 marks a safe action chosen without any, and a later one is of
-        # another clock, as a joystick's.  These are obeyed, but answer nothing.
-        answers = not self._command.stamped or 0 < stamp_ns <= self._stamp_ns
+        # stamp of a frame does: a safe action chosen without any has one of its own, and so has
+        # what a joystick sends.  These are obeyed, but answer nothing.
+        answers = not self._command.stamped or stamp_ns in self._stamps
         if value is None or not answers:
             return
         self._answered_ns = self._last_ns  # be it an older frame: a slow policy is waited for
@@ -199,6 +202,7 @@ class SimNode(Node):
             self._over = terminated or truncated
             signal = Signal(stamp_ns, float(reward), False, self._over, terminated, answered)
         self._answer, self._stamp_ns = None, stamp_ns
+        self._stamps.append(stamp_ns)
         self._publish(obs, signal)
 
     def _action(self, now_ns: int) -> Any:

@@ -35,7 +35,7 @@ class CountingTask(gymnasium.Env):
         return self._observe(), reward, terminated, self._step >= STEPS and not terminated, {}
 
     def _observe(self):
-        image = np.full((self._size, self._size, 3), 90, np.uint8)
+        image = np.full((self._size, self._size, 3), 90 + self._step % 2, np.uint8)
         image[0, 0] = (self._step, self._episode % 256, 7)
         return {"image": image}
 

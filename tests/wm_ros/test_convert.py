@@ -142,7 +142,7 @@ def test_a_choice_is_an_index_by_its_name_on_a_topic_that_no_joint_listens_to():
     for names, name in ((("stop", "go", "left"), "left"), ((), "choice_2")):
         msg = encoded(command, [2.0], names)
         assert (list(msg.name), list(msg.position), list(msg.effort)) == ([name], [2.0], [])
-    assert command.topic not in {c.topic for c in COMMANDS.values() if not c.discrete}
+    assert command.topic not in {c.default_topic for c in COMMANDS.values() if not c.discrete}
 
 
 def test_a_command_that_is_no_number_is_refused():

@@ -10,6 +10,7 @@ import pytest
 
 from tests.wm_ros.conftest import steps_in
 from wm_core.contract.spec import ActionSpec, VectorSpec
+from wm_ros.convert import to_ns
 
 pytestmark = pytest.mark.ros
 
@@ -24,11 +25,14 @@ def choices_in(spool):
     return steps
 
 
+def stamp_of(message) -> int:
+    return to_ns(message.header.stamp)
+
+
 def check_sent(messages, steps) -> None:
     """What was published for a frame, by its stamp, is what was recorded with it."""
     recorded = {s.stamp_ns: int(s.action.argmax()) for s in steps}
-    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in messages]
-    pairs = [(m, recorded[t]) for m, t in zip(messages, stamps, strict=True) if t in recorded]
+    pairs = [(m, recorded[stamp_of(m)]) for m in messages if stamp_of(m) in recorded]
     assert pairs
     for message, index in pairs:
         assert list(message.position) == [index]
@@ -42,16 +46,18 @@ def drive(processes, watcher, report_of, tmp_path):
 
     def run(task, count, **policy):
         state, chosen = tmp_path / "state", watcher.listen(JointState, "choice")
+        rewards = watcher.listen(JointState, "reward")  # of every frame, with its stamp
         params = {"policy_dir": str(tmp_path / "policy"), "state_dir": str(state)}
         processes.start("sim_node", {"command_type": "index", **task})
-        processes.start("policy_node", {"command_type": "index", **params, **policy})
+        acts = {"command_type": "index", "exploration": "sample"}
+        processes.start("policy_node", {**acts, **params, **policy})
         report = state / "status.json"
         watcher.until(
             lambda: chosen and report_of(report).get("steps_recorded", 0) >= count,
             f"{count} steps",
         )
         assert processes.stop("policy_node") == 0
-        watcher.until(lambda: chosen[-1].header.stamp.sec == 0, "the last safe choice")
+        watcher.until(lambda: stamp_of(chosen[-1]) not in map(stamp_of, rewards), "the last one")
         assert processes.stop("sim_node") == 0
         return choices_in(state / "spool"), chosen, report_of(report)
 

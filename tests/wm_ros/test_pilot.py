@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from wm_ros.actuation import Actuation
+from wm_ros.commands.build import commands_of_parameters
 from wm_ros.experience import Recorder, Signal, Signals
+from wm_ros.interventions import Interventions
 from wm_ros.pilot import Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot
 from wm_ros.safety import Guard
 from wm_ros.sensors.source import Senses
-from wm_ros.settings import PilotSettings, SafetySettings, SlotSettings
+from wm_ros.settings import PilotSettings, PolicySettings, SlotSettings
 
 PERIOD_NS = 40_000_000
 
@@ -19,21 +22,31 @@ class Robot:
     """A pilot and everything around it, driven by hand."""
 
     def __init__(self, folder, settings=None, **safety):
-        self.slot = PolicySlot(FolderSource(folder), SlotSettings())
+        self.slot = PolicySlot(FolderSource(folder), SlotSettings(exploration="sample"))
         self.signals, self.steps = Signals(), []
         self.recorder = Recorder()
+        given = PolicySettings(**{"exploration": "sample", **safety})
+        self.commands = commands_of_parameters(given)
+        self.interventions = Interventions(given)
+        self.pose = None
+        self.guard = Guard(given)
         self.pilot = Pilot(
             self.slot,
-            Guard(SafetySettings(**safety)),
+            self.guard,
+            Actuation(self.commands, lambda names: self.pose),
             self.signals,
             self.recorder,
             settings or PilotSettings(),
+            interventions=self.interventions,
         )
+        self.pilot.activate(0)
+        self.now_ns = 0
 
     def adopt(self):
         self.slot.look()
         self.slot.between_ticks()
         self.recorder.open(lambda step: self.steps.append(step) is None, PERIOD_NS)
+        self.commands.check(self.slot.runner.spec.action)
         self.pilot.begin(self.slot.runner)
         return self
 
@@ -41,8 +54,9 @@ class Robot:
         stamp = k * PERIOD_NS
         if signal:
             self.signals.put(Signal(stamp, 1.0, k == 0, False, False))
-        obs = obs or {"image": np.full((32, 32, 3), 100, np.uint8)}
-        decision = self.pilot.decide(Senses(obs, stamp, fresh, age_s, 0.01))
+        self.now_ns = max(self.now_ns + 1, stamp)
+        obs = obs or {"image": np.full((32, 32, 3), 100 + k % 2, np.uint8)}
+        decision = self.pilot.decide(Senses(obs, stamp, fresh, age_s, 0.01), self.now_ns)
         self.pilot.sent(decision, missed=False, skipped=skipped)
         return decision
 
@@ -184,7 +198,7 @@ def chooser(tmp_path, policy_at, choosing):
 
 @pytest.mark.parametrize(("kind", "want"), [("zero", [2.0]), ("hold", [3.0]), ("none", None)])
 def test_a_robot_that_takes_choices_stops_by_a_choice(chooser, kind, want):
-    robot = Robot(chooser, safe_action=kind).adopt()
+    robot = Robot(chooser, command_type="index", safe_action=kind).adopt()
     first = robot.tick(0)
     assert (first.command.tolist(), first.action.tolist()) == ([3.0], [0, 0, 0, 1])
     stopped = robot.tick(1, fresh=False, age_s=1.0)
@@ -193,7 +207,7 @@ def test_a_robot_that_takes_choices_stops_by_a_choice(chooser, kind, want):
 
 
 def test_noise_on_choices_is_the_share_that_is_taken_at_random(chooser):
-    robot = Robot(chooser, PilotSettings(exploration_noise=0.5)).adopt()
+    robot = Robot(chooser, PilotSettings(exploration_noise=0.5), command_type="index").adopt()
     sent = np.stack([robot.tick(k).action for k in range(400)])
     robot.recorder.close()
     np.testing.assert_array_equal([s.action for s in robot.steps], sent)
@@ -205,7 +219,9 @@ def test_noise_on_choices_is_the_share_that_is_taken_at_random(chooser):
 
 
 def test_random_choices_are_held_and_recorded_without_a_policy_version(chooser):
-    robot = Robot(chooser, PilotSettings(random_prefill=40, random_hold=4)).adopt()
+    robot = Robot(
+        chooser, PilotSettings(random_prefill=40, random_hold=4), command_type="index"
+    ).adopt()
     decisions = [robot.tick(k) for k in range(50)]
     assert [d.policy_version for d in decisions] == [-1] * 40 + [0] * 10
     sent = np.stack([d.action for d in decisions])
@@ -218,7 +234,7 @@ def test_random_choices_are_held_and_recorded_without_a_policy_version(chooser):
 def test_hold_keeps_the_last_command_when_stopping(folder):
     robot = Robot(folder, safe_action="hold").adopt()
     robot.tick(0)
-    np.testing.assert_allclose(robot.pilot.stop(), [0.625, 1.0])
+    np.testing.assert_allclose(robot.pilot.stop(10**9).command, [0.625, 1.0])
 
 
 def test_after_a_stop_the_slew_limit_counts_from_standstill(tmp_path, policy_at, spec_of):
@@ -227,7 +243,7 @@ def test_after_a_stop_the_slew_limit_counts_from_standstill(tmp_path, policy_at,
     robot = Robot(policy_at(tmp_path / "policy", bias=0.9, spec=slow)).adopt()
     for k in range(6):
         robot.tick(k)
-    np.testing.assert_array_equal(robot.pilot.stop(), [0.0, 0.0])
+    np.testing.assert_array_equal(robot.pilot.stop(10**9).command, [0.0, 0.0])
     decision = robot.tick(9)
     np.testing.assert_allclose(decision.action, [-1 / 3 + 0.5, 0.5], atol=1e-6)
     assert decision.begins == "stopped"

@@ -8,7 +8,7 @@ import pytest
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.inputs import Depth
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
-from wm_ros.commands import COMMANDS
+from wm_ros.commands import COMMANDS, CommandChannel, CommandSet
 from wm_ros.policy_slot import check_acceptable
 from wm_ros.sensors.camera import Camera
 from wm_ros.sensors.depth import DepthCamera
@@ -79,6 +79,11 @@ def test_a_policy_whose_inputs_have_no_sensor_is_refused(sources, images, vector
         assign(sources, spec_with(images, vectors))
 
 
+def commands_of(kind):
+    """The command of a robot with one channel."""
+    return CommandSet([CommandChannel(COMMANDS[kind](("x", "y")))])
+
+
 @pytest.mark.parametrize(
     ("kind", "action", "said"),
     [
@@ -88,16 +93,16 @@ def test_a_policy_whose_inputs_have_no_sensor_is_refused(sources, images, vector
     ],
 )
 def test_a_policy_whose_action_no_command_carries_is_refused(kind, action, said):
-    spec, command = spec_with().model_copy(update={"action": action}), COMMANDS[kind](("x", "y"))
+    spec, commands = spec_with().model_copy(update={"action": action}), commands_of(kind)
     with pytest.raises(SpecMismatch, match=said):
-        check_acceptable(spec, command=command, running=None)
+        check_acceptable(spec, commands=commands, running=None)
 
 
 def test_a_policy_of_another_spec_than_the_running_one_is_refused():
-    command = COMMANDS["joint"]()
-    check_acceptable(spec_with(), command=command, running=spec_with())
+    commands = commands_of("joint")
+    check_acceptable(spec_with(), commands=commands, running=spec_with())
     with pytest.raises(SpecMismatch, match="expected the running policy's spec"):
-        check_acceptable(spec_with(), command=command, running=spec_with(("front",)))
+        check_acceptable(spec_with(), commands=commands, running=spec_with(("front",)))
 
 
 # --------------------------------------------------------------------- one observation of several

@@ -1,31 +1,136 @@
-"""Offers what operators call: to let a stopped robot act again."""
+"""Offers what operators call and send: stop, rearm, run, and commands of their own."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from wm_ros.safety import Guard
+from wm_core.contract.errors import SpecMismatch
+from wm_ros import qos
+from wm_ros.commands import CommandSet
+from wm_ros.pilot import Pilot
+from wm_ros.reasons import reason_of
+from wm_ros.settings import OperatorSettings
+
+_PUBLISHERS_S = 0.25  #: seconds between two looks for who publishes the emergency stop
 
 
 class OperatorServices:
-    """Offers ``~/rearm``.
+    """Offers ``~/rearm``, ``~/stop`` and ``~/run``; hears the emergency stop and takeovers.
 
     Args:
-        node: that offers it.
-        closers: closes the services.
-        guard: that is rearmed.
+        node: that offers them.
+        closers: closes services, subscriptions and the timer.
+        pilot: that is told.
+        commands: channels that a person may take over.
+        settings: topics, and how long what they say lasts.
+        stop_now: sends the safe command at once, without waiting for a tick.
     """
 
-    def __init__(self, node: Node, closers: ExitStack, guard: Guard) -> None:
-        self._guard = guard
-        closers.callback(
-            node.destroy_service, node.create_service(Trigger, "~/rearm", self._on_rearm)
-        )
+    def __init__(
+        self,
+        node: Node,
+        closers: ExitStack,
+        pilot: Pilot,
+        commands: CommandSet,
+        settings: OperatorSettings,
+        *,
+        stop_now: Callable[[], None],
+    ) -> None:
+        self._node, self._pilot, self._commands = node, pilot, commands
+        self._people, self._stop_now = pilot.interventions, stop_now
+        for name, callback in (
+            ("~/rearm", self._on_rearm),
+            ("~/stop", self._on_stop),
+            ("~/run", self._on_run),
+        ):
+            closers.callback(node.destroy_service, node.create_service(Trigger, name, callback))
+        for i, channel in enumerate(commands.channels):
+            if channel.takeover:
+                self._hear(
+                    closers,
+                    channel.command.message_class,
+                    channel.takeover,
+                    partial(self._on_takeover, i),
+                    qos.sensor(),
+                )
+        self._emergency_topic = settings.emergency_stop_topic
+        if self._emergency_topic:
+            self._hear_emergency(closers)
+
+    def _hear(
+        self, closers: ExitStack, kind: type, topic: str, callback: Callable[[Any], None], how: Any
+    ) -> None:
+        """Subscribe without the warning that a publisher of another quality would cause."""
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        heard = self._node.create_subscription(kind, topic, callback, how, event_callbacks=quiet)
+        closers.callback(self._node.destroy_subscription, heard)
+
+    def _hear_emergency(self, closers: ExitStack) -> None:
+        """Hear every publisher, whatever quality it offers; what is heard twice does no harm.
+
+        Best effort takes from each of them, reliable loses nothing, and latched hears that the
+        button was pressed before this node began.
+        """
+        for how in (qos.sensor(depth=10), qos.sensor(depth=10, reliable=True), qos.latched()):
+            self._hear(closers, Bool, self._emergency_topic, self._on_emergency, how)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        timer = self._node.create_timer(_PUBLISHERS_S, self._look_for_publishers, clock=steady)
+        closers.callback(self._node.destroy_timer, timer)
+
+    def _look_for_publishers(self) -> None:
+        before = self._people.emergency.latched
+        self._people.emergency.on_publishers(self._node.count_publishers(self._emergency_topic))
+        if self._people.emergency.latched and not before:
+            self._stop_now()
+
+    def _on_emergency(self, msg: Bool) -> None:
+        before = self._people.emergency.latched
+        self._people.emergency.on_message(bool(msg.data), time.monotonic_ns())
+        if msg.data and not before:
+            self._stop_now()
+
+    def _on_takeover(self, channel: int, msg: Any) -> None:
+        try:
+            value = self._commands.decode(channel, msg)
+        except (SpecMismatch, IndexError) as error:  # no policy has told the sizes yet
+            self._people.takeover.refused += 1
+            self._node.get_logger().error(f"takeover: {error}", throttle_duration_sec=5.0)
+            return
+        self._people.takeover.on_command(channel, value, time.monotonic_ns())
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._people.emergency.on_service()
+        self._stop_now()
+        response.success, response.message = True, "stopped until ~/rearm is called"
+        return response
 
     def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = True, f"was latched by {self._guard.latched}"
-        self._guard.rearm()
+        latched = self._pilot.latched
+        cause = self._pilot.rearm(time.monotonic_ns())
+        response.success = cause is None
+        if cause is not None:
+            response.message = f"still {cause}: {reason_of(cause).text()}"
+        else:
+            response.message = f"was latched by {latched}" if latched else "was not latched"
+        return response
+
+    def _on_run(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        latched = self._pilot.latched
+        if latched:
+            response.success = False
+            response.message = f"latched by {latched}: call ~/rearm first"
+            return response
+        run_s = self._people.run.start(time.monotonic_ns())
+        response.success = True
+        response.message = f"runs for {run_s:g} s" if run_s else "runs without end"
         return response

@@ -1,20 +1,24 @@
-"""Lists the messages that can carry a command to the robot, each a class.
-
-A new message is a class and its row in ``COMMANDS``.
-"""
+"""Defines what every message that carries a command has in common."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
 from wm_ros.convert import message_class, set_header, to_ns
 
-TWIST_FIELDS = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz")
+Motion = Literal["velocity", "position", "effort", "choice"]
+
+#: what a unit says about the motion that a number commands
+MOTIONS: dict[str, Motion] = {
+    **dict.fromkeys(("m/s", "rad/s", "deg/s"), "velocity"),
+    **dict.fromkeys(("m", "rad", "deg"), "position"),
+    **dict.fromkeys(("N", "N m", "N*m", "Nm"), "effort"),
+}
 
 
 class Command:
@@ -22,28 +26,42 @@ class Command:
 
     Args:
         fields: of a twist, one per element of the command; other messages need none.
+        topic: where it is sent; that of its kind if left out.
+        names: of the elements, such as joints; those of the policy's action if left out.
+        reach_s: of a trajectory: seconds until its point is to be reached; 0: one period.
     """
 
     name: ClassVar[str]  #: value of the parameter ``command_type``
     message: ClassVar[str]  #: such as geometry_msgs/Twist
-    topic: ClassVar[str]
+    default_topic: ClassVar[str]
+    motion: ClassVar[Motion | None] = None  #: what a number commands; None: its unit tells
     discrete: ClassVar[bool] = False  #: carries the index of a choice
     stamped: ClassVar[bool] = True  #: says which image it answers
+    has_empty: ClassVar[bool] = False  #: a message without numbers stops the robot
 
-    def __init__(self, fields: Sequence[str] = ()) -> None:
-        self.fields = tuple(fields)
+    def __init__(
+        self,
+        fields: Sequence[str] = (),
+        *,
+        topic: str = "",
+        names: Sequence[str] = (),
+        reach_s: float = 0.0,
+    ) -> None:
+        self.fields, self.names = tuple(fields), tuple(names)
+        self.topic, self.reach_s = topic or self.default_topic, reach_s
 
     @property
     def message_class(self) -> Any:
         return message_class(self.message)
 
-    def check(self, size: int, *, discrete: bool, what: str) -> None:
+    def check(self, size: int, *, discrete: bool, what: str, units: Sequence[str] = ()) -> None:
         """Raise ``SpecMismatch`` where this command cannot carry an action.
 
         Args:
             size: number of elements of the action, or of its command where it is a choice.
             discrete: whether the action is one of several choices.
             what: whose action it is, for the error: such as ``the policy``.
+            units: of the elements, where they are known.
         """
         if discrete != self.discrete:
             raise SpecMismatch(
@@ -51,6 +69,13 @@ class Command:
                 f"{'one of several choices' if discrete else 'continuous'}; "
                 "'index' is for actions that are choices, and only for them"
             )
+        for unit in units if self.motion and not discrete else ():
+            meant = MOTIONS.get(unit)
+            if meant not in (None, self.motion) and not self.fields:
+                raise SpecMismatch(
+                    f"command_type is {self.name}, which carries {self.motion}s, but the action "
+                    f"of {what} is in {unit!r}, a {meant}; {_ADVICE[meant or 'choice']}"
+                )
 
     def encode(
         self, command: np.ndarray, *, names: Sequence[str], stamp_ns: int, frame_id: str
@@ -67,7 +92,7 @@ class Command:
         msg = self.message_class()
         if self.stamped:
             set_header(msg.header, stamp_ns, frame_id)
-        self.write(msg, [float(value) for value in command], names)
+        self.write(msg, [float(value) for value in command], self.names or names)
         return msg
 
     def decode(self, msg: Any, size: int) -> tuple[np.ndarray | None, int]:
@@ -92,69 +117,35 @@ class Command:
         raise NotImplementedError
 
 
-class Twist(Command):
-    """Carries a velocity in m/s and rad/s, without a stamp; elements drive the named fields."""
-
-    name, message, topic, stamped = "twist", "geometry_msgs/Twist", "cmd_vel", False
-
-    def check(self, size: int, *, discrete: bool, what: str) -> None:
-        super().check(size, discrete=discrete, what=what)
-        if size != len(self.fields):
-            raise SpecMismatch(
-                f"twist_fields names {len(self.fields)} elements, the action of {what} has "
-                f"{size}; set twist_fields or command_type"
-            )
-
-    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
-        twist = msg.twist if self.stamped else msg
-        for field, value in zip(self.fields, values, strict=False):
-            part, axis = field.split(".")
-            setattr(getattr(twist, part), axis, value)
-
-    def read(self, msg: Any) -> list[float]:
-        twist = msg.twist if self.stamped else msg
-        parts = (field.split(".") for field in self.fields)
-        return [getattr(getattr(twist, part), axis) for part, axis in parts]
-
-
-class TwistStamped(Twist):
-    """Carries a velocity in m/s and rad/s with the stamp of the image that it answers."""
-
-    name, message, stamped = "twist_stamped", "geometry_msgs/TwistStamped", True
-
-
-class Joint(Command):
-    """Carries efforts of named joints; an empty message stops them."""
-
-    name, message, topic = "joint", "sensor_msgs/JointState", "joint_command"
-
-    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
-        msg.effort = values
-        msg.name = [*names[: len(values)], *(f"joint_{i}" for i in range(len(names), len(values)))]
-
-    def read(self, msg: Any) -> list[float]:
-        return list(msg.effort)
-
-
-class ChoiceIndex(Command):
-    """Carries the index of a choice, with its name; an empty message stops the robot.
-
-    It has a topic of its own, so that no joint takes an index for an effort.
-    """
-
-    name, message, topic = "index", "sensor_msgs/JointState", "choice"
-    discrete = True
-
-    def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
-        msg.position = values
-        choices = [int(value) for value in values]
-        msg.name = [names[i] if i < len(names) else f"choice_{i}" for i in choices]
-
-    def read(self, msg: Any) -> list[float]:
-        return list(msg.position)
-
-
-#: what the parameter ``command_type`` may name
-COMMANDS: dict[str, type[Command]] = {
-    command.name: command for command in (TwistStamped, Twist, Joint, ChoiceIndex)
+_ADVICE: dict[Motion, str] = {
+    "position": "use joint_position, joint_trajectory or multi_array",
+    "velocity": "use joint_velocity, a twist or multi_array",
+    "effort": "use joint or multi_array",
+    "choice": "use index",
 }
+
+
+def joint_names(values: Sequence[float], names: Sequence[str]) -> list[str]:
+    """Name each of ``values``: by ``names`` as far as they go, then by its number."""
+    return [*names[: len(values)], *(f"joint_{i}" for i in range(len(names), len(values)))]
+
+
+def in_order(
+    msg_names: Sequence[str], values: Sequence[float], names: Sequence[str]
+) -> list[float]:
+    """Bring the ``values`` of a message into the order of ``names``.
+
+    Without names on either side they stay as they are.
+
+    Raises:
+        SpecMismatch: for a name that is missing, doubled or unknown.
+    """
+    if not names or not msg_names or list(msg_names) == list(names):
+        return list(values)
+    if sorted(msg_names) != sorted(names) or len(values) != len(names):
+        raise SpecMismatch(
+            f"command: expected the names {list(names)}, each once with its number, got "
+            f"{list(msg_names)} and {len(values)} numbers"
+        )
+    by_name = dict(zip(msg_names, values, strict=True))
+    return [by_name[name] for name in names]

@@ -1,0 +1,318 @@
+"""Joins the channels of a robot into its command: limits, safe action and message of each.
+
+The command is flat, (command_size,) in physical units; each channel carries its own slice of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.spec import ActionSpec
+from wm_ros.commands.command import MOTIONS, Command, Motion
+
+#: what stops a channel: a word, or the numbers of a posture
+Safe = Literal["zero", "hold", "none"] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CommandChannel:
+    """Describes one topic that moves a part of the robot.
+
+    Limits are one number per element; none stated means that the policy's card alone limits.
+    """
+
+    command: Command
+    safe: Safe = "zero"
+    hold_s: float = 0.0  #: seconds that ``hold`` lasts, then zero; 0: without end
+    size: int | None = None  #: elements; None: all of the policy's action
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    max_rate: tuple[float, ...] = ()  #: units per second
+    max_jerk: tuple[float, ...] = ()  #: units per second squared
+    units: tuple[str, ...] = ()
+    mode: Motion | None = None  #: what its numbers command, where message and unit do not tell
+    choices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    takeover: str = ""  #: topic of the same message whose commands go out instead
+    frame: str = ""  #: frame of reference; empty: that of the node
+
+    @property
+    def label(self) -> str:
+        """Name the channel to people."""
+        return f"{self.command.topic} ({self.command.name})"
+
+    def motion(self, units: Sequence[str]) -> Motion:
+        """Tell what its numbers command; a position where neither message nor unit tells."""
+        stated = self.command.motion or self.mode
+        if stated is not None:
+            return stated
+        known = {MOTIONS[unit] for unit in (self.units or units) if unit in MOTIONS}
+        return known.pop() if len(known) == 1 else "position"
+
+
+class CommandSet:
+    """Holds every channel of a robot, which together carry its command.
+
+    Args:
+        channels: at least one; in their order they make up the command.
+    """
+
+    def __init__(self, channels: Sequence[CommandChannel]) -> None:
+        self.channels = tuple(channels)
+        self.slices: tuple[slice, ...] = ()  #: of the command, by channel
+        self.motions: tuple[Motion, ...] = tuple(c.motion(()) for c in self.channels)
+        self.action: ActionSpec | None = None
+        self.names = tuple(c.command.names for c in self.channels)  #: of the elements
+        self._period_s = 0.0
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Name the choices, where every channel has a table of the numbers of each."""
+        return tuple(self.channels[0].choices)
+
+    def check(self, action: ActionSpec, what: str = "the policy") -> None:
+        """Raise ``SpecMismatch`` where these channels cannot carry, or not safely stop, an action.
+
+        Args:
+            action: of a policy.
+            what: whose action it is, for the error.
+        """
+        if self.choices:
+            self._check_choices(action, what)
+            return
+        sizes = self._sizes(action, what)
+        start = 0
+        for channel, size in zip(self.channels, sizes, strict=True):
+            part = slice(start, start + size)
+            start += size
+            channel.command.check(
+                size,
+                discrete=action.discrete,
+                what=what,
+                units=channel.units or action.units[part],
+            )
+            if not action.discrete:
+                _check_counts(channel, size)
+                _check_units(channel, action, part, what)
+                _check_names(channel, action, part, what)
+                low, high = limits_of(channel, action, part)
+                _check_safe(channel, channel.motion(action.units[part]), low, high)
+
+    def begin(self, action: ActionSpec, period_s: float) -> None:
+        """Take sizes, names and period from the first policy, which ``check`` has accepted."""
+        self.action, self._period_s = action, period_s
+        if action.discrete:
+            count = len(self.channels)
+            choice: Motion = "choice"
+            self.slices, self.motions = (slice(0, 1),) * count, (choice,) * count
+            self.names = (action.names,) * count
+            return
+        ends = np.cumsum([0, *self._sizes(action, "the policy")]).tolist()
+        self.slices = tuple(map(slice, ends[:-1], ends[1:]))
+        pairs = list(zip(self.channels, self.slices, strict=True))
+        self.names = tuple(c.command.names or action.names[part] for c, part in pairs)
+        self.motions = tuple(channel.motion(action.units[part]) for channel, part in pairs)
+
+    def use(self, other: CommandSet) -> None:
+        """Stop by the safe actions of ``other``, whose channels are these, from now on.
+
+        Raises:
+            SpecMismatch: for a safe action that moves the robot, or leaves the range.
+        """
+        if self.action is not None:
+            other.check(self.action)
+        self.channels = tuple(
+            replace(mine, safe=theirs.safe, hold_s=theirs.hold_s)
+            for mine, theirs in zip(self.channels, other.channels, strict=True)
+        )
+
+    def encode(
+        self,
+        command: np.ndarray,
+        *,
+        stamp_ns: int,
+        frame_id: str,
+        held: frozenset[int] = frozenset(),
+    ) -> list[tuple[int, Any]]:
+        """Make the message of each channel that gets one.
+
+        Args:
+            command: (command_size,) physical units; empty, before the first policy, stops those
+                channels that an empty message stops, and leaves the others alone.
+            stamp_ns: stamp of the image that it answers.
+            frame_id: such as base_link.
+            held: channels to which nothing is sent.
+
+        Returns:
+            (number of the channel, message), in the channels' order.
+        """
+        found = []
+        for i, channel in enumerate(self.channels):
+            coder = channel.command
+            if i in held or (command.size == 0 and not coder.has_empty):
+                continue
+            values, names = (command[self.slices[i]] if command.size else command), self.names[i]
+            if channel.choices and command.size:
+                row = self.choices[int(command[0])]
+                values, names = np.array(channel.choices[row], np.float32), ()
+            coder.reach_s = coder.reach_s or self._period_s
+            frame = channel.frame or frame_id
+            msg = coder.encode(values, names=names, stamp_ns=stamp_ns, frame_id=frame)
+            found.append((i, msg))
+        return found
+
+    def decode(self, i: int, msg: Any) -> np.ndarray | None:
+        """Read the numbers (n,) that a message for channel ``i`` carries; None: it says stop.
+
+        Where the action is a choice, the one whose numbers are nearest counts.
+
+        Raises:
+            SpecMismatch: for names, or a number of numbers, that do not fit, or NaN.
+        """
+        part, channel = self.slices[i], self.channels[i]
+        if not channel.choices:
+            return channel.command.decode(msg, part.stop - part.start)[0]
+        rows = np.array([*channel.choices.values()])
+        value, _ = channel.command.decode(msg, rows.shape[1])
+        if value is None:
+            return None
+        return np.array([np.abs(rows - value).sum(1).argmin()], np.float32)
+
+    def warnings(self) -> list[str]:
+        """List what a person should know of the safe actions, one sentence each."""
+        return [
+            f"{channel.label}: hold repeats the last {motion}, so the robot may move on when it "
+            f"should stop{f', for {channel.hold_s} s' if channel.hold_s else ''}; "
+            "zero stops it" + ("" if channel.hold_s else ", hold_s bounds the time")
+            for channel, motion in zip(self.channels, self.motions, strict=True)
+            if channel.safe == "hold" and motion in ("velocity", "effort")
+        ]
+
+    def _sizes(self, action: ActionSpec, what: str) -> list[int]:
+        """Count the elements of each channel.
+
+        Raises:
+            SpecMismatch: where they do not add up to the action.
+        """
+        stated = [channel.size for channel in self.channels]
+        if len(stated) == 1 and stated[0] is None:
+            return [action.command_size if action.discrete else action.size]
+        sizes = [size or 0 for size in stated]
+        if action.discrete or sum(sizes) != action.size:
+            parts = ", ".join(
+                f"{channel.label} {size}"
+                for channel, size in zip(self.channels, sizes, strict=True)
+            )
+            got = f"{action.size} {'choices' if action.discrete else 'elements'}"
+            raise SpecMismatch(
+                f"the robot's channels carry {sum(sizes)} elements ({parts}); "
+                f"the action of {what} has {got}"
+            )
+        return sizes
+
+    def _check_choices(self, action: ActionSpec, what: str) -> None:
+        names = self.choices
+        if not action.discrete or action.size != len(names):
+            kind = "choices" if action.discrete else "elements, none of them a choice"
+            raise SpecMismatch(
+                f"the robot offers {len(names)} choices {list(names)}; the action of {what} has "
+                f"{action.size} {kind}"
+            )
+        if action.names and action.names != names:
+            raise SpecMismatch(
+                f"the robot's choices are {list(names)}, those of {what} are {list(action.names)}"
+            )
+
+
+def limits_of(
+    channel: CommandChannel, action: ActionSpec, part: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the range that a channel's numbers may have: its own, cut to that of the action.
+
+    Returns:
+        low (n,) and high (n,) in physical units.
+
+    Raises:
+        SpecMismatch: where nothing is left between them.
+    """
+    low, high = np.array(action.low[part]), np.array(action.high[part])
+    if channel.low:
+        low = np.maximum(low, channel.low)
+    if channel.high:
+        high = np.minimum(high, channel.high)
+    if (low > high).any():
+        raise SpecMismatch(
+            f"{channel.label}: its range {list(channel.low)} .. {list(channel.high)} and that of "
+            f"the policy, {list(action.low[part])} .. {list(action.high[part])}, do not meet"
+        )
+    return low, high
+
+
+def _check_counts(channel: CommandChannel, size: int) -> None:
+    for name in ("max_rate", "max_jerk", "low", "high"):
+        count = len(getattr(channel, name))
+        if count not in (0, 1, size):
+            raise SpecMismatch(
+                f"{channel.label}: {name} has {count} numbers, expected 1 or {size}"
+            )
+
+
+def _check_units(channel: CommandChannel, action: ActionSpec, part: slice, what: str) -> None:
+    known = action.units[part]
+    pairs = zip(channel.units, known, strict=False)
+    if any(a and b and _plain(a) != _plain(b) for a, b in pairs):
+        raise SpecMismatch(
+            f"{channel.label}: expected the units {list(channel.units)}, those of {what} are "
+            f"{list(known)}"
+        )
+
+
+def _plain(unit: str) -> str:
+    """Write a unit without what people write between its parts."""
+    return re.sub(r"[ *·.]", "", unit)
+
+
+def _check_names(channel: CommandChannel, action: ActionSpec, part: slice, what: str) -> None:
+    wanted, known = channel.command.names, action.names[part]
+    if wanted and known and tuple(wanted) != tuple(known):
+        raise SpecMismatch(
+            f"{channel.label}: expected the names {list(wanted)}, those of {what} are "
+            f"{list(known)}; bring them into one order"
+        )
+
+
+def _check_safe(
+    channel: CommandChannel, motion: Motion, low: np.ndarray, high: np.ndarray
+) -> None:
+    """Raise ``SpecMismatch`` for a safe action that moves the robot, or leaves the range."""
+    safe = channel.safe
+    if safe == "zero" and motion == "position":
+        raise SpecMismatch(
+            f"{channel.label}: safe_action is zero, but its numbers are positions, or have no "
+            "unit that says otherwise, so zeros would move the robot; set safe_action to hold or "
+            "none, or state a safe_posture"
+        )
+    if safe in ("hold", "none"):
+        return
+    posture = np.zeros(low.size) if safe == "zero" else np.array(safe, float)
+    if posture.size == 1:
+        posture = np.full(low.size, posture[0])
+    if posture.size != low.size:
+        raise SpecMismatch(
+            f"{channel.label}: safe_posture has {posture.size} numbers, expected {low.size}"
+        )
+    if (posture < low - 1e-6).any() or (posture > high + 1e-6).any():
+        raise SpecMismatch(
+            f"{channel.label}: the safe action {posture.tolist()} is outside of its range "
+            f"{low.tolist()} .. {high.tolist()}; set safe_action to hold or none, or state a "
+            "safe_posture within the range"
+        )
+    if safe != "zero" and motion == "position" and not channel.max_rate:
+        raise SpecMismatch(
+            f"{channel.label}: a posture needs max_rate, so that the robot moves there slowly"
+        )

@@ -1,0 +1,151 @@
+"""Holds what people do to a running robot: stop it, drive it themselves, let it run for a while.
+
+No ROS: the topics and services of ``wm_ros.topics.operator`` call this.  Every time is the steady
+clock, in nanoseconds, and passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wm_ros.settings import OperatorSettings
+
+
+class EmergencyStop:
+    """Is the last word: once it stops the robot only a rearm, after its release, lets it act.
+
+    A stop comes from the service, from a message that says true, or from silence: of a heartbeat,
+    or of a topic that nobody publishes (any more).
+
+    Args:
+        settings: topic and heartbeat.
+    """
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._declared = bool(settings.emergency_stop_topic)
+        self._timeout_ns = int(settings.emergency_stop_timeout_s * 1e9)
+        self._heard_ns: int | None = None
+        self._publishers = 0
+        self.pressed = False  #: the last message said true
+        self.latched = ""  #: the reason that stays until a rearm
+
+    def on_message(self, pressed: bool, now_ns: int) -> None:
+        """Remember a message."""
+        self._heard_ns, self.pressed = now_ns, pressed
+        if pressed:
+            self.latched = "emergency_stop"
+
+    def on_publishers(self, count: int) -> None:
+        """Remember how many publish the topic; one that was there and went away stops."""
+        if self._declared and count == 0 < self._publishers:
+            self.latched = self.latched or "emergency_silent"
+        self._publishers = count
+
+    def on_service(self) -> None:
+        """Stop until the next rearm."""
+        self.latched = "emergency_stop"
+
+    def cause(self, now_ns: int) -> str | None:
+        """Name what stops the robot at this moment, whatever was latched before."""
+        if self.pressed:
+            return "emergency_stop"
+        if not self._declared:
+            return None
+        if self._publishers == 0 and self._heard_ns is None:
+            return "emergency_missing"
+        if self._publishers == 0:
+            return "emergency_silent"
+        if self._timeout_ns and (
+            self._heard_ns is None or now_ns - self._heard_ns > self._timeout_ns
+        ):
+            return "emergency_missing" if self._heard_ns is None else "emergency_silent"
+        return None
+
+    def check(self, now_ns: int) -> str | None:
+        """Say in one word why the robot must stop, or None; what stopped it once stays."""
+        cause = self.cause(now_ns)
+        if cause is not None and cause != "emergency_missing":
+            self.latched = cause
+        return self.latched or cause
+
+    def release(self) -> None:
+        """Let the robot act again; the caller has seen that there is no cause."""
+        self.latched = ""
+
+
+class Takeover:
+    """Remembers what a person commands, channel by channel, while the commands come.
+
+    Args:
+        settings: how long a command lasts.
+    """
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._timeout_ns = int(settings.takeover_timeout_s * 1e9)
+        self._values: dict[int, tuple[int, np.ndarray | None]] = {}
+        self.refused = 0  #: commands that did not fit
+
+    def on_command(self, channel: int, value: np.ndarray | None, now_ns: int) -> None:
+        """Remember a command.
+
+        Args:
+            channel: its number.
+            value: (n,) physical units; None says stop.
+            now_ns: steady time.
+        """
+        self._values[channel] = now_ns, value
+
+    def active(self, now_ns: int) -> Mapping[int, np.ndarray | None]:
+        """Give the commands (n,) that hold now, by channel; none while no person drives."""
+        self._values = {
+            channel: (came_ns, value)
+            for channel, (came_ns, value) in self._values.items()
+            if now_ns - came_ns <= self._timeout_ns
+        }
+        return {channel: value for channel, (_, value) in self._values.items()}
+
+
+class RunTime:
+    """Says for how long the policy may act.
+
+    Args:
+        settings: whether it acts at once, and for how long.
+    """
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._on_start, self._run_ns = settings.run_on_start, int(settings.run_s * 1e9)
+        self._until_ns: int | None = None
+        self._started = False
+
+    def activate(self, now_ns: int) -> None:
+        """Begin anew, as the node does when it is activated."""
+        self._started, self._until_ns = False, None
+        if self._on_start:
+            self.start(now_ns)
+
+    def start(self, now_ns: int) -> float:
+        """Let the policy act from now on; gives the seconds, 0 for without end."""
+        self._started = True
+        self._until_ns = now_ns + self._run_ns if self._run_ns else None
+        return self._run_ns * 1e-9
+
+    def check(self, now_ns: int) -> str | None:
+        """Say in one word why the policy may not act, or None."""
+        if not self._started:
+            return "not_started"
+        return "run_over" if self._until_ns is not None and now_ns >= self._until_ns else None
+
+
+class Interventions:
+    """Holds all that people do to the robot.
+
+    Args:
+        settings: of all of them.
+    """
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self.emergency = EmergencyStop(settings)
+        self.takeover = Takeover(settings)
+        self.run = RunTime(settings)
