@@ -219,7 +219,7 @@ def test_what_is_set_changes_what_the_running_node_does(processes, watcher, poli
     remote = Remote(watcher, "policy")
     assert remote.set(exploration_noise=0.5) == [(True, "")]
     watcher.until(lambda: len(speeds(20)) > 10, "exploration")
-    assert remote.set(exploration_noise=0.0, latch_safe=True) == [(True, "")] * 2
+    assert remote.set(exploration_noise=0.0, frozen_frames=0) == [(True, "")] * 2
     watcher.until(lambda: speeds(20) == {0.625}, "the policy's speed again")
     assert remote.set(safe_action="hold") == [(True, "")]
     processes.stop("sim_node")

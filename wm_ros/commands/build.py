@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wm_ros.commands.channels import CommandChannel, CommandSet, Safe
+from wm_ros.commands.channels import CommandChannel, CommandSet, SafeAction
 from wm_ros.commands.from_file import commands_of_channels
 from wm_ros.commands.messages import COMMANDS
 
@@ -27,7 +27,7 @@ def commands_of(robot: Robot) -> CommandSet:
 def commands_of_parameters(s: PolicySettings) -> CommandSet:
     """Make the command of one channel that the parameters describe."""
     command = COMMANDS[s.command_type](s.twist_fields)
-    safe: Safe = s.safe_posture if s.safe_action == "posture" else s.safe_action
+    safe: SafeAction = s.safe_posture if s.safe_action == "posture" else s.safe_action
     channel = CommandChannel(
         command,
         safe=safe,

@@ -17,7 +17,7 @@ from wm_core.contract.spec import ActionSpec
 from wm_ros.commands.command import MOTIONS, Command, Motion
 
 #: what stops a channel: a word, or the numbers of a posture
-Safe = Literal["zero", "hold", "none"] | tuple[float, ...]
+SafeAction = Literal["zero", "hold", "none"] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CommandChannel:
     """
 
     command: Command
-    safe: Safe = "zero"
+    safe: SafeAction = "zero"
     hold_s: float = 0.0  #: seconds that ``hold`` lasts, then zero; 0: without end
     size: int | None = None  #: elements; None: all of the policy's action
     low: tuple[float, ...] = ()
