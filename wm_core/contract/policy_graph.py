@@ -18,7 +18,7 @@ from wm_core.contract.errors import PolicyFailed, PolicyRefused
 from wm_core.contract.onnx_cut import Graph
 from wm_core.contract.onnx_wire import Piece
 
-Arrays = Mapping[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray]
 
 
 class _Part:
@@ -29,7 +29,7 @@ class _Part:
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
 
-    def run(self, feed: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def run(self, feed: Tensors, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Compute ``outputs`` (1, ...) from a ``feed`` (1, ...) that may hold more than it reads.
 
         Raises:
@@ -80,7 +80,7 @@ class PolicyGraph:
         self._ahead = _Part(ahead.pieces, ahead.inputs)
         self._rest = _Part(rest.pieces, rest.inputs)
 
-    def ahead(self, feed: Arrays) -> dict[str, np.ndarray]:
+    def ahead(self, feed: Tensors) -> dict[str, np.ndarray]:
         """Compute what the rest needs and follows from no observation.
 
         Args:
@@ -92,7 +92,7 @@ class PolicyGraph:
         return self._ahead.run(feed, self._ahead_outputs) if self.splits else {}
 
     def rest(
-        self, feed: Arrays, ahead: Arrays, outputs: Sequence[str] | None = None
+        self, feed: Tensors, ahead: Tensors, outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Compute the step from what ``ahead`` gave.
 

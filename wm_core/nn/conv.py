@@ -1,8 +1,8 @@
 """Convolution stacks between images and vectors: DreamerV3's pooled, strided, and Dreamer v1's.
 
-The first two halve the image four times and end at (H / 16, W / 16); Dreamer v1's have no padding
-and take 64 x 64 only.  Images enter as (N, C, H, W) views of (N, H, W, C) memory (channels_last),
-for which torch's CPU kernels are fastest.
+All but the last halve the image four times and end at (H / 16, W / 16); Dreamer v1's have no
+padding and take 64 x 64 only.  Images enter as (N, C, H, W) views of (N, H, W, C) memory
+(channels_last), for which torch's CPU kernels are fastest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from wm_core.nn.blocks import ACTIVATIONS, Activation, Filled, NormRms
 
-ConvKind = Literal["k5pool", "k4s2", "v1"]
+ConvKind = Literal["k5pool", "k5s2", "k4s2", "v1"]
 LEVELS = 4
 V1_SIDE = 64  #: the only height and width that Dreamer v1's convolutions take, pixels
-_MULTIPLES = {"k5pool": (2, 3, 4, 4), "k4s2": (1, 2, 4, 8), "v1": (1, 2, 4, 8)}
+_MULTIPLES = {
+    "k5pool": (2, 3, 4, 4), "k5s2": (2, 3, 4, 4), "k4s2": (1, 2, 4, 8), "v1": (1, 2, 4, 8),
+}  # fmt: skip
 
 
 def channels(kind: ConvKind, depth: int) -> tuple[int, ...]:
@@ -85,9 +87,10 @@ class ChannelNorm(NormRms):
 class ConvDown(nn.Sequential):
     """Encodes images (N, C, H, W) to (N, depth * m, H', W'), see ``shape_down``.
 
-    ``k5pool`` is DreamerV3's: kernel 5, 2x2 max-pool, RMSNorm over channels, SiLU.  ``k4s2`` and
-    ``v1`` have kernel 4, stride 2 and no norm, a fifth of the cost; ``v1`` is Dreamer v1's and
-    its successors', without padding and with a choice of activation.
+    ``k5pool`` is DreamerV3's: kernel 5, 2x2 max-pool, RMSNorm over channels, SiLU.  ``k5s2`` has a
+    stride of 2 in place of the pool, a quarter of the products (its code's option ``strided``).
+    ``k4s2`` and ``v1`` have kernel 4, stride 2 and no norm, a tenth of them; ``v1`` is Dreamer
+    v1's and its successors', without padding and with a choice of activation.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class ConvDown(nn.Sequential):
         for after in channels(kind, depth):
             if kind == "k5pool":
                 layers += [Conv(before, after, 5), nn.MaxPool2d(2), ChannelNorm(after)]
+            elif kind == "k5s2":
+                layers += [Conv(before, after, 5, 2), ChannelNorm(after)]
             elif kind == "k4s2":
                 layers += [Conv(before, after, 4, 2), nn.ReLU(inplace=True)]
             else:
@@ -122,7 +127,7 @@ class ConvUp(nn.Sequential):
         mirrored = rest if kind == "v1" else [*reversed(rest)]
         for level, after in enumerate([*mirrored, image_channels]):
             inner = level < LEVELS - 1
-            if kind == "k5pool":
+            if kind in ("k5pool", "k5s2"):
                 layers += [nn.UpsamplingNearest2d(scale_factor=2), Conv(before, after, 5)]
                 layers += [ChannelNorm(after)] if inner else []
             elif kind == "k4s2":

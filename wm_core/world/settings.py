@@ -45,8 +45,9 @@ class LatentSizes(NamedTuple):
 class EncoderConfig(Frozen):
     """Convolutions and MLPs from observations to the embedding, and their shape in the decoder."""
 
-    kind: Literal["k5pool", "k4s2", "v1"] = Field(
-        "k5pool", description="Convolutions: pooled as in DreamerV3, strided, or as in Dreamer v1."
+    kind: Literal["k5pool", "k5s2", "k4s2", "v1"] = Field(
+        "k5pool",
+        description="Convolutions: pooled as in DreamerV3, strided with 5x5 or 4x4, or as in v1.",
     )
     depth: int = Field(16, gt=0, description="Channels of the first convolution, at least 1.")
     vector_layers: int = Field(3, gt=0, description="Hidden layers for each vector, at least 1.")

@@ -90,7 +90,7 @@ def test_gru_with_a_closed_update_gate_remembers(generator):
     assert gru(deter, torch.zeros(3, 8)).abs().max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["k5pool", "k4s2"])
+@pytest.mark.parametrize("kind", ["k5pool", "k5s2", "k4s2"])
 def test_convolutions_go_down_and_up_again(kind, generator):
     down, up = ConvDown(kind, 3, 4), ConvUp(kind, 3, 4)
     initialize(down, generator)
@@ -100,6 +100,21 @@ def test_convolutions_go_down_and_up_again(kind, generator):
     assert small.shape[2:] == (2, 3)
     assert small.shape[1:] == shape_down(kind, 4, 32, 48) == shape_up(kind, 4, 32, 48)
     assert up(small).shape == image.shape
+
+
+def test_a_strided_encoder_has_dreamer_v3_s_weights_and_a_quarter_of_its_products():
+    pooled, strided = ConvDown("k5pool", 3, 4), ConvDown("k5s2", 3, 4)
+    assert [p.shape for p in pooled.parameters()] == [p.shape for p in strided.parameters()]
+
+    def products(down):
+        x, total = torch.zeros(1, 3, 64, 64), 0
+        for layer in down:
+            x = layer(x)
+            if hasattr(layer, "stride") and hasattr(layer, "fan_in"):
+                total += layer.fan_in * x.numel()
+        return total
+
+    assert products(strided) * 4 == products(pooled)
 
 
 def test_dreamer_v1_s_convolutions_end_at_two_by_two_and_begin_at_one_pixel(generator):
