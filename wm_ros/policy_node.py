@@ -158,7 +158,9 @@ class PolicyNode(LifecycleNode):
         self._pilot = Pilot(
             self._slot,
             self._guard,
-            Actuation(self._commands),
+            Actuation(
+                self._commands, lambda names: self._sensors.pose(names, time.monotonic_ns())
+            ),
             self._signals,
             self._recorder,
             s,

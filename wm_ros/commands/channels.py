@@ -159,7 +159,7 @@ class CommandSet:
             values, names = (command[self.slices[i]] if command.size else command), self.names[i]
             if channel.choices and command.size:
                 row = self.choices[int(command[0])]
-                values, names = np.array(channel.choices[row], np.float32), ()
+                values, names = np.array(channel.choices[row]), ()
             coder.reach_s = coder.reach_s or self._period_s
             frame = channel.frame or frame_id
             msg = coder.encode(values, names=names, stamp_ns=stamp_ns, frame_id=frame)

@@ -72,9 +72,10 @@ class Command:
         for unit in units if self.motion and not discrete else ():
             meant = MOTIONS.get(unit)
             if meant not in (None, self.motion) and not self.fields:
+                article = "an" if meant == "effort" else "a"
                 raise SpecMismatch(
                     f"command_type is {self.name}, which carries {self.motion}s, but the action "
-                    f"of {what} is in {unit!r}, a {meant}; {_ADVICE[meant or 'choice']}"
+                    f"of {what} is in {unit!r}, {article} {meant}; {_ADVICE[meant or 'choice']}"
                 )
 
     def encode(

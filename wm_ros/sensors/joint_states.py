@@ -134,6 +134,26 @@ class JointStates(Source):
             return self.history.around(stamp_ns, self.allowed_ns(within_ns))
         return self.history.around(self.nearest(stamp_ns, within_ns).stamp_ns, 2**63)
 
+    def positions(self, joints: Iterable[str], now_ns: int, within_ns: int) -> dict[str, float]:
+        """Find where ``joints`` are: those that a message of the last ``within_ns`` has.
+
+        The newest message counts; one that does not fit is passed over.
+        """
+        found: dict[str, float] = {}
+        missing = [*joints]
+        newest = self.history.newest
+        for heard in () if newest is None else self.history.around(newest.stamp_ns, 2**63):
+            if not missing or now_ns - heard.arrived_ns > within_ns:
+                break
+            try:
+                said = heard.parsed(_parse)
+            except SpecMismatch:
+                continue
+            values = {joint: said.get((joint, "position")) for joint in missing}
+            found |= {joint: value for joint, value in values.items() if value is not None}
+            missing = [joint for joint in missing if joint not in found]
+        return found
+
     def _lacking(self, missing: Sequence[Wanted], named: set[str]) -> Exception:
         """Make the error for joints that no message near the observation has."""
         gone = [key for key in missing if key in self._came_ns]

@@ -59,6 +59,9 @@ OF_PARTS: dict[type[SensorPart], type[Source]] = {
 }
 
 
+_POSE_NS = 500_000_000  #: where a joint was so long ago is not where it is
+
+
 class Sensor(Protocol):
     """Says where one sensor is heard, as ``wm_ros.settings.SensorSettings`` does."""
 
@@ -256,6 +259,21 @@ class Sensors:
             for source in parts:
                 if isinstance(source, PrevAction) and source.sent.shape == action.shape:
                     source.sent = action.astype(np.float64)
+
+    def pose(self, joints: Sequence[str], now_ns: int) -> np.ndarray | None:
+        """Tell where joints are at the steady time ``now_ns``, (n,); None unless all are known.
+
+        Every sensor of joint states is asked, whether the policy reads it or not.
+        """
+        found: dict[str, float] = {}
+        for source in self.sources:
+            if isinstance(source, JointStates):
+                missing = [joint for joint in joints if joint not in found]
+                found |= source.positions(missing, now_ns, _POSE_NS)
+        if not joints or len(found) < len(joints):
+            return None
+        pose = np.array([found[joint] for joint in joints])
+        return pose if np.isfinite(pose).all() else None
 
     def drain(self, now_ns: int) -> None:
         """Remember what waits on the topics that do not set the pace."""
