@@ -109,7 +109,7 @@ def test_joints_in_another_order_than_the_policys_are_refused():
 def test_channels_that_do_not_add_up_to_the_action_are_refused():
     base = TwistChannel(type="geometry_msgs/Twist", low=(-1.0,), high=(1.0,))
     arm = JointTrajectoryChannel(type="trajectory_msgs/JointTrajectory", joints=JOINTS, **RANGE)
-    with pytest.raises(SpecMismatch, match="carry 4 elements .* the policy has 2"):
+    with pytest.raises(SpecMismatch, match=r"carry 4 elements .* the policy has 2"):
         commands_of_channels([base, arm]).check(ARM)
 
 
@@ -117,27 +117,30 @@ def test_channels_that_do_not_add_up_to_the_action_are_refused():
 
 
 @pytest.fixture
-def _ros():
+def ros_messages():
+    """Skips where there are no messages of ROS."""
     pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 
 
 @pytest.mark.ros
+@pytest.mark.usefixtures("ros_messages")
 @pytest.mark.parametrize(
     ("kind", "field"), [("joint_position", "position"), ("joint_velocity", "velocity")]
 )
-def test_joints_are_commanded_in_the_field_of_their_kind(_ros, kind, field):
+def test_joints_are_commanded_in_the_field_of_their_kind(kind, field):
     units = ("rad", "rad") if field == "position" else ("rad/s", "rad/s")
     commands = begun(set_of(kind, safe="hold"), ARM.model_copy(update={"units": units}))
     (msg,) = sent(commands, [0.5, -1.0]).values()
     fields = {name: list(getattr(msg, name)) for name in ("position", "velocity", "effort")}
-    assert fields == {**dict.fromkeys(fields, []), field: [0.5, -1.0]}
+    assert fields == {**{key: [] for key in fields}, field: [0.5, -1.0]}
     assert list(msg.name) == list(JOINTS)
     assert msg.header.stamp.nanosec == 77
     assert commands.decode(0, msg).tolist() == [0.5, -1.0]
 
 
 @pytest.mark.ros
-def test_a_trajectory_has_one_point_that_is_reached_within_a_period(_ros):
+@pytest.mark.usefixtures("ros_messages")
+def test_a_trajectory_has_one_point_that_is_reached_within_a_period():
     (msg,) = sent(begun(set_of("joint_trajectory", safe="hold")), [0.5, -1.0]).values()
     assert list(msg.joint_names) == list(JOINTS)
     (point,) = msg.points
@@ -147,7 +150,8 @@ def test_a_trajectory_has_one_point_that_is_reached_within_a_period(_ros):
 
 
 @pytest.mark.ros
-def test_a_takeover_in_another_order_of_joints_is_read_by_name(_ros):
+@pytest.mark.usefixtures("ros_messages")
+def test_a_takeover_in_another_order_of_joints_is_read_by_name():
     file = JointStateChannel(
         type="sensor_msgs/JointState", mode="position", joints=JOINTS, **RANGE
     )
@@ -161,7 +165,8 @@ def test_a_takeover_in_another_order_of_joints_is_read_by_name(_ros):
 
 
 @pytest.mark.ros
-def test_several_channels_share_out_the_command_and_a_held_one_gets_nothing(_ros):
+@pytest.mark.usefixtures("ros_messages")
+def test_several_channels_share_out_the_command_and_a_held_one_gets_nothing():
     commands = commands_of_channels(
         [
             TwistChannel(
@@ -196,7 +201,8 @@ def test_several_channels_share_out_the_command_and_a_held_one_gets_nothing(_ros
 
 
 @pytest.mark.ros
-def test_a_choice_sends_the_row_of_every_channels_table(_ros):
+@pytest.mark.usefixtures("ros_messages")
+def test_a_choice_sends_the_row_of_every_channels_table():
     choices = {"stop": (0.0, 0.0), "go": (0.5, 0.0), "left": (0.2, 1.0)}
     base = TwistChannel(type="geometry_msgs/Twist", low=(-1.0,), high=(1.0,), choices=choices)
     action = ActionSpec.choices(3, tuple(choices))
@@ -211,7 +217,8 @@ def test_a_choice_sends_the_row_of_every_channels_table(_ros):
 
 
 @pytest.mark.ros
-def test_a_message_that_is_not_installed_is_named_with_its_package(_ros):
+@pytest.mark.usefixtures("ros_messages")
+def test_a_message_that_is_not_installed_is_named_with_its_package():
     from wm_core.contract.errors import SettingsError
     from wm_core.robot.channels import AckermannChannel
 
@@ -222,5 +229,5 @@ def test_a_message_that_is_not_installed_is_named_with_its_package(_ros):
     else:
         pytest.skip("ackermann_msgs is installed")
     car = AckermannChannel(type="ackermann_msgs/AckermannDriveStamped", low=(-1.0,), high=(1.0,))
-    with pytest.raises(SettingsError, match="install the package .*-ackermann-msgs"):
+    with pytest.raises(SettingsError, match=r"install the package .*-ackermann-msgs"):
         commands_of_channels([car])
