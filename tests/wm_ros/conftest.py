@@ -109,7 +109,7 @@ def _graph(spec: Spec, bias, spread: float):
         h.make_node("Reshape", ["first", "column"], ["first_column"]),
         h.make_node("Sub", ["one", "first_column"], ["keep"]),
         h.make_node("Mul", ["memory", "keep"], ["kept"]),
-        h.make_node("Cast", ["image"], ["pixels"], to=f32),
+        h.make_node("Cast", [next(iter(spec.inputs))], ["pixels"], to=f32),
         h.make_node("ReduceMean", ["pixels"], ["light"], keepdims=0),
         h.make_node("Mul", ["light", "zero"], ["dark"]),
         h.make_node("Add", ["dark", "one"], ["unit"]),
@@ -127,25 +127,28 @@ def _graph(spec: Spec, bias, spread: float):
     ]
     constants.append(constant("zero", 0.0))
     inputs = [
-        TensorInfo(name="image", dtype="uint8", shape=(1, *spec.images["image"].shape)),
+        *(
+            TensorInfo(name=name, dtype=str(kind.dtype), shape=(1, *kind.shape))
+            for name, kind in spec.inputs.items()
+        ),
         TensorInfo(name="memory", dtype="float32", shape=(1, 1)),
         TensorInfo(name="prev_action", dtype="float32", shape=(1, size)),
         TensorInfo(name="is_first", dtype="bool", shape=(1,)),
         TensorInfo(name="noise_action", dtype="float32", shape=(1, size)),
     ]
-    for i, (name, image) in enumerate(list(spec.images.items())[1:]):
-        inputs.insert(1, TensorInfo(name=name, dtype="uint8", shape=(1, *image.shape)))
+    for i, name in enumerate([*spec.inputs][1:]):
         nodes.insert(5, h.make_node("Identity", [name], [f"unused_{i}"]))
-    if spec.vectors:
-        n = spec.vectors["proprio"].size
-        inputs.insert(1, TensorInfo(name="proprio", dtype="float32", shape=(1, n)))
-        nodes.insert(5, h.make_node("Identity", ["proprio"], ["felt"]))
     outputs = [
         TensorInfo(name="action", dtype="float32", shape=(1, size)),
         TensorInfo(name="command", dtype="float32", shape=(1, spec.action.command_size)),
         TensorInfo(name="memory_next", dtype="float32", shape=(1, 1)),
     ]
-    types = {"uint8": onnx.TensorProto.UINT8, "float32": f32, "bool": onnx.TensorProto.BOOL}
+    types = {
+        "uint8": onnx.TensorProto.UINT8,
+        "uint16": onnx.TensorProto.UINT16,
+        "float32": f32,
+        "bool": onnx.TensorProto.BOOL,
+    }
 
     def infos(tensors):
         return [h.make_tensor_value_info(t.name, types[t.dtype], t.shape) for t in tensors]
@@ -160,11 +163,11 @@ def _golden(model: bytes, spec: Spec, inputs) -> bytes:
 
     rng, steps, size = np.random.default_rng(0), 4, spec.action.size
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    frame = rng.integers(1, 256, (80, 96, 3), dtype=np.uint8)
     arrays, feeds = {}, {}
     for name, image in spec.images.items():
+        frame = rng.integers(1, 256, (80, 96, image.channels), dtype=image.dtype)
         arrays |= {f"frame/{name}": frame, f"seen/{name}": to_network(frame, image)}
-        feeds[name] = rng.integers(1, 256, (steps, *image.shape), dtype=np.uint8)
+        feeds[name] = rng.integers(1, 256, (steps, *image.shape), dtype=image.dtype)
     feeds |= {
         "prev_action": np.zeros((steps, size), np.float32),
         "is_first": np.array([True, False, True, False]),
