@@ -1,100 +1,183 @@
-"""Reports how the robot is doing, to files, a topic and the diagnostics."""
+"""Judges how the robot is doing, for ``/diagnostics`` and the log.
+
+The first status says whether the policy acts, and if not the reason, its level and what to do.
+One status for each sensor, for the commands and for the stream of experience follow.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from wm_ros.experience import Recorder, Signals
+from wm_ros.control_loop import ControlLoop
 from wm_ros.policy_slot import PolicySlot
-from wm_ros.safety import Guard
-from wm_ros.sensors.table import Sensors
-from wm_ros.stream import Stream
-from wm_ros.timing import TickStats
+from wm_ros.reasons import ERROR, OK, WARN
+from wm_ros.rhythm import NS
+from wm_ros.sensors.source import Source
 
-_SILENT_S = 1.0
-_MISSING_SHARE = 0.05
+LOST_SHARE = 0.05  #: of the messages of the last seconds, above which the loss is said
+LARGE_BYTES = 500_000  #: of an image, which the default transport loses
 _LOST = "spool_dropped_"
 
 
-def status_report(
-    *,
-    active: bool,
-    slot: PolicySlot,
-    signals: Signals,
-    recorder: Recorder,
-    stats: TickStats,
-    sensors: Sensors,
-    guard: Guard,
-    stream: Stream,
-) -> dict[str, Any]:
-    """Collect everything that is counted on the robot.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Holds one line of the diagnostics."""
 
-    Every tick's step is accounted for: ``ticks + safe_ticks`` equals ``steps_recorded +
-    steps_held`` plus the sum of ``dropped``.
+    name: str  #: such as ``policy`` or ``sensor image``
+    level: int
+    message: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def policy_status(report: dict[str, Any]) -> Finding:
+    """Judge the policy: the level and one sentence, the worst thing first."""
+    flat = {k: v for k, v in report.items() if not isinstance(v, (dict, list))}
+    level, text = report["standing_level"], report["standing_text"]
+    if level == OK:
+        hint = next(iter(hints(report)), "")
+        level = WARN if hint else OK
+        text = f"policy version {report['policy_version']} acts"
+        if own := _own_period(report):
+            text += f" ({own})"
+        if hint:
+            text += f"; {hint}"
+    return Finding("policy", level, text, flat)
+
+
+def hints(report: dict[str, Any]) -> list[str]:
+    """List what is not as it should be though the policy acts, the worst first."""
+    found = [f"alarm: {report['alarm']}"] if report["alarm"] else []
+    if report["overrun"]:
+        found.append(
+            f"overrun: a tick takes {report['work_p50_ms']:.0f} ms "
+            f"(99 %: {report['work_p99_ms']:.0f} ms), the period is "
+            f"{report['period_s'] * 1e3:.0f} ms: take a smaller policy or a faster computer"
+        )
+    elif report["camera_slower"]:
+        found.append(
+            f"camera {report['camera_hz']:.3g} Hz, policy {report['policy_hz']:.3g} Hz: "
+            f"it acts at the camera's rate (slow_camera)"
+        )
+    lost = report["frames_missed_lately"]
+    if lost > LOST_SHARE * (report["frames_lately"] + lost) and not report["overrun"]:
+        found.append(
+            f"{lost} frames of {report['frames_lately'] + lost} got lost; {_transport(report)}"
+        )
+    if report["stamp_jumps_lately"]:
+        found.append(f"the stamps jumped {report['stamp_jumps_lately']} times in 30 s")
+    return found
+
+
+def _transport(report: dict[str, Any]) -> str:
+    """Advise what to do about lost frames."""
+    if report["frame_bytes"] < LARGE_BYTES:
+        return "see image_reliability and the load of both computers"
+    size = f"raw images of {report['frame_bytes'] / 1e6:.1f} MB"
+    if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
+        return f"{size}: start driver and node with the Fast DDS profile, or use CompressedImage"
+    return f"{size}: start the driver with the Fast DDS profile too, or use CompressedImage"
+
+
+def _own_period(report: dict[str, Any]) -> str:
+    period, card = report["period_s"], report["card_period_s"]
+    if not card or abs(period - card) < 1e-6:
+        return ""
+    return f"period_s {period:g} s, its card says {card:g} s"
+
+
+def sensor_status(source: Source, now_ns: int, hz: float) -> Finding:
+    """Judge one sensor by what came of it.
+
+    Args:
+        source: that hears it.
+        now_ns: steady time.
+        hz: messages per second of late.
     """
-    sent, returns = stream.counters(), signals.returns
-    return {
-        "time_s": round(time.time(), 3),
-        "active": active,
-        "session": stream.session,
-        **slot.counters(),
-        "return_now": signals.return_now,
-        "return_last": returns[-1] if returns else None,
-        "returns": returns[-20:],
-        "episodes": signals.counts["episodes"],
-        "signals": signals.counts["signals"],
-        "signals_without_tick": signals.counts["signals_without_tick"],
-        "signals_refused": signals.counts["signals_refused"],
-        **recorder.counters(),
-        "dropped": dict(recorder.skipped),
-        "breaks": dict(recorder.breaks),
-        "steps_streamed": sent.get("spool_steps_sealed", 0),
-        "chunks_sealed": sent.get("spool_chunks_sealed", 0),
-        "chunks_acked": sent.get("uploader_acked", 0),
-        **stats.summary(),
-        "frames": sensors.frames,
-        "frames_missed": sensors.frames_missed,
-        "frame_age_s": 0.0
-        if sensors.first is None
-        else (time.monotonic_ns() - sensors.first.arrived_ns) * 1e-9,
-        "refusal": sensors.refusal,
-        "refusals": slot.refusals[-3:],
-        "latched": guard.latched,
-        "stream": sent,
+    age_s = (now_ns - source.arrived_ns) * 1e-9 if source.messages else None
+    values = {
+        "topic": source.topic,
+        "type": source.message,
+        "messages": source.messages,
+        "rate_hz": round(hz, 2),
+        "age_s": None if age_s is None else round(age_s, 3),
     }
+    name, problem = f"sensor {source.name}", source.problem()
+    if problem:
+        return Finding(name, ERROR, problem, values)
+    return Finding(
+        name, OK, "; ".join(text for text in (f"{hz:.3g} Hz", source.note) if text), values
+    )
 
 
-def health(report: dict[str, Any]) -> tuple[bytes, str]:
-    """Judge a report: the level and one sentence for ``/diagnostics``."""
-    error, warning = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
-    if report["refusal"]:
-        return error, f"refused: {report['refusal']}"
-    if report["policy_version"] < 0:
-        return warning, "no policy yet: safe actions only"
-    if report["latched"]:
-        return error, f"latched by {report['latched']}: call ~/rearm"
-    if not report["frames"] or report["frame_age_s"] > _SILENT_S:
-        return error, "the camera is silent: safe actions only"
-    if report["frames_missed"] > _MISSING_SHARE * report["frames"]:
-        return warning, "frames go missing: see image_reliability and the Fast DDS profile"
+def stream_status(report: dict[str, Any]) -> Finding:
+    """Judge the way of experience to the disk and to the trainer."""
     lost = {k: n for k, n in report["stream"].items() if k.startswith(_LOST) and n}
     if lost:
         reasons = ", ".join(f"{k.removeprefix(_LOST)} {n}" for k, n in sorted(lost.items()))
-        return warning, f"steps were not stored, by reason: {reasons}"
-    return DiagnosticStatus.OK, f"policy version {report['policy_version']} runs"
+        text = f"steps were not stored, by reason: {reasons}"
+        return Finding("stream", WARN, text, dict(report["stream"]))
+    text = f"{report['steps_recorded']} steps recorded, {report['chunks_acked']} chunks delivered"
+    return Finding("stream", OK, text, dict(report["stream"]))
 
 
-def diagnostics(name: str, report: dict[str, Any], stamp: Any) -> DiagnosticArray:
-    """Turn a report into a message; nested values are flattened or left out."""
-    status = DiagnosticStatus(name=f"{name}: policy")
-    status.level, status.message = health(report)
-    flat = {k: v for k, v in report.items() if not isinstance(v, (dict, list))}
-    status.values = [
-        KeyValue(key=key, value=str(value)) for key, value in (flat | report["stream"]).items()
-    ]
-    array = DiagnosticArray(status=[status])
+def to_message(
+    statuses: list[Finding], *, node: str, hardware: str, stamp: Any
+) -> DiagnosticArray:
+    """Make the message of all statuses.
+
+    Args:
+        statuses: what to say.
+        node: full name of the node, which tells several robots apart.
+        hardware: name of the robot and its namespace.
+        stamp: time of the message.
+    """
+    array = DiagnosticArray()
     array.header.stamp = stamp
+    for status in statuses:
+        msg = DiagnosticStatus(
+            name=f"{node}: {status.name}", message=status.message, hardware_id=hardware
+        )
+        msg.level = bytes([status.level])
+        msg.values = [KeyValue(key=k, value=str(v)) for k, v in status.values.items()]
+        array.status.append(msg)
     return array
+
+
+# ------------------------------------------------------------------------------------- details
+
+
+def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
+    """Say what is known about a reason at this moment; empty where there is nothing to add."""
+    sensors, guard, pacer = loop.sensors, loop.guard, loop.pacer
+    first, now_ns = sensors.first, time.monotonic_ns()
+    if word == "latched":
+        return f"by {loop.pilot.latched}"
+    if word == "no_policy":
+        return slot.refusals[-1] if slot.refusals else ""
+    if word == "camera_slow":
+        return f"camera {NS / pacer.interval_ns:.3g} Hz, policy {NS / pacer.period_ns:.3g} Hz"
+    if word == "no_frame" and first is not None:
+        return _silence(first, now_ns)
+    if word in ("stale_stamp", "stamp_in_future") and first is not None:
+        return _stamp(first, loop.ros_now_ns(), guard.max_obs_age_s)
+    return loop.why
+
+
+def _silence(source: Source, now_ns: int) -> str:
+    problem = source.problem()
+    if problem or not source.messages:
+        return problem or f"none came on {source.topic}, {source.message}"
+    return f"the last one on {source.topic} came {(now_ns - source.arrived_ns) * 1e-9:.1f} s ago"
+
+
+def _stamp(source: Source, ros_now_ns: int, limit_s: float) -> str:
+    if not source.stamp_ns:
+        return f"the stamp on {source.topic} is zero"
+    age_s = (ros_now_ns - source.stamp_ns) * 1e-9
+    where = "old" if age_s > 0 else "ahead"
+    return f"on {source.topic} it is {abs(age_s):.3g} s {where}, at most {limit_s:g} s are allowed"

@@ -104,6 +104,7 @@ class Recorder:
     def __init__(self, *, reward_required: bool = True) -> None:
         self._put: Callable[[Step], bool] | None = None
         self._period_ns = 0
+        self._held_s = 0.0  # true seconds of an agent step, where they are not the spec's
         self._reward_required = reward_required
         self._held: Step | None = None
         self._last_stamp_ns: int | None = None
@@ -123,6 +124,18 @@ class Recorder:
             period_ns: of one agent step; stamps further apart than one and a half are a gap.
         """
         self._put, self._period_ns = put, period_ns
+
+    def follow(self, cadence_ns: int, trained_ns: int) -> None:
+        """Take the time between two decisions, which a slow camera or ``period_s`` may change.
+
+        Args:
+            cadence_ns: between two stamps, as it is; half as much again is a gap.
+            trained_ns: that the policy's spec states; where the two differ by more than a tenth
+                every step says how long its action was held.
+        """
+        self._period_ns = cadence_ns
+        differs = abs(cadence_ns - trained_ns) > trained_ns // 10
+        self._held_s = round(cadence_ns * 1e-9, 4) if differs else 0.0
 
     def begins(self, stamp_ns: int, signal: Signal | None) -> str | None:
         """Say why an episode has to begin with this frame, or None where it follows the last one.
@@ -185,6 +198,7 @@ class Recorder:
             requested_action=requested_action,
             policy_version=policy_version,
             stamp_ns=stamp_ns,
+            period_s=self._held_s,
         )
         self._held, self._last_stamp_ns = step, stamp_ns
         self._broken, self._unrewarded = None, False
@@ -199,6 +213,10 @@ class Recorder:
         """Count a tick whose step is not stored; the record breaks off behind the last one."""
         self.skipped[reason] += 1
         self.break_off(reason)
+
+    def repeat(self) -> None:
+        """Count a tick that repeated the last command: it is part of the step held back."""
+        self.skipped["repeated"] += 1
 
     def break_off(self, reason: str) -> None:
         """End the episode that is being recorded; the next step begins a new one."""

@@ -297,8 +297,10 @@ class Pilot:
         self._remember(decision.command, decision.held, decision.action)
         if decision.action is not None or (decision.safe == "nan_obs" and decision.signal):
             self._record(decision, missed)
+        elif decision.safe is None:
+            self._recorder.repeat()
         else:
-            self._recorder.skip(decision.safe or "repeated")
+            self._recorder.skip(decision.safe)
         self._slot.between_ticks()
         self._slot.prepare(self._sent)
 

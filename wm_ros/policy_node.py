@@ -9,12 +9,11 @@ import gc
 import time
 import traceback
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.timer import Timer
 
 from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
@@ -24,27 +23,29 @@ from wm_ros import home, params, signals
 from wm_ros.actuation import Actuation
 from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands.build import commands_of, commands_of_parameters
-from wm_ros.diagnosis import status_report
+from wm_ros.control_loop import ControlLoop
+from wm_ros.diagnosis import Finding, detail
 from wm_ros.experience import Recorder, Signals
 from wm_ros.interventions import Interventions
 from wm_ros.pilot import Decision, Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot, check_acceptable
 from wm_ros.process import run
+from wm_ros.reasons import OK, WARN
 from wm_ros.reports import ReportWriter
 from wm_ros.safety import Guard
-from wm_ros.sensors.source import Senses, Source
+from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors
 from wm_ros.settings import PolicySettings
+from wm_ros.standing import Standing
+from wm_ros.status import StatusBoard
 from wm_ros.stream import Stream
-from wm_ros.timing import Due, Pacer, TickStats
+from wm_ros.tick_stats import TickStats
 from wm_ros.topics.commands import CommandTopics
 from wm_ros.topics.episodes import EpisodeTopics
 from wm_ros.topics.operator import OperatorServices
-from wm_ros.topics.reports import ReportTopics
+from wm_ros.topics.reports import ReportTopics, say
 from wm_ros.topics.sensors import SensorTopics
-
-_ARM_NOW_NS = 1_000
-_REWARD_POLL_NS = 1_000_000  #: between two looks for the reward of a frame
+from wm_ros.topics.ticker import Ticker
 
 
 class PolicyNode(LifecycleNode):
@@ -68,12 +69,10 @@ class PolicyNode(LifecycleNode):
             apply=self._apply,
             configured=lambda: self._configured,
         )
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._spec: Spec | None = None
         self._active = False
         self._closers = ExitStack()
-        self._safe_because = ""
+        self._standing = Standing(self._detail)
 
     # ------------------------------------------------------------------------------ life cycle
 
@@ -107,10 +106,9 @@ class PolicyNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to tick."""
         self._pilot.activate(time.monotonic_ns())
-        self._new_pacer()
-        self._active = True
-        self._tick_timer.reset()
-        self._arm()
+        self._loop.set_pace(self._period_ns(), self._settings)
+        self._active = self._loop.active = True
+        self._loop.arm()
         gc.collect()
         gc.freeze()  # what lives now lives on: later collections need not walk it
         return super().on_activate(state)
@@ -134,7 +132,7 @@ class PolicyNode(LifecycleNode):
         """Build every part; ``_closers`` closes them in the reverse order."""
         folder = self._open_home(s)
         self._commands = commands_of(self._robot)
-        self._signals, self._stats = Signals(), TickStats()
+        self._signals = Signals()
         self._recorder = Recorder(reward_required=s.reward_required)
         self._sensors = (
             Sensors.of_parameters(self._robot.sensors, self._period_ns())
@@ -142,7 +140,6 @@ class PolicyNode(LifecycleNode):
             else Sensors.of_file(self._robot.file, self._period_ns())
         )
         self._guard = Guard(s)
-        self._new_pacer()
         self._reports = ReportWriter(folder)
         self._closers.callback(self._reports.close)
         self._stream = Stream(s, folder)
@@ -167,6 +164,9 @@ class PolicyNode(LifecycleNode):
             interventions=Interventions(s),
             seed=s.seed,
         )
+        self._loop = self._make_loop()
+        self._loop.set_pace(self._period_ns(), s)
+        self._board = StatusBoard(self._loop, self._slot, self._stream)
         for close in (self._write_reports, self._stream.close, self._recorder.close):
             self._closers.callback(close)
         self._closers.callback(self._slot.close)
@@ -203,7 +203,24 @@ class PolicyNode(LifecycleNode):
             self._guard.use(settings)
             self._pilot.use(settings)
             self._slot.use(settings)
+            self._loop.use(settings)
         self._settings = settings
+
+    def _make_loop(self) -> ControlLoop:
+        return ControlLoop(
+            pilot=self._pilot,
+            sensors=self._sensors,
+            signals=self._signals,
+            recorder=self._recorder,
+            guard=self._guard,
+            stats=TickStats(),
+            standing=self._standing,
+            simulated=bool(self.get_parameter("use_sim_time").value),
+            ros_now_ns=lambda: self.get_clock().now().nanoseconds,
+            publish=self._publish,
+            wake_at=lambda when_ns: self._ticker.wake_at(when_ns),
+            say=partial(say, self),
+        )
 
     def _open_topics(self) -> None:
         s, closers = self._settings, self._closers
@@ -219,15 +236,13 @@ class PolicyNode(LifecycleNode):
         OperatorServices(
             self, closers, self._pilot, self._commands, s, stop_now=self._stop_at_once
         )
-        self._tick_timer: Timer = self.create_timer(3600.0, self._on_timer, clock=self._steady)
-        self._tick_timer.cancel()
-        closers.callback(self.destroy_timer, self._tick_timer)
-        ReportTopics(self, closers, self._write_reports)
+        self._ticker = Ticker(self, closers, self._on_timer)
+        ReportTopics(self, closers, s.robot, self._write_reports)
 
     def _stop_robot(self) -> None:
         """Send the safe command, see it acknowledged, tick no more."""
-        self._active = False
-        self._tick_timer.cancel()
+        self._active = self._loop.active = False
+        self._ticker.stop()
         self._publish(self._pilot.stop(time.monotonic_ns()))
         self._command_topics.wait_for_acked(0.3)
 
@@ -256,39 +271,34 @@ class PolicyNode(LifecycleNode):
         runner = self._slot.runner
         if runner is None or self._spec is not None:
             return
-        self._spec = runner.spec
-        period_ns = self._period_ns()
+        self._spec = spec = runner.spec
+        period_ns, trained_ns = self._period_ns(), round(spec.period_s * 1e9)
         period_s, card = period_ns * 1e-9, runner.card
         self._guard.begin(
             period_s=period_s,
             card_max_obs_age_s=card.max_obs_age_s,
             card_surprise_limit=card.surprise_limit or 0.0,
         )
-        self._sensors.begin(runner.spec, period_ns, card.max_obs_age_s)
+        self._sensors.begin(spec, period_ns, card.max_obs_age_s)
         self._recorder.open(self._stream.put if self._stream.records else None, period_ns)
         self._pilot.begin(runner, period_s)
         for warning in self._commands.warnings():
-            self.get_logger().warning(warning)
-        self._new_pacer()
+            say(self, WARN, warning)
+        self._loop.trained_period_ns = trained_ns
+        self._loop.set_pace(period_ns, self._settings)
+        if period_ns != trained_ns:
+            text = (
+                f"period_s {period_s:g} s overrides the {spec.period_s:g} s of the policy's card"
+            )
+            rates = f"{1 / period_s:.3g} Hz, trained at {1 / spec.period_s:.3g} Hz"
+            say(self, WARN, f"{text}: it acts at {rates}")
 
     def _period_ns(self) -> int:
         s, spec = self._settings, self._spec
         return round((s.period_s or (s.idle_period_s if spec is None else spec.period_s)) * 1e9)
 
-    def _new_pacer(self) -> None:
-        self._pacer = Pacer(
-            self._period_ns(),
-            time.monotonic_ns(),
-            simulated=self._simulated,
-            frame_wait=self._settings.frame_wait,
-        )
-
     def _say(self, text: str) -> None:
-        # Two lines: rclpy ties a severity to the place of the call.
-        if "refused" in text:
-            self.get_logger().warning(text)
-        else:
-            self.get_logger().info(text)
+        say(self, WARN if "refused" in text else OK, text)
 
     # ------------------------------------------------------------------------------- callbacks
 
@@ -296,69 +306,14 @@ class PolicyNode(LifecycleNode):
         """Remember a message; a tick that waits for one of the first sensor runs next."""
         now = time.monotonic_ns()
         self._sensors.on_message(source, msg, now)
+        if source.is_image:
+            self._board.frame_bytes = len(msg)
         if source is self._sensors.first:
-            self._pacer.on_frame(now, source.stamp_ns)
-            self._arm()
-
-    # ------------------------------------------------------------------------------------ tick
-
-    def _arm(self, wait_ns: int | None = None) -> None:
-        """Have the one-shot timer fire when the pacer next wants to be asked."""
-        if not self._active:
-            return
-        if wait_ns is None:
-            wait_ns = self._pacer.next_call_ns() - time.monotonic_ns()
-        self._tick_timer.timer_period_ns = max(wait_ns, _ARM_NOW_NS)
-        self._tick_timer.reset()
+            self._loop.on_frame(now, source.stamp_ns)
 
     def _on_timer(self) -> None:
-        now, first = time.monotonic_ns(), self._sensors.first
-        if first is not None and now >= self._pacer.next_call_ns():
-            waited_ns, period_ns = now - first.arrived_ns, self._pacer.period_ns
-            if self._signals.may_come(first.stamp_ns, waited_ns=waited_ns, period_ns=period_ns):
-                self._arm(_REWARD_POLL_NS)
-                return
-        due = self._pacer.poll(now)
-        if due is not None:
-            self._tick(due, now)
-        self._arm()
-
-    def _tick(self, due: Due, now_ns: int) -> None:
-        ros_now_ns = self.get_clock().now().nanoseconds
-        senses = self._sensors.sense(fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns)
-        if due.fresh:
-            self._signals.on_tick()
-        decision = self._pilot.decide(senses, now_ns)
-        self._publish(decision)
-        left_ns = time.monotonic_ns()
-        missed = self._stats.add(
-            due, now_ns, left_ns, obs_age_ms=self._obs_age_ms(senses, left_ns), safe=decision.safe
-        )
-        self._pilot.sent(decision, missed=missed, skipped=due.skipped)
-        self._sensors.on_sent(self._pilot.prev_action)
-        self._note(decision.safe)
+        self._loop.on_time()
         self._adopt()
-
-    def _note(self, safe: str | None) -> None:
-        """Say what makes the robot stop, and that it goes on; a misfit once, the rest seldom."""
-        why = "" if safe is None else self._sensors.refusal or safe
-        if why == self._safe_because:
-            return
-        self._safe_because = why
-        if self._sensors.refusal:
-            self.get_logger().error(f"safe action: {why}")
-        elif why:
-            self.get_logger().warning(f"safe action: {why}", throttle_duration_sec=2.0)
-        else:
-            self.get_logger().info("the policy acts", throttle_duration_sec=2.0)
-
-    def _obs_age_ms(self, senses: Senses, left_ns: int) -> float | None:
-        first = self._sensors.first
-        if senses.obs is None or first is None:
-            return None
-        if self._simulated:  # the simulated clock stands still while the policy thinks
-            return (left_ns - first.arrived_ns) * 1e-6
-        return (self.get_clock().now().nanoseconds - senses.stamp_ns) * 1e-6
 
     def _publish(self, decision: Decision) -> None:
         if decision.command is not None:
@@ -368,20 +323,14 @@ class PolicyNode(LifecycleNode):
 
     # --------------------------------------------------------------------------------- reports
 
-    def _write_reports(self) -> dict[str, Any]:
-        report = status_report(
-            active=self._active,
-            slot=self._slot,
-            signals=self._signals,
-            recorder=self._recorder,
-            stats=self._stats,
-            sensors=self._sensors,
-            guard=self._guard,
-            stream=self._stream,
-        )
+    def _detail(self, word: str) -> str:
+        return detail(word, loop=self._loop, slot=self._slot)
+
+    def _write_reports(self) -> tuple[dict[str, Any], list[Finding]]:
+        report = self._board.report()
         self._reports.put("status.json", report)
-        self._reports.put("ticks.json", self._stats.to_json(self._period_ns() * 1e-9))
-        return report
+        self._reports.put("ticks.json", self._board.ticks())
+        return report, self._board.statuses(report)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ class Reason:
     level: int  #: ``WARN`` or ``ERROR``: what diagnostics show while it lasts
     sentence: str  #: what is wrong, for people
     advice: str  #: what to do about it
+    urgent: bool = False  #: the log says it at once; the others when they have lasted a second
 
     def text(self, detail: str = "") -> str:
         """Join sentence, what is known in detail, and advice."""
@@ -45,11 +46,27 @@ REASONS: dict[str, Reason] = {
         ERROR,
         "a sensor's messages do not fit the policy",
         "change the driver's settings, or give a policy that was trained for them",
+        urgent=True,
     ),
     "no_sensor": Reason(
         ERROR,
         "a sensor has no message near enough to the observation's stamp",
         "see whether its driver runs and whether its stamps follow the clock",
+    ),
+    "camera_slow": Reason(
+        ERROR,
+        "the camera is too slow for the policy",
+        "raise the camera's rate, or allow longer repeats by max_gap_s and slow_camera",
+    ),
+    "no_clock": Reason(
+        ERROR,
+        "use_sim_time is set and no /clock has come",
+        "start the simulator, or set use_sim_time to false on a real robot",
+    ),
+    "clock_stopped": Reason(
+        ERROR,
+        "the simulated clock stands still",
+        "see whether the simulator runs or is paused",
     ),
     "stale_stamp": Reason(
         ERROR,
@@ -65,6 +82,7 @@ REASONS: dict[str, Reason] = {
         ERROR,
         "a measurement is not a finite number",
         "see what the sensor's driver publishes",
+        urgent=True,
     ),
     "frozen_frame": Reason(
         ERROR,
@@ -75,11 +93,13 @@ REASONS: dict[str, Reason] = {
         ERROR,
         "the policy failed on this observation",
         "see the log; go back to an older policy",
+        urgent=True,
     ),
     "nan_action": Reason(
         ERROR,
         "the policy's action is not a finite number",
         "go back to an older policy",
+        urgent=True,
     ),
     "no_pose": Reason(
         ERROR,
@@ -95,6 +115,7 @@ REASONS: dict[str, Reason] = {
         ERROR,
         "the policy sees what it does not expect",
         "see what has changed before the robot; surprise_limit and surprise_action decide",
+        urgent=True,
     ),
     "latched": Reason(
         ERROR,
@@ -105,11 +126,13 @@ REASONS: dict[str, Reason] = {
         ERROR,
         "the emergency stop was pressed",
         "release it, then call ~/rearm",
+        urgent=True,
     ),
     "emergency_silent": Reason(
         ERROR,
         "the emergency stop has fallen silent",
         "see whether its driver runs, then call ~/rearm",
+        urgent=True,
     ),
     "emergency_missing": Reason(
         ERROR,
@@ -120,6 +143,7 @@ REASONS: dict[str, Reason] = {
         WARN,
         "a person drives the robot",
         "the policy acts again when the commands of the takeover cease",
+        urgent=True,
     ),
     "not_started": Reason(
         WARN,
@@ -130,6 +154,7 @@ REASONS: dict[str, Reason] = {
         WARN,
         "the time that the policy was to run is over",
         "call ~/run to let it act again",
+        urgent=True,
     ),
     "stopped": Reason(
         WARN,

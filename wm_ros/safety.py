@@ -40,6 +40,7 @@ class Guard:
     def __init__(self, settings: SafetySettings) -> None:
         self.settings = settings
         self._period_s, self._card_max_obs_age_s, self._card_surprise_limit = 0.05, 0.0, 0.0
+        self._camera_slow = False
         self._set_limits()
         self.latched: str | None = None
         self.cause: str | None = None  #: what stopped the robot at the last tick, latched or not
@@ -73,8 +74,17 @@ class Guard:
     def _set_limits(self) -> None:
         s = self.settings
         self._max_gap_s = s.max_gap_s or self._period_s
-        self._max_obs_age_s = max(0.0, s.max_obs_age_s or self._card_max_obs_age_s)
+        self.max_obs_age_s = max(0.0, s.max_obs_age_s or self._card_max_obs_age_s)
         self._surprise_limit = max(0.0, s.surprise_limit or self._card_surprise_limit)
+
+    def follow(self, *, gap_s: float, camera_slow: bool) -> None:
+        """Take what the pacer measures of the sensor that sets the pace.
+
+        Args:
+            gap_s: steady time behind a frame up to which its command may be repeated.
+            camera_slow: whether its messages come too seldom to act upon.
+        """
+        self._max_gap_s, self._camera_slow = gap_s, camera_slow
 
     def begin_tick(self) -> None:
         """Forget what stopped the robot at the last tick."""
@@ -88,9 +98,13 @@ class Guard:
             receive_age_s: steady time since it arrived.
             stamp_age_s: ROS time since its stamp; negative beyond a period is a clock jump.
         """
-        limit = self._max_obs_age_s
+        limit = self.max_obs_age_s
         if not fresh and receive_age_s > self._max_gap_s:
             return self.trip("no_frame")
+        if self._camera_slow:
+            return self.trip("camera_slow")
+        if not fresh and self.settings.max_obs_age_s <= 0:
+            limit = 0.0  # the card's limit is for what is decided upon, not for its repetition
         if limit > 0 and stamp_age_s > limit:
             return self.trip("stale_stamp")
         if limit > 0 and stamp_age_s < -limit:

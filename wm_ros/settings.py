@@ -84,7 +84,15 @@ class SafetySettings(Frozen):
         "Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any",
     )
     max_gap_s: Live[float] = ranged(
-        0.0, 0, 60, "Seconds that a command is repeated without a new frame; 0: one period"
+        0.0,
+        0,
+        60,
+        "Seconds that a command is repeated without a new frame; 0: none, but between two frames "
+        "of a slow camera, at most five periods and half a second",
+    )
+    slow_camera: Live[Literal["follow", "stop"]] = setting(
+        "follow",
+        "Whether a camera slower than the policy is followed, one decision per frame, or stops it",
     )
     frozen_s: Live[float] = ranged(
         1.0,

@@ -1,4 +1,4 @@
-"""One sentence says how the robot is: the worst thing first."""
+"""One sentence says how the robot is: the worst thing first, and nothing that is over."""
 
 from __future__ import annotations
 
@@ -9,31 +9,74 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytestmark = pytest.mark.ros
 
-from wm_ros.diagnosis import health  # noqa: E402
+from wm_ros.diagnosis import policy_status, stream_status, to_message  # noqa: E402
+from wm_ros.reasons import ERROR, OK, WARN  # noqa: E402
 
 FINE = {
-    "refusal": "",
+    "standing": "acts",
+    "standing_level": OK,
+    "standing_text": "",
     "policy_version": 3,
-    "latched": None,
-    "frames": 100,
-    "frame_age_s": 0.02,
-    "frames_missed": 0,
+    "period_s": 0.05,
+    "card_period_s": 0.05,
+    "policy_hz": 20.0,
+    "camera_hz": 20.0,
+    "camera_slower": False,
+    "overrun": False,
+    "work_p50_ms": 2.0,
+    "work_p99_ms": 4.0,
+    "frames_lately": 600,
+    "frames_missed_lately": 0,
+    "frame_bytes": 12288,
+    "stamp_jumps_lately": 0,
+    "steps_recorded": 7,
+    "chunks_acked": 0,
+    "alarm": "",
     "stream": {"spool_dropped_disk_full": 0},
 }
+STOPPED = {"standing": "no_frame", "standing_level": ERROR, "standing_text": "no_frame: silent"}
+BUSY = {"overrun": True, "work_p50_ms": 130.0, "work_p99_ms": 140.0, "period_s": 0.1}
 
 
 @pytest.mark.parametrize(
     ("change", "level", "said"),
     [
-        ({}, b"\x00", "policy version 3 runs"),
-        ({"stream": {"spool_dropped_disk_full": 7}}, b"\x01", "not stored.*disk_full 7"),
-        ({"frames_missed": 20}, b"\x01", "frames go missing"),
-        ({"policy_version": -1}, b"\x01", "safe actions only"),
-        ({"frame_age_s": 5.0}, b"\x02", "the camera is silent"),
-        ({"latched": "nan_obs"}, b"\x02", "latched by nan_obs"),
-        ({"refusal": "expected 32x32", "frame_age_s": 5.0}, b"\x02", "refused: expected 32x32"),
+        ({}, OK, r"^policy version 3 acts$"),
+        (STOPPED, ERROR, "no_frame: silent"),
+        (STOPPED | {"frames_missed_lately": 600}, ERROR, "^no_frame: silent$"),
+        ({"period_s": 0.1}, OK, r"period_s 0.1 s, its card says 0.05 s"),
+        ({"camera_slower": True, "camera_hz": 15.0}, WARN, "camera 15 Hz, policy 20 Hz"),
+        (BUSY, WARN, "overrun: a tick takes 130 ms .* period is 100 ms"),
+        (BUSY | {"frames_missed_lately": 400, "camera_slower": True}, WARN, "^((?!lost).)*$"),
+        ({"frames_missed_lately": 20}, OK, "acts$"),
+        ({"frames_missed_lately": 60}, WARN, "60 frames of 660 got lost"),
+        (
+            {"frames_missed_lately": 60, "frame_bytes": 2_764_800},
+            WARN,
+            "2.8 MB.*Fast DDS profile.*CompressedImage",
+        ),
+        ({"stamp_jumps_lately": 1}, WARN, "stamps jumped 1 times"),
     ],
 )
 def test_the_worst_problem_of_the_robot_is_reported_first(change, level, said):
-    got, sentence = health(FINE | change)
-    assert (got, bool(re.search(said, sentence))) == (level, True)
+    got = policy_status(FINE | change)
+    assert (got.level, bool(re.search(said, got.message))) == (level, True), got.message
+
+
+def test_steps_that_are_not_stored_are_said_by_reason():
+    got = stream_status(FINE | {"stream": {"spool_dropped_disk_full": 7}})
+    assert (got.level, "disk_full 7" in got.message) == (WARN, True)
+    assert stream_status(FINE).level == OK
+
+
+def test_two_robots_are_told_apart_in_one_graph():
+    from builtin_interfaces.msg import Time
+
+    status = policy_status(FINE)
+    first, second = (
+        to_message([status], node=f"/r{i}/policy", hardware=f"arm /r{i}", stamp=Time()).status[0]
+        for i in (1, 2)
+    )
+    assert first.name == "/r1/policy: policy"
+    assert first.hardware_id == "arm /r1"
+    assert {first.name, first.hardware_id}.isdisjoint({second.name, second.hardware_id})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_ros.timing import PHASE_NS, Due, Histogram, Pacer, TickStats
+from wm_ros.tick_stats import Histogram, TickStats
+from wm_ros.timing import PHASE_NS, Due, Pace, Pacer, SimulatedPacer
 
 MS = 1_000_000
 PERIOD = 50 * MS
@@ -29,7 +30,7 @@ def run_until(pacer: Pacer, frames: list[tuple[int, int]], end_ns: int) -> list[
 def test_each_frame_gets_one_tick_a_few_ms_behind_it_despite_jitter():
     rng = np.random.default_rng(0)
     arrivals = [k * PERIOD + int(rng.uniform(0, 20) * MS) for k in range(1, 200)]
-    pacer = Pacer(PERIOD, 0)
+    pacer = Pacer(Pace(PERIOD), 0)
     ticks = [t for t in run_until(pacer, [(a, a) for a in arrivals], 199 * PERIOD) if t[1].fresh]
     assert len(ticks) >= len(arrivals) - 1
     assert all(due.skipped == 0 for _, due in ticks)
@@ -39,7 +40,7 @@ def test_each_frame_gets_one_tick_a_few_ms_behind_it_despite_jitter():
 
 def test_a_silent_camera_gives_a_tick_without_a_frame_within_two_periods():
     frames = [(k * PERIOD, k * PERIOD) for k in range(1, 20)]
-    ticks = run_until(Pacer(PERIOD, 0), frames, 40 * PERIOD)
+    ticks = run_until(Pacer(Pace(PERIOD), 0), frames, 40 * PERIOD)
     silent = [now for now, due in ticks if not due.fresh and now > frames[-1][0]]
     assert PERIOD < silent[0] - frames[-1][0] < 2 * PERIOD
     assert np.allclose(np.diff(silent[1:]), PERIOD)  # and goes on at the full rate
@@ -47,14 +48,14 @@ def test_a_silent_camera_gives_a_tick_without_a_frame_within_two_periods():
 
 def test_a_drifting_camera_is_followed_so_that_frames_stay_young():
     frames = [(int(k * PERIOD * 0.999), k) for k in range(1, 2000)]
-    ticks = run_until(Pacer(PERIOD, 0), frames, 1999 * int(PERIOD * 0.999))
+    ticks = run_until(Pacer(Pace(PERIOD), 0), frames, 1999 * int(PERIOD * 0.999))
     fresh = [now for now, due in ticks if due.fresh]
     ages = [now - max(a for a, _ in frames if a <= now) for now in fresh[-300:]]
     assert max(ages) < 20 * MS
 
 
 def test_a_stall_runs_the_newest_schedule_and_counts_the_older_as_skipped():
-    pacer = Pacer(PERIOD, 0)
+    pacer = Pacer(Pace(PERIOD), 0)
     pacer.on_frame(0, 0)
     assert pacer.poll(PHASE_NS) == Due(PHASE_NS, PERIOD, 0, fresh=True)
     pacer.on_frame(3 * PERIOD, 0)
@@ -65,7 +66,7 @@ def test_a_stall_runs_the_newest_schedule_and_counts_the_older_as_skipped():
 def test_under_simulated_time_every_frame_has_its_tick_at_any_speed():
     wall = PERIOD // 20
     frames = [(k * wall, k * PERIOD) for k in range(1, 100)]
-    ticks = run_until(Pacer(PERIOD, 0, simulated=True), frames, 100 * wall)
+    ticks = run_until(SimulatedPacer(Pace(PERIOD), 0), frames, 100 * wall)
     fresh = [(now, due) for now, due in ticks if due.fresh]
     assert [now for now, _ in fresh] == [a for a, _ in frames]
     assert all(due.skipped == 0 for _, due in fresh)
@@ -74,14 +75,14 @@ def test_under_simulated_time_every_frame_has_its_tick_at_any_speed():
 
 def test_simulated_time_that_stops_still_gives_safe_ticks():
     frames = [(k * PERIOD, k * PERIOD) for k in range(1, 20)]
-    ticks = run_until(Pacer(PERIOD, 0, simulated=True), frames, 40 * PERIOD)
+    ticks = run_until(SimulatedPacer(Pace(PERIOD), 0), frames, 40 * PERIOD)
     silent = [now for now, due in ticks if not due.fresh and now > frames[-1][0]]
     assert PERIOD < silent[0] - frames[-1][0] < 2 * PERIOD
     assert len(silent) > 15
 
 
 def test_simulated_time_that_jumps_back_begins_a_new_grid():
-    pacer = Pacer(PERIOD, 0, simulated=True)
+    pacer = SimulatedPacer(Pace(PERIOD), 0)
     for now, stamp in ((PERIOD, 100 * PERIOD), (2 * PERIOD, PERIOD), (3 * PERIOD, 2 * PERIOD)):
         pacer.on_frame(now, stamp)
         due = pacer.poll(now)

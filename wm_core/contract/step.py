@@ -33,6 +33,7 @@ class Step:
     requested_action: np.ndarray | None = None  #: (A,) float32, asked for by the policy
     policy_version: int = -1  #: of the policy that acted; -1 for none (random, safe, expert)
     stamp_ns: int = 0  #: capture time of the image, nanoseconds; the time of its messages
+    period_s: float = 0.0  #: for which the action was held, where that is not the spec's period
 
 
 _DTYPES = {"float": "<f8", "bool": "?", "int": "<i8"}

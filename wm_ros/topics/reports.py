@@ -1,4 +1,4 @@
-"""Publishes how the robot is doing, once a second."""
+"""Publishes how the robot is doing, once a second and when that changes; and writes the log."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from wm_ros import qos
-from wm_ros.diagnosis import diagnostics
+from wm_ros.diagnosis import Finding, to_message
+from wm_ros.reasons import OK, WARN
 
 REPORT_S = 1.0  #: seconds between two reports
+
+
+def say(node: Node, level: int, text: str) -> None:
+    """Write a line of the log; three calls, as rclpy ties a severity to the place of the call."""
+    if level == OK:
+        node.get_logger().info(text)
+    elif level == WARN:
+        node.get_logger().warning(text)
+    else:
+        node.get_logger().error(text)
 
 
 class ReportTopics:
@@ -24,23 +35,32 @@ class ReportTopics:
     Args:
         node: that sends them.
         closers: closes the publishers and the timer.
-        report: collects everything that is counted (``wm_ros.diagnosis.status_report``).
+        robot: name of the robot; with the namespace it is the ``hardware_id``.
+        report: collects everything that is counted, and judges it.
     """
 
     def __init__(
-        self, node: Node, closers: ExitStack, report: Callable[[], dict[str, Any]]
+        self,
+        node: Node,
+        closers: ExitStack,
+        robot: str,
+        report: Callable[[], tuple[dict[str, Any], list[Finding]]],
     ) -> None:
         self._node, self._report = node, report
+        self._hardware = f"{robot} {node.get_namespace()}"
         self._status = node.create_publisher(String, "~/status", qos.latched())
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         for publisher in (self._status, self._diagnostics):
             closers.callback(node.destroy_publisher, publisher)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = node.create_timer(REPORT_S, self._on_timer, clock=steady)
+        timer = node.create_timer(REPORT_S, self.publish, clock=steady)
         closers.callback(node.destroy_timer, timer)
 
-    def _on_timer(self) -> None:
-        report = self._report()
+    def publish(self) -> None:
+        """Report now."""
+        report, statuses = self._report()
         self._status.publish(String(data=json.dumps(report)))
-        stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics(self._node.get_name(), report, stamp))
+        name, now = self._node.get_fully_qualified_name(), self._node.get_clock().now()
+        self._diagnostics.publish(
+            to_message(statuses, node=name, hardware=self._hardware, stamp=now.to_msg())
+        )

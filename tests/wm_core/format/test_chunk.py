@@ -70,6 +70,7 @@ def make_steps(count, rng, spec=SPEC):
             else None,
             policy_version=int(rng.integers(-1, 100)),
             stamp_ns=1_700_000_000_000_000_000 + i * 50_000_001,
+            period_s=float(rng.integers(2)) / 8,
         )
         for i in range(count)
     ]
@@ -395,15 +396,17 @@ def test_steps_that_do_not_fit_are_not_encoded():
         make_meta(1, SPEC.model_copy(update={"vectors": {"step": VectorSpec(size=1)}}))
 
 
-def test_a_recording_that_is_older_than_a_field_is_read_with_its_default(monkeypatch):
+@pytest.mark.parametrize("missing", [("period_s",), ("policy_version", "period_s")])
+def test_a_recording_that_is_older_than_a_field_is_read_with_its_default(monkeypatch, missing):
     steps, meta = make_steps(3, np.random.default_rng(0)), make_meta(3)
-    older = {name: dtype for name, dtype in NUMBERS.items() if name != "policy_version"}
+    older = {name: dtype for name, dtype in NUMBERS.items() if name not in missing}
     monkeypatch.setattr(chunk, "NUMBERS", older)
     data = encode_chunk(steps, meta)
     monkeypatch.undo()
     _, got = decode_chunk(data)
     for read, written in zip(got, steps, strict=True):
-        assert_same_step(read, dataclasses.replace(written, policy_version=-1))
+        defaults = {"policy_version": -1, "period_s": 0.0}
+        assert_same_step(read, dataclasses.replace(written, **{k: defaults[k] for k in missing}))
 
 
 def test_a_recording_without_a_field_that_has_no_default_is_refused(monkeypatch):

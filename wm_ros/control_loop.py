@@ -1,0 +1,138 @@
+"""Runs the ticks: asks the pacer when, senses, decides, sends, records; no ROS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wm_ros.experience import Recorder, Signals
+from wm_ros.pilot import Decision, Pilot
+from wm_ros.rhythm import Rhythm
+from wm_ros.safety import Guard
+from wm_ros.sensors.source import Senses
+from wm_ros.sensors.table import Sensors
+from wm_ros.settings import PolicySettings
+from wm_ros.standing import Standing
+from wm_ros.tick_stats import TickStats
+from wm_ros.timing import Due, Pace, Pacer, SimulatedPacer, TimerPacer
+
+_REWARD_POLL_NS = 1_000_000  #: between two looks for the reward of a frame
+
+
+def pace_of(period_ns: int, settings: PolicySettings) -> Pace:
+    """Take from the settings how ticks follow the camera."""
+    return Pace(
+        period_ns,
+        frame_wait=settings.frame_wait,
+        max_gap_ns=round(settings.max_gap_s * 1e9),
+        follow=settings.slow_camera == "follow",
+    )
+
+
+@dataclass
+class ControlLoop:
+    """Joins what a tick needs; the node tells it of frames and of time."""
+
+    pilot: Pilot
+    sensors: Sensors
+    signals: Signals
+    recorder: Recorder
+    guard: Guard
+    stats: TickStats
+    standing: Standing
+    simulated: bool  #: stamps are of simulated time
+    ros_now_ns: Callable[[], int]  #: the clock to which stamps belong
+    publish: Callable[[Decision], None]  #: sends a command, if there is one
+    wake_at: Callable[[int], None]  #: has ``on_time`` called at a steady time
+    say: Callable[[int, str], None]  #: writes a line of the log at a level
+    active: bool = False
+    why: str = ""  #: why the last tick had no observation, in a sentence
+    trained_period_ns: int = 0  #: of the running policy's spec; 0 while there is none
+    pacer: Pacer = field(init=False)
+    rhythm: Rhythm = field(default_factory=Rhythm)
+
+    def set_pace(self, period_ns: int, settings: PolicySettings) -> None:
+        """Begin a new grid of ticks ``period_ns`` apart."""
+        now_ns, pace = time.monotonic_ns(), pace_of(period_ns, settings)
+        if self.sensors.first is None:
+            self.pacer = TimerPacer(pace, now_ns, simulated=self.simulated)
+        elif self.simulated:
+            self.pacer = SimulatedPacer(pace, now_ns, self.rhythm)
+        else:
+            self.pacer = Pacer(pace, now_ns, self.rhythm)
+
+    def use(self, settings: PolicySettings) -> None:
+        """Follow the camera by changed settings, on the same grid."""
+        self.pacer.pace = pace_of(self.pacer.period_ns, settings)
+
+    def on_frame(self, now_ns: int, stamp_ns: int) -> None:
+        """Note a message of the sensor that sets the pace; a tick that waits for it runs next."""
+        self.pacer.on_frame(now_ns, stamp_ns)
+        self.arm()
+
+    def arm(self, when_ns: int | None = None) -> None:
+        """Wake when the pacer next wants to be asked, or at ``when_ns``."""
+        if self.active:
+            self.wake_at(self.pacer.next_call_ns() if when_ns is None else when_ns)
+
+    def on_time(self) -> None:
+        """Run the tick that is due, if one is, unless its frame's reward is still to come."""
+        now, first = time.monotonic_ns(), self.sensors.first
+        if first is not None and now >= self.pacer.next_call_ns():
+            waited, period = now - first.arrived_ns, self.pacer.period_ns
+            if self.signals.may_come(first.stamp_ns, waited_ns=waited, period_ns=period):
+                self.arm(now + _REWARD_POLL_NS)
+                return
+        due = self.pacer.poll(now, self.ros_now_ns())
+        if due is not None:
+            self._tick(due, now)
+        self.arm()
+
+    def _tick(self, due: Due, now_ns: int) -> None:
+        self._follow()
+        senses = self._sense(due, now_ns)
+        if due.fresh:
+            self.signals.on_tick()
+        self.why = senses.detail
+        decision = self.pilot.decide(senses, now_ns)
+        self.publish(decision)
+        left_ns = time.monotonic_ns()
+        age_ms = self._obs_age_ms(senses, left_ns) if due.fresh else None
+        missed = self.stats.add(due, now_ns, left_ns, obs_age_ms=age_ms, safe=decision.safe)
+        self.pilot.sent(decision, missed=missed, skipped=due.skipped)
+        self.sensors.on_sent(self.pilot.prev_action)
+        for level, text in self.standing.tick(decision.safe, left_ns):
+            self.say(level, text)
+
+    def _follow(self) -> None:
+        """Hand what the pacer measures of the camera to those that judge its frames.
+
+        Frames that a busy policy had no time for do not make the camera slow.
+        """
+        pacer = self.pacer
+        slow = pacer.too_slow and self.stats.busy_ms < pacer.rhythm.interval_ns * 0.5e-6
+        self.guard.follow(gap_s=pacer.gap_ns * 1e-9 - 1e-6, camera_slow=slow)
+        if self.trained_period_ns:
+            self.recorder.follow(pacer.cadence_ns, self.trained_period_ns)
+
+    def _sense(self, due: Due, now_ns: int) -> Senses:
+        """Observe; nothing without a clock, to which stamps could be compared."""
+        ros_now_ns = self.ros_now_ns()
+        if self.simulated and not ros_now_ns:
+            return Senses(None, refused="no_clock")
+        first = self.sensors.first
+        if not due.fresh and first is None:
+            return Senses(None, refused="clock_stopped")
+        if first is not None and not due.fresh and now_ns - first.arrived_ns > self.pacer.gap_ns:
+            self.sensors.drain(now_ns)
+            return Senses(None)  # silent: whatever else is missing by now is missing for that
+        return self.sensors.sense(fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns)
+
+    def _obs_age_ms(self, senses: Senses, left_ns: int) -> float | None:
+        first = self.sensors.first
+        if senses.obs is None or first is None:
+            return None
+        if self.simulated:  # the simulated clock stands still while the policy thinks
+            return (left_ns - first.arrived_ns) * 1e-6
+        return (self.ros_now_ns() - senses.stamp_ns) * 1e-6

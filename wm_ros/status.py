@@ -1,0 +1,117 @@
+"""Collects everything that is counted on the robot: for files, ``~/status`` and diagnostics."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from wm_ros.control_loop import ControlLoop
+from wm_ros.diagnosis import Finding, policy_status, sensor_status, stream_status
+from wm_ros.policy_slot import PolicySlot
+from wm_ros.rhythm import NS
+from wm_ros.sensors.source import Source
+from wm_ros.stream import Stream
+
+RATE_REPORTS = 5  #: reports over which the rate of a sensor is measured
+
+
+class StatusBoard:
+    """Reads the counters of every part of the node.
+
+    Args:
+        loop: the ticks and what they join.
+        slot: the running policy.
+        stream: the way of experience to disk and trainer.
+    """
+
+    def __init__(self, loop: ControlLoop, slot: PolicySlot, stream: Stream) -> None:
+        self._loop, self._slot, self._stream = loop, slot, stream
+        self.frame_bytes = 0  #: of the newest image that set the pace
+        self._heard: dict[str, deque[tuple[int, int]]] = {}
+
+    def ticks(self) -> dict[str, object]:
+        """Give the histograms of all ticks."""
+        return self._loop.stats.to_json(self._loop.pacer.period_ns * 1e-9)
+
+    def report(self) -> dict[str, Any]:
+        """Collect the counters.
+
+        Every tick's step is accounted for: ``ticks + safe_ticks`` equals ``steps_recorded +
+        steps_held`` plus the sum of ``dropped``.
+        """
+        loop = self._loop
+        now_ns = time.monotonic_ns()
+        if not loop.active:
+            loop.standing.pause("inactive", now_ns)
+        stand, sent = loop.standing.stand(now_ns), self._stream.counters()
+        signals, recorder = loop.signals, loop.recorder
+        return {
+            "time_s": round(time.time(), 3),
+            "active": loop.active,
+            "standing": stand.word,
+            "standing_level": stand.level,
+            "standing_text": stand.text,
+            "standing_s": round(stand.since_s, 3),
+            "session": self._stream.session,
+            **self._slot.counters(),
+            "return_now": signals.return_now,
+            "return_last": signals.returns[-1] if signals.returns else None,
+            "returns": signals.returns[-20:],
+            "episodes": signals.counts["episodes"],
+            "signals": signals.counts["signals"],
+            "signals_without_tick": signals.counts["signals_without_tick"],
+            "signals_refused": signals.counts["signals_refused"],
+            **recorder.counters(),
+            "dropped": dict(recorder.skipped),
+            "breaks": dict(recorder.breaks),
+            "steps_streamed": sent.get("spool_steps_sealed", 0),
+            "chunks_sealed": sent.get("spool_chunks_sealed", 0),
+            "chunks_acked": sent.get("uploader_acked", 0),
+            **loop.stats.summary(),
+            **loop.stats.lately(now_ns, loop.pacer.period_ns),
+            **self._pace(now_ns),
+            "refusal": loop.sensors.refusal,
+            "refusals": self._slot.refusals[-3:],
+            "alarm": loop.guard.alarm,
+            "latched": loop.pilot.latched,
+            "stream": sent,
+        }
+
+    def _pace(self, now_ns: int) -> dict[str, Any]:
+        """Say how often the policy decides and frames come, of late."""
+        pacer, sensors = self._loop.pacer, self._loop.sensors
+        counts, first = pacer.rhythm.counts(now_ns), sensors.first
+        return {
+            "period_s": pacer.period_ns * 1e-9,
+            "card_period_s": self._loop.trained_period_ns * 1e-9,
+            "policy_hz": round(NS / pacer.period_ns, 3),
+            "camera_hz": round(NS / pacer.interval_ns, 3) if pacer.interval_ns else 0.0,
+            "decisions_hz": round(NS / pacer.cadence_ns, 3),
+            "camera_slower": pacer.slow,
+            "frames": sensors.frames,
+            "frames_missed": pacer.rhythm.lost,
+            "frames_lately": counts["came"],
+            "frames_missed_lately": counts["lost"],
+            "pauses_lately": counts["pauses"],
+            "stamp_jumps_lately": counts["jumps"],
+            "frame_bytes": self.frame_bytes,
+            "frame_age_s": 0.0 if first is None else (now_ns - first.arrived_ns) * 1e-9,
+        }
+
+    def statuses(self, report: dict[str, Any]) -> list[Finding]:
+        """Judge a report: the policy first, then each sensor, then the stream."""
+        now_ns = time.monotonic_ns()
+        self._loop.sensors.drain(now_ns)  # where no tick does it
+        heard = [
+            sensor_status(source, now_ns, self._rate_hz(source, now_ns))
+            for source in self._loop.sensors.sources
+        ]
+        return [policy_status(report), *heard, stream_status(report)]
+
+    def _rate_hz(self, source: Source, now_ns: int) -> float:
+        """Measure how many messages a second came over the last reports."""
+        kept = self._heard.setdefault(source.name, deque(maxlen=RATE_REPORTS + 1))
+        kept.append((now_ns, source.messages))
+        (begin_ns, before), (end_ns, after) = kept[0], kept[-1]
+        return (after - before) * NS / (end_ns - begin_ns) if end_ns > begin_ns else 0.0
