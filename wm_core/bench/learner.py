@@ -18,7 +18,6 @@ import torch
 import tyro
 from pydantic import Field
 
-from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.bench.contestants import Contestant, ContestantSettings, contestants
 from wm_core.bench.report import Report
@@ -66,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
 def measure(contestant: Contestant, settings: LearnerBenchSettings) -> Cost:
     """Measure updates of ``contestant`` in this process."""
     torch.set_num_threads(settings.threads)
-    config, device = presets.make(*contestant), choose_device(settings.device)
+    config, device = contestant.config(), choose_device(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device).manual_seed(0)

@@ -79,6 +79,10 @@ class PolicyEngine:
             before=self._ahead,
         )
 
+    def warm(self) -> None:
+        """Fill the caches just before an observation comes; it changes no answer."""
+        self.runner.warm()
+
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool = False) -> PolicyOutput:
         """Take one step from the kept carry; ``prev_action`` is (A,), see ``PolicyRunner.run``.
 

@@ -73,6 +73,7 @@ class PolicyRunner:
         self._obs_keys = tuple(self.spec.inputs)
         self._needed = ("action", "command", *(pair.output for pair in card.carry))
         self._estimates = tuple(name for name in ESTIMATES if name in graph.outputs)
+        self._last: tuple[PolicyCarry, PolicyCarry, tuple[str, ...]] | None = None
 
     @classmethod
     def from_bytes(
@@ -217,7 +218,17 @@ class PolicyRunner:
             early = self._graph.ahead(feed)
         feed.update((key, obs[key][None]) for key in self._obs_keys)
         wanted = [name for name in self._estimates if name in estimates]
-        return self._output(self._graph.rest(feed, early, (*self._needed, *wanted)))
+        self._last = feed, early, (*self._needed, *wanted)
+        return self._output(self._graph.rest(*self._last))
+
+    def warm(self) -> None:
+        """Repeat what the last step did after its observation came, and forget the answer.
+
+        Just before the next observation comes, this brings the weights back into the caches.
+        """
+        if self._last is not None:
+            with contextlib.suppress(PolicyFailed):
+                self._graph.rest(*self._last)
 
     def _draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """(1, ...) uniforms of one step by input name."""

@@ -24,3 +24,10 @@ def test_every_preset_can_be_measured():
 def test_a_typo_is_refused_naming_the_nearest(names, sizes, hint):
     with pytest.raises(SettingsError, match=hint):
         contestants(ContestantSettings(presets=names, sizes=sizes))
+
+
+def test_the_base_size_is_that_of_other_benchmarks():
+    (base,) = contestants(ContestantSettings(sizes=("base",)))
+    world = base.config().world
+    assert (world.gru.deter, world.categorical.groups, world.categorical.classes) == (512, 32, 32)
+    assert (base.name, base.config().size, world.encoder.depth) == ("base", "base", 32)
