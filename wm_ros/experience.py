@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wm_core.contract.spec import Obs
 from wm_core.contract.step import Step, is_finite
+
+if TYPE_CHECKING:
+    from wm_ros.sensors.source import Senses
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +50,47 @@ class Signals:
         self._ticks_since = UNREWARDED_TICKS  # frames acted upon since the last message
         self._waiting: OrderedDict[int, Signal] = OrderedDict()
         self.counts: Counter[str] = Counter()
+        self.within_ns = 0  #: farthest that a message may be stamped from its image
         self.return_now = 0.0
         self.returns: list[float] = []  #: of the latest 100 episodes that ended
 
     def put(self, signal: Signal) -> None:
         """Remember one message."""
-        self.counts["signals"] += 1
         self._ticks_since = 0
+        self.account(signal)
+        self._waiting[signal.stamp_ns] = signal
+        while len(self._waiting) > self._keep:
+            self._waiting.popitem(last=False)
+            self.counts["signals_without_tick"] += 1
+
+    def account(self, signal: Signal) -> None:
+        """Add a reward to the return of its episode."""
+        self.counts["signals"] += 1
         if signal.is_first:
             self.return_now = 0.0
         elif np.isfinite(signal.reward):
             self.return_now += signal.reward
         if signal.is_last:
-            self.returns = [*self.returns[-99:], self.return_now]
-            self.counts["episodes"] += 1
-        self._waiting[signal.stamp_ns] = signal
-        while len(self._waiting) > self._keep:
-            self._waiting.popitem(last=False)
-            self.counts["signals_without_tick"] += 1
+            self.end_return()
+
+    def end_return(self) -> None:
+        """Note the return of an episode that ended."""
+        self.returns = [*self.returns[-99:], self.return_now]
+        self.counts["episodes"] += 1
+
+    def judge(self, senses: Senses, prev_action: np.ndarray, now_ns: int) -> Signal | None:
+        """Give reward and flags of a fresh observation; None where they are not known.
+
+        Args:
+            senses: with the observation.
+            prev_action: (A,) in [-1, 1], what was sent last.
+            now_ns: steady time.
+        """
+        return self.take(senses.stamp_ns)
+
+    def stops(self, now_ns: int) -> str | None:
+        """Give the reason, in one word, why the policy must wait between two episodes."""
+        return None
 
     def on_tick(self) -> None:
         """Note that a tick acts on a new frame, whether its message has come or not."""
@@ -80,12 +107,20 @@ class Signals:
         return (
             self._ticks_since < UNREWARDED_TICKS
             and waited_ns < period_ns // 2
-            and stamp_ns not in self._waiting
+            and self._nearest(stamp_ns) is None
         )
 
+    def _nearest(self, stamp_ns: int) -> int | None:
+        """Find the stamp of the message that belongs to a frame."""
+        if stamp_ns in self._waiting or not self._waiting:
+            return stamp_ns if stamp_ns in self._waiting else None
+        near = min(self._waiting, key=lambda stamp: abs(stamp - stamp_ns))
+        return near if abs(near - stamp_ns) <= self.within_ns else None
+
     def take(self, stamp_ns: int) -> Signal | None:
-        """Take the message of exactly this stamp; older ones are dropped and counted."""
-        found = self._waiting.pop(stamp_ns, None)
+        """Take the message of this stamp, or the nearest one; older ones are dropped, counted."""
+        nearest = self._nearest(stamp_ns)
+        found = None if nearest is None else self._waiting.pop(nearest)
         for old in [s for s in self._waiting if s < stamp_ns]:
             del self._waiting[old]
             self.counts["signals_without_tick"] += 1

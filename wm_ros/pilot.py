@@ -23,6 +23,9 @@ from wm_ros.safety import Guard, limited
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings
 
+#: reasons for which an observation is recorded though the policy does not act on it: it is not
+#: finite, or the last of its episode
+STILL_RECORDED = ("nan_obs", "no_episode", "resetting", "reset_failed")
 _MOVING_SHARE = 0.02  #: of a velocity's range: a command beyond it moves the robot
 
 
@@ -129,17 +132,20 @@ class Pilot:
             senses: the observation, or why there is none.
             now_ns: steady time.
         """
-        reason, signal = self._reason(senses)
+        between = self._signals.stops(now_ns)
+        reason, signal = self._reason(senses, now_ns)
+        between = between or self._signals.stops(now_ns)  # it may have ended with this observation
         stop = self.interventions.emergency.check(now_ns)
         if stop is not None:
             return self._safe(stop, senses, now_ns, signal, urgent=True)
         values = self.interventions.takeover.active(now_ns)
         if values and self._spec is not None:
-            return self._follow(values, senses, signal, now_ns, reason)
+            return self._follow(values, senses, signal, now_ns, between or reason)
         if self._taken_over:
             self._taken_over = False
             self._actuation.soft_start()
-        reason = reason or self._guard.check_latch() or self.interventions.run.check(now_ns)
+        latched = self._guard.check_latch()
+        reason = between or reason or latched or self.interventions.run.check(now_ns)
         if reason is not None:
             return self._safe(reason, senses, now_ns, signal)
         assert self._spec is not None
@@ -148,7 +154,7 @@ class Pilot:
             return Decision(self._actuation.last, senses.stamp_ns, None)
         return self._act(senses, senses.obs, signal, self._spec, now_ns)
 
-    def _reason(self, senses: Senses) -> tuple[str | None, Signal | None]:
+    def _reason(self, senses: Senses, now_ns: int) -> tuple[str | None, Signal | None]:
         """Say in one word what is wrong with the observation, and take its reward."""
         guard = self._guard
         guard.begin_tick()
@@ -159,7 +165,7 @@ class Pilot:
         reason = guard.check_frame(
             fresh=senses.fresh, receive_age_s=senses.receive_age_s, stamp_age_s=senses.stamp_age_s
         )
-        signal = self._signals.take(senses.stamp_ns) if senses.fresh else None
+        signal = self._signals.judge(senses, self._sent, now_ns) if senses.fresh else None
         if reason is None and senses.fresh:
             reason = guard.check_obs(senses.obs, moving=self._moving)
         return reason, signal
@@ -295,7 +301,7 @@ class Pilot:
         if skipped:
             self._recorder.skipped["tick_skipped"] += skipped
         self._remember(decision.command, decision.held, decision.action)
-        if decision.action is not None or (decision.safe == "nan_obs" and decision.signal):
+        if decision.action is not None or (decision.safe in STILL_RECORDED and decision.signal):
             self._record(decision, missed)
         elif decision.safe is None:
             self._recorder.repeat()

@@ -25,8 +25,9 @@ from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.control_loop import ControlLoop
 from wm_ros.diagnosis import Finding, detail
-from wm_ros.experience import Recorder, Signals
+from wm_ros.experience import Recorder
 from wm_ros.interventions import Interventions
+from wm_ros.judge import Judge
 from wm_ros.pilot import Decision, Pilot
 from wm_ros.policy_slot import FolderSource, PolicySlot, check_acceptable
 from wm_ros.process import run
@@ -105,6 +106,7 @@ class PolicyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to tick."""
+        self._signals.episodes.resume()
         self._pilot.activate(time.monotonic_ns())
         self._loop.set_pace(self._period_ns(), self._settings)
         self._active = self._loop.active = True
@@ -132,7 +134,7 @@ class PolicyNode(LifecycleNode):
         """Build every part; ``_closers`` closes them in the reverse order."""
         folder = self._open_home(s)
         self._commands = commands_of(self._robot)
-        self._signals = Signals()
+        self._signals = Judge(self._robot)
         self._recorder = Recorder(reward_required=s.reward_required)
         self._sensors = (
             Sensors.of_parameters(self._robot.sensors, self._period_ns())
@@ -263,6 +265,7 @@ class PolicyNode(LifecycleNode):
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
         self._robot.check(runner.spec)
         self._sensors.check(runner.spec)
+        self._signals.check(runner.spec)
         check_acceptable(runner.spec, commands=self._commands, running=self._spec)
         self._stream.begin(runner.card.task, runner.spec)
 
@@ -280,6 +283,7 @@ class PolicyNode(LifecycleNode):
             card_surprise_limit=card.surprise_limit or 0.0,
         )
         self._sensors.begin(spec, period_ns, card.max_obs_age_s)
+        self._signals.begin(spec, period_ns)
         self._recorder.open(self._stream.put if self._stream.records else None, period_ns)
         self._pilot.begin(runner, period_s)
         for warning in self._commands.warnings():

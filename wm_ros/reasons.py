@@ -117,6 +117,21 @@ REASONS: dict[str, Reason] = {
         "see what has changed before the robot; surprise_limit and surprise_action decide",
         urgent=True,
     ),
+    "no_episode": Reason(
+        WARN,
+        "the episode is over and the next one has not begun",
+        "call ~/episode/start, or wait for the pause that the robot file states",
+    ),
+    "resetting": Reason(
+        WARN,
+        "the episode is over and the reset service is at work",
+        "wait; reset.wait_s of the robot file says for how long",
+    ),
+    "reset_failed": Reason(
+        ERROR,
+        "the reset service failed, is not there or does not answer",
+        "put the robot back by hand and call ~/episode/start, or ~/episode/end to call it again",
+    ),
     "latched": Reason(
         ERROR,
         "the robot stays stopped because latch_safe is set",
