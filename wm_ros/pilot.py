@@ -140,7 +140,8 @@ class Pilot:
             return self._safe(stop, senses, now_ns, signal, urgent=True)
         values = self.interventions.takeover.active(now_ns)
         if values and self._spec is not None:
-            return self._follow(values, senses, signal, now_ns, between or reason)
+            waits = between if signal is None else None  # the last of an episode is recorded
+            return self._follow(values, senses, signal, now_ns, waits or reason)
         if self._taken_over:
             self._taken_over = False
             self._actuation.soft_start()
