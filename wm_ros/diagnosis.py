@@ -114,6 +114,16 @@ def sensor_status(source: Source, now_ns: int, hz: float) -> Finding:
     )
 
 
+def episode_status(report: dict[str, Any]) -> Finding:
+    """Judge whether what happens is rewarded, and say how episodes go."""
+    names = ("episodes", "episode_ended_by", "return_last", "return_now", "reward_problem")
+    values = {name: report[name] for name in names}
+    if report["reward_problem"]:
+        return Finding("episode", WARN, f"no reward: {report['reward_problem']}", values)
+    by = f", the last by {report['episode_ended_by']}" if report["episode_ended_by"] else ""
+    return Finding("episode", OK, f"{report['episodes']} episodes ended{by}", values)
+
+
 def stream_status(report: dict[str, Any]) -> Finding:
     """Judge the way of experience to the disk and to the trainer."""
     lost = {k: n for k, n in report["stream"].items() if k.startswith(_LOST) and n}
@@ -159,6 +169,8 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
         return f"by {loop.pilot.latched}"
     if word == "no_policy":
         return slot.refusals[-1] if slot.refusals else ""
+    if word in ("no_episode", "resetting", "reset_failed"):
+        return loop.signals.why_it_waits()
     if word == "camera_slow":
         return f"camera {NS / pacer.interval_ns:.3g} Hz, policy {NS / pacer.period_ns:.3g} Hz"
     if word == "no_frame" and first is not None:

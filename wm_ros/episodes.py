@@ -24,7 +24,7 @@ class Flags:
     is_terminal: bool = False
 
 
-class Episodes:
+class EpisodeCycle:
     """Follows one episode after another.
 
     Args:

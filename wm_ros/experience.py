@@ -50,6 +50,8 @@ class Signals:
         self._ticks_since = UNREWARDED_TICKS  # frames acted upon since the last message
         self._waiting: OrderedDict[int, Signal] = OrderedDict()
         self.counts: Counter[str] = Counter()
+        self.problem = ""  #: why the last observation has no reward, for people
+        self.ended_by = ""  #: what ended the last episode
         self.within_ns = 0  #: farthest that a message may be stamped from its image
         self.return_now = 0.0
         self.returns: list[float] = []  #: of the latest 100 episodes that ended
@@ -91,6 +93,10 @@ class Signals:
     def stops(self, now_ns: int) -> str | None:
         """Give the reason, in one word, why the policy must wait between two episodes."""
         return None
+
+    def why_it_waits(self) -> str:
+        """Say in detail what is waited for between two episodes."""
+        return ""
 
     def on_tick(self) -> None:
         """Note that a tick acts on a new frame, whether its message has come or not."""

@@ -16,7 +16,7 @@ import numpy as np
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.spec import Obs, Spec
 from wm_core.robot.expression import Expression
-from wm_ros.episodes import Episodes, Flags
+from wm_ros.episodes import EpisodeCycle, Flags
 from wm_ros.experience import Signal, Signals
 from wm_ros.readings import Reading, read_all
 from wm_ros.robot import Robot
@@ -39,9 +39,8 @@ class Judge(Signals):
 
     def __init__(self, robot: Robot, keep: int = 64) -> None:
         super().__init__(keep)
-        self.reward, self.episodes = robot.reward, Episodes(robot.episode)
+        self.reward, self.episodes = robot.reward, EpisodeCycle(robot.episode)
         self.readings = {name: Reading(name, number) for name, number in robot.values.items()}
-        self.problem = ""  #: why the last observation has no reward, for people
         self._tolerance_s = robot.tolerance_s
         self._within_ns = 0
         self._owes_first = False  # an episode began with an observation that was not recorded
@@ -119,7 +118,13 @@ class Judge(Signals):
         return signal
 
     def stops(self, now_ns: int) -> str | None:
-        return self.episodes.stops(now_ns)
+        reason = self.episodes.stops(now_ns)
+        self.ended_by = self.episodes.ended_by
+        return reason
+
+    def why_it_waits(self) -> str:
+        by = f"ended by {self.ended_by}" if self.ended_by else "none has begun"
+        return self.episodes.reset_problem or by
 
     def _conditions(self, known: Mapping[str, Any]) -> tuple[str, bool, bool]:
         """Say which condition ends the episode, if nothing can follow, and if all is known."""

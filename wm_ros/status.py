@@ -7,7 +7,13 @@ from collections import deque
 from typing import Any
 
 from wm_ros.control_loop import ControlLoop
-from wm_ros.diagnosis import Finding, policy_status, sensor_status, stream_status
+from wm_ros.diagnosis import (
+    Finding,
+    episode_status,
+    policy_status,
+    sensor_status,
+    stream_status,
+)
 from wm_ros.policy_slot import PolicySlot
 from wm_ros.rhythm import NS
 from wm_ros.sensors.source import Source
@@ -59,6 +65,8 @@ class StatusBoard:
             "return_last": signals.returns[-1] if signals.returns else None,
             "returns": signals.returns[-20:],
             "episodes": signals.counts["episodes"],
+            "episode_ended_by": signals.ended_by,
+            "reward_problem": signals.problem,
             "signals": signals.counts["signals"],
             "signals_without_tick": signals.counts["signals_without_tick"],
             "signals_refused": signals.counts["signals_refused"],
@@ -100,14 +108,14 @@ class StatusBoard:
         }
 
     def statuses(self, report: dict[str, Any]) -> list[Finding]:
-        """Judge a report: the policy first, then each sensor, then the stream."""
+        """Judge a report: the policy first, then each sensor, episodes, the stream."""
         now_ns = time.monotonic_ns()
         self._loop.sensors.drain(now_ns)  # where no tick does it
         heard = [
             sensor_status(source, now_ns, self._rate_hz(source, now_ns))
             for source in self._loop.sensors.sources
         ]
-        return [policy_status(report), *heard, stream_status(report)]
+        return [policy_status(report), *heard, episode_status(report), stream_status(report)]
 
     def _rate_hz(self, source: Source, now_ns: int) -> float:
         """Measure how many messages a second came over the last reports."""

@@ -3,7 +3,7 @@
 import pytest
 
 from wm_core.robot.episode import EpisodeRules, Reset
-from wm_ros.episodes import Episodes
+from wm_ros.episodes import EpisodeCycle
 
 PERIOD_NS = 50_000_000
 
@@ -16,7 +16,7 @@ class Robot:
             rules["reset"] = Reset(service="home", wait_s=1.0)
         self.calls = 0
         self.there = reset
-        self.episodes = Episodes(EpisodeRules(**rules), self._call)
+        self.episodes = EpisodeCycle(EpisodeRules(**rules), self._call)
         self.now = 0
 
     def _call(self):

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -53,6 +54,10 @@ class EpisodeTopics:
             answer = partial(self._on_call, act, f"~/episode/{name}")
             service = node.create_service(Trigger, f"~/episode/{name}", answer)
             closers.callback(node.destroy_service, service)
+        timer = node.create_timer(
+            1.0, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        closers.callback(node.destroy_timer, timer)
         self._pending: Any = None
         if rules.reset is not None:
             package, kind = rules.reset.type.split("/")
@@ -76,6 +81,11 @@ class EpisodeTopics:
 
     def _on_value(self, reading: Reading, msg: Any) -> None:
         reading.on_message(msg, time.monotonic_ns(), self._node.get_clock().now().nanoseconds)
+
+    def _on_timer(self) -> None:
+        if self._judge.problem:
+            text = f"steps are not stored, or without reward: {self._judge.problem}"
+            self._logger.warning(text, throttle_duration_sec=30.0)
 
     # -------------------------------------------------------------------------- start and end
 
