@@ -413,6 +413,14 @@ def watcher(processes: Processes, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
+def played(watcher):
+    """A robot that the test plays: camera, joints, and the people beside it."""
+    from tests.wm_ros.played_robot import PlayedRobot
+
+    return PlayedRobot(watcher)
+
+
+@pytest.fixture
 def report_of():
     """Reads a JSON report of a node; {} while there is none."""
 

@@ -23,7 +23,8 @@ ARM = ActionSpec(low=(-2.0, -2.0), high=(2.0, 2.0), names=JOINTS, units=("rad", 
 
 
 def set_of(kind: str, **fields) -> CommandSet:
-    return CommandSet([CommandChannel(COMMANDS[kind](), **fields)])
+    twist_fields = ("linear.x", "angular.z")  # given to every kind, as the node does
+    return CommandSet([CommandChannel(COMMANDS[kind](twist_fields), **fields)])
 
 
 def begun(commands: CommandSet, action: ActionSpec = ARM) -> CommandSet:

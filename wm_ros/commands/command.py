@@ -37,6 +37,7 @@ class Command:
     motion: ClassVar[Motion | None] = None  #: what a number commands; None: its unit tells
     discrete: ClassVar[bool] = False  #: carries the index of a choice
     stamped: ClassVar[bool] = True  #: says which image it answers
+    one_motion: ClassVar[bool] = True  #: every number commands a ``motion``, so units must fit
     has_empty: ClassVar[bool] = False  #: a message without numbers stops the robot
 
     def __init__(
@@ -71,7 +72,7 @@ class Command:
             )
         for unit in units if self.motion and not discrete else ():
             meant = MOTIONS.get(unit)
-            if meant not in (None, self.motion) and not self.fields:
+            if meant not in (None, self.motion) and self.one_motion:
                 article = "an" if meant == "effort" else "a"
                 raise SpecMismatch(
                     f"command_type is {self.name}, which carries {self.motion}s, but the action "

@@ -20,7 +20,7 @@ class Twist(Command):
     """Carries a velocity in m/s and rad/s, without a stamp; elements drive the named fields."""
 
     name, message, default_topic = "twist", "geometry_msgs/Twist", "cmd_vel"
-    motion, stamped, has_empty = "velocity", False, True
+    motion, stamped, has_empty, one_motion = "velocity", False, True, False
 
     def check(self, size: int, *, discrete: bool, what: str, units: Sequence[str] = ()) -> None:
         super().check(size, discrete=discrete, what=what, units=units)
@@ -120,7 +120,7 @@ class Ackermann(Command):
     """Carries speed in m/s and steering angle in rad, with the stamp of the image it answers."""
 
     name, message = "ackermann", "ackermann_msgs/AckermannDriveStamped"
-    default_topic, motion, has_empty = "ackermann_cmd", "velocity", True
+    default_topic, motion, has_empty, one_motion = "ackermann_cmd", "velocity", True, False
 
     def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
         for field, value in zip(self.fields, values, strict=False):
