@@ -6,6 +6,7 @@ trainer's own network answered.  Step t is given the carry that step t - 1 answe
 that one flipped draw cannot spoil the rest.  ``gap/<output>`` (T, S) says how near each draw of
 that output was to a tie: only such a draw may come out differently.  The carry may be drawn, and
 so may ``action``; what was drawn from a carry that fell the other way is not compared.
+``spec`` is the JSON of what it was exported for, as bytes (n,) uint8; old archives lack it.
 ``scale/<output>`` (T, ...) is the size of what an output is a difference of, where that exceeds
 the output itself.
 
@@ -18,27 +19,34 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from wm_core.contract.card import PolicyCard, TensorInfo, Tolerance
+from wm_core.contract.card_check import Call, check_same_spec
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SettingsError, SpecMismatch
 from wm_core.contract.image import to_network
 
+MAX_UNPACKED_BYTES = 1_000_000_000
 PARITY = 1e-5  #: largest difference of an output, relative to its scale (at least 1)
 TIE = 1e-4  #: a draw whose best two candidates are nearer than this may fall either way
 MAX_QUANTIZED = 0.15  #: largest difference accepted of a quantised policy, unless its owner says
-
-Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def read_golden(data: bytes) -> dict[str, np.ndarray]:
     """Read the arrays (T, ...) of a golden archive by name; raises ``PolicyRefused``."""
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            unpacked = sum(entry.file_size for entry in packed.infolist())
+        if unpacked > MAX_UNPACKED_BYTES:
+            raise PolicyRefused(
+                f"golden rollout: at most {MAX_UNPACKED_BYTES} bytes, unpacked it has {unpacked}"
+            )
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise PolicyRefused(f"golden rollout is not readable: {error}") from error
 
 
@@ -83,6 +91,8 @@ def check_golden(
     """
     golden, limit = read_golden(data), accepted(card, max_tolerance)
     try:
+        if "spec" in golden:
+            check_same_spec(golden["spec"], card)
         _check_frames(golden, card)
         return _Comparison(golden, card, limit).of(call)
     except KeyError as error:

@@ -39,6 +39,14 @@ def fields(message: int | memoryview) -> Iterator[Field]:
         at += size
 
 
+def varints(message: memoryview) -> Iterator[int]:
+    """Yield the numbers of a packed field, one behind the other in ``message``."""
+    at = 0
+    while at < len(message):
+        value, at = _varint(message, at)
+        yield value
+
+
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:

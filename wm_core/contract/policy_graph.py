@@ -1,4 +1,4 @@
-"""Runs a policy's graph in onnxruntime, whole or in two halves; nothing else imports it.
+"""Runs a policy's graph, whole or in two halves.
 
 The half *ahead* needs no observation, so it runs when the last command is out; the other one is
 all that stands between an observation and its command.  Both are cut from the same bytes and hold
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 
 from wm_core.contract.card import PolicyCard
-from wm_core.contract.errors import PolicyFailed, PolicyRefused
+from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.onnx_cut import Graph
+from wm_core.contract.onnx_session import open_session
 from wm_core.contract.onnx_wire import Piece
 
 Tensors = Mapping[str, np.ndarray]
@@ -24,10 +24,13 @@ Tensors = Mapping[str, np.ndarray]
 class _Part:
     """One session, and what it reads and answers."""
 
-    def __init__(self, pieces: Sequence[Piece], inputs: Sequence[str]) -> None:
-        self._session, self._inputs = _session(b"".join(pieces)), tuple(inputs)
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._session = open_session(pieces)
+        self.cancel, self.close = self._session.cancel, self._session.close
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(info.name for info in self._session.inputs)
 
     def run(self, feed: Tensors, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Compute ``outputs`` (1, ...) from a ``feed`` (1, ...) that may hold more than it reads.
@@ -37,12 +40,7 @@ class _Part:
         """
         if not outputs:
             return {}
-        try:
-            given = {name: feed[name] for name in self._inputs}
-            values = self._session.run(outputs, given, self._options)
-        except Exception as error:  # onnxruntime's exceptions share no public base class
-            raise PolicyFailed(f"policy does not run: {_first_line(error)}") from error
-        return dict(zip(outputs, values, strict=True))
+        return self._session.run(feed, outputs)
 
 
 class PolicyGraph:
@@ -66,7 +64,8 @@ class PolicyGraph:
         self.splits = halves and bool(card.split)
         self._ahead_outputs: tuple[str, ...] = ()
         if not self.splits:
-            self._rest = _Part([model], tuple(graph.inputs))
+            self._rest = _Part([model])
+            self._parts = [self._rest]
             return
         inner = tuple(info.name for info in card.split)
         early = set(graph.independent(card.spec.inputs))
@@ -77,8 +76,19 @@ class PolicyGraph:
         if late := sorted(set(ahead.inputs) & set(card.spec.inputs)):
             raise PolicyRefused(f"policy card: its split needs the observations {late}")
         rest = graph.cut(card.split, [n for n in self.outputs if n not in self._ahead_outputs])
-        self._ahead = _Part(ahead.pieces, ahead.inputs)
-        self._rest = _Part(rest.pieces, rest.inputs)
+        self._ahead = _Part(ahead.pieces)
+        self._rest = _Part(rest.pieces)
+        self._parts = [self._ahead, self._rest]
+
+    def cancel(self) -> None:
+        """Make the run that goes on now, and every later one, fail; from any thread."""
+        for part in self._parts:
+            part.cancel()
+
+    def close(self) -> None:
+        """Free the graph in the thread that calls this; it cannot run any more."""
+        for part in self._parts:
+            part.close()
 
     def ahead(self, feed: Tensors) -> dict[str, np.ndarray]:
         """Compute what the rest needs and follows from no observation.
@@ -111,24 +121,3 @@ class PolicyGraph:
         missing = [name for name in outputs if name not in ahead]
         found = self._rest.run({**feed, **ahead}, missing)
         return {name: ahead[name] if name in ahead else found[name] for name in outputs}
-
-
-def _session(model: bytes) -> onnxruntime.InferenceSession:
-    """Open a session on one thread that never spins; from bytes, so nothing else is read."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what goes wrong is raised, not logged
-    try:
-        return onnxruntime.InferenceSession(
-            model, sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its exceptions share no public base class
-        raise PolicyRefused(f"policy file does not load: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """Cut an exception of onnxruntime down to what it says."""
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -11,25 +11,34 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from wm_core.contract.card import CARD_KEY, Manifest, PolicyCard, TensorInfo
+from wm_core.contract.card import CARD_KEY, Manifest, PolicyCard
+from wm_core.contract.card_check import (
+    NOISE_ACTION,
+    check_answer,
+    check_card,
+    check_limits_hold,
+    check_same_version,
+)
 from wm_core.contract.engine import PolicyCarry as PolicyCarry
 from wm_core.contract.engine import PolicyEngine as PolicyEngine
 from wm_core.contract.engine import PolicyOutput as PolicyOutput
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.golden import check_golden
-from wm_core.contract.onnx_cut import Graph, Info
-from wm_core.contract.onnx_limits import check_limits
+from wm_core.contract.memory_limit import bounded_memory
+from wm_core.contract.onnx_cut import Graph
+from wm_core.contract.onnx_limits import check_limits, check_weights
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.policy_graph import PolicyGraph
-from wm_core.contract.spec import Obs
+from wm_core.contract.spec import ActionSpec, Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
 MAX_GOLDEN_BYTES = 500_000_000
 ESTIMATES = ("value", "surprise")  #: outputs that acting does without
+_ROUNDING = 1e-5  #: by which an action may leave [-1, 1]
 
 
 class Ahead(NamedTuple):
@@ -66,8 +75,9 @@ class PolicyRunner:
         self._graph = graph
         by_name = {info.name: info for info in card.inputs}
         self._noise = {name: by_name[name].shape for name in card.noise}
-        last = card.noise[-1:]  # decides the action
-        self._mean_noise = {n: np.full(self._noise[n], 0.5, np.float32) for n in last}
+        deciding = {*card.noise} & {NOISE_ACTION}
+        self._mean_noise = {n: np.full(self._noise[n], 0.5, np.float32) for n in deciding}
+        self._carry: PolicyCarry | None = None  # of the last answer
         self._initial = {p.input: np.zeros(by_name[p.input].shape, np.float32) for p in card.carry}
         self._flags = {flag: np.array([flag]) for flag in (False, True)}
         self._obs_keys = tuple(self.spec.inputs)
@@ -105,11 +115,9 @@ class PolicyRunner:
                 f"policy file has no card (metadata {CARD_KEY!r}): export it with `wm export`"
             )
         card = PolicyCard.parse(text)
-        _check_graph("input", card.inputs, graph.inputs)
-        _check_graph("output", card.outputs, graph.outputs)
-        _check_roles(card)
+        check_card(card, graph.inputs, graph.outputs)
         if manifest is not None:
-            _check_same_version(card, manifest)
+            check_same_version(card, manifest)
         return cls(PolicyGraph(model, graph, card, halves=halves), card, manifest)
 
     @classmethod
@@ -128,13 +136,50 @@ class PolicyRunner:
             PolicyRefused: for anything that is missing, differs from the manifest, does not load,
                 has no fitting card, or acts differently from the network it was exported from.
         """
+        runner = cls.open(path)
+        runner.prove(PolicyFolder(Path(path)), rollout=verify_golden, max_tolerance=max_tolerance)
+        return runner
+
+    @classmethod
+    def open(cls, path: Path) -> PolicyRunner:
+        """Load the policy at ``path`` without running it yet: ``prove`` must follow.
+
+        Raises:
+            PolicyRefused: as ``load`` does, but for what it does.
+        """
         folder = PolicyFolder(Path(path))
         manifest = folder.read_manifest()
-        runner = cls.from_bytes(folder.read(manifest.policy, MAX_MODEL_BYTES), manifest)
-        if verify_golden:
-            golden = folder.read(manifest.golden, MAX_GOLDEN_BYTES)
-            check_golden(golden, runner.card, runner.call, max_tolerance=max_tolerance)
+        model = folder.read(manifest.policy, MAX_MODEL_BYTES)
+        runner = cls.from_bytes(model, manifest)
+        check_weights(model, runner.card)
         return runner
+
+    def prove(
+        self, folder: PolicyFolder, *, rollout: bool = True, max_tolerance: float | None = None
+    ) -> None:
+        """Run what was opened from ``folder``, and refuse it where it does not do what it says.
+
+        Args:
+            folder: from which this policy was opened.
+            rollout: replay the golden rollout as well, a second or two for a large policy.
+            max_tolerance: as ``load`` takes it.
+
+        Raises:
+            PolicyRefused: for limits that differ from the card's, or another answer than the
+                network gave that it was exported from; also after ``cancel``.
+        """
+        manifest = self.manifest
+        with bounded_memory(0 if manifest is None else manifest.policy.bytes):
+            check_limits_hold(self.card, self.call)
+            if rollout and manifest is not None:
+                golden = folder.read(manifest.golden, MAX_GOLDEN_BYTES)
+                check_golden(golden, self.card, self._checked_call, max_tolerance=max_tolerance)
+
+    def _checked_call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """``call``, of which every answer keeps the limits of the card."""
+        out, sent = self.call(feed), feed["prev_action"][0]
+        check_answer(self.card, out["action"][0], out["command"][0], sent, "golden rollout")
+        return out
 
     def initial_carry(self) -> PolicyCarry:
         """Make zeros by input name; where ``is_first`` is set their values do not matter."""
@@ -206,10 +251,10 @@ class PolicyRunner:
         """
         self.spec.check_obs(obs)
         sent, is_first = np.asarray(prev_action, np.float32), bool(is_first)
-        if sent.shape != (self.spec.action.size,):
-            raise SpecMismatch(
-                f"prev_action: expected ({self.spec.action.size},), got {sent.shape}"
-            )
+        check_sent(self.spec.action, sent)
+        self._check_finite({key: obs[key] for key in self.spec.vectors}, "observation")
+        if carry is not self._carry:  # it was looked at when it was the answer
+            self._check_finite(carry, "carry")
         noise = self._draw(rng) if ahead is None else ahead.noise
         feed = self._early_feed(sent, is_first, mean, carry, noise)
         fits = ahead is not None and ahead.fits(sent, is_first, carry, mean)
@@ -246,71 +291,58 @@ class PolicyRunner:
         feed = {"prev_action": sent[None], "is_first": self._flags[first], **noise, **carry}
         return {**feed, **self._mean_noise} if mean else feed
 
+    def cancel(self) -> None:
+        """Make the call that goes on now, and every later one, fail; from any thread."""
+        self._graph.cancel()
+
+    def close(self) -> None:
+        """Free the model in the thread that calls this; it cannot run any more."""
+        self._graph.close()
+
     def _output(self, out: dict[str, np.ndarray]) -> PolicyOutput:
-        action, command = out["action"][0], out["command"][0]
         carry = {pair.input: out[pair.output] for pair in self.card.carry}
-        if not all(np.isfinite(value).all() for value in (action, command, *carry.values())):
-            raise PolicyFailed(
-                f"policy answered with {action}: expected finite numbers in action and carry; "
-                "was an observation finite?"
-            )
+        self._check_finite(carry, "carry")
+        self._check_finite(
+            {name: out[name] for name in ("action", "command", *ESTIMATES) if name in out},
+            "answer",
+        )
+        self._carry = carry
         return PolicyOutput(
-            action=action,
-            command=command,
+            action=out["action"][0],
+            command=out["command"][0],
             carry=carry,
             value=float(out["value"].reshape(())) if "value" in out else None,
             surprise=float(out["surprise"].reshape(())) if "surprise" in out else None,
         )
 
-
-def _check_same(what: str, said: str, some: Mapping[str, Any], others: Mapping[str, Any]) -> None:
-    """Raise ``PolicyRefused`` where two tables differ; ``said`` has a ``{}`` for each value."""
-    for name in sorted(some.keys() | others.keys()):
-        if some.get(name) != others.get(name):
-            values = said.format(some.get(name, "nothing"), others.get(name, "nothing"))
-            raise PolicyRefused(f"{what} {name!r}: {values}")
-
-
-def _check_graph(what: str, infos: tuple[TensorInfo, ...], graph: Mapping[str, Info]) -> None:
-    """Raise ``PolicyRefused`` unless the card tells the truth about the ``graph``."""
-    _check_same(what, "the card says {}, the graph has {}", _shapes(infos), graph)
+    @staticmethod
+    def _check_finite(values: Mapping[str, np.ndarray], what: str) -> None:
+        """Raise ``PolicyFailed`` for NaN or infinity in any of the arrays (...)."""
+        for name, value in values.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise PolicyFailed(
+                    f"{what} {name!r}: expected finite numbers, got {_excerpt(value)}"
+                )
 
 
-def _shapes(infos: tuple[TensorInfo, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {info.name: (info.dtype, info.shape) for info in infos}
+def check_sent(spec: ActionSpec, sent: np.ndarray) -> None:
+    """Raise ``SpecMismatch`` unless ``sent`` (A,) can be an action that was sent.
 
-
-def _check_roles(card: PolicyCard) -> None:
-    """Raise ``PolicyRefused`` unless every input and output has the shape of its role."""
-    spec, inputs, outputs = card.spec, _shapes(card.inputs), _shapes(card.outputs)
-    floats = ("float32", (1, spec.action.size))
-    wanted = {key: (sensor.dtype.name, (1, *sensor.shape)) for key, sensor in spec.inputs.items()}
-    wanted |= {"prev_action": floats, "is_first": ("bool", (1,))}
-    answers = {"action": floats, "command": ("float32", (1, spec.action.command_size))}
-    for what, roles, shapes in (("input", wanted, inputs), ("output", answers, outputs)):
-        found = {name: shapes[name] for name in roles if name in shapes}
-        _check_same(what, "the spec wants {}, got {}", roles, found)
-    others = [*(pair.input for pair in card.carry), *card.noise]
-    if sorted([*wanted, *others]) != sorted(inputs):
-        raise PolicyRefused(
-            f"inputs: expected {sorted([*wanted, *others])}, the graph has {sorted(inputs)}"
+    Args:
+        spec: of the action.
+        sent: in [-1, 1]; discrete: one-hot, or zeros before the first.
+    """
+    if sent.shape != (spec.size,):
+        raise SpecMismatch(f"prev_action: expected ({spec.size},), got {sent.shape}")
+    if not np.abs(sent).max() <= 1.0 + _ROUNDING:
+        raise SpecMismatch(
+            f"prev_action: expected [-1, 1], got {_excerpt(sent)}; ActionSpec.from_physical "
+            "converts a command in physical units"
         )
-    if any(inputs[name][0] != "float32" for name in others):
-        raise PolicyRefused("carry and noise: expected float32 inputs")
-    carried = {pair.input: outputs.get(pair.output) for pair in card.carry}
-    initial = {pair.input: inputs[pair.input] for pair in card.carry}
-    _check_same("carry", "it is {}, its output is {}", initial, carried)
+    if spec.discrete and sent.any() and not (sent.max() == 1.0 and np.count_nonzero(sent) == 1):
+        raise SpecMismatch(f"prev_action: expected one choice (one-hot), got {_excerpt(sent)}")
 
 
-def _check_same_version(card: PolicyCard, manifest: Manifest) -> None:
-    """Raise ``PolicyRefused`` unless manifest and card speak of the same version."""
-    pairs = {
-        "version": (manifest.version, card.version),
-        "weights_sha256": (manifest.weights_sha256, card.weights_sha256),
-        "golden sha256": (manifest.golden.sha256, card.golden_sha256),
-    }
-    for what, (stated, got) in pairs.items():
-        if stated != got:
-            raise PolicyRefused(
-                f"{what}: the manifest says {stated}, the policy's card says {got}"
-            )
+def _excerpt(value: np.ndarray) -> str:
+    """The first numbers of an array (...), for an error."""
+    return np.array2string(value.reshape(-1)[:6], precision=4)

@@ -26,7 +26,8 @@ def make_golden(step: PolicyStep, steps: int) -> bytes:
     """Archive ``steps`` steps of ``step``, with one camera frame per image."""
     spec = step.spec
     rng = np.random.default_rng(_SEED)
-    arrays: dict[str, np.ndarray] = {}
+    text = spec.model_dump_json().encode()
+    arrays: dict[str, np.ndarray] = {"spec": np.frombuffer(text, np.uint8)}
     for key, image in spec.images.items():
         frame = _frame(image, rng)
         arrays[f"frame/{key}"], arrays[f"seen/{key}"] = frame, to_network(frame, image)

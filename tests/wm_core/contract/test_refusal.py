@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import zipfile
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import pytest
 from wm_core.contract.card import CarryPair, blob_of
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.golden import read_golden
+from wm_core.contract.onnx_limits import weights_hash
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, ImageSpec
 
@@ -239,3 +241,132 @@ def test_a_refused_file_leaves_the_running_policy_alone(folder, runner):
     with pytest.raises(PolicyRefused):
         PolicyRunner.load(folder)
     assert engine.act(obs, sent, False).value == 2
+
+
+# ------------------------------------------------------- a card that is not its graph's, re-hashed
+
+
+def action_of(runner, **changes):
+    action = runner.spec.action.model_copy(update=changes)
+    return {"spec": runner.spec.model_copy(update={"action": action})}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"low": (0.0,), "high": (40.0,)}, r"command .* is not the action"),
+        ({"low": (-4.0,), "high": (4.0,)}, r"command .* is not the action"),
+        ({"max_change": 0.2}, r"moved by 0\.5 in one step, the card says by at most 0\.2"),
+        ({"names": ("left", "right")}, r"names of the action: expected 1 or none"),
+        ({"units": ("m/s", "m/s")}, r"units of the action: expected 1 or none"),
+    ],
+)
+@pytest.mark.parametrize("verify_golden", [True, False])
+def test_limits_that_are_not_the_graphs_are_refused_though_every_hash_fits(
+    tmp_path, write, golden_of, model_of, runner, changes, said, verify_golden
+):
+    golden = golden_of()
+    told = hashlib.sha256(golden).hexdigest()
+    model = model_of(golden_sha256=told, **action_of(runner, **changes))
+    folder = write(tmp_path / "edited", golden=golden, model=model)
+    with pytest.raises(PolicyRefused, match=said):
+        PolicyRunner.load(folder, verify_golden=verify_golden)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"period_s": 0.2}, r"spec 'period_s': exported with 0\.1, the card says 0\.2"),
+        ({"action": {"max_change": 0.9}}, r"spec 'action\.max_change': exported with 0\.5"),
+        ({"action": {"names": ("throttle",)}}, r"spec 'action\.names': exported with \(\)"),
+    ],
+)
+def test_a_card_edited_after_the_export_is_refused(
+    tmp_path, write, golden_of, model_of, runner, change, said
+):
+    exported = runner.spec.model_dump_json().encode()
+    golden = golden_of(spec=np.frombuffer(exported, np.uint8))
+    told = hashlib.sha256(golden).hexdigest()
+    PolicyRunner.load(
+        write(tmp_path / "as_exported", golden=golden, model=model_of(golden_sha256=told))
+    )
+    if "action" in change:
+        change = action_of(runner, **change["action"])["spec"].model_dump(include={"action"})
+    spec = runner.spec.model_validate({**runner.spec.model_dump(), **change})
+    model = model_of(golden_sha256=told, spec=spec)
+    with pytest.raises(PolicyRefused, match=said):
+        PolicyRunner.load(write(tmp_path / "edited", golden=golden, model=model))
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path, write, golden_of, model_of):
+    golden = golden_of()
+    about = {"golden_sha256": hashlib.sha256(golden).hexdigest(), "exporter": {"torch": "2"}}
+    for weights, refused in ((weights_hash(model_of()), False), ("ab" * 32, True)):
+        model = model_of(weights_sha256=weights, **about)
+        folder = write(tmp_path / "policy", golden=golden, model=model, weights_sha256=weights)
+        if refused:
+            with pytest.raises(PolicyRefused, match="weights: expected sha256 abab"):
+                PolicyRunner.load(folder)
+        else:
+            PolicyRunner.load(folder)
+
+
+def test_noise_is_told_apart_by_its_name_and_not_by_its_place(tmp_path, model_of):
+    turned = PolicyRunner.from_bytes(model_of(noise=("noise_action", "noise_latent")))
+    engine = PolicyEngine(turned, seed=0, mean=True)
+    outs = [engine.act(turned.spec.zeros(), np.zeros(1, np.float32), True) for _ in range(3)]
+    assert len({out.action.item() for out in outs}) == 1
+    assert len({out.surprise for out in outs}) == 3
+
+
+def test_noise_of_an_unknown_role_is_refused(model_of, graph):
+    renamed = graph.replace("noise_latent", "noise_other")
+    with pytest.raises(PolicyRefused, match=r"noise: expected .*noise_other"):
+        PolicyRunner.from_bytes(model_of(graph=renamed, noise=("noise_other", "noise_action")))
+
+
+# ------------------------------------------------------------------------- files of hostile shape
+
+
+def test_a_weight_that_claims_more_than_it_holds_is_refused(model_of):
+    model = onnx.load_model_from_string(model_of())
+    tensor = next(t for t in model.graph.initializer if t.name == "tenth")
+    tensor.dims.extend([1 << 40, 1 << 20])
+    with pytest.raises(PolicyRefused, match="a weight says it has"):
+        PolicyRunner.from_bytes(model.SerializeToString())
+
+
+def test_a_graph_that_asks_for_more_memory_than_any_policy_is_refused(
+    tmp_path, write, golden_of, model_of, graph
+):
+    golden = golden_of()
+    wide = graph.replace(
+        "nothing = Mul(felt, none)",
+        "sizes = Constant<value = int64[2] {131072, 131072}>()\n    flood = Expand(felt, sizes)\n"
+        "    drop = ReduceSum(flood)\n    nothing = Mul(drop, none)",
+    )
+    model = model_of(graph=wide, golden_sha256=hashlib.sha256(golden).hexdigest())
+    folder = write(tmp_path / "policy", golden=golden, model=model)
+    with pytest.raises(PolicyRefused, match="does not run"):
+        PolicyRunner.load(folder)
+
+
+def test_a_golden_rollout_that_unpacks_to_too_much_is_refused_unread(
+    tmp_path, write, golden_of, monkeypatch
+):
+    monkeypatch.setattr("wm_core.contract.golden.MAX_UNPACKED_BYTES", 1_000_000)
+    golden = golden_of(more=np.zeros(1_000_000, np.uint8))
+    assert len(golden) < 100_000
+    with pytest.raises(PolicyRefused, match="at most 1000000 bytes, unpacked it has 1"):
+        PolicyRunner.load(write(tmp_path / "policy", golden=golden))
+
+
+@pytest.mark.parametrize("shape", ["(99999999999999,)", "(4, -1)", "(2**9,)"])
+def test_a_golden_rollout_with_an_absurd_header_is_refused(tmp_path, write, shape):
+    header = f"{{'descr': '|b1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    entry = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("in/is_first.npy", entry)
+    with pytest.raises(PolicyRefused, match="golden rollout is not readable"):
+        PolicyRunner.load(write(tmp_path / "policy", golden=buffer.getvalue()))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from wm_core.contract.errors import PolicyFailed, SpecMismatch
+from wm_core.contract.onnx_native import NativeSession, library
+from wm_core.contract.onnx_session import PythonSession
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 
 STILL = np.zeros(1, np.float32)
@@ -137,3 +139,71 @@ def test_an_output_is_frozen(runner):
     out = act(PolicyEngine(runner, seed=0))
     with pytest.raises(dataclasses.FrozenInstanceError):
         out.action = STILL
+
+
+@pytest.mark.parametrize("sent", [30.0, -1.01, np.nan, np.inf])
+def test_an_action_in_physical_units_is_refused_and_the_carry_stays(runner, sent):
+    engine = PolicyEngine(runner, seed=0)
+    act(engine)
+    with pytest.raises(SpecMismatch, match=r"prev_action: expected \[-1, 1\]"):
+        act(engine, np.array([sent], np.float32))
+    assert act(engine).value == 2
+
+
+@pytest.mark.parametrize(
+    ("right", "spoilt", "said"),
+    [
+        ("surprise = Reshape(noise_latent, flat)", "surprise = Div(noughts, noughts)", "surprise"),
+        ("value = Reshape(next_count, flat)", "value = Log(noughts)", "value"),
+        ("next_count = Add(counted, one)", "next_count = Div(counted, none)", "count"),
+    ],
+)
+def test_nan_or_infinity_in_any_answer_is_a_failure(model_of, graph, right, spoilt, said):
+    spoilt = graph.replace("int64[1] flat", "float[1] noughts = {0.0}, int64[1] flat").replace(
+        right, spoilt
+    )
+    runner = PolicyRunner.from_bytes(model_of(graph=spoilt))
+    with pytest.raises(PolicyFailed, match=f"'{said}': expected finite numbers"):
+        act(PolicyEngine(runner, seed=0))
+
+
+def test_a_carry_with_nan_is_refused(runner):
+    engine = PolicyEngine(runner, seed=0)
+    engine.carry = {"count": np.full((1, 1), np.nan, np.float32)}
+    with pytest.raises(PolicyFailed, match="carry 'count'"):
+        act(engine)
+
+
+def test_a_policy_that_was_cancelled_or_closed_runs_no_more(runner, model_of):
+    runner.cancel()
+    with pytest.raises(PolicyFailed, match="does not run"):
+        act(PolicyEngine(runner, seed=0))
+    other = PolicyRunner.from_bytes(model_of())
+    other.close()
+    other.close()
+    with pytest.raises(PolicyFailed, match="closed"):
+        act(PolicyEngine(other, seed=0))
+
+
+@pytest.mark.skipif(library() is None, reason="this onnxruntime has no C library")
+def test_both_ways_to_the_runtime_give_the_same_numbers(model_of, runner):
+    model = np.frombuffer(model_of(), np.uint8)
+    native, python = NativeSession(model), PythonSession(model)
+    for which in ("inputs", "outputs"):
+        one, two = (
+            {(i.name, i.dtype, i.shape) for i in getattr(s, which)} for s in (native, python)
+        )
+        assert one == two
+    names = [info.name for info in native.outputs]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        feed = {
+            i.name: rng.integers(0, 2, i.shape).astype(i.dtype)
+            if i.dtype in ("bool", "uint8")
+            else rng.random(i.shape, np.float32)
+            for i in runner.card.inputs
+        }
+        for outputs in (names, names[:2], names):
+            one, two = native.run(feed, outputs), python.run(feed, outputs)
+            assert [*one] == [*two] == outputs
+            assert all(np.array_equal(one[name], two[name]) for name in outputs)
