@@ -18,6 +18,9 @@ class Safety(Entry):
     max_gap_s: float | None = Field(
         None, ge=0, le=60, description="Seconds that a command is repeated without a new frame."
     )
+    slow_camera: Literal["follow", "stop"] | None = Field(
+        None, description="Whether a camera slower than the policy is followed or stops it."
+    )
     frozen_frames: int | None = Field(
         None, ge=0, le=1000, description="Equal frames in a row that count as a frozen camera."
     )
