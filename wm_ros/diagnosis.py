@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from wm_ros.control_loop import ControlLoop
 from wm_ros.policy_slot import PolicySlot
-from wm_ros.reasons import ERROR, OK, WARN
+from wm_ros.reasons import ERROR, OK, WARN, reason_of
 from wm_ros.rhythm import NS
 from wm_ros.sensors.source import Source
 
@@ -68,6 +69,11 @@ def hints(report: dict[str, Any]) -> list[str]:
         found.append(
             f"{lost} frames of {report['frames_lately'] + lost} got lost; {_transport(report)}"
         )
+    if report["alarm"]:
+        found.insert(0, f"{report['alarm']}: {reason_of(report['alarm']).text()}")
+    unheard = [text for text in report.get("command_problems", {}).values() if text]
+    if unheard:
+        found.insert(0, f"no driver takes the commands: {'; '.join(unheard)}")
     if report["stamp_jumps_lately"]:
         found.append(f"the stamps jumped {report['stamp_jumps_lately']} times in 30 s")
     return found
@@ -122,6 +128,18 @@ def episode_status(report: dict[str, Any]) -> Finding:
         return Finding("episode", WARN, f"no reward: {report['reward_problem']}", values)
     by = f", the last by {report['episode_ended_by']}" if report["episode_ended_by"] else ""
     return Finding("episode", OK, f"{report['episodes']} episodes ended{by}", values)
+
+
+def command_statuses(problems: Mapping[str, str]) -> list[Finding]:
+    """Judge each channel of the command by whether a driver takes it.
+
+    Args:
+        problems: by topic why none does; empty where one does.
+    """
+    return [
+        Finding(f"command {topic}", WARN if problem else OK, problem or "a driver takes it")
+        for topic, problem in problems.items()
+    ]
 
 
 def stream_status(report: dict[str, Any]) -> Finding:

@@ -26,6 +26,7 @@ from wm_ros.settings import PilotSettings
 #: reasons for which an observation is recorded though the policy does not act on it: it is not
 #: finite, or the last of its episode
 STILL_RECORDED = ("nan_obs", "no_episode", "resetting", "reset_failed")
+_LONGEST_S = 0.5  #: between two observations: what is longer says nothing of a frozen camera
 _MOVING_SHARE = 0.02  #: of a velocity's range: a command beyond it moves the robot
 
 
@@ -81,6 +82,7 @@ class Pilot:
         self._random = np.zeros(0, np.float32)
         self._hold = self._prefill = 0  # ticks that are left
         self._moving = self._taken_over = False
+        self._observed_ns = 0  # when the last observation was checked
 
     @property
     def latched(self) -> str | None:
@@ -168,7 +170,9 @@ class Pilot:
         )
         signal = self._signals.judge(senses, self._sent, now_ns) if senses.fresh else None
         if reason is None and senses.fresh:
-            reason = guard.check_obs(senses.obs, moving=self._moving)
+            elapsed_s = min((now_ns - self._observed_ns) * 1e-9, _LONGEST_S)
+            self._observed_ns = now_ns
+            reason = guard.check_obs(senses.obs, moving=self._moving, elapsed_s=elapsed_s)
         return reason, signal
 
     def _act(

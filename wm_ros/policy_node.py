@@ -24,7 +24,7 @@ from wm_ros.actuation import Actuation
 from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.control_loop import ControlLoop
-from wm_ros.diagnosis import Finding, detail
+from wm_ros.diagnosis import Finding, command_statuses, detail
 from wm_ros.experience import Recorder
 from wm_ros.interventions import Interventions
 from wm_ros.judge import Judge
@@ -332,9 +332,12 @@ class PolicyNode(LifecycleNode):
 
     def _write_reports(self) -> tuple[dict[str, Any], list[Finding]]:
         report = self._board.report()
+        # Not once the node is being torn down: its publishers are gone by then.
+        unheard = self._command_topics.problems() if self._configured else {}
+        report["command_problems"] = unheard
         self._reports.put("status.json", report)
         self._reports.put("ticks.json", self._board.ticks())
-        return report, self._board.statuses(report)
+        return report, [*self._board.statuses(report), *command_statuses(unheard)]
 
 
 def main(argv: list[str] | None = None) -> int:

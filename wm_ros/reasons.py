@@ -134,7 +134,7 @@ REASONS: dict[str, Reason] = {
     ),
     "latched": Reason(
         ERROR,
-        "the robot stays stopped because latch_safe is set",
+        "the robot stays stopped since then, by latch_safe or for its own sake",
         "mend the cause, then call ~/rearm",
     ),
     "emergency_stop": Reason(

@@ -111,16 +111,20 @@ class Guard:
             return self.trip("stamp_in_future")
         return None
 
-    def check_obs(self, obs: Obs, *, moving: bool = True) -> str | None:
+    def check_obs(
+        self, obs: Obs, *, moving: bool = True, elapsed_s: float | None = None
+    ) -> str | None:
         """Say why this observation must not be acted upon, or None; counts repeated images.
 
         Args:
             obs: images (H, W, C), vectors (n,).
             moving: whether the robot has been told to move since the last one.
+            elapsed_s: since the last one; None: one period.
         """
         if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in obs.values()):
             return self.trip("nan_obs")
-        if self._stillness.frozen(obs, period_s=self._period_s, moving=moving):
+        elapsed_s = self._period_s if elapsed_s is None else elapsed_s
+        if self._stillness.frozen(obs, period_s=elapsed_s, moving=moving):
             return self.trip("frozen_frame")
         return None
 

@@ -237,10 +237,8 @@ def test_hold_keeps_the_last_command_when_stopping(folder):
     np.testing.assert_allclose(robot.pilot.stop(10**9).command, [0.625, 1.0])
 
 
-def test_after_a_stop_the_slew_limit_counts_from_standstill(tmp_path, policy_at, spec_of):
-    spec = spec_of()
-    slow = spec.model_copy(update={"action": spec.action.model_copy(update={"max_change": 0.5})})
-    robot = Robot(policy_at(tmp_path / "policy", bias=0.9, spec=slow)).adopt()
+def test_after_a_stop_the_slew_limit_counts_from_standstill(folder):
+    robot = Robot(folder, max_rate=(9.375, 25.0)).adopt()  # half of an action's unit per tick
     for k in range(6):
         robot.tick(k)
     np.testing.assert_array_equal(robot.pilot.stop(10**9).command, [0.0, 0.0])
