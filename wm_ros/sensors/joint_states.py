@@ -156,11 +156,14 @@ class JointStates(Source):
 
     def _lacking(self, missing: Sequence[Wanted], named: set[str]) -> Exception:
         """Make the error for joints that no message near the observation has."""
+        topics = " and ".join(source.topic for source in (self, *self.partners))
+        there = ", ".join(sorted(named)) or "none with a name"
         gone = [key for key in missing if key in self._came_ns]
         if gone:
-            ages = (time.monotonic_ns() - self._came_ns[key] for key in gone)
-            return Absent(self, f"{_listed(gone)} came last {max(ages) * 1e-9:.2f} s ago")
-        topics = " and ".join(source.topic for source in (self, *self.partners))
+            age_s = max(time.monotonic_ns() - self._came_ns[key] for key in gone) * 1e-9
+            return Absent(
+                self, f"{_listed(gone)} came last {age_s:.2f} s ago; now there are {there}"
+            )
         fieldless = [key for key in missing if key[0] in named]
         if fieldless:
             return SpecMismatch(
@@ -169,8 +172,7 @@ class JointStates(Source):
             )
         return SpecMismatch(
             f"{self.name}: expected the joints {_listed(missing)}, but {topics} has "
-            f"{', '.join(sorted(named)) or 'none with a name'}; joints of this sensor names those "
-            "that the policy means, in its order"
+            f"{there}; joints of this sensor names those that the policy means, in its order"
         )
 
     def _in_order(self, joints: _Joints, size: int) -> np.ndarray:
