@@ -37,6 +37,9 @@ class PolicyExporter:
     Buffers are constants of the graph: where one has changed, it is traced again.  Call it between
     updates: it reads the agent's weights as they are.
 
+    Attributes:
+        step: the network of the last export.
+
     Args:
         agent: on any device; never changed.
         spec: of the observations and actions it is trained on.
@@ -47,7 +50,7 @@ class PolicyExporter:
     def __init__(self, agent: AgentCore, spec: Spec, config: Config, **origin: str) -> None:
         self._agent, self._spec, self._config, self._origin = agent, spec, config, origin
         self._tools = {name: importlib.metadata.version(name) for name in _TOOLS}
-        self._step = PolicyStep(agent, spec)
+        self.step = PolicyStep(agent, spec)
         self._template: Template | None = None
         self._split: tuple[TensorInfo, ...] = ()
         self._constants: dict[str, Tensor] = {}  # the buffers that the template was traced with
@@ -63,22 +66,22 @@ class PolicyExporter:
             agent_steps: of experience behind it.
             golden_steps: length of the rollout that proves it.
         """
-        self._step.refresh(self._agent)
+        self.step.refresh(self._agent)
         if self._template is None or self._buffers_changed():
-            self._constants = {name: b.clone() for name, b in self._step.named_buffers()}
-            self._template = trace(self._step, self._step.inputs(), self._step.outputs())
+            self._constants = {name: b.clone() for name, b in self.step.named_buffers()}
+            self._template = trace(self.step, self.step.inputs(), self.step.outputs())
             self._split = self._template.split(self._spec.inputs)
-        weights = {n: p.detach().numpy() for n, p in self._step.named_parameters()}
+        weights = {n: p.detach().numpy() for n, p in self.step.named_parameters()}
         weights_hash = self._template.substitute(weights)
-        golden = make_golden(self._step, golden_steps)
+        golden = make_golden(self.step, golden_steps)
         card = PolicyCard(
             preset=self._config.preset,
             size=self._config.size,
             spec=self._spec,
-            inputs=self._step.inputs(),
-            outputs=self._step.outputs(),
-            carry=self._step.carry,
-            noise=self._step.noise,
+            inputs=self.step.inputs(),
+            outputs=self.step.outputs(),
+            carry=self.step.carry,
+            noise=self.step.noise,
             split=self._split,
             max_obs_age_s=_OLD_PERIODS * self._spec.period_s,
             version=version,
@@ -96,5 +99,5 @@ class PolicyExporter:
     def _buffers_changed(self) -> bool:
         return any(
             not torch.equal(buffer, self._constants[name])
-            for name, buffer in self._step.named_buffers()
+            for name, buffer in self.step.named_buffers()
         )

@@ -15,14 +15,17 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnxruntime import quantization as ort
 
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.golden import Call
 from wm_core.exporting.to_onnx import strip
 
 SMALLEST = 1024  #: a product with fewer weights costs nothing in float32, and stays there
@@ -45,8 +48,9 @@ def quantize(model: bytes, calibration: Iterable[Feed]) -> bytes:
     Raises:
         SettingsError: where there is nothing to quantise or nothing to calibrate on.
     """
-    feeds = [dict(feed) for feed in calibration]
-    if not feeds:
+    feeds = iter(calibration)
+    first = next(feeds, None)
+    if first is None:
         raise SettingsError("expected steps to calibrate the quantisation on, got none")
     proto = onnx.load_model_from_string(model)
     weights = {t.name: t for t in proto.graph.initializer}
@@ -61,7 +65,7 @@ def quantize(model: bytes, calibration: Iterable[Feed]) -> bytes:
         ort.quantize_static(
             proto,
             target,
-            _Feeds(feeds),
+            _Feeds(chain([first], feeds)),
             quant_format=ort.QuantFormat.QDQ,
             nodes_to_quantize=chosen,
             per_channel=True,
@@ -75,6 +79,25 @@ def quantize(model: bytes, calibration: Iterable[Feed]) -> bytes:
     onnx.checker.check_model(quantized, full_check=True)
     data: bytes = quantized.SerializeToString(deterministic=True)
     return data
+
+
+def unfused(model: bytes) -> Call:
+    """Make a function that runs ``model`` operator by operator, as a plain runtime would.
+
+    Nothing is fused to integer products: each DequantizeLinear gives float32 numbers.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model, sess_options=options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+
+    def call(feed: Feed) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, dict(feed)), strict=True))
+
+    return call
 
 
 def _name_products(proto: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> list[str]:

@@ -20,7 +20,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from wm_core.contract.card import CARD_KEY, TensorInfo
+from wm_core.contract.card import CARD_KEY, PolicyCard, TensorInfo
 from wm_core.exporting.split import split_of
 
 OPSET = 18
@@ -84,6 +84,14 @@ def read_weights_sha256(model: bytes) -> str:
     """The same hash, read from an ONNX file: what its card must say."""
     proto = onnx.load_model_from_string(model)
     return weights_sha256({t.name: t.raw_data for t in proto.graph.initializer})
+
+
+def with_card(model: bytes, card: PolicyCard) -> bytes:
+    """Exchange the card in an ONNX file."""
+    proto = onnx.load_model_from_string(model)
+    onnx.helper.set_model_props(proto, {CARD_KEY: card.model_dump_json()})
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def trace(

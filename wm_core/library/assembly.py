@@ -17,6 +17,7 @@ from wm_core.contract.golden import check_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.exporting.exporter import PolicyExporter
+from wm_core.library.export import with_surprise_limit
 from wm_core.library.run_folder import TrainSettings, save_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
@@ -43,6 +44,7 @@ from wm_core.training.tasks import make_env, spec_of
 from wm_core.training.trainer import Hooks, Trainer
 
 VIDEO_WINDOWS = 6  #: side by side in TensorBoard
+SURPRISE_STEPS = 300  #: stored steps from which a published policy's limit of surprise is taken
 CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
 
 
@@ -86,7 +88,7 @@ def make_trainer(
         source=_source(settings, spec, store, agent, streams, stop),
         stop=stop,
         hooks=Hooks(
-            publish=_publisher(settings, agent, spec, run_id) if settings.publish else None,
+            publish=_publisher(settings, agent, store, run_id) if settings.publish else None,
             status=on_status,
             video=_video_maker(settings, spec, store, learner),
             evaluate=_evaluator(settings, spec, agent, where, stop),
@@ -192,15 +194,16 @@ def _source(
 
 
 def _publisher(
-    settings: TrainSettings, agent: Any, spec: Spec, run_id: str
+    settings: TrainSettings, agent: Any, store: Store, run_id: str
 ) -> Callable[[Publication], None]:
     exporter = PolicyExporter(
-        agent, spec, settings.config, run_id=run_id, commit=commit(), task=settings.task
+        agent, agent.spec, settings.config, run_id=run_id, commit=commit(), task=settings.task
     )
     repository = PolicyRepository(settings.run / "policies", keep=settings.train.keep_policies)
 
     def publish(due: Publication) -> None:
-        onnx, golden, weights = exporter.export(due.version, due.updates, due.agent_steps)
+        made = exporter.export(due.version, due.updates, due.agent_steps)
+        onnx, golden, weights = with_surprise_limit(made, store, SURPRISE_STEPS)
         runner = PolicyRunner.from_bytes(onnx)  # never publish what a robot would refuse
         check_golden(golden, runner.card, runner.call)
         repository.publish(

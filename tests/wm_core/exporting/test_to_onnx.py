@@ -56,7 +56,7 @@ def test_every_parameter_is_an_initializer_of_its_own_name(export, agent, spec):
 
 def test_an_untrained_agent_s_zeros_stay_exchangeable(export, exporter):
     """A bias of zeros and a scale of ones are weights like any other, not constants."""
-    zeros = {n: np.zeros(p.shape, np.float32) for n, p in exporter._step.named_parameters()}
+    zeros = {n: np.zeros(p.shape, np.float32) for n, p in exporter.step.named_parameters()}
     assert set(zeros) <= set(initializers(export.onnx))
 
 
@@ -93,7 +93,7 @@ def test_the_file_knows_nothing_of_the_machine_that_wrote_it(export):
 
 
 def test_a_weight_of_another_shape_or_name_is_refused(exporter, export):
-    weights = {n: p.numpy() for n, p in exporter._step.named_parameters()}
+    weights = {n: p.numpy() for n, p in exporter.step.named_parameters()}
     template = exporter._template
     with pytest.raises(ValueError, match="differ from the traced graph's"):
         template.substitute({n: w for n, w in weights.items() if n != "actor.mean.bias"})
