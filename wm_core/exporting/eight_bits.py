@@ -17,8 +17,9 @@ import onnx
 import torch
 
 from wm_core.contract.card import PolicyCard, Tolerance
+from wm_core.contract.card_check import Call
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.golden import MAX_QUANTIZED, PARITY, TIE, Call, read_golden, rollout
+from wm_core.contract.golden import MAX_QUANTIZED, PARITY, TIE, read_golden, rollout
 from wm_core.contract.runner import PolicyRunner
 from wm_core.exporting.exporter import Export
 from wm_core.exporting.policy_module import PolicyStep

@@ -24,8 +24,8 @@ import onnx
 import onnxruntime
 from onnxruntime import quantization as ort
 
+from wm_core.contract.card_check import Call
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.golden import Call
 from wm_core.exporting.to_onnx import strip
 
 SMALLEST = 1024  #: a product with fewer weights costs nothing in float32, and stays there
