@@ -58,6 +58,8 @@ class Param:
         return found
 
     def _listed(self, value: Any) -> Any:
+        if isinstance(self.default, list) and {type(v) for v in self.default} == {int}:
+            return self._listed_whole(value)
         numbers = isinstance(self.default, list) and any(
             isinstance(v, float) for v in self.default
         )
@@ -72,6 +74,13 @@ class Param:
         if not all(isinstance(word, str) for word in words):
             raise SettingsError(self._refusal("a list of words, as in [a, b]", words))
         return words
+
+    def _listed_whole(self, value: Any) -> list[int]:
+        listed = hasattr(value, "__iter__") and not isinstance(value, (str, bytes))
+        if not listed or not all(isinstance(n, int) and type(n) is not bool for n in value):
+            got = list(value) if listed else value
+            raise SettingsError(self._refusal("a list of whole numbers, as in [0, 1]", got))
+        return [int(number) for number in value]
 
     def _range(self) -> str:
         return "" if self.low is None else f" from {self.low:g} to {self.high:g}"

@@ -19,7 +19,7 @@ from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros import home, params, signals
+from wm_ros import home, params, realtime, signals
 from wm_ros.actuation import Actuation
 from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands.build import commands_of, commands_of_parameters
@@ -111,6 +111,8 @@ class PolicyNode(LifecycleNode):
         self._loop.set_pace(self._period_ns(), self._settings)
         self._active = self._loop.active = True
         self._loop.arm()
+        for warning in realtime.enter(self._settings):
+            say(self, WARN, warning)
         gc.collect()
         gc.freeze()  # what lives now lives on: later collections need not walk it
         return super().on_activate(state)

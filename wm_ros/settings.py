@@ -155,6 +155,17 @@ class PilotSettings(Frozen):
     random_hold: Live[int] = ranged(4, 1, 1000, "Ticks that one random action is held")
 
 
+class RealtimeSettings(Frozen):
+    """Says how the system schedules the control thread."""
+
+    realtime_priority: int = ranged(
+        0, 0, 99, "Priority of the control thread under SCHED_FIFO; 0: that of other programs"
+    )
+    cpu_affinity: tuple[int, ...] = setting(
+        (-1,), "Numbers of the processors that the control thread runs on; -1: any"
+    )
+
+
 class SlotSettings(Frozen):
     """Says how policies are watched and swapped."""
 
@@ -195,7 +206,13 @@ class StreamSettings(Frozen):
 
 
 class PolicySettings(
-    NodeSettings, SafetySettings, OperatorSettings, PilotSettings, SlotSettings, StreamSettings
+    NodeSettings,
+    SafetySettings,
+    OperatorSettings,
+    PilotSettings,
+    RealtimeSettings,
+    SlotSettings,
+    StreamSettings,
 ):
     """Holds all that can be set on the policy node, except for each sensor's type and topic."""
 

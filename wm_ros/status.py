@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import Any
 
+from wm_ros import realtime
 from wm_ros.control_loop import ControlLoop
 from wm_ros.diagnosis import (
     Finding,
@@ -83,6 +84,7 @@ class StatusBoard:
             "refusals": self._slot.refusals[-3:],
             "alarm": loop.guard.alarm,
             "latched": loop.pilot.latched,
+            "realtime": realtime.standing(),
             "stream": sent,
         }
 
