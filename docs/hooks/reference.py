@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -34,6 +34,7 @@ ROOMS = {
     "wm_core.library": "Library",
     "wm_core.link.robot": "Wire, the robot's end",
     "wm_core.link.trainer": "Wire, the trainer's end",
+    "wm_core.robot": "Robot file",
     "wm_ros": "Robot nodes",
     "sim": "Simulator",
 }
@@ -74,6 +75,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         ("<!-- settings -->", settings),
         ("<!-- renamed -->", renamed),
         ("<!-- parameters -->", parameters),
+        ("<!-- robot file -->", robot_file),
         ("<!-- front door -->", front_door),
         ("<!-- decisions -->", decisions),
         ("<!-- deviations -->", deviations),
@@ -179,6 +181,12 @@ def _range(field: FieldInfo) -> str:
 
 def _kind(kind: Any) -> str:
     origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _kind(args[0])
+    if origin is dict:
+        return "entries by name"
+    if kind is Any:
+        return "a word or numbers"
     if origin is Literal:
         return " ".join(f"`{word}`" for word in args)
     if origin in (Union, UnionType):
@@ -231,6 +239,57 @@ def _between(low: float | None, high: float | None) -> str:
     if low is None:
         return "" if high is None else f"≤ {high:,}"
     return f"≥ {low:,}" if high is None or high >= 2**40 else f"{low:,} .. {high:,}"
+
+
+# ---------------------------------------------------------------------------- robot file
+
+
+def robot_file() -> str:
+    """Every field of a robot file: of the file, of each kind of part and channel, of the rest."""
+    from wm_core.robot import channels, episode, parts, robot_file, safety
+
+    sections = [_entry("## The file", robot_file.RobotFile)]
+    for title, bases, kinds in (
+        ("Parts of `observations`", (parts.SensorPart, parts.NumericPart), parts.PARTS),
+        ("Channels of `actions`", (channels.Channel,), channels.CHANNELS),
+    ):
+        sections.append(_entry(f"## {title}", bases[0]))
+        sections += [_entry("### Every part with numbers", b, bases[:1]) for b in bases[1:]]
+        for kind in kinds:
+            words = get_args(kind.model_fields["type"].annotation)
+            heading = " or ".join(f"`{word}`" for word in words)
+            sections.append(_entry(f"### {heading}", kind, bases))
+    for title, model in (
+        ("Numbers of `values`", episode.NamedNumber),
+        ("`reward`", episode.Reward),
+        ("`episode`", episode.EpisodeRules),
+        ("`episode.reset`", episode.Reset),
+        ("`safety`", safety.Safety),
+    ):
+        sections.append(_entry(f"## {title}", model))
+    return "\n\n".join(sections)
+
+
+def _entry(heading: str, model: type[BaseModel], bases: tuple[type[BaseModel], ...] = ()) -> str:
+    """A table of the fields of a class, without those that are as in ``bases``."""
+    said = {(n, repr(f.default), f.description) for b in bases for n, f in b.model_fields.items()}
+    rows = [
+        (f"`{field.alias or name}`", _yaml(field.default), _range(field), _text(field))
+        for name, field in model.model_fields.items()
+        if (name, repr(field.default), field.description) not in said
+        and name != "of_actions"
+        and not (bases and name == "type")
+    ]
+    about = " ".join((inspect.getdoc(model) or "").replace("``", "`").split())
+    table = _table(("field", "default", "values", "meaning"), rows) if rows else ""
+    return f"{heading}\n\n{about}\n\n{table}".rstrip()
+
+
+def _yaml(value: object) -> str:
+    """A default as the file would state it; empty for parts that have fields of their own."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if isinstance(value, BaseModel) else _value(value)
 
 
 # ----------------------------------------------------------------------------------- API
