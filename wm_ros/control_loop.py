@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wm_ros.experience import Recorder, Signals
 from wm_ros.pilot import Decision, Pilot
@@ -46,6 +46,7 @@ class ControlLoop:
     publish: Callable[[Decision], None]  #: sends a command, if there is one
     wake_at: Callable[[int], None]  #: has ``on_time`` called at a steady time
     say: Callable[[int, str], None]  #: writes a line of the log at a level
+    report_soon: Callable[[], None]  #: has the diagnostics say that something has changed
     active: bool = False
     why: str = ""  #: why the last tick had no observation, in a sentence
     trained_period_ns: int = 0  #: of the running policy's spec; 0 while there is none
@@ -104,6 +105,8 @@ class ControlLoop:
         self.sensors.on_sent(self.pilot.prev_action)
         for level, text in self.standing.tick(decision.safe, left_ns):
             self.say(level, text)
+        if self.standing.changed:
+            self.report_soon()
 
     def _follow(self) -> None:
         """Hand what the pacer measures of the camera to those that judge its frames.
@@ -126,8 +129,19 @@ class ControlLoop:
             return Senses(None, refused="clock_stopped")
         if first is not None and not due.fresh and now_ns - first.arrived_ns > self.pacer.gap_ns:
             self.sensors.drain(now_ns)
-            return Senses(None)  # silent: whatever else is missing by now is missing for that
-        return self.sensors.sense(fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns)
+            return Senses(None, refused=self._silence(now_ns - first.arrived_ns))
+        senses = self.sensors.sense(fresh=due.fresh, now_ns=now_ns, ros_now_ns=ros_now_ns)
+        if senses.obs is None and first is not None and first.messages:
+            # Nothing belongs to a wrong stamp, so what is wrong is the stamp.
+            wrong = self.guard.stamp_reason(senses.stamp_age_s)
+            if wrong and senses.refused != "frame_refused":
+                return replace(senses, refused=wrong, detail="")
+        return senses
+
+    def _silence(self, age_ns: int) -> str:
+        """Name the silence of the camera: whatever else is missing by now is missing for that."""
+        slow = self.pacer.too_slow and age_ns < 2 * self.rhythm.interval_ns
+        return "camera_slow" if slow else "no_frame"
 
     def _obs_age_ms(self, senses: Senses, left_ns: int) -> float | None:
         first = self.sensors.first

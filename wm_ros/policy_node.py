@@ -24,7 +24,7 @@ from wm_ros.actuation import Actuation
 from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.control_loop import ControlLoop
-from wm_ros.diagnosis import Finding, command_statuses, detail
+from wm_ros.diagnosis import Finding, detail
 from wm_ros.experience import Recorder
 from wm_ros.interventions import Interventions
 from wm_ros.judge import Judge
@@ -224,6 +224,7 @@ class PolicyNode(LifecycleNode):
             publish=self._publish,
             wake_at=lambda when_ns: self._ticker.wake_at(when_ns),
             say=partial(say, self),
+            report_soon=lambda: self._report_topics.soon(),
         )
 
     def _open_topics(self) -> None:
@@ -241,7 +242,7 @@ class PolicyNode(LifecycleNode):
             self, closers, self._pilot, self._commands, s, stop_now=self._stop_at_once
         )
         self._ticker = Ticker(self, closers, self._on_timer)
-        ReportTopics(self, closers, s.robot, self._write_reports)
+        self._report_topics = ReportTopics(self, closers, s.robot, self._judge)
 
     def _stop_robot(self) -> None:
         """Send the safe command, see it acknowledged, tick no more."""
@@ -332,14 +333,18 @@ class PolicyNode(LifecycleNode):
     def _detail(self, word: str) -> str:
         return detail(word, loop=self._loop, slot=self._slot)
 
-    def _write_reports(self) -> tuple[dict[str, Any], list[Finding]]:
+    def _judge(self) -> tuple[dict[str, Any], list[Finding]]:
+        report = self._write_reports()
+        return report, self._board.statuses(report)
+
+    def _write_reports(self) -> dict[str, Any]:
         report = self._board.report()
         # Not once the node is being torn down: its publishers are gone by then.
         unheard = self._command_topics.problems() if self._configured else {}
         report["command_problems"] = unheard
         self._reports.put("status.json", report)
         self._reports.put("ticks.json", self._board.ticks())
-        return report, [*self._board.statuses(report), *command_statuses(unheard)]
+        return report
 
 
 def main(argv: list[str] | None = None) -> int:

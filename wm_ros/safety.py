@@ -98,17 +98,22 @@ class Guard:
             receive_age_s: steady time since it arrived.
             stamp_age_s: ROS time since its stamp; negative beyond a period is a clock jump.
         """
-        limit = self.max_obs_age_s
         if not fresh and receive_age_s > self._max_gap_s:
             return self.trip("no_frame")
         if self._camera_slow:
             return self.trip("camera_slow")
         if not fresh and self.settings.max_obs_age_s <= 0:
-            limit = 0.0  # the card's limit is for what is decided upon, not for its repetition
+            return None  # the card's limit is for what is decided upon, not for its repetition
+        wrong = self.stamp_reason(stamp_age_s)
+        return self.trip(wrong) if wrong else None
+
+    def stamp_reason(self, stamp_age_s: float) -> str | None:
+        """Say in one word what is wrong with a stamp of this age, or None."""
+        limit = self.max_obs_age_s
         if limit > 0 and stamp_age_s > limit:
-            return self.trip("stale_stamp")
+            return "stale_stamp"
         if limit > 0 and stamp_age_s < -limit:
-            return self.trip("stamp_in_future")
+            return "stamp_in_future"
         return None
 
     def check_obs(

@@ -239,9 +239,7 @@ class PolicySettings(
     idle_period_s: float = ranged(
         0.05, 0.001, 10, "Seconds between two safe actions without a policy"
     )
-    frame_wait: float = ranged(
-        0.75, 0, 0.9, "Share of a period that a tick waits for a late frame"
-    )
+    frame_wait: float = ranged(0.7, 0, 0.9, "Share of a period that a tick waits for a late frame")
     base_frame: str = setting("base_link", "Frame of reference of the command")
 
 

@@ -38,6 +38,7 @@ class Standing:
 
     def __init__(self, detail: Callable[[str], str] = lambda word: "") -> None:
         self._detail = detail
+        self.changed = False  #: the last tick stands otherwise than the one before
         self._ticks: deque[tuple[int, str]] = deque()  # of the last second: time, reason or acts
         self._word, self._since_ns = "inactive", 0  # what the newest ticks say
         self._said, self._said_ns = "", 0  # the lasting reason that was said, and when last
@@ -58,7 +59,8 @@ class Standing:
         while self._ticks[0][0] < now_ns - LASTING_NS:
             self._ticks.popleft()
         word = self._lasting()
-        if word != self._word:
+        self.changed = word != self._word
+        if self.changed:
             self._word, self._since_ns = word, now_ns
         said = [] if reason is None else self._urgent(reason, now_ns)
         return said + self._changes(reason, now_ns)

@@ -10,6 +10,7 @@ from wm_ros import realtime
 from wm_ros.control_loop import ControlLoop
 from wm_ros.diagnosis import (
     Finding,
+    command_statuses,
     episode_status,
     policy_status,
     sensor_status,
@@ -20,7 +21,7 @@ from wm_ros.rhythm import NS
 from wm_ros.sensors.source import Source
 from wm_ros.stream import Stream
 
-RATE_REPORTS = 5  #: reports over which the rate of a sensor is measured
+RATE_S = 5  #: seconds over which the rate of a sensor is measured
 
 
 class StatusBoard:
@@ -110,18 +111,22 @@ class StatusBoard:
         }
 
     def statuses(self, report: dict[str, Any]) -> list[Finding]:
-        """Judge a report: the policy first, then each sensor, episodes, the stream."""
+        """Judge a report: the policy first, then sensors, commands, episodes, the stream."""
         now_ns = time.monotonic_ns()
         self._loop.sensors.drain(now_ns)  # where no tick does it
         heard = [
             sensor_status(source, now_ns, self._rate_hz(source, now_ns))
             for source in self._loop.sensors.sources
         ]
-        return [policy_status(report), *heard, episode_status(report), stream_status(report)]
+        sent = command_statuses(report["command_problems"])
+        rest = [episode_status(report), stream_status(report)]
+        return [policy_status(report), *heard, *sent, *rest]
 
     def _rate_hz(self, source: Source, now_ns: int) -> float:
-        """Measure how many messages a second came over the last reports."""
-        kept = self._heard.setdefault(source.name, deque(maxlen=RATE_REPORTS + 1))
+        """Measure how many messages a second came of late."""
+        kept = self._heard.setdefault(source.name, deque())
         kept.append((now_ns, source.messages))
+        while now_ns - kept[0][0] > RATE_S * NS:
+            kept.popleft()
         (begin_ns, before), (end_ns, after) = kept[0], kept[-1]
         return (after - before) * NS / (end_ns - begin_ns) if end_ns > begin_ns else 0.0

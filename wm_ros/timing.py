@@ -36,11 +36,11 @@ class Due:
 class Pace:
     """Says how ticks follow the camera.
 
-    With ``frame_wait`` 0.75 the safe action of a silent camera comes within two of its periods.
+    With ``frame_wait`` 0.7 the safe action of a silent camera comes within two of its periods.
     """
 
     period_ns: int  #: of one agent step
-    frame_wait: float = 0.75  #: share of a period that a tick waits for a late frame
+    frame_wait: float = 0.7  #: share of a period that a tick waits for a late frame
     max_gap_ns: int = 0  #: time that a command is repeated without a frame; 0: as is measured
     follow: bool = True  #: a camera slower than the policy is followed; else it stops the robot
 
@@ -139,7 +139,9 @@ class Pacer:
             return self._due_ns
         if self.slow:
             return min(self._due_ns, self._last_frame_ns + self.hold_ns)
-        return self._due_ns + int(self.period_ns * self.pace.frame_wait)
+        late = self._due_ns + int(self.period_ns * self.pace.frame_wait)
+        overdue = self._last_frame_ns + self.pace.wait_ns(self.period_ns)
+        return max(self._due_ns, min(late, overdue))
 
     def poll(self, now_ns: int, ros_ns: int = 0) -> Due | None:
         """Give the tick to run now; None before its time or while its frame may come.
@@ -190,8 +192,8 @@ class SimulatedPacer(Pacer):
     """Says when the next tick runs where the frames carry simulated time.
 
     Their stamps are the grid, so the rate follows a simulation that runs faster or slower than the
-    wall.  The steady clock watches for silence all the same: a frame is overdue behind 1.75 times
-    the usual wall time between two (never less than 1.75 periods, nor more than five seconds), so
+    wall.  The steady clock watches for silence all the same: a frame is overdue behind 1.7 times
+    the usual wall time between two (never less than 1.7 periods, nor more than five seconds), so
     that a simulation of a twentieth of real time runs without a stop, and one at full speed stops
     within two periods.  Until three frames told the speed, two seconds are waited.
     """
@@ -220,7 +222,10 @@ class SimulatedPacer(Pacer):
         least = pace.wait_ns(self.period_ns)
         if not rhythm.known:
             return max(least, UNKNOWN_NS)
-        usual = max(pace.wait_ns(rhythm.interval_ns), int(1.25 * rhythm.loosest_ns))
+        if rhythm.interval_ns < 1.05 * self.period_ns:
+            return least  # at full speed
+        loosest = min(rhythm.loosest_ns, 1.6 * rhythm.interval_ns)
+        usual = max(pace.wait_ns(rhythm.interval_ns), int(1.25 * loosest))
         return max(least, min(usual, LONGEST_SILENCE_NS))
 
     def on_frame(self, now_ns: int, stamp_ns: int) -> None:

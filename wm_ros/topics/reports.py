@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -15,8 +16,10 @@ from std_msgs.msg import String
 from wm_ros import qos
 from wm_ros.diagnosis import Finding, to_message
 from wm_ros.reasons import OK, WARN
+from wm_ros.topics.ticker import Ticker
 
 REPORT_S = 1.0  #: seconds between two reports
+SOON_NS = 200_000_000  #: from a change to the report of it
 
 
 def say(node: Node, level: int, text: str) -> None:
@@ -55,9 +58,18 @@ class ReportTopics:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         timer = node.create_timer(REPORT_S, self.publish, clock=steady)
         closers.callback(node.destroy_timer, timer)
+        self._extra, self._waits = Ticker(node, closers, self.publish), False
+
+    def soon(self) -> None:
+        """Report once more in a moment: something has changed."""
+        if not self._waits:
+            self._waits = True
+            self._extra.wake_at(time.monotonic_ns() + SOON_NS)
 
     def publish(self) -> None:
         """Report now."""
+        self._extra.stop()
+        self._waits = False
         report, statuses = self._report()
         self._status.publish(String(data=json.dumps(report)))
         name, now = self._node.get_fully_qualified_name(), self._node.get_clock().now()
