@@ -1,7 +1,8 @@
 """Starts a simulated robot and, through robot_launch.py, the same policy node as on a real one.
 
 Arguments of robot_launch.py may be given here too: ``trainer_url:=http://127.0.0.1:8765``.
-A task with choices: ``task:=seek_discrete command_type:=index``.
+A task with choices: ``task:=seek_discrete command_type:=index``.  A robot that a file describes,
+with its own task: ``robot_file:=planar_arm``.
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -11,13 +12,13 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, Pyth
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from wm_ros.launching import remappings
+from wm_ros.launching import remappings, robot_path
 
 SHARE = FindPackageShare("wm_ros")
 
 #: name, default, what it is
 ARGUMENTS = (
-    ("task", "", "task of `wm tasks`, or another Gymnasium id; empty: seek"),
+    ("task", "", "task of `wm tasks`, or a Gymnasium id; empty: as robot_file says, or seek"),
     ("image_size", "64", "height and width of the camera's image in pixels"),
     ("rate_factor", "1.0", "simulated seconds per second"),
     (
@@ -29,6 +30,7 @@ ARGUMENTS = (
     ("params_file", PathJoinSubstitution([SHARE, "config", "wm_ros.yaml"]), "YAML of parameters"),
     ("use_respawn", "false", "start a node anew when it has ended"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("robot_file", "", "YAML that describes the robot: a path, or the name of one of robots/"),
     ("camera_topic", "", "topic of the camera, such as /camera/image_raw; empty: image_raw"),
     ("remap", "", "other topics and services: 'cmd_vel:=base/cmd_vel odom:=/odom'"),
     ("command_type", "", "message that carries the command, such as twist_stamped or twist"),
@@ -43,7 +45,8 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "rate_factor": float(got["rate_factor"]),
         "use_sim_time": got["use_sim_time"].lower() == "true",
     }
-    parameters |= {name: got[name] for name in ("task", "command_type") if got[name]}
+    got["robot_file"] = robot_path(got["robot_file"], f"{SHARE.perform(context)}/robots")
+    parameters |= {n: got[n] for n in ("task", "robot_file", "command_type") if got[n]}
     return [
         Node(
             package="wm_ros",

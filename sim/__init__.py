@@ -10,6 +10,7 @@ must be set before OpenGL is first loaded, which is why this happens here.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -44,8 +45,14 @@ SUITE_TASKS = (
     "walker_stand",
     "walker_walk",
 )
-#: every task of this package, by the name that follows ``sim:``
+#: every task that is seen by one camera, by the name that follows ``sim:``
 TASKS = (*SUITE_TASKS, "seek", "seek_discrete")
+#: robots that a file of examples/robots describes, by the name of the robot
+ROBOT_TASKS = {
+    "diff_drive": "sim.diff_drive:DiffDrive",
+    "planar_arm": "sim.planar_arm:PlanarArm",
+    "walker": "sim.walker:Walker",
+}
 
 Expert = Callable[[gymnasium.Env[Any, Any]], np.ndarray]
 
@@ -56,19 +63,19 @@ def expert(name: str) -> Expert | None:
     It maps the environment to an action: (A,) float32 in the units of its action space, or () the
     index of a choice.
     """
-    if not name.startswith("seek"):
+    module = "sim.seek" if name.startswith("seek") else ROBOT_TASKS.get(name, "").partition(":")[0]
+    if not module:
         return None
-    from sim.seek import expert_action
-
-    return expert_action
+    found: Expert = importlib.import_module(module).expert_action
+    return found
 
 
 def _register() -> None:
-    seeks = {"seek": "sim.seek:Seek", "seek_discrete": "sim.seek:SeekDiscrete"}
-    for name in TASKS:
+    own = {"seek": "sim.seek:Seek", "seek_discrete": "sim.seek:SeekDiscrete", **ROBOT_TASKS}
+    for name in (*TASKS, *ROBOT_TASKS):
         gymnasium.register(
             name,
-            seeks.get(name, "sim.suite:SuiteTask"),
+            own.get(name, "sim.suite:SuiteTask"),
             kwargs={"name": name} if name in SUITE_TASKS else {},
             # The tasks end their episodes themselves and check the order of calls, so none of
             # Gymnasium's wrappers is needed, and none costs time.

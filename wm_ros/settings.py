@@ -43,6 +43,9 @@ def setting(default: Any, text: str) -> Any:
 class NodeSettings(Frozen):
     """Holds what both nodes share."""
 
+    robot_file: str = setting(
+        "", "YAML file that describes the robot (wm robot check FILE); empty: the parameters do"
+    )
     command_type: str = one_of("twist_stamped", COMMANDS, "Message that carries the command")
     twist_fields: tuple[str, ...] = one_of(
         ("linear.x", "angular.z"),
@@ -217,9 +220,6 @@ class PolicySettings(
     """Holds all that can be set on the policy node, except for each sensor's type and topic."""
 
     autostart: bool = setting(True, "Whether the node configures and activates itself")
-    robot_file: str = setting(
-        "", "YAML file that describes the robot (wm robot check FILE); empty: the parameters do"
-    )
     policy_dir: str = setting(
         "", "Folder of a policy or of numbered versions; empty: the trainer's policies"
     )
@@ -263,7 +263,9 @@ class SensorSettings(Frozen):
 class SimSettings(NodeSettings):
     """Holds all that can be set on the simulated robot."""
 
-    task: str = setting("seek", "Task of `wm tasks`, or another Gymnasium id: CartPole-v1@pixels")
+    task: str = setting(
+        "", "Task of `wm tasks` or a Gymnasium id; empty: the robot file's robot, else seek"
+    )
     task_kwargs: str = setting("{}", "JSON object of further arguments of the task")
     image_size: int = ranged(64, 8, 4096, "Height and width of the camera's image in pixels")
     proprio: bool = setting(False, "Whether the task's measurements are published as joint_states")

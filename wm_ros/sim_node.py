@@ -20,19 +20,19 @@ from gymnasium.wrappers import AddRenderObservation
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock as ClockMsg
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 
 import sim
-from wm_core.contract.errors import SettingsError, SpecMismatch
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
+from wm_core.robot import RobotFile
 from wm_ros import convert, params, qos
 from wm_ros.changes import Changes, set_log_level
 from wm_ros.commands import COMMANDS
 from wm_ros.experience import Signal
 from wm_ros.process import run
-from wm_ros.sensors.camera import Camera, to_image
-from wm_ros.sensors.joint_states import JointStates, from_vector
 from wm_ros.settings import SimSettings
+from wm_ros.sim_body import Body, FileBody, PlainBody
 
 _ARM_NOW_NS = 1_000
 _ALIVE_NS = 1_000_000_000  #: a policy that has answered no frame for so long is not waited for
@@ -40,7 +40,27 @@ _SIM_START_NS = 1_000_000_000
 _STAMPS = 256  #: frames whose answers are known as such
 
 
-def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasium.Env[Any, Any]:
+def task_of(file: RobotFile | None) -> str:
+    """Name the task that plays the robot of a file: that of the robot's name; seek without one.
+
+    Raises:
+        SettingsError: for a robot of another name.
+    """
+    if file is None:
+        return "seek"
+    name = file.robot.replace("-", "_")
+    if name not in (*sim.TASKS, *sim.ROBOT_TASKS):
+        known = ", ".join(sim.ROBOT_TASKS)
+        raise SettingsError(
+            f"no simulated robot is called {file.robot!r} (known: {known}): set the parameter "
+            "task to a task that plays it"
+        )
+    return name
+
+
+def make_task(
+    name: str, image_size: int, proprio: bool, kwargs: str, *, any_inputs: bool = False
+) -> gymnasium.Env[Any, Any]:
     """Make the task ``name`` of ``sim``, or another one of Gymnasium.
 
     Args:
@@ -49,6 +69,7 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
         image_size: height and width in pixels, for tasks of ``sim``.
         proprio: whether tasks of ``sim`` give their measurements.
         kwargs: JSON object of further arguments.
+        any_inputs: whether it may have any observations, not only an image.
 
     Raises:
         SettingsError: for an unknown task or one without image, fitting action or frame rate.
@@ -57,6 +78,8 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
     own: dict[str, Any] = {"render_mode": "rgb_array"} if view else {}
     if bare in sim.TASKS:
         own |= {"image_size": image_size, "proprio": proprio}
+    elif bare in sim.ROBOT_TASKS:
+        own |= {"image_size": image_size}
     try:
         env = gymnasium.make(bare, **own, **json.loads(kwargs))
         if view:
@@ -66,7 +89,7 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
         raise SettingsError(f"task {name!r} cannot be made: {error}") from error
     space = env.observation_space
     image = space.spaces.get("image") if isinstance(space, Dict) else space
-    if not isinstance(image, Box) or len(image.shape) != 3:
+    if not any_inputs and (not isinstance(image, Box) or len(image.shape) != 3):
         raise SettingsError(f"task {name!r}: expected observations with 'image', got {space}")
     if not isinstance(env.action_space, Box | Discrete):
         raise SettingsError(f"task {name!r}: expected a Box or choices, got {env.action_space}")
@@ -76,9 +99,10 @@ def make_task(name: str, image_size: int, proprio: bool, kwargs: str) -> gymnasi
 
 
 class SimNode(Node):
-    """Publishes ``image_raw``, ``reward``, ``joint_states`` and ``/clock``; obeys a command.
+    """Publishes what its robot observes, ``reward`` and ``/clock``; obeys the robot's commands.
 
-    Parameters: ``wm_ros.settings.SimSettings``.
+    Parameters: ``wm_ros.settings.SimSettings``.  With ``robot_file`` it is the robot of that file;
+    else it has ``image_raw``, ``joint_states`` and the command of ``command_type``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -87,18 +111,21 @@ class SimNode(Node):
         s = self._settings = params.read(self, SimSettings)
         set_log_level(self, s.log_level)
         Changes(self, params.SIM, SimSettings, apply=lambda s: set_log_level(self, s.log_level))
-        self._env = make_task(s.task, s.image_size, s.proprio, s.task_kwargs)
-        self._command = COMMANDS[s.command_type](s.twist_fields)
+        file = RobotFile.load(s.robot_file) if s.robot_file else None
+        task = s.task or task_of(file)
+        self._env = make_task(task, s.image_size, s.proprio, s.task_kwargs, any_inputs=bool(file))
         space: Any = self._env.action_space
         discrete = isinstance(space, Discrete)
         if discrete:
             self._low, self._high = np.array([[0], [space.n - 1]], np.float32)
         else:
             self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
-        self._command.check(self._low.size, discrete=discrete, what=f"task {s.task!r}")
-        stop = self._env.metadata.get("action_noop", 0) if discrete else 0.0
-        self._stopped = np.clip(np.full_like(self._low, stop), self._low, self._high)
-        self._period_ns = round(1e9 / float(self._env.metadata["render_fps"]))
+        self._body = self._plain(task, discrete) if file is None else self._of_file(file, task)
+        about = self._env.metadata
+        home = about.get("action_noop", 0) if discrete else about.get("action_home", 0.0)
+        home = np.full_like(self._low, home) if np.ndim(home) == 0 else np.array(home, np.float32)
+        self._stopped = np.clip(home, self._low, self._high)
+        self._period_ns = round(1e9 / float(about["render_fps"]))
         self._wall_ns = max(1, round(self._period_ns / s.rate_factor))
         follows = bool(self.get_parameter("use_sim_time").value)
         self._simulated = s.rate_factor != 1.0 or s.publish_clock or follows
@@ -110,24 +137,42 @@ class SimNode(Node):
         self._sim_ns = _SIM_START_NS
         self._stamp_ns = 0
         self._stamps: deque[int] = deque(maxlen=_STAMPS)  # of the latest frames
-        self._answer: np.ndarray | None = None  # (A,) to the frame that was published last
-        self._last: np.ndarray | None = None  # (A,) whatever came last
+        self._answered = [False] * len(self._body.limbs)  # which answered the last frame
+        self._answer = self._stopped.copy()  # (A,) their answers
+        self._last = self._stopped.copy()  # (A,) whatever came last
         self._last_ns = self._answered_ns = -(10**18)  # steady time of the last one, long ago
         self._over = True
         self._seed: int | None = s.seed
         self.frames = self.unanswered = 0
         self._open_topics()
 
+    def _plain(self, task: str, discrete: bool) -> Body:
+        """Make the body that the parameters describe."""
+        s = self._settings
+        command = COMMANDS[s.command_type](s.twist_fields)
+        command.check(self._low.size, discrete=discrete, what=f"task {task!r}")
+        return PlainBody(
+            self,
+            command,
+            self._low.size,
+            names=self._env.metadata.get("proprio_names", ()),
+            frame_id=s.frame_id,
+            on_command=self._on_command,
+        )
+
+    def _of_file(self, file: RobotFile, task: str) -> Body:
+        """Make the body that a robot file describes."""
+        s, space = self._settings, self._env.observation_space
+        body = FileBody(self, file, frame_id=s.frame_id, on_command=self._on_command)
+        spaces = space.spaces if isinstance(space, Dict) else {IMAGE_KEY: space}
+        fps = float(self._env.metadata["render_fps"])
+        body.check(spaces, self._low.size, fps, task)
+        return body
+
     def _open_topics(self) -> None:
-        self._image = self.create_publisher(Image, Camera.default_topic, qos.sensor(reliable=True))
         self._reward = self.create_publisher(JointState, "reward", qos.signals())
-        self._joints = self.create_publisher(JointState, JointStates.default_topic, qos.signals())
         self._clock_out = (
             self.create_publisher(ClockMsg, "/clock", 10) if self._simulated else None
-        )
-        command = self._command
-        self.create_subscription(
-            command.message_class, command.topic, self._on_command, qos.command()
         )
         self._due_ns = time.monotonic_ns()
         # Steady: this node makes the simulated time, so it cannot wait for it.
@@ -149,30 +194,26 @@ class SimNode(Node):
         self._timer.timer_period_ns = max(at_ns - time.monotonic_ns(), _ARM_NOW_NS)
         self._timer.reset()
 
-    def _on_command(self, msg: Any) -> None:
+    def _on_command(self, i: int, value: np.ndarray | None, stamp_ns: int) -> None:
         """Remember a command; one that answers the present frame is what its period runs under."""
-        try:
-            value, stamp_ns = self._command.decode(msg, self._low.size)
-        except SpecMismatch as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-            return
-        self._last = self._stopped if value is None else value
+        limb = self._body.limbs[i]
+        self._last[limb.part] = self._stopped[limb.part] if value is None else value
         self._last_ns = time.monotonic_ns()
         # Without stamps whatever comes counts as the answer.  Of messages that have one only the
         # stamp of a frame does: a safe action chosen without any has one of its own, and so has
         # what a joystick sends.  These are obeyed, but answer nothing.
-        answers = not self._command.stamped or stamp_ns in self._stamps
-        if value is None or not answers:
+        stamped = limb.command.stamped
+        if value is None or (stamped and stamp_ns not in self._stamps):
             return
         self._answered_ns = self._last_ns  # be it an older frame: a slow policy is waited for
-        if stamp_ns == self._stamp_ns or not self._command.stamped:
-            self._answer = value
-            if self._last_ns >= self._due_ns:
+        if stamp_ns == self._stamp_ns or not stamped:
+            self._answered[i], self._answer[limb.part] = True, value
+            if all(self._answered) and self._last_ns >= self._due_ns:
                 self._arm(self._last_ns)
 
     def _on_timer(self) -> None:
         now = time.monotonic_ns()
-        waits = self._answer is None and now - self._answered_ns < _ALIVE_NS
+        waits = not all(self._answered) and now - self._answered_ns < _ALIVE_NS
         if now < self._due_ns:
             self._arm(self._due_ns)
         elif waits and now < self._due_ns + self._answer_wait_ns:
@@ -190,7 +231,7 @@ class SimNode(Node):
         """Take one agent step, or reset where the episode was over, and publish the result."""
         stamp_ns = self._sim_ns if self._simulated else self._wall_clock.now().nanoseconds
         self._sim_ns += self._period_ns
-        answered = self._answer is not None
+        answered = all(self._answered)
         self.unanswered += not answered
         if self._over:
             obs, _ = self._env.reset(seed=self._seed)
@@ -201,38 +242,31 @@ class SimNode(Node):
             obs, reward, terminated, truncated, _ = self._env.step(self._action(now_ns))
             self._over = terminated or truncated
             signal = Signal(stamp_ns, float(reward), False, self._over, terminated, answered)
-        self._answer, self._stamp_ns = None, stamp_ns
+        self._answered, self._stamp_ns = [False] * len(self._answered), stamp_ns
         self._stamps.append(stamp_ns)
         self._publish(obs, signal)
 
     def _action(self, now_ns: int) -> Any:
         """Choose the action (A,) of the coming period in the task's units, or the choice."""
-        command = self._stopped
-        if self._answer is not None:
-            command = self._answer
-        elif self._last is not None and now_ns - self._last_ns <= self._silence_ns:
-            command = self._last
-        command = np.clip(command, self._low, self._high)
+        answered = all(self._answered)
+        if not answered and now_ns - self._last_ns > self._silence_ns:
+            for limb in self._body.limbs:
+                if limb.rests_at_zero:
+                    self._last[limb.part] = self._stopped[limb.part]
+        command = np.clip(self._answer if answered else self._last, self._low, self._high)
         if isinstance(self._env.action_space, Discrete):
             return int(self._env.action_space.start) + round(float(command[0]))
         return command
 
     def _publish(self, observed: Any, signal: Signal) -> None:
-        """Publish an observation, the frame last, so that what belongs to it is ahead."""
-        obs = observed if isinstance(observed, dict) else {"image": observed}
+        """Publish an observation last, so that what belongs to it is ahead."""
+        obs = observed if isinstance(observed, dict) else {IMAGE_KEY: observed}
         if self._clock_out is not None:
             clock = ClockMsg()
             convert.set_time(clock.clock, signal.stamp_ns)
             self._clock_out.publish(clock)
-        measured = obs.get("proprio", obs.get(VECTOR_KEY))
-        if measured is not None:
-            vector = np.ravel(measured)
-            names = self._env.metadata.get("proprio_names", ())
-            if len(names) != vector.size:
-                names = [f"proprio_{i}" for i in range(vector.size)]
-            self._joints.publish(from_vector(vector, signal.stamp_ns, names))
         self._reward.publish(convert.from_signal(signal))
-        self._image.publish(to_image(obs["image"], signal.stamp_ns, self._settings.frame_id))
+        self._body.publish(obs, signal.stamp_ns)
         self.frames += 1
 
 

@@ -305,21 +305,25 @@ class Processes:
         python: str | Path = sys.executable,
         before: tuple[str, ...] | None = None,
         env: dict[str, str] | None = None,
+        namespace: str = "/robot1",
     ) -> subprocess.Popen[bytes]:
         """Start a node; ``before`` replaces ``-m wm_ros.<executable>`` behind the interpreter."""
         name = executable.removesuffix("_node")
-        file = self.folder / f"{name}_params.yaml"
+        key = (
+            executable if namespace == "/robot1" else f"{executable}{namespace.replace('/', '_')}"
+        )
+        file = self.folder / f"{key}_params.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}))
         argv = [str(python), *(before or ("-m", f"wm_ros.{executable}"))]
         argv += ["--ros-args", "--log-level", "info", "-r", f"__node:={name}"]
-        argv += ["-r", "__ns:=/robot1", "--params-file", str(file)]
-        if executable in self.running:
-            self.running.pop(executable).wait(timeout=WAIT_S)
-        with self.log(executable).open("ab") as stream:
+        argv += ["-r", f"__ns:={namespace}", "--params-file", str(file)]
+        if key in self.running:
+            self.running.pop(key).wait(timeout=WAIT_S)
+        with self.log(key).open("ab") as stream:
             process = subprocess.Popen(
                 argv, env=env or self.env, cwd=self.folder, stdout=stream, stderr=stream
             )
-        self.running[executable] = process
+        self.running[key] = process
         return process
 
     def log(self, executable: str) -> Path:
