@@ -43,9 +43,13 @@ PERIOD_NS = 40_000_000
         ),
         (
             Unheard(
-                "/eye", "a/B", qos_conflict="other reliability", publishers=(Talker("/c", "a/B"),)
+                "/eye",
+                "a/B",
+                is_image=True,
+                wants_reliable=True,
+                publishers=(Talker("/cam", "a/B", "BEST_EFFORT"),),
             ),
-            "/eye: other reliability",
+            "/cam publishes on /eye as best effort and this node asks for reliable",
         ),
     ],
 )
@@ -112,7 +116,7 @@ def test_every_cause_of_a_useless_sensor_is_named_over_real_topics(watcher, driv
     node.create_publisher(CompressedImage, "wrist/image_raw", 1)
     says(wrist, "carries sensor_msgs/CompressedImage from /robot1/watcher, expected")
     worse = node.create_publisher(Image, "image_raw", qos.sensor())
-    says(image, "/robot1/image_raw: ", "another reliability", "image_reliability: best_effort")
+    says(image, "on /robot1/image_raw as best effort", "image_reliability: best_effort")
     node.destroy_publisher(worse)
 
     eye = node.create_publisher(Image, "image_raw", qos.sensor(reliable=True))

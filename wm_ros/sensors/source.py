@@ -77,7 +77,7 @@ class Source:
         self.messages = 0  #: how many came
         self.refusal = ""  #: why the message that was read last does not fit
         self.apart = ""  #: how the messages lie to the observation, where none belongs to it
-        self.qos_conflict = ""  #: why publishers and this source cannot be joined
+        self.wants_reliable = False  #: publishers that are best effort are not heard then
         self.take: Callable[[], Iterable[tuple[bytes, int]]] = tuple  #: waiting messages, and ages
         self.publishers: Callable[[], Sequence[Talker]] | None = None  #: on this topic
         self.alike: Callable[[], Sequence[str]] = tuple  #: other topics with such messages
@@ -245,7 +245,7 @@ class Source:
                 topic=self.topic,
                 message=self.message,
                 is_image=self.is_image,
-                qos_conflict=self.qos_conflict,
+                wants_reliable=self.wants_reliable,
                 publishers=() if self.publishers is None else tuple(self.publishers()),
                 alike=tuple(self.alike()),
             )

@@ -22,15 +22,13 @@ class Unheard:
     topic: str  #: as the node heard it, with its namespace
     message: str
     is_image: bool = False
-    qos_conflict: str = ""
+    wants_reliable: bool = False
     publishers: tuple[Talker, ...] = ()
     alike: tuple[str, ...] = ()  #: other topics that carry such messages
 
 
 def why_unheard(known: Unheard) -> str:
     """Say in one sentence, for people, why nothing was heard and what to do about it."""
-    if known.qos_conflict:
-        return f"{known.topic}: {known.qos_conflict}"
     if not known.publishers:
         hint = f"; {known.message} comes on {', '.join(known.alike[:5])}" if known.alike else ""
         return f"nobody publishes on {known.topic} (expected {known.message}){hint}"
@@ -39,6 +37,12 @@ def why_unheard(known: Unheard) -> str:
         return (
             f"{known.topic} carries {' and '.join(others)} from {_nodes(known.publishers)}, "
             f"expected {known.message}: name another topic, or another type of sensor"
+        )
+    fitting = [p for p in known.publishers if p.message == known.message]
+    if known.wants_reliable and all(p.reliability == "BEST_EFFORT" for p in fitting):
+        return (
+            f"{_nodes(known.publishers)} publishes on {known.topic} as best effort and this node "
+            "asks for reliable, so nothing can come: set image_reliability: best_effort"
         )
     cure = (
         "; large images get lost on their way unless publisher and node use the Fast DDS profile "

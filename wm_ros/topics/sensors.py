@@ -15,8 +15,6 @@ from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
-from rclpy.qos import qos_policy_name_from_kind
-from rclpy.subscription import Subscription
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -65,16 +63,18 @@ class SensorTopics:
         on_message: Callable[[Source, Any], None],
     ) -> None:
         node = self._node
+        source.wants_reliable = source.is_image and reliable
         heard = node.create_subscription(
             source.message_class,
             source.topic,
             partial(on_message, source),
-            qos.sensor(depth=source.queue, reliable=source.is_image and reliable),
+            qos.sensor(depth=source.queue, reliable=source.wants_reliable),
             raw=True,
             callback_group=None if source.sets_pace else self._waiting,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=partial(self._on_conflict, source)
-            ),
+            # an event that is waited for wakes the executor with every message, taken or not
+            event_callbacks=None
+            if source.sets_pace
+            else SubscriptionEventCallbacks(use_default_callbacks=False),
         )
         closers.callback(node.destroy_subscription, heard)
         source.ros_now = lambda: node.get_clock().now().nanoseconds
@@ -84,15 +84,6 @@ class SensorTopics:
         if not source.sets_pace:
             source.take = partial(_take, heard)
             closers.callback(setattr, source, "take", tuple)
-
-    def _on_conflict(self, source: Source, event: Any) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind).removesuffix("_QOS_POLICY")
-        wanted = "RELIABLE" if source.is_image else "this node's"
-        source.qos_conflict = (
-            f"a publisher offers another {policy.lower()} than {wanted}, so nothing can come; "
-            "set image_reliability: best_effort, or the publisher's quality of service"
-        )
-        self._node.get_logger().warning(f"{source.topic}: {source.qos_conflict}")
 
     def _publishers(self, topic: str) -> tuple[Talker, ...]:
         return tuple(
@@ -114,10 +105,10 @@ class SensorTopics:
 
 
 class _Waiting(ReentrantCallbackGroup):
-    """Has the executor pass over subscriptions, but not over their events."""
+    """Has the executor pass over subscriptions."""
 
     def can_execute(self, entity: Any) -> bool:
-        return not isinstance(entity, Subscription)
+        return False
 
 
 def _take(heard: Any) -> Iterable[tuple[bytes, int]]:
