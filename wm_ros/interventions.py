@@ -12,6 +12,8 @@ import numpy as np
 
 from wm_ros.settings import OperatorSettings
 
+_LOOKS = 2  #: that find nobody: the graph may know a publisher later than its first message
+
 
 class EmergencyStop:
     """Is the last word: once it stops the robot only a rearm, after its release, lets it act.
@@ -27,21 +29,26 @@ class EmergencyStop:
         self._declared = bool(settings.emergency_stop_topic)
         self._timeout_ns = int(settings.emergency_stop_timeout_s * 1e9)
         self._heard_ns: int | None = None
-        self._publishers = 0
+        self._there = False  # somebody publishes the topic
+        self._missed_looks = 0
         self.pressed = False  #: the last message said true
         self.latched = ""  #: the reason that stays until a rearm
 
     def on_message(self, pressed: bool, now_ns: int) -> None:
         """Remember a message."""
         self._heard_ns, self.pressed = now_ns, pressed
+        self._there, self._missed_looks = True, 0
         if pressed:
             self.latched = "emergency_stop"
 
     def on_publishers(self, count: int) -> None:
-        """Remember how many publish the topic; one that was there and went away stops."""
-        if self._declared and count == 0 < self._publishers:
+        """Remember how many publish the topic; none any more, twice in a row, stops."""
+        self._missed_looks = 0 if count else self._missed_looks + 1
+        if count:
+            self._there = True
+        elif self._there and self._missed_looks >= _LOOKS:
+            self._there = False
             self.latched = self.latched or "emergency_silent"
-        self._publishers = count
 
     def on_service(self) -> None:
         """Stop until the next rearm."""
@@ -53,10 +60,8 @@ class EmergencyStop:
             return "emergency_stop"
         if not self._declared:
             return None
-        if self._publishers == 0 and self._heard_ns is None:
-            return "emergency_missing"
-        if self._publishers == 0:
-            return "emergency_silent"
+        if not self._there:
+            return "emergency_missing" if self._heard_ns is None else "emergency_silent"
         if self._timeout_ns and (
             self._heard_ns is None or now_ns - self._heard_ns > self._timeout_ns
         ):
