@@ -113,6 +113,7 @@ setup(
             "wm = wm_core.cli.main:main",
             "policy_node = wm_ros.start:policy_node",
             "sim_node = wm_ros.start:sim_node",
+            "doctor = wm_ros.start:doctor",
         ]
     },
     # In place of ROS's stock setup.cfg, which breaks editable installs: executables go where

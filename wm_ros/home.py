@@ -61,7 +61,7 @@ def occupy(folder: Path, closers: ExitStack, *, node: str) -> None:
         return
     if handle is None:
         raise SettingsError(
-            f"state folder {folder} is in use by {_occupant(path)}; two nodes cannot share one: "
+            f"state folder {folder} is in use by {occupant(path)}; two nodes cannot share one: "
             "give each robot a namespace of its own (namespace:=robot2), or a state_dir"
         )
     closers.callback(os.close, handle)
@@ -70,7 +70,8 @@ def occupy(folder: Path, closers: ExitStack, *, node: str) -> None:
         os.pwrite(handle, f"{node}, process {os.getpid()}\n".encode(), 0)
 
 
-def _occupant(lock: Path) -> str:
+def occupant(lock: Path) -> str:
+    """Say which node wrote the lock file ``lock``."""
     with contextlib.suppress(OSError):
         return lock.read_text(errors="replace").strip()[:200] or "another node"
     return "another node"

@@ -22,3 +22,10 @@ def sim_node() -> int:
     from wm_ros.sim_node import main
 
     return main()
+
+
+def doctor() -> int:
+    """Run ``wm_ros.doctor.main``; returns the exit code."""
+    from wm_ros.doctor.main import main
+
+    return main()

@@ -31,7 +31,7 @@ class Stream:
         if settings.record:  # refused now rather than when the first policy comes
             ChunkKey(settings.robot, session="0" * 32, seq=0).check()
         if url := settings.trainer_url:
-            token, cache, s = _token(settings.token_file), folder / "policies", settings
+            token, cache, s = read_token(settings.token_file), folder / "policies", settings
             self._client = PolicyClient(
                 url, channel=s.channel, cache=cache, token=token, settings=s.delivery
             )
@@ -84,7 +84,7 @@ class Stream:
             self._client.close()
 
 
-def _token(path: str) -> str | None:
+def read_token(path: str) -> str | None:
     """Read the first line of a token file; None for an empty path."""
     if not path:
         return None

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
     "robot": ("wm_core.cli.robot", "check a robot file, print its spec or the schema for editors"),
+    "doctor": ("wm_ros.doctor.main", "examine a robot before it runs, and say what to mend"),
     "bench": ("wm_core.cli.bench", "measure the simulator, the learner, replay or a policy"),
     "demo": ("wm_core.cli.demo", "run the whole loop: robot, ROS 2, trainer, new policies"),
 }
@@ -48,6 +49,7 @@ with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside 
 """
 
 EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"
+ROS = "source ROS 2 first: source /opt/ros/<distribution>/setup.bash"
 INTERRUPTED = 130  #: exit status after Ctrl-C, as shells have it
 REFUSED = 2  #: exit status after an error that the user can correct
 
@@ -74,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "wm_core":
             raise  # not an extra but a mistake in this project
-        sys.stderr.write(f"wm {verb}: {error.name} is not installed; {EXTRA}\n")
+        cure = ROS if error.name == "rclpy" else EXTRA
+        sys.stderr.write(f"wm {verb}: {error.name} is not installed; {cure}\n")
         return REFUSED
     except WmError as error:
         sys.stderr.write(f"wm {verb}: {error}\n")

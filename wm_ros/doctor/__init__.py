@@ -1,0 +1,1 @@
+"""Examines a robot before it runs, and says what to mend."""
