@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Frozen(BaseModel):
     """Holds settings that never change and refuses fields that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # its validator is made at the first use: a node starts with few of the models it imports
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def ranged(default: float, low: float, high: float, text: str) -> Any:
