@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("wm_core.cli.evaluate", "measure the mean return of a policy with 95 % bounds"),
     "show": ("wm_core.cli.show", "draw what the model imagines beside what happened: GIF, PNG"),
     "export": ("wm_core.cli.export", "write a run's policy as one ONNX file with its card"),
+    "adopt": ("wm_core.cli.adopt", "make a policy of another trainer's ONNX file"),
     "presets": ("wm_core.cli.presets", "list the systems, their parts and their numbers"),
     "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),

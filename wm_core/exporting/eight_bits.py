@@ -76,7 +76,7 @@ def _golden(arrays: dict[str, np.ndarray], runner: PolicyRunner, step: PolicySte
     drew differently, it was a tie.
     """
     card, names = runner.card, [info.name for info in step.outputs()]
-    kept = {n: v for n, v in arrays.items() if n.split("/")[0] in ("frame", "seen", "in")}
+    kept = {n: v for n, v in arrays.items() if n.split("/")[0] in ("spec", "frame", "seen", "in")}
     inputs = {n.removeprefix("in/"): v for n, v in kept.items() if n.startswith("in/")}
     carry, rows = runner.initial_carry(), dict[str, list[np.ndarray]]()
     for t in range(len(inputs["is_first"])):

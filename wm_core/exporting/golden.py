@@ -29,8 +29,8 @@ def make_golden(step: PolicyStep, steps: int) -> bytes:
     text = spec.model_dump_json().encode()
     arrays: dict[str, np.ndarray] = {"spec": np.frombuffer(text, np.uint8)}
     for key, image in spec.images.items():
-        frame = _frame(image, rng)
-        arrays[f"frame/{key}"], arrays[f"seen/{key}"] = frame, to_network(frame, image)
+        shown = frame(image, rng)
+        arrays[f"frame/{key}"], arrays[f"seen/{key}"] = shown, to_network(shown, image)
     inputs = _inputs(step, steps, rng)
     arrays |= {f"in/{name}": value for name, value in inputs.items()}
     buffer = io.BytesIO()
@@ -89,8 +89,8 @@ def _rollout(step: PolicyStep, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
     return {name: np.stack(values) for name, values in rows.items()}
 
 
-def _frame(image: ImageSpec, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, C) camera frame, wider than the network's image and at no whole ratio."""
+def frame(image: ImageSpec, rng: np.random.Generator) -> np.ndarray:
+    """Draw a (H, W, C) camera frame, wider than the network's image and at no whole ratio."""
     height, width = image.height * 5 // 2, image.width * 10 // 3
     smooth = _enlarge(rng.uniform(0, 255, (_GRID, _GRID, image.channels)), height, width)
     noise = rng.integers(-20, 21, smooth.shape)
