@@ -16,7 +16,7 @@ from wm_core.contract.errors import SettingsError, nearest
 from wm_core.robot.episode import NamedNumber
 from wm_ros.convert import message_class, to_ns
 
-KEPT = 2000  #: messages of one number from which the one nearest to a stamp is chosen
+KEPT = 500  #: messages of one number from which the one nearest to a stamp is chosen
 _STEP = re.compile(r"(\w+)(?:\[([^\]]+)\])?")
 _NUMBERS = ("float", "double", "boolean", "int", "uint", "octet", "byte", "char")
 
@@ -100,12 +100,17 @@ class Reading:
             return None
         if self.latest:
             return self._kept[0][1] if now_ns - self._arrived_ns <= self._max_age_ns else None
-        near = min(self._kept, key=lambda kept: abs(kept[0] - stamp_ns))
-        return near[1] if abs(near[0] - stamp_ns) <= within_ns else None
+        nearest, found = within_ns + 1, None
+        for stamp, value in self._kept:
+            if abs(stamp - stamp_ns) < nearest:
+                nearest, found = abs(stamp - stamp_ns), value
+            if stamp < stamp_ns - within_ns:
+                break  # what is older still is farther away
+        return found
 
     def may_come(self, stamp_ns: int, within_ns: int) -> bool:
         """Tell whether the message that belongs to this stamp is probably still on its way."""
-        if self.latest or self.ticks_since > 3:
+        if self.latest or self.ticks_since > 1:  # none came for the observation before
             return False
         return not self._kept or self._kept[0][0] < stamp_ns - within_ns
 

@@ -16,7 +16,7 @@ from wm_ros.robot import Robot
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PolicySettings
 
-pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+pytest.importorskip("nav_msgs", reason="needs ROS 2 with nav_msgs")
 pytestmark = pytest.mark.ros
 
 MS = 1_000_000

@@ -74,6 +74,10 @@ def described(robot: RobotFile) -> str:
     for channel in robot.actions:
         lines += _channel_lines(channel)
     lines += ["", *_outcome_lines(robot)]
+    stated = {name: value for name, value in robot.safety if value is not None}
+    lines.append(
+        f"safety      {', '.join(f'{n} {v}' for n, v in stated.items()) or 'as the parameters say'}"
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -101,6 +105,8 @@ def _channel_lines(channel: Channel) -> list[str]:
     safe = channel.safe if isinstance(channel.safe, str) else f"the posture {[*channel.safe]}"
     held = f" for {channel.hold_s:g} s, then zero" if channel.hold_s else ""
     lines.append(f"    safe action: {safe}{held}")
+    if channel.takeover:
+        lines.append(f"    a person takes over on {channel.takeover}")
     return lines
 
 

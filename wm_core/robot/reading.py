@@ -54,23 +54,30 @@ class _Document:
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
-        loader = _Loader(text)
+        loader: Any = None
         try:
+            loader = _Loader(text)
             self.root = loader.get_single_node()
             if self.root is None:
                 raise SettingsError(f"{name}: expected a robot's description, got an empty file")
             self._nodes = 0
             self.errors = list(self._flaws(self.root, ()))
             self.data = None if self.errors else _tuples(loader.construct_document(self.root))
+        except SettingsError:
+            raise
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
             why = " ".join(filter(None, (error.context, error.problem)))
             raise SettingsError(f"{name}:{line}: expected YAML, got {why}") from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise SettingsError(f"{name}:{line}: expected text, got {error.reason}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise SettingsError(f"{name}: expected YAML, got: {error}") from error
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
 
     def _flaws(self, node: yaml.Node, path: _Steps, above: Sequence[int] = ()) -> Iterator[str]:
         """Walk the tree as it will be built; say what is no text, stands twice or never ends."""
