@@ -74,10 +74,8 @@ def described(robot: RobotFile) -> str:
     for channel in robot.actions:
         lines += _channel_lines(channel)
     lines += ["", *_outcome_lines(robot)]
-    stated = {name: value for name, value in robot.safety if value is not None}
-    lines.append(
-        f"safety      {', '.join(f'{n} {v}' for n, v in stated.items()) or 'as the parameters say'}"
-    )
+    stated = [f"{name} {value}" for name, value in robot.safety if value is not None]
+    lines.append(f"safety      {', '.join(stated) or 'as the parameters say'}")
     return "\n".join(lines) + "\n"
 
 
