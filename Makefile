@@ -19,7 +19,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $
 VENV := .venv
 BIN := $(VENV)/bin
 MADE = $(VENV)/.made$(if $(filter yes,$(SOURCED)),-beside-ros)
-ROBOT_PYTHONS := 3.10 3.12
+ROBOT_PYTHONS := 3.10 3.12 3.14
 OLD_RUNTIMES := .venv-ort117 .venv-ort123
 OLD_RUNTIME_117 := onnxruntime==1.17.3 'numpy<2'
 OLD_RUNTIME_123 := onnxruntime==1.23.2

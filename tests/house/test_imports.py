@@ -70,7 +70,7 @@ def test_the_whole_robot_side_is_imported_without_torch_and_simulator():
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize("version", ["3.10", "3.12"])
+@pytest.mark.parametrize("version", ["3.10", "3.12", "3.14"])
 def test_the_robot_side_is_imported_by_the_pythons_that_robots_have(version):
     python = ROOT / f".venv-robot-{version}" / "bin" / "python"
     if not python.exists():

@@ -21,6 +21,7 @@ PYTHONS = {
     "this": Path(sys.executable),
     "3.10": ROOT / ".venv-robot-3.10/bin/python",
     "3.12": ROOT / ".venv-robot-3.12/bin/python",
+    "3.14": ROOT / ".venv-robot-3.14/bin/python",
 }
 
 
