@@ -186,7 +186,7 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
     if word == "latched":
         return f"by {loop.pilot.latched}"
     if word == "no_policy":
-        return slot.refusals[-1] if slot.refusals else ""
+        return slot.problem()
     if word in ("no_episode", "resetting", "reset_failed"):
         return loop.signals.why_it_waits()
     if word == "camera_slow":

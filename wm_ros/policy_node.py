@@ -16,7 +16,6 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from wm_core.contract.errors import SpecMismatch, WmError
-from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_ros import home, params, realtime, signals
@@ -29,7 +28,8 @@ from wm_ros.experience import Recorder
 from wm_ros.interventions import Interventions
 from wm_ros.judge import Judge
 from wm_ros.pilot import Decision, Pilot
-from wm_ros.policy_slot import FolderSource, PolicySlot, check_acceptable
+from wm_ros.policy_slot import PolicySlot, check_acceptable
+from wm_ros.policy_source import FolderSource
 from wm_ros.process import run
 from wm_ros.reasons import OK, WARN
 from wm_ros.reports import ReportWriter
@@ -174,8 +174,9 @@ class PolicyNode(LifecycleNode):
         for close in (self._write_reports, self._stream.close, self._recorder.close):
             self._closers.callback(close)
         self._closers.callback(self._slot.close)
-        if fixed is not None and not self._slot.look() and PolicyFolder(fixed.root).onnx.exists():
-            raise SpecMismatch(self._slot.refusals[-1])
+        if fixed is not None and not self._slot.look() and fixed.is_policy:
+            if self._slot.refusals:
+                raise SpecMismatch(self._slot.refusals[-1])
         self._slot.between_ticks()
         self._adopt()
         self._open_topics()
@@ -239,7 +240,13 @@ class PolicyNode(LifecycleNode):
         )
         self._command_topics = CommandTopics(self, closers, self._commands, s.base_frame)
         OperatorServices(
-            self, closers, self._pilot, self._commands, s, stop_now=self._stop_at_once
+            self,
+            closers,
+            self._pilot,
+            self._commands,
+            s,
+            stop_now=self._stop_at_once,
+            roll_back=self._slot.roll_back,
         )
         self._ticker = Ticker(self, closers, self._on_timer)
         self._report_topics = ReportTopics(self, closers, s.robot, self._judge)
@@ -305,7 +312,8 @@ class PolicyNode(LifecycleNode):
         return round((s.period_s or (s.idle_period_s if spec is None else spec.period_s)) * 1e9)
 
     def _say(self, text: str) -> None:
-        say(self, WARN if "refused" in text else OK, text)
+        warns = ("refused", "rolled back", "no policy")
+        say(self, WARN if any(word in text for word in warns) else OK, text)
 
     # ------------------------------------------------------------------------------- callbacks
 

@@ -1,8 +1,8 @@
 """Holds the running policy, verifies new ones in a thread and swaps them between ticks; no ROS.
 
-A worker thread does everything slow.  The control thread only calls ``act`` and ``between_ticks``.
-The latent of the old policy means nothing to the new one, so the new one either re-infers its own
-from the last seconds of what the old one saw and did, or waits for an episode to begin.
+The worker thread does everything slow: it opens and proves a new policy, lets it follow what the
+running one sees until it has seen all of it, and frees the one that was replaced.  The control
+thread only calls ``act``, ``between_ticks`` and ``prepare``, and computes nothing for a swap.
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 import numpy as np
 
-from wm_core.contract.errors import SpecMismatch, WmError
+from wm_core.contract.errors import PolicyFailed, SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
+from wm_ros.candidate import Candidate, History
 from wm_ros.commands import CommandSet
+from wm_ros.policy_shelf import Shelf
+from wm_ros.policy_source import PolicySource
 from wm_ros.settings import SlotSettings
 
-CATCH_UP_STEPS = 2  #: most steps of history that are left for the control thread to infer
+_PATIENT_TICKS = 200  #: for which a policy follows only between ticks, then also within them
+_PROOF_S = 120.0  #: longest time that the proof of a policy may take
+
+Mode = Literal["start", "reinfer", "border", "rollback"]
 
 
 def check_acceptable(spec: Spec, *, commands: CommandSet, running: Spec | None) -> None:
@@ -41,51 +46,11 @@ def check_acceptable(spec: Spec, *, commands: CommandSet, running: Spec | None) 
         raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")
 
 
-class PolicySource(Protocol):
-    """Says which policy folder should be running."""
-
-    def latest(self) -> Path | None:
-        """Find the newest policy folder, or None while there is none."""
-        ...
-
-
-class FolderSource:
-    """Finds the newest policy in a folder: the folder itself, or its highest numbered version."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def latest(self) -> Path | None:
-        if PolicyFolder(self.root).onnx.exists():
-            return self.root
-        if not self.root.is_dir():
-            return None
-        numbered = [p for p in self.root.iterdir() if p.name.isdecimal()]
-        versions = [p for p in numbered if PolicyFolder(p).manifest.exists()]
-        return max(versions, key=lambda p: int(p.name), default=None)
-
-
-class HistoryEntry(NamedTuple):
-    """Holds what the policy was given at one tick."""
-
-    tick: int
-    obs: Obs
-    prev_action: np.ndarray
-    is_first: bool
-
-
-@dataclass(slots=True)
-class _Candidate:
-    engine: PolicyEngine
-    upto: int = -1  # the last tick from which its latent was inferred
-    steps: int = 0
-
-
 class PolicySlot:
-    """Holds the running policy and replaces it by newer ones.
+    """Holds the running policy and replaces it by newer ones, and by the one before.
 
     Args:
-        source: which policy should be running.
+        source: which policies could be running.
         settings: how policies are watched and swapped.
         seed: of every random draw of a policy.
         log: file that gets one JSON line per swap; None for none.
@@ -103,33 +68,44 @@ class PolicySlot:
         accept: Callable[[PolicyRunner], None] = lambda runner: None,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._source, self._settings = source, settings
-        self._seed, self._log = seed, log
+        self._settings, self._seed, self._log = settings, seed, log
         self._accept, self._on_event = accept, on_event
-        self._engine: PolicyEngine | None = None
-        self._ready: _Candidate | None = None
-        self._history: deque[HistoryEntry] = deque(maxlen=1)
-        self._tick = 0
-        self._seen: tuple[Path, int] | None = None
+        self._shelf = Shelf(source, on_event)
+        self._running: Candidate | None = None
+        self._previous: Candidate | None = None  # what a rollback brings back
+        self._ready: Candidate | None = None
+        self._retired: deque[Candidate] = deque()  # the worker frees them
+        self._history = History()
+        self._trial_until_s = 0.0
+        self._sent: np.ndarray | None = None  # (A,) what was sent last
         self._log_lines: deque[str] = deque(maxlen=1000)
-        self.loaded = self.refused = self.swaps = 0
-        self.refusals: list[str] = []  #: the latest 20 reasons
+        self._opened: PolicyRunner | None = None  # what the worker proves just now
+        self._said = ""
+        self.loaded = self.swaps = self.rollbacks = 0
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop, self._news = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def runner(self) -> PolicyRunner | None:
         """Return the policy that acts now; None before the first one."""
-        return None if self._engine is None else self._engine.runner
+        return None if self._running is None else self._running.engine.runner
+
+    @property
+    def refusals(self) -> list[str]:
+        """List the latest reasons for which a policy was refused."""
+        return self._shelf.refusals
+
+    def problem(self) -> str:
+        """Say why no policy, or no newer one, runs; empty where there is nothing to say."""
+        return self._shelf.problem()
 
     def use(self, settings: SlotSettings) -> None:
         """Act, look and swap by changed settings from now on (the control thread)."""
-        self._settings, mean = settings, settings.exploration == "mean"
-        if self._engine is not None:
-            self._engine.mean = mean
-        if (ready := self._ready) is not None:
-            ready.engine.mean = mean
+        self._settings = settings
+        for candidate in (self._running, self._ready, self._previous):
+            if candidate is not None:
+                candidate.engine.mean = settings.acts_by_mean
 
     def start(self) -> None:
         """Start the thread that watches for new policies."""
@@ -138,29 +114,50 @@ class PolicySlot:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop watching and write the rest of the log; may be called twice."""
+        """Stop watching, break off a proof, write the rest of the log; may be called twice."""
         self._stop.set()
+        self._news.set()
+        if (opened := self._opened) is not None:
+            opened.cancel()
         if self._thread is not None:
-            self._thread.join(timeout=10.0)
+            self._thread.join(timeout=10.0)  # reading and opening a file cannot be broken off
             self._thread = None
         self._write_log()
 
+    # ------------------------------------------------------------------------ control thread
+
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: bool) -> PolicyOutput:
-        """Run one step; a new policy that waits for an episode to begin takes over first.
+        """Run one step; a new policy that knows the situation takes over first.
 
         Args:
             obs: images (H, W, C) uint8 and vectors (n,) float32.
             prev_action: (A,) in [-1, 1], what was really sent last.
             is_first: no action of this episode led here.
+
+        Raises:
+            WmError: where the policy fails; within ``trial_s`` of a swap the one before comes
+                back as soon as it knows the situation.
         """
-        if is_first and self._ready is not None:
-            self._swap(self._ready, "border" if self._engine is not None else "start")
-        if self._engine is None:
+        self._take_over(border=is_first)
+        running = self._running
+        if running is None:
             raise RuntimeError("act needs a policy: check runner first")
-        with self._lock:
-            self._history.append(HistoryEntry(self._tick, obs, prev_action, is_first))
-        self._tick += 1
-        return self._engine.act(obs, prev_action, is_first)
+        entry = self._history.add(obs, prev_action, is_first)
+        if (ready := self._ready) is not None and self._impatient(ready):
+            self._news.set()
+        try:
+            out = running.engine.act(obs, prev_action, is_first)
+        except PolicyFailed as error:
+            if time.monotonic() < self._trial_until_s:
+                self.roll_back(f"it failed: {error}")
+            raise
+        entry.action = out.action
+        return out
+
+    def between_ticks(self) -> None:
+        """Swap in a policy that knows the situation; call it right after a command was sent."""
+        self._history.answered = self._history.ticks
+        self._take_over(border=False)
 
     def prepare(self, sent_action: np.ndarray) -> None:
         """Run what the next step needs no observation for; call it once a command has left.
@@ -168,110 +165,83 @@ class PolicySlot:
         Args:
             sent_action: (A,) in [-1, 1], what was really sent.
         """
-        if self._engine is not None:
-            self._engine.prepare(sent_action)
+        self._sent = sent_action
+        if self._ready is not None:
+            self._news.set()
+        if self._running is not None:
+            self._running.engine.prepare(sent_action)
 
-    def between_ticks(self) -> None:
-        """Swap in a policy that is ready; call it right after a command was sent."""
-        ready = self._ready
-        if ready is None:
-            return
-        if self._engine is None:
-            self._swap(ready, "start")
-        elif self._settings.swap_mode == "reinfer":
-            try:
-                self._replay(ready, self._history_after(ready.upto))
-            except WmError as error:
-                self._take_away(ready)
-                self._refuse(f"policy version {ready.engine.runner.card.version}", error)
-                return
-            self._swap(ready, "reinfer")
+    def roll_back(self, why: str) -> str:
+        """Run the policy before the present one again, and never again the present one.
 
-    def look(self) -> bool:
-        """Load the policy that the source names, if it is new, and return whether that worked.
+        It takes over as soon as it knows the situation.
 
-        The worker calls this; calling it before ``start`` loads the first policy at once.
+        Args:
+            why: for people.
+
+        Returns:
+            What will happen, for people; empty where there is none to go back to.
         """
-        folder = self._source.latest()
-        if folder is None:
-            return False
-        key = (folder, _modified_ns(folder))
-        if key == self._seen:
-            return False
-        self._seen = key
+        running, previous = self._running, self._previous
+        if running is None or previous is None:
+            return ""
+        version = running.engine.runner.card.version
+        self._shelf.ban(_identity(running))
+        self._previous, self._trial_until_s = None, 0.0
+        previous.engine.reset()
+        back = Candidate(previous.engine, previous.folder, since=self._history.ticks, back=why)
+        with self._lock:
+            waiting, self._ready = self._ready, back
+        if waiting is not None:
+            self._retired.append(waiting)
+        self._news.set()
+        text = f"version {version} is rolled back to {back.engine.runner.card.version}: {why}"
+        self._on_event(text)
+        return text
+
+    def _take_over(self, *, border: bool) -> None:
+        """Swap in the candidate where it may: it waits for no tick and does not run just now."""
+        ready, history = self._ready, self._history
+        if ready is None or not ready.lock.acquire(blocking=False):
+            return
         try:
-            runner = PolicyRunner.load(folder)
-            self._accept(runner)
-            candidate = self._prepare(runner)
-        except WmError as error:
-            self._refuse(str(folder.name), error)
-            return False
-        self.loaded += 1
-        with self._lock:
-            self._ready = candidate
-        return True
+            knows = ready.upto == history.ticks - 1
+            if self._running is None:
+                mode: Mode = "start"
+            elif ready.back and (knows or border or not self._follows):
+                mode = "rollback"
+            elif border:
+                mode = "border"
+            elif self._follows and knows:
+                mode = "reinfer"
+            else:
+                return
+            self._swap(ready, mode)
+        finally:
+            ready.lock.release()
 
-    def counters(self) -> dict[str, int]:
-        """Give all counters by name."""
-        runner = self.runner
-        return {
-            "policy_version": -1 if runner is None else runner.card.version,
-            "policy_learner_updates": 0 if runner is None else runner.card.learner_updates,
-            "policies_loaded": self.loaded,
-            "policies_refused": self.refused,
-            "swaps": self.swaps,
-        }
+    def _impatient(self, candidate: Candidate) -> bool:
+        """Whether it has not caught up between the ticks, and may run beside the running one."""
+        return self._history.ticks - candidate.since > _PATIENT_TICKS
 
-    def _watch(self) -> None:
-        while not self._stop.wait(self._settings.policy_poll_s):
-            try:
-                self.look()
-            except Exception as error:  # the running policy goes on, whatever a file does
-                self._refuse("a policy", error)
-            self._write_log()
+    @property
+    def _follows(self) -> bool:
+        return self._settings.swap_mode == "reinfer"
 
-    def _prepare(self, runner: PolicyRunner) -> _Candidate:
-        """Warm up an engine and, in mode ``reinfer``, infer its latent from almost all history."""
-        spec, settings = runner.spec, self._settings
-        mean, seed = settings.acts_by_mean, self._seed + runner.card.version
-        engine = PolicyEngine(runner, seed=seed, mean=mean, estimates=("surprise",))
-        engine.act(spec.zeros(), np.zeros(spec.action.size, np.float32), True)
-        engine.reset()
-        keep = max(2, round(settings.history_s / spec.period_s))
-        if self._history.maxlen != keep:
-            with self._lock:
-                self._history = deque(self._history, maxlen=keep)
-        candidate = _Candidate(engine)
-        if settings.swap_mode == "reinfer" and self._engine is not None:
-            while len(entries := self._history_after(candidate.upto)) > CATCH_UP_STEPS:
-                self._replay(candidate, entries)
-        return candidate
-
-    def _history_after(self, tick: int) -> list[HistoryEntry]:
-        """List the history after ``tick``, from the last start of an episode on."""
-        with self._lock:
-            entries = [m for m in self._history if m.tick > tick]
-        firsts = [i for i, entry in enumerate(entries) if entry.is_first]
-        return entries[firsts[-1] :] if firsts else entries
-
-    def _replay(self, candidate: _Candidate, entries: list[HistoryEntry]) -> None:
-        for entry in entries:
-            # The oldest entry kept has no past: the new latent begins there as in an episode.
-            is_first = entry.is_first or candidate.upto < 0
-            candidate.engine.act(entry.obs, entry.prev_action, is_first)
-            candidate.upto, candidate.steps = entry.tick, candidate.steps + 1
-
-    def _take_away(self, candidate: _Candidate) -> None:
-        """Let ``candidate`` wait no longer; a newer one that came in the meantime stays."""
+    def _swap(self, candidate: Candidate, mode: Mode) -> None:
+        replaced, kept = self._running, self._previous
+        self._running, candidate.taken = candidate, True
         with self._lock:
             if self._ready is candidate:
                 self._ready = None
-
-    def _swap(self, candidate: _Candidate, mode: Literal["start", "reinfer", "border"]) -> None:
-        self._engine = candidate.engine
-        self._take_away(candidate)
+        self._previous = None if mode == "rollback" else replaced
+        self._retired.extend(
+            c for c in (kept, replaced if mode == "rollback" else None) if c is not None
+        )
+        self._trial_until_s = time.monotonic() + self._settings.trial_s
         card = candidate.engine.runner.card
         self.swaps += int(mode != "start")
+        self.rollbacks += int(mode == "rollback")
         line = {
             "time_s": round(time.time(), 3),
             "version": card.version,
@@ -280,17 +250,129 @@ class PolicySlot:
             "agent_steps": card.agent_steps,
             "mode": mode,
             "reinferred_steps": candidate.steps,
+            "action_difference": candidate.difference,
+            "because": candidate.back,
             "swaps": self.swaps,
-            "tick": self._tick,
+            "tick": self._history.ticks,
         }
         self._log_lines.append(json.dumps(line))
         self._on_event(f"policy version {card.version} runs (mode {mode})")
 
-    def _refuse(self, what: str, error: Exception) -> None:
-        self.refused += 1
-        reason = f"{what} refused: {error}"
-        self.refusals = [*self.refusals[-19:], reason]
-        self._on_event(reason)
+    # ------------------------------------------------------------------------- worker thread
+
+    def look(self) -> bool:
+        """Load the newest good policy, if it is new, and return whether that worked.
+
+        The worker calls this; calling it before ``start`` loads the first policy at once.
+        """
+        ready = self._ready
+        if ready is not None and ready.back:
+            return False
+        newest = ready or self._running
+        running = None if newest is None else (newest.folder, _identity(newest))
+        for folder in self._shelf.worth_trying(running):
+            candidate = None if self._stop.is_set() else self._load(folder)
+            if candidate is not None:
+                self.loaded += 1
+                with self._lock:
+                    waiting, self._ready = self._ready, candidate
+                if waiting is not None:
+                    self._retired.append(waiting)
+                return True
+        self._say_problem()
+        return False
+
+    def follow(self) -> None:
+        """Let a policy that is to take over see the ticks that it has not seen yet."""
+        candidate = self._ready
+        if candidate is None or not (self._follows or candidate.back):
+            return
+        try:
+            all_of_it = candidate.steps > _PATIENT_TICKS
+            while not self._stop.is_set() and candidate.follow(self._history, all_of_it=all_of_it):
+                pass
+            if (sent := self._sent) is not None and candidate.steps:
+                candidate.prepare(sent)
+        except WmError as error:
+            with self._lock:
+                if self._ready is candidate:
+                    self._ready = None
+            self._retired.append(candidate)
+            self._shelf.refuse(candidate.folder, error)
+
+    def _load(self, folder: Path) -> Candidate | None:
+        """Open and prove a policy, and let it see the last seconds; None where it is refused."""
+        bound = None
+        try:
+            runner = self._opened = PolicyRunner.open(folder)
+            bound = threading.Timer(_PROOF_S, runner.cancel)
+            bound.start()
+            self._accept(runner)
+            runner.prove(PolicyFolder(folder))
+            candidate = self._candidate(runner, folder)
+            while candidate.follow(self._history, all_of_it=False):
+                pass
+            if not self._follows:  # that was its trial; it begins with an episode
+                candidate.engine.reset()
+            return candidate
+        except WmError as error:
+            if not self._stop.is_set():
+                self._shelf.refuse(folder, error)
+            if self._opened is not None:
+                self._opened.close()
+            return None
+        finally:
+            self._opened = None
+            if bound is not None:
+                bound.cancel()
+
+    def _candidate(self, runner: PolicyRunner, folder: Path) -> Candidate:
+        settings, spec = self._settings, runner.spec
+        mean, seed = settings.acts_by_mean, self._seed + runner.card.version
+        engine = PolicyEngine(runner, seed=seed, mean=mean, estimates=("surprise",))
+        candidate = Candidate(engine, folder, since=self._history.ticks)
+        candidate.try_()
+        self._history.keep(max(2, round(settings.history_s / spec.period_s)))
+        return candidate
+
+    def _watch(self) -> None:
+        look_s = time.monotonic() + self._settings.policy_poll_s
+        while not self._stop.is_set():
+            self._news.wait(max(0.0, look_s - time.monotonic()))
+            self._news.clear()
+            try:
+                self.follow()
+                if time.monotonic() >= look_s:
+                    self.look()
+            except Exception as error:  # the running policy goes on, whatever a file does
+                self._shelf.note(f"a policy refused: {error}")
+            if time.monotonic() >= look_s:
+                look_s = time.monotonic() + self._settings.policy_poll_s
+                self._write_log()
+            while self._retired:
+                self._retired.popleft().engine.runner.close()
+
+    def _say_problem(self) -> None:
+        """Say once why there is no policy at all."""
+        text = "" if self._running is not None or self._ready is not None else self.problem()
+        if text != self._said and text not in self.refusals:
+            self._said = text
+            if text:
+                self._on_event(f"no policy: {text}")
+
+    # ------------------------------------------------------------------------------- reports
+
+    def counters(self) -> dict[str, int]:
+        """Give all counters by name."""
+        runner = self.runner
+        return {
+            "policy_version": -1 if runner is None else runner.card.version,
+            "policy_learner_updates": 0 if runner is None else runner.card.learner_updates,
+            "policies_loaded": self.loaded,
+            "policies_refused": self._shelf.refused,
+            "swaps": self.swaps,
+            "rollbacks": self.rollbacks,
+        }
 
     def _write_log(self) -> None:
         """Append waiting lines to the log; where the disk refuses they wait for the next time."""
@@ -306,9 +388,7 @@ class PolicySlot:
             self._log_lines.extendleft(reversed(lines))
 
 
-def _modified_ns(folder: Path) -> int:
-    """Read when the manifest of a policy folder last changed; 0 where it has none."""
-    try:
-        return PolicyFolder(folder).manifest.stat().st_mtime_ns
-    except OSError:
-        return 0
+def _identity(candidate: Candidate) -> str:
+    """Give the hash of a candidate's policy."""
+    manifest = candidate.engine.runner.manifest
+    return "" if manifest is None else manifest.policy.sha256

@@ -182,6 +182,9 @@ class SlotSettings(Frozen):
         "Whether a new policy infers its latent from history or waits for an episode",
     )
     history_s: float = ranged(2.0, 0.1, 60, "Seconds from which a new policy infers its latent")
+    trial_s: Live[float] = ranged(
+        10.0, 0, 3600, "Seconds after a swap within which a policy that fails is rolled back"
+    )
     policy_poll_s: Live[float] = ranged(
         0.25, 0.01, 3600, "Seconds between two looks for a new policy"
     )

@@ -83,6 +83,7 @@ class StatusBoard:
             **self._pace(now_ns),
             "refusal": loop.sensors.refusal,
             "refusals": self._slot.refusals[-3:],
+            "policy_problem": self._slot.problem(),
             "alarm": loop.guard.alarm,
             "latched": loop.pilot.latched,
             "realtime": realtime.standing(),

@@ -51,6 +51,19 @@ class Stream:
         """Find the trainer's newest policy in the cache; None while there is none."""
         return None if self._client is None else self._client.latest()
 
+    def versions(self) -> list[Path]:
+        """List the trainer's policies in the cache, the newest first."""
+        return [] if self._client is None else self._client.versions()
+
+    def problem(self) -> str:
+        """Say why there is no policy at all; empty where there is one."""
+        if self._client is None:
+            return "neither policy_dir nor trainer_url is set"
+        if self._client.latest() is not None:
+            return ""
+        why = self._client.counters().get("error") or "none is published yet"
+        return f"none came from {self.settings.trainer_url}: {why}"
+
     def begin(self, task: str, spec: Spec) -> None:
         """Begin a recording; a second call does nothing."""
         s = self.settings

@@ -65,7 +65,11 @@ def choosing_spec(size: int = 32, period_s: float = PERIOD_S) -> Spec:
 
 def _steering(h):
     return [
-        h.make_node("Clip", ["wanted", "least", "one"], ["action"]),
+        h.make_node("Sub", ["prev_action", "slew"], ["down"]),
+        h.make_node("Add", ["prev_action", "slew"], ["most"]),
+        h.make_node("Max", ["wanted", "down"], ["above"]),
+        h.make_node("Min", ["above", "most"], ["near"]),
+        h.make_node("Clip", ["near", "least", "one"], ["action"]),
         h.make_node("Add", ["action", "one"], ["up"]),
         h.make_node("Mul", ["up", "half"], ["share"]),
         h.make_node("Mul", ["share", "span"], ["reach"]),
@@ -82,7 +86,7 @@ def _choosing(h):
     ]
 
 
-def _graph(spec: Spec, bias, spread: float):
+def _graph(spec: Spec, bias, spread: float, breaks_at: float | None = None):
     """Its carry counts steps since ``is_first``; its action is ``bias`` plus noise; no weights.
 
     Of choices it takes the largest.
@@ -97,6 +101,8 @@ def _graph(spec: Spec, bias, spread: float):
     constants = [
         constant("bias", np.full((1, size), bias)),
         constant("spread", spread),
+        constant("breaks_at", 1e9 if breaks_at is None else breaks_at),
+        constant("slew", spec.action.max_change),
         constant("half", 0.5),
         constant("one", 1.0),
         constant("least", -1.0),
@@ -111,7 +117,10 @@ def _graph(spec: Spec, bias, spread: float):
         h.make_node("Mul", ["memory", "keep"], ["kept"]),
         h.make_node("Cast", [next(iter(spec.inputs))], ["pixels"], to=f32),
         h.make_node("ReduceMean", ["pixels"], ["light"], keepdims=0),
-        h.make_node("Mul", ["light", "zero"], ["dark"]),
+        h.make_node("Mul", ["light", "zero"], ["no_light"]),
+        h.make_node("Sub", ["breaks_at", "light"], ["below"]),
+        h.make_node("Relu", ["below"], ["room"]),
+        h.make_node("Div", ["no_light", "room"], ["dark"]),
         h.make_node("Add", ["dark", "one"], ["unit"]),
         h.make_node("Add", ["kept", "unit"], ["memory_next"]),
         h.make_node("Sub", ["noise_action", "half"], ["centred"]),
@@ -158,10 +167,10 @@ def _graph(spec: Spec, bias, spread: float):
     return onnx, model, tuple(inputs), tuple(outputs)
 
 
-def _golden(model: bytes, spec: Spec, inputs) -> bytes:
+def _golden(model: bytes, spec: Spec, inputs, steps: int = 4) -> bytes:
     import onnxruntime
 
-    rng, steps, size = np.random.default_rng(0), 4, spec.action.size
+    rng, size = np.random.default_rng(0), spec.action.size
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     arrays, feeds = {}, {}
     for name, image in spec.images.items():
@@ -170,7 +179,7 @@ def _golden(model: bytes, spec: Spec, inputs) -> bytes:
         feeds[name] = rng.integers(1, 256, (steps, *image.shape), dtype=image.dtype)
     feeds |= {
         "prev_action": np.zeros((steps, size), np.float32),
-        "is_first": np.array([True, False, True, False]),
+        "is_first": np.arange(steps) % 2 == 0,
         "noise_action": rng.random((steps, size), dtype=np.float32),
     }
     for key, vector in spec.vectors.items():
@@ -197,11 +206,16 @@ def write_policy(
     learner_updates: int = 0,
     spec: Spec | None = None,
     task: str = "counting",
+    breaks_at: float | None = None,
+    golden_steps: int = 4,
 ) -> Path:
-    """Write a policy folder whose action is ``bias`` (and noise of ``spread``); returns it."""
+    """Write a policy folder whose action is ``bias`` (and noise of ``spread``); returns it.
+
+    An image whose mean is ``breaks_at`` or brighter makes it answer NaN.
+    """
     spec = spec or tiny_spec()
-    onnx, model, inputs, outputs = _graph(spec, bias, spread)
-    golden = _golden(model.SerializeToString(), spec, inputs)
+    onnx, model, inputs, outputs = _graph(spec, bias, spread, breaks_at)
+    golden = _golden(model.SerializeToString(), spec, inputs, golden_steps)
     weights = hashlib.sha256(f"{bias} {spread}".encode()).hexdigest()
     card = PolicyCard(
         preset="tiny",

@@ -10,7 +10,8 @@ from wm_ros.commands.build import commands_of_parameters
 from wm_ros.experience import Recorder, Signal, Signals
 from wm_ros.interventions import Interventions
 from wm_ros.pilot import Pilot
-from wm_ros.policy_slot import FolderSource, PolicySlot
+from wm_ros.policy_slot import PolicySlot
+from wm_ros.policy_source import FolderSource
 from wm_ros.safety import Guard
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings, PolicySettings, SlotSettings
@@ -160,7 +161,7 @@ def test_the_policy_is_told_to_begin_exactly_where_the_record_begins(folder):
     memory = []
     for k in (0, 1, 2, 5, 6, 7):
         robot.tick(k)
-        memory.append(float(robot.slot._engine.carry["memory"].item()))
+        memory.append(float(robot.slot._running.engine.carry["memory"].item()))
     robot.recorder.close()
     assert memory == [1, 2, 3, 1, 2, 3]
     assert [s.is_first for s in robot.steps] == [m == 1 for m in memory]
@@ -171,7 +172,7 @@ def test_a_policy_keeps_its_memory_on_a_robot_without_rewards(folder):
     memory = []
     for k in (1, 2, 3, 4, 8, 9, 10, 11, 12, 13):  # rewards come with 10, 11 and 13
         robot.tick(k, signal=k in (10, 11, 13))
-        memory.append(float(robot.slot._engine.carry["memory"].item()))
+        memory.append(float(robot.slot._running.engine.carry["memory"].item()))
     robot.recorder.close()
     assert memory == [1, 2, 3, 4, 1, 2, 1, 2, 3, 1]
     assert [s.stamp_ns // PERIOD_NS for s in robot.steps] == [10, 11, 13]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import re
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.errors import PolicyFailed, SpecMismatch
 from wm_core.contract.runner import PolicyRunner
-from wm_ros.policy_slot import FolderSource, PolicySlot
+from wm_ros.policy_slot import PolicySlot
+from wm_ros.policy_source import FolderSource
 from wm_ros.settings import SlotSettings
 
 ZERO = np.zeros(2, np.float32)
@@ -33,7 +38,17 @@ def slot_at(home, **kwargs):
 
 def memory_of(slot):
     """The tiny policy's carry: how many steps it has seen since its episode began."""
-    return float(slot._engine.carry["memory"].item())
+    return float(slot._running.engine.carry["memory"].item())
+
+
+def tick(slot, obs, *, first=False):
+    """One tick of a robot that runs ``slot``, and what its worker does behind it."""
+    slot.between_ticks()
+    out = slot.act(obs, ZERO, first)
+    slot.between_ticks()
+    slot.prepare(out.action)
+    slot.follow()
+    return out.action[0]
 
 
 def test_the_newest_numbered_folder_is_the_source(home, policy_at):
@@ -56,10 +71,9 @@ def test_a_new_policy_takes_over_with_the_latent_it_infers_from_history(home, po
         slot.between_ticks()
     policy_at(home / "00000001", version=1, bias=0.5)
     assert slot.look()
-    np.testing.assert_allclose(slot.act(obs, ZERO, False).action, 0.25)  # not within a tick
-    slot.between_ticks()
-    assert memory_of(slot) == 6  # steps 4 .. 9: as if it had acted since the episode began
+    assert slot.runner.card.version == 0
     np.testing.assert_allclose(slot.act(obs, ZERO, False).action, 0.5)
+    assert memory_of(slot) == 6  # steps 4 .. 9: as if it had acted since the episode began
     assert slot.runner.card.version == 1
 
 
@@ -70,6 +84,7 @@ def test_a_new_latent_is_inferred_from_history_s_seconds(home, policy_at, obs):
     slot.between_ticks()
     for k in range(30):
         slot.act(obs, ZERO, k == 0)
+        slot.between_ticks()
     policy_at(home / "00000001", version=1, bias=0.5)
     slot.look()
     slot.between_ticks()
@@ -126,8 +141,7 @@ def test_every_swap_is_logged_with_the_version_that_took_over(home, policy_at, t
     for version in range(3):
         policy_at(home / f"{version:08d}", version=version, learner_updates=60 * version)
         slot.look()
-        slot.between_ticks()
-        slot.act(obs, ZERO, version == 0)
+        tick(slot, obs, first=version == 0)
     slot.close()
     slot.close()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -138,28 +152,36 @@ def test_every_swap_is_logged_with_the_version_that_took_over(home, policy_at, t
     assert {"version", "weights_sha256", "learner_updates", "time_s"} <= lines[0].keys()
 
 
-def test_a_policy_that_comes_while_another_is_swapped_in_is_not_lost(home, policy_at, obs):
+def test_a_policy_that_has_not_seen_the_last_tick_does_not_take_over(home, policy_at, obs):
     policy_at(home / "00000000")
     slot = slot_at(home)
     slot.look()
-    slot.between_ticks()
-    slot.act(obs, ZERO, True)
-    policy_at(home / "00000001", version=1, bias=0.25)
-    slot.look()
+    tick(slot, obs, first=True)
+    policy_at(home / "00000001", version=1, bias=0.5)
     slot.act(obs, ZERO, False)
-    replay = slot._replay
-
-    def interrupted(candidate, moments):
-        slot._replay = replay
-        policy_at(home / "00000002", version=2, bias=0.5)
-        assert slot.look()  # the worker's thread, just now
-        replay(candidate, moments)
-
-    slot._replay = interrupted
+    assert slot.look()  # within a tick: what it was given is not over yet
     slot.between_ticks()
-    assert slot.runner.card.version == 1
+    assert slot.act(obs, ZERO, False).action[0] == 0.0
+    slot.between_ticks()
+    slot.follow()
+    assert slot.act(obs, ZERO, False).action[0] == 0.5
+    assert memory_of(slot) == 4
+
+
+def test_the_newest_of_two_that_wait_takes_over(home, policy_at, obs):
+    policy_at(home / "00000000")
+    slot = slot_at(home)
+    slot.look()
+    tick(slot, obs, first=True)
+    slot.act(obs, ZERO, False)
+    for version in (1, 2):
+        policy_at(home / f"{version:08d}", version=version, bias=0.25 * version)
+        assert slot.look()
+    slot.between_ticks()
+    slot.follow()
     slot.between_ticks()
     assert slot.runner.card.version == 2
+    assert slot.counters()["swaps"] == 1
 
 
 def test_a_disk_that_takes_no_log_delays_no_policy(home, policy_at, tmp_path, obs):
@@ -198,3 +220,247 @@ def test_the_watching_thread_finds_new_policies_while_the_robot_acts(home, polic
             time.sleep(0.005)
     slot.close()
     assert slot.counters()["swaps"] == 2
+
+
+# ----------------------------------------------------------------------- copying and refusing
+
+
+def copy_bytes(source, target, name, n=None):
+    data = (source / name).read_bytes()
+    target.mkdir(parents=True, exist_ok=True)
+    (target / name).write_bytes(data if n is None else data[:n])
+
+
+FILES = ("policy.onnx", "policy.golden.npz", "policy.manifest.json")
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(FILES)])
+def test_a_policy_copied_file_by_file_in_any_order_runs_when_it_is_whole(
+    home, policy_at, tmp_path, order
+):
+    whole, target = policy_at(tmp_path / "whole", version=7), home / "00000007"
+    slot = slot_at(home)
+    for name in order:
+        size = (whole / name).stat().st_size
+        for n in (0, size // 2, size - 1, size):
+            assert not slot.look()
+            assert slot.runner is None
+            copy_bytes(whole, target, name, n)
+    assert slot.refusals == []
+    assert slot.look()
+    slot.between_ticks()
+    assert slot.runner.card.version == 7
+    assert slot.problem() == ""
+
+
+def test_a_copy_says_how_far_it_has_come(home, policy_at, tmp_path):
+    whole, target = policy_at(tmp_path / "whole", version=7), home / "00000007"
+    slot = slot_at(home)
+    copy_bytes(whole, target, "policy.manifest.json")
+    copy_bytes(whole, target, "policy.onnx", 100)
+    slot.look()
+    n, m = 100, sum((whole / name).stat().st_size for name in FILES[:2])
+    assert slot.problem() == f"00000007: still being copied, {n} of {m} bytes"
+    copy_bytes(whole, target, "policy.onnx")
+    (target / "policy.manifest.json").unlink()
+    slot.look()
+    assert "policy.manifest.json is not there yet" in slot.problem()
+
+
+def test_a_copy_that_was_broken_off_is_refused_once_and_taken_when_it_goes_on(
+    home, policy_at, tmp_path, monkeypatch
+):
+    said = []
+    whole, target = policy_at(tmp_path / "whole", version=7), home / "00000007"
+    slot = slot_at(home, on_event=said.append)
+    copy_bytes(whole, target, "policy.manifest.json")
+    copy_bytes(whole, target, "policy.onnx", 100)
+    slot.look()
+    monkeypatch.setattr("wm_ros.policy_shelf._STILL_S", -1.0)
+    for _ in range(3):
+        assert not slot.look()
+    refused = [text for text in said if "refused" in text]
+    assert len(refused) == 1
+    assert "still being copied, 100 of" in refused[0]
+    for name in FILES:
+        copy_bytes(whole, target, name)
+    assert slot.look()
+
+
+def test_a_file_of_the_right_size_and_wrong_content_is_tried_again_when_it_changes(
+    home, policy_at, tmp_path
+):
+    whole, target = policy_at(tmp_path / "whole", version=7), home / "00000007"
+    for name in FILES:
+        copy_bytes(whole, target, name)
+    data = (whole / "policy.onnx").read_bytes()
+    slot = slot_at(home)
+    for cut in (0, len(data) // 2):  # space that is reserved first and filled then
+        (target / "policy.onnx").write_bytes(data[:cut] + bytes(len(data) - cut))
+        assert not slot.look()
+        assert not slot.look()
+    assert slot.counters()["policies_refused"] == 1
+    (target / "policy.onnx").write_bytes(data)
+    assert slot.look()
+
+
+def test_an_older_policy_runs_where_the_newest_is_refused(home, policy_at, damaged, spec_of, obs):
+    def accept(runner: PolicyRunner) -> None:
+        if runner.spec.images["image"].height != 32:
+            raise SpecMismatch("expected 32")
+
+    policy_at(home / "00000001", version=1, bias=0.25)
+    policy_at(home / "00000002", version=2, spec=spec_of(16))
+    damaged(home / "00000001", home / "00000003")
+    slot = slot_at(home, accept=accept)
+    assert slot.look()
+    assert tick(slot, obs, first=True) == 0.25
+    assert slot.counters()["policies_refused"] == 2
+    assert not slot.look()
+    policy_at(home / "00000004", version=4, bias=0.5)  # good, but a broken one comes behind it
+    damaged(home / "00000001", home / "00000005")
+    assert slot.look()
+    assert tick(slot, obs) == 0.5
+    assert not slot.look()
+    assert slot.counters()["policies_refused"] == 3
+    assert slot.problem().startswith("00000005 refused")
+
+
+def test_a_touched_or_copied_over_policy_is_not_swapped_for_itself(home, policy_at, obs):
+    folder = policy_at(home / "00000001", version=1)
+    slot = slot_at(home)
+    slot.look()
+    tick(slot, obs, first=True)
+    for name in FILES:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data)
+    assert not slot.look()
+    assert slot.counters()["policies_loaded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: p.parent.mkdir(), r"polices does not exist; .* does and holds policies"),
+        (lambda p: p.mkdir(parents=True), "has no policy.onnx and no numbered versions.*nothing"),
+        (lambda p: [p.parent.mkdir(), p.write_text("")], "is a file: expected a folder"),
+        (lambda p: (p / "latest").mkdir(parents=True), "it holds latest"),
+    ],
+)
+def test_a_folder_without_policies_is_named_with_what_is_there(tmp_path, make, said):
+    events = []
+    home = tmp_path / "robot" / "polices"
+    make(home)
+    if not home.exists():
+        (home.parent / "policies").mkdir()
+    slot = slot_at(home, on_event=events.append)
+    for _ in range(2):
+        assert not slot.look()
+    assert re.search(said, slot.problem()), slot.problem()
+    assert str(home) in slot.problem()
+    assert events == [f"no policy: {slot.problem()}"]
+
+
+def test_a_pipe_in_place_of_a_file_makes_no_one_wait(home, policy_at):
+    folder = policy_at(home / "00000001", version=1)
+    (folder / "policy.onnx").unlink()
+    os.mkfifo(folder / "policy.onnx")
+    slot = slot_at(home)
+    assert not slot.look()
+    assert slot.runner is None
+
+
+# -------------------------------------------------------------------------------- going back
+
+
+def test_a_rollback_brings_back_the_policy_before_and_bans_the_one_that_was(
+    home, policy_at, tmp_path, obs
+):
+    log = tmp_path / "swaps.jsonl"
+    slot = slot_at(home, log=log)
+    assert slot.roll_back("asked for") == ""
+    for version in (1, 2):
+        policy_at(home / f"{version:08d}", version=version, bias=version / 4)
+        slot.look()
+        for k in range(3):
+            tick(slot, obs, first=version == 1 and k == 0)
+    assert slot.roll_back("asked for") == "version 2 is rolled back to 1: asked for"
+    slot.follow()
+    assert tick(slot, obs) == 0.25
+    assert memory_of(slot) == 7  # it has seen what the other one did
+    assert not slot.look()
+    assert slot.roll_back("asked for") == ""
+    policy_at(home / "00000003", version=3, bias=-0.5)
+    assert slot.look()
+    assert tick(slot, obs) == -0.5
+    slot.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["mode"] for line in lines] == ["start", "reinfer", "rollback", "reinfer"]
+    assert lines[2]["because"] == "asked for"
+    assert slot.counters()["rollbacks"] == 1
+
+
+@pytest.mark.parametrize("mode", ["reinfer", "border"])
+def test_a_policy_that_fails_soon_after_its_swap_gives_way_by_itself(home, policy_at, obs, mode):
+    said = []
+    policy_at(home / "00000001", version=1, bias=0.25)
+    slot = slot_at(home, swap_mode=mode, on_event=said.append)
+    slot.look()
+    tick(slot, obs, first=True)
+    policy_at(home / "00000002", version=2, bias=0.5, breaks_at=250)
+    assert slot.look()
+    assert tick(slot, obs, first=mode == "border") == 0.5
+    bright = {"image": np.full((32, 32, 3), 255, np.uint8)}
+    with pytest.raises(PolicyFailed):
+        slot.act(bright, ZERO, False)
+    slot.between_ticks()
+    slot.follow()
+    assert tick(slot, bright) == 0.25
+    assert slot.runner.card.version == 1
+    assert "version 2 is rolled back to 1: it failed" in " ".join(said)
+    assert not slot.look()
+
+
+def test_a_policy_that_fails_later_is_not_rolled_back(home, policy_at, obs):
+    policy_at(home / "00000001", version=1)
+    slot = PolicySlot(FolderSource(home), SlotSettings(trial_s=0.0))
+    slot.look()
+    tick(slot, obs, first=True)
+    policy_at(home / "00000002", version=2, bias=0.5, breaks_at=250)
+    slot.look()
+    tick(slot, obs)
+    with pytest.raises(PolicyFailed):
+        slot.act({"image": np.full((32, 32, 3), 255, np.uint8)}, ZERO, False)
+    slot.between_ticks()
+    slot.follow()
+    assert tick(slot, obs) == 0.5
+
+
+def test_a_policy_that_fails_on_what_the_robot_has_seen_is_refused(home, policy_at):
+    bright = {"image": np.full((32, 32, 3), 255, np.uint8)}
+    policy_at(home / "00000001", version=1)
+    slot = slot_at(home)
+    slot.look()
+    tick(slot, bright, first=True)
+    policy_at(home / "00000002", version=2, breaks_at=250)
+    assert not slot.look()
+    assert "00000002 refused" in slot.refusals[-1]
+
+
+def test_closing_breaks_off_a_proof_that_takes_long(home, policy_at):
+    began, said = threading.Event(), []
+    policy_at(home / "00000001", version=1, golden_steps=20_000)
+
+    slot = PolicySlot(
+        FolderSource(home),
+        SlotSettings(policy_poll_s=0.01),
+        accept=lambda runner: began.set(),
+        on_event=said.append,
+    )
+    slot.start()
+    assert began.wait(60)
+    thread = slot._thread
+    slot.close()
+    assert not thread.is_alive()
+    assert slot.runner is None
+    assert said == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -77,20 +78,87 @@ class PolicyFolder:
         """Read the file of ``blob``; raises ``PolicyRefused`` unless it is what that names."""
         if Path(blob.name).name != blob.name:
             raise PolicyRefused(f"manifest names {blob.name!r}: expected a plain file name")
-        data = _read(self.onnx.with_name(blob.name), max_bytes)
+        data = _read(self.onnx.with_name(blob.name), max_bytes, expected=blob.bytes)
         check_bytes(data, blob)
         return data
 
+    def files(self) -> list[Path]:
+        """Locate the three files, there or not; the golden rollout's name is the manifest's."""
+        try:
+            golden = Path(self.read_manifest().golden.name).name
+        except PolicyRefused:
+            golden = GOLDEN_NAME
+        return [self.onnx, self.onnx.with_name(golden), self.manifest]
 
-def _read(path: Path, max_bytes: int) -> bytes:
+    def fingerprint(self) -> tuple[tuple[int, ...], ...]:
+        """Tell apart every state of the three files by what the disk says of them, unread."""
+        found: list[tuple[int, ...]] = []
+        for path in self.files():
+            try:
+                about = path.stat()
+            except OSError:
+                found.append((-1,))
+            else:
+                times = (about.st_mtime_ns, about.st_ctime_ns)
+                found.append((about.st_size, *times, about.st_ino))
+        return tuple(found)
+
+    def lacks(self) -> str:
+        """Say in a few words what is not there yet of a policy that is being copied; or nothing.
+
+        Files that are copied one after the other, in any order, grow to what the manifest says.
+        """
+        if not self.manifest.exists():
+            return f"still being copied, {self.manifest.name} is not there yet"
+        try:
+            manifest = self.read_manifest()
+        except PolicyRefused:
+            return (
+                f"still being copied, {self.manifest.name} is not whole" if self._grows() else ""
+            )
+        blobs = (manifest.policy, manifest.golden)
+        sizes = [_size(self.onnx.with_name(Path(blob.name).name)) for blob in blobs]
+        pairs = [*zip(blobs, sizes, strict=True)]
+        if all(size >= blob.bytes for blob, size in pairs):
+            return ""
+        have = sum(min(size, blob.bytes) for blob, size in pairs)
+        return f"still being copied, {have} of {sum(blob.bytes for blob in blobs)} bytes"
+
+    def _grows(self) -> bool:
+        """Whether the manifest is the beginning of one."""
+        try:
+            text = self.manifest.read_bytes()[:MAX_MANIFEST_BYTES].strip()
+        except OSError:
+            return False
+        return not text or (text.startswith(b"{") and not text.endswith(b"}"))
+
+
+def _size(path: Path) -> int:
     try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read(path: Path, max_bytes: int, *, expected: int | None = None) -> bytes:
+    """Read a plain file of at most ``max_bytes``, and of ``expected`` bytes if that is known."""
+    try:
+        # a pipe in place of a file must not make the reader wait
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise PolicyRefused(f"cannot read {path}: it is no plain file")
+            if about.st_size > max_bytes:
+                raise PolicyRefused(
+                    f"{path.name}: at most {max_bytes} bytes are read, it holds {about.st_size}"
+                )
+            if expected is not None and about.st_size != expected:
+                raise PolicyRefused(f"{path.name}: expected {expected} bytes, got {about.st_size}")
+            return file.read(about.st_size)
     except OSError as error:
         raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise PolicyRefused(f"{path.name}: at most {max_bytes} bytes are read, it holds more")
-    return data
+    except MemoryError as error:
+        raise PolicyRefused(f"cannot read {path}: this machine's memory is too small") from error
 
 
 def version_folder(home: Path, version: int) -> Path:

@@ -25,7 +25,7 @@ _PUBLISHERS_S = 0.25  #: seconds between two looks for who publishes the emergen
 
 
 class OperatorServices:
-    """Offers ``~/rearm``, ``~/stop`` and ``~/run``; hears the emergency stop and takeovers.
+    """Offers ``~/rearm``, ``~/stop``, ``~/run`` and ``~/rollback``; hears people.
 
     Args:
         node: that offers them.
@@ -34,6 +34,7 @@ class OperatorServices:
         commands: channels that a person may take over.
         settings: topics, and how long what they say lasts.
         stop_now: sends the safe command at once, without waiting for a tick.
+        roll_back: runs the policy before the present one, for a reason, and says what happens.
     """
 
     def __init__(
@@ -45,13 +46,16 @@ class OperatorServices:
         settings: OperatorSettings,
         *,
         stop_now: Callable[[], None],
+        roll_back: Callable[[str], str],
     ) -> None:
         self._node, self._pilot, self._commands = node, pilot, commands
         self._people, self._stop_now = pilot.interventions, stop_now
+        self._roll_back = roll_back
         for name, callback in (
             ("~/rearm", self._on_rearm),
             ("~/stop", self._on_stop),
             ("~/run", self._on_run),
+            ("~/rollback", self._on_rollback),
         ):
             closers.callback(node.destroy_service, node.create_service(Trigger, name, callback))
         for i, channel in enumerate(commands.channels):
@@ -133,4 +137,12 @@ class OperatorServices:
         run_s = self._people.run.start(time.monotonic_ns())
         response.success = True
         response.message = f"runs for {run_s:g} s" if run_s else "runs without end"
+        return response
+
+    def _on_rollback(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        text = self._roll_back("asked for by ~/rollback")
+        response.success = bool(text)
+        response.message = text or "no policy ran before this one: nothing to go back to"
         return response

@@ -75,6 +75,15 @@ class PolicyClient(Worker):
             manifest = self._manifest
         return version_folder(self._home, manifest.version) if manifest else None
 
+    def versions(self) -> list[Path]:
+        """List the folders of the verified versions that are kept, the newest first."""
+        with self._lock:
+            manifest = self._manifest
+        if manifest is None:
+            return []
+        older = [v for v in versions_in(self._home) if v < manifest.version]
+        return [version_folder(self._home, v) for v in (manifest.version, *reversed(older))]
+
     def counters(self) -> dict[str, int | str]:
         """Give the newest version (-1: none), what was received, and the last error."""
         with self._lock:

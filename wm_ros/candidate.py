@@ -1,0 +1,128 @@
+"""Lets a policy that is to take over follow what the running one sees; no ROS.
+
+Its latent is inferred from what was seen and done, so it knows the situation when it takes over,
+and it has answered every observation of the last seconds before a robot obeys it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wm_core.contract.runner import PolicyEngine
+from wm_core.contract.spec import Obs
+
+
+@dataclass(slots=True)
+class HistoryEntry:
+    """Holds what the policy was given at one tick, and what it answered."""
+
+    tick: int
+    obs: Obs
+    prev_action: np.ndarray  #: (A,) in [-1, 1]
+    is_first: bool
+    action: np.ndarray | None = None  #: (A,) of the policy that ran; None: not yet, or it failed
+
+
+class History:
+    """Keeps the last ticks for a policy that is to follow them; for two threads.
+
+    Args:
+        keep: how many ticks are kept.
+    """
+
+    def __init__(self, keep: int = 1) -> None:
+        self._entries: deque[HistoryEntry] = deque(maxlen=keep)
+        self._lock = threading.Lock()
+        self.ticks = 0  #: how many there have been
+        self.answered = 0  #: how many of them are over: their command has left
+
+    def keep(self, ticks: int) -> None:
+        """Keep this many from now on."""
+        with self._lock:
+            if self._entries.maxlen != ticks:
+                self._entries = deque(self._entries, maxlen=ticks)
+
+    def add(self, obs: Obs, prev_action: np.ndarray, is_first: bool) -> HistoryEntry:
+        """Take what the policy is given at this tick; ``prev_action`` is (A,)."""
+        entry = HistoryEntry(self.ticks, obs, prev_action, is_first)
+        with self._lock:
+            self._entries.append(entry)
+        self.ticks += 1
+        return entry
+
+    def after(self, tick: int, *, all_of_it: bool) -> list[HistoryEntry]:
+        """List what came after ``tick``, from the last start of an episode on.
+
+        Args:
+            tick: number of a tick.
+            all_of_it: also the tick that goes on just now.
+        """
+        end = self.ticks if all_of_it else self.answered
+        with self._lock:
+            entries = [entry for entry in self._entries if tick < entry.tick < end]
+        firsts = [i for i, entry in enumerate(entries) if entry.is_first]
+        return entries[firsts[-1] :] if firsts else entries
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Holds a policy that is to take over, and how far it has come."""
+
+    engine: PolicyEngine
+    folder: Path
+    since: int = 0  #: the tick at which it came
+    back: str = ""  #: why it comes back after it was replaced once; empty for a new one
+    upto: int = -1  #: the last tick that it has seen
+    steps: int = 0  #: how many it has seen
+    apart: float = 0.0  #: sum of how far its actions were from those of the running policy
+    compared: int = 0
+    taken: bool = False  #: it has taken over: the control thread's alone
+    lock: threading.Lock = field(default_factory=threading.Lock)  #: held while it runs
+
+    @property
+    def difference(self) -> float | None:
+        """Give how far its actions are from the running policy's on average; None: not known."""
+        return self.apart / self.compared if self.compared else None
+
+    def follow(self, history: History, *, all_of_it: bool) -> bool:
+        """See one more tick; False where there is none, or it has taken over.
+
+        Raises:
+            WmError: where it fails on what the running policy was given.
+        """
+        with self.lock:
+            entries = [] if self.taken else history.after(self.upto, all_of_it=all_of_it)
+            if not entries:
+                return False
+            entry = entries[0]
+            # The oldest entry kept has no past: the new latent begins there as in an episode.
+            is_first = entry.is_first or self.upto < 0 or entry.tick > self.upto + 1
+            out = self.engine.act(entry.obs, entry.prev_action, is_first)
+            self.upto, self.steps = entry.tick, self.steps + 1
+            if entry.action is not None:
+                self.apart += float(np.abs(out.action - entry.action).mean())
+                self.compared += 1
+            return True
+
+    def prepare(self, sent_action: np.ndarray) -> None:
+        """Run what its next step needs no observation for, after what was sent, (A,)."""
+        with self.lock:
+            if not self.taken:
+                self.engine.prepare(sent_action)
+
+    def try_(self) -> None:
+        """Run it once on zeros, so that nothing is done for the first time on the robot.
+
+        Raises:
+            WmError: where it fails on that.
+        """
+        spec = self.engine.runner.spec
+        zero = np.zeros(spec.action.size, np.float32)
+        self.engine.act(spec.zeros(), zero, True)
+        self.engine.prepare(zero)
+        self.engine.reset()

@@ -1,0 +1,123 @@
+"""Chooses among the policies that there are which one is tried, waits or is refused; no ROS.
+
+A policy that is copied file by file does not fit its manifest yet.  It is looked at again whenever
+one of its files changed, and meanwhile the next older one that is good runs.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.policy_folder import PolicyFolder
+from wm_ros.policy_source import PolicySource
+
+_STILL_S = 10.0  #: seconds without a byte after which a copy counts as broken off
+_KEPT = 20
+
+Fingerprint = tuple[tuple[int, ...], ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found out about a folder, as long as its files stay as they are."""
+
+    fingerprint: Fingerprint
+    since_s: float  #: steady time since which it has been so
+    lacks: str  #: what is not there yet
+    identity: str  #: hash of the policy; empty where no manifest says it
+    hopeless: bool = False  #: refused
+    said: str = ""  #: the last reason that was said of it, without its numbers
+
+
+class Shelf:
+    """Remembers of every policy folder whether it is worth trying.
+
+    Args:
+        source: which policies there are.
+        on_refused: called with each reason once.
+    """
+
+    def __init__(self, source: PolicySource, on_refused: Callable[[str], None]) -> None:
+        self._source, self._on_refused = source, on_refused
+        self._known: dict[Path, _Known] = {}
+        self._banned: set[str] = set()  # hashes of policies that were rolled back
+        self.refused = 0
+        self.refusals: list[str] = []  #: the latest 20 reasons
+        self.waiting = ""  #: which newer policy is still being copied
+
+    def worth_trying(self, running: tuple[Path, str] | None) -> Iterator[Path]:
+        """Go through the folders that may be loaded, the newest first, down to the running one.
+
+        Args:
+            running: folder and hash of the policy that runs or is about to; None: there is none.
+        """
+        versions = self._source.versions()
+        self._known = {path: self._known[path] for path in versions if path in self._known}
+        waiting = ""
+        for folder in versions:
+            known = self._look(folder)
+            if known.lacks:
+                waiting = waiting or f"{folder.name}: {known.lacks}"
+                self._give_up(folder, known)
+            self.waiting = waiting
+            if (folder, known.identity) == running:
+                return
+            if not (known.lacks or known.hopeless or known.identity in self._banned):
+                yield folder
+
+    def refuse(self, folder: Path, error: Exception | str) -> None:
+        """Remember that ``folder`` was refused, until one of its files changes; say it once."""
+        known = self._look(folder)
+        known.hopeless = True
+        self._say(folder, known, str(error))
+
+    def ban(self, identity: str) -> None:
+        """Take the policy with this hash never again."""
+        self._banned.add(identity)
+
+    def problem(self) -> str:
+        """Say why no policy, or no newer one, runs; empty where there is nothing to say."""
+        return (
+            self.waiting or (self.refusals[-1] if self.refusals else "") or self._source.problem()
+        )
+
+    def note(self, reason: str) -> None:
+        """Count a refusal and say it."""
+        self.refused += 1
+        self.refusals = [*self.refusals[1 - _KEPT :], reason]
+        self._on_refused(reason)
+
+    def _look(self, folder: Path) -> _Known:
+        """Look whether one of the files changed, and if so, forget what was known."""
+        fingerprint = PolicyFolder(folder).fingerprint()
+        known = self._known.get(folder)
+        if known is None or known.fingerprint != fingerprint:
+            said = "" if known is None else known.said
+            lacks, identity = PolicyFolder(folder).lacks(), _identity(folder)
+            known = _Known(fingerprint, time.monotonic(), lacks, identity, said=said)
+            self._known[folder] = known
+        return known
+
+    def _give_up(self, folder: Path, known: _Known) -> None:
+        """Refuse a copy to which nothing was added for a while; it is still looked at."""
+        if time.monotonic() - known.since_s > _STILL_S:
+            self._say(folder, known, f"{known.lacks}, and nothing came for {_STILL_S:g} s")
+
+    def _say(self, folder: Path, known: _Known, reason: str) -> None:
+        kind = re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", reason)
+        if kind != known.said:
+            known.said = kind
+            self.note(f"{folder.name} refused: {reason}")
+
+
+def _identity(folder: Path) -> str:
+    """Read the hash of the policy in ``folder``; empty where no manifest says it."""
+    try:
+        return PolicyFolder(folder).read_manifest().policy.sha256
+    except PolicyRefused:
+        return ""
