@@ -174,9 +174,9 @@ class PolicyNode(LifecycleNode):
         for close in (self._write_reports, self._stream.close, self._recorder.close):
             self._closers.callback(close)
         self._closers.callback(self._slot.close)
-        if fixed is not None and not self._slot.look() and fixed.is_policy:
-            if self._slot.refusals:
-                raise SpecMismatch(self._slot.refusals[-1])
+        found = fixed is not None and self._slot.look()
+        if fixed is not None and fixed.is_policy and not found and self._slot.refusals:
+            raise SpecMismatch(self._slot.refusals[-1])
         self._slot.between_ticks()
         self._adopt()
         self._open_topics()
