@@ -15,7 +15,7 @@ from wm_core.contract.runner import PolicyRunner
 from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
 from wm_ros import home
 from wm_ros.doctor.findings import Finding, fail, ok, warn
-from wm_ros.policy_slot import FolderSource
+from wm_ros.policy_source import FolderSource
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import read_token
 
