@@ -51,6 +51,7 @@ class Signals:
         self._waiting: OrderedDict[int, Signal] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self.problem = ""  #: why the last observation has no reward, for people
+        self.unheard = ""  #: why nothing was ever heard of what rewards read, for people
         self.ended_by = ""  #: what ended the last episode
         self.within_ns = 0  #: farthest that a message may be stamped from its image
         self.return_now = 0.0

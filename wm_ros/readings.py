@@ -40,6 +40,7 @@ class Reading:
             raise SettingsError(
                 f"values.{name}.type: expected a message that is installed, got {number.type!r}"
             ) from error
+        self.message = number.type
         self._steps = [(m[1], m[2]) for m in _STEP.finditer(number.field)]
         self.stamped = "header" in self.message_class.get_fields_and_field_types()
         self._check(self.message_class, number)

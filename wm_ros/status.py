@@ -68,7 +68,7 @@ class StatusBoard:
             "returns": signals.returns[-20:],
             "episodes": signals.counts["episodes"],
             "episode_ended_by": signals.ended_by,
-            "reward_problem": signals.problem,
+            "reward_problem": signals.unheard or signals.problem,
             "signals": signals.counts["signals"],
             "signals_without_tick": signals.counts["signals_without_tick"],
             "signals_refused": signals.counts["signals_refused"],

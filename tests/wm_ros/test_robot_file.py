@@ -142,11 +142,14 @@ def test_rewards_ends_and_resets_of_a_robot_file(processes, watcher, status, pol
     player.plays -= {"odometry"}
     start(processes, tmp_path, BASE, policy_at)
 
+    def problem():
+        return status().get("reward_problem", "")
+
     def standing(word):
         return lambda: status().get("standing") == word
 
     # A topic that a reward reads is silent: the policy acts, nothing is stored, and it is said.
-    player.until(lambda: "on odom" in status().get("reward_problem", ""), "the missing topic")
+    player.until(lambda: "nobody publishes on /robot1/odom" in problem(), "the missing topic")
     player.until(standing("acts"), "a policy that acts all the same")
     assert status()["steps_recorded"] <= 1  # the first of an episode has no reward to miss
     player.plays |= {"odometry"}
@@ -209,7 +212,7 @@ def test_messages_too_far_apart_are_no_reward_and_a_reset_may_never_answer(
     )
     player.until(lambda: status().get("steps_recorded", 0) > 3, "steps with a reward")
     player.apart_ns = 30 * MS
-    player.until(lambda: "on odom" in status()["reward_problem"], "the odometry that is too late")
+    player.until(lambda: "odom" in status()["reward_problem"], "the odometry that is too late")
     player.apart_ns = -19 * MS
     recorded = status()["steps_recorded"]
     player.until(lambda: status()["steps_recorded"] > recorded + 3, "steps with a reward again")

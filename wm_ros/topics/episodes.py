@@ -18,6 +18,8 @@ from wm_core.contract.errors import SpecMismatch
 from wm_ros import convert, qos
 from wm_ros.judge import Judge
 from wm_ros.readings import Reading
+from wm_ros.sensors.unheard import Unheard, why_unheard
+from wm_ros.topics.sensors import talkers, topics_alike
 
 _VALUES_KEPT = 50  #: messages of a number that wait for their callback
 
@@ -37,8 +39,9 @@ class EpisodeTopics:
         if judge.reward.topic is not None:
             self._hear(JointState, judge.reward.topic, self._on_signal, qos.signals())
         for reading in judge.readings.values():
-            heard = partial(self._on_value, reading)
-            self._hear(reading.message_class, reading.topic, heard, qos.sensor(depth=_VALUES_KEPT))
+            act, profile = partial(self._on_value, reading), qos.sensor(depth=_VALUES_KEPT)
+            heard = self._hear(reading.message_class, reading.topic, act, profile)
+            reading.topic = heard.topic_name
         for topic, act in (
             (rules.start_topic, self._start),
             (rules.end_topic, partial(self._end, False)),
@@ -66,9 +69,10 @@ class EpisodeTopics:
             closers.callback(node.destroy_client, self._client)
             judge.episodes.call_reset = self._call_reset
 
-    def _hear(self, kind: Any, topic: str, callback: Any, profile: Any) -> None:
+    def _hear(self, kind: Any, topic: str, callback: Any, profile: Any) -> Any:
         heard = self._node.create_subscription(kind, topic, callback, profile)
         self._closers.callback(self._node.destroy_subscription, heard)
+        return heard
 
     # --------------------------------------------------------------------------------- rewards
 
@@ -83,9 +87,18 @@ class EpisodeTopics:
         reading.on_message(msg, time.monotonic_ns(), self._node.get_clock().now().nanoseconds)
 
     def _on_timer(self) -> None:
-        if self._judge.problem:
-            text = f"steps are not stored, or without reward: {self._judge.problem}"
+        silent = [reading for reading in self._judge.readings.values() if not reading.messages]
+        self._judge.unheard = "; ".join(map(self._why_unheard, silent))
+        problem = self._judge.unheard or self._judge.problem
+        if problem:
+            text = f"steps are not stored, or without reward: {problem}"
             self._logger.warning(text, throttle_duration_sec=30.0)
+
+    def _why_unheard(self, reading: Reading) -> str:
+        publishers = talkers(self._node, reading.topic)
+        alike = topics_alike(self._node, reading.message, reading.topic)
+        known = Unheard(reading.topic, reading.message, publishers=publishers, alike=alike)
+        return f"{reading.name}: {why_unheard(known)}"
 
     # -------------------------------------------------------------------------- start and end
 

@@ -78,30 +78,33 @@ class SensorTopics:
         )
         closers.callback(node.destroy_subscription, heard)
         source.ros_now = lambda: node.get_clock().now().nanoseconds
-        source.publishers = partial(self._publishers, heard.topic_name)
-        source.alike = partial(self._alike, source.message, heard.topic_name)
+        source.publishers = partial(talkers, node, heard.topic_name)
+        source.alike = partial(topics_alike, node, source.message, heard.topic_name)
         source.topic = heard.topic_name
         if not source.sets_pace:
             source.take = partial(_take, heard)
             closers.callback(setattr, source, "take", tuple)
 
-    def _publishers(self, topic: str) -> tuple[Talker, ...]:
-        return tuple(
-            Talker(
-                node=f"{info.node_namespace.rstrip('/')}/{info.node_name}",
-                message=info.topic_type.replace("/msg/", "/"),
-                reliability=info.qos_profile.reliability.name,
-                durability=info.qos_profile.durability.name,
-            )
-            for info in self._node.get_publishers_info_by_topic(topic)
-        )
 
-    def _alike(self, message: str, topic: str) -> tuple[str, ...]:
-        """List the other topics on which messages of a kind come."""
-        named = self._node.get_topic_names_and_types()
-        kinds = ((name, [t.replace("/msg/", "/") for t in types]) for name, types in named)
-        fitting = (name for name, types in kinds if message in types and name != topic)
-        return tuple(name for name in fitting if self._node.count_publishers(name))
+def talkers(node: Node, topic: str) -> tuple[Talker, ...]:
+    """List who publishes on a topic, as the graph knows it."""
+    return tuple(
+        Talker(
+            node=f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+            message=info.topic_type.replace("/msg/", "/"),
+            reliability=info.qos_profile.reliability.name,
+            durability=info.qos_profile.durability.name,
+        )
+        for info in node.get_publishers_info_by_topic(topic)
+    )
+
+
+def topics_alike(node: Node, message: str, topic: str) -> tuple[str, ...]:
+    """List the other topics on which messages of a kind come."""
+    named = node.get_topic_names_and_types()
+    kinds = ((name, [t.replace("/msg/", "/") for t in types]) for name, types in named)
+    fitting = (name for name, types in kinds if message in types and name != topic)
+    return tuple(name for name in fitting if node.count_publishers(name))
 
 
 class _Waiting(ReentrantCallbackGroup):
