@@ -46,9 +46,10 @@ ARGUMENTS = (
         "",
         "names of the sensors, such as image,wrist,joint_states; the first sets the pace",
     ),
+    ("frozen_s", "", "seconds of the same image, while it moves, that count as a frozen camera"),
     ("driver_launch", "", "launch file of the robot's driver; empty: none"),
 )
-#: arguments that are parameters of the node: switches, words and lists that are passed on if set
+#: arguments that are parameters of the node: those that are passed on if set
 SWITCHES = ("use_sim_time", "autostart")
 WORDS = (
     "robot_file",
@@ -61,6 +62,7 @@ WORDS = (
     "robot",
 )
 LISTS = ("sensors",)
+NUMBERS = ("frozen_s",)
 #: arguments that the driver's launch file gets too where they differ from these defaults; its
 #: others may well have the names of ours
 SHARED = {"namespace": "", "use_sim_time": "false", "log_level": "info"}
@@ -74,6 +76,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     parameters = {name: got[name].lower() == "true" for name in SWITCHES}
     parameters |= {name: got[name] for name in WORDS if got[name]}
     parameters |= {name: got[name].split(",") for name in LISTS if got[name]}
+    parameters |= {name: float(got[name]) for name in NUMBERS if got[name]}
     node = Node(
         package="wm_ros",
         executable="policy_node",

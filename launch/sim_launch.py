@@ -33,6 +33,7 @@ ARGUMENTS = (
     ("robot_file", "", "YAML that describes the robot: a path, or the name of one of robots/"),
     ("camera_topic", "", "topic of the camera, such as /camera/image_raw; empty: image_raw"),
     ("remap", "", "other topics and services: 'cmd_vel:=base/cmd_vel odom:=/odom'"),
+    ("frozen_s", "0.0", "seconds of the same image that stop it; 0: rendered ones may be equal"),
     ("command_type", "", "message that carries the command, such as twist_stamped or twist"),
 )
 

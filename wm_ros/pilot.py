@@ -305,7 +305,8 @@ class Pilot:
         """
         if skipped:
             self._recorder.skipped["tick_skipped"] += skipped
-        self._remember(decision.command, decision.held, decision.action)
+        if decision.safe is not None or decision.action is not None:  # else it is a repetition
+            self._remember(decision.command, decision.held, decision.action)
         if decision.action is not None or (decision.safe in STILL_RECORDED and decision.signal):
             self._record(decision, missed)
         elif decision.safe is None:

@@ -86,7 +86,9 @@ def _choosing(h):
     ]
 
 
-def _graph(spec: Spec, bias, spread: float, breaks_at: float | None = None):
+def _graph(
+    spec: Spec, bias, spread: float, breaks_at: float | None = None, surprised: bool = False
+):
     """Its carry counts steps since ``is_first``; its action is ``bias`` plus noise; no weights.
 
     Of choices it takes the largest.
@@ -152,6 +154,10 @@ def _graph(spec: Spec, bias, spread: float, breaks_at: float | None = None):
         TensorInfo(name="command", dtype="float32", shape=(1, spec.action.command_size)),
         TensorInfo(name="memory_next", dtype="float32", shape=(1, 1)),
     ]
+    if surprised:  # by light
+        nodes.append(h.make_node("Reshape", ["light", "row"], ["surprise"]))
+        constants.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "row"))
+        outputs.append(TensorInfo(name="surprise", dtype="float32", shape=(1,)))
     types = {
         "uint8": onnx.TensorProto.UINT8,
         "uint16": onnx.TensorProto.UINT16,
@@ -167,7 +173,7 @@ def _graph(spec: Spec, bias, spread: float, breaks_at: float | None = None):
     return onnx, model, tuple(inputs), tuple(outputs)
 
 
-def _golden(model: bytes, spec: Spec, inputs, steps: int = 4) -> bytes:
+def _golden(model: bytes, spec: Spec, inputs, outputs, steps: int = 4) -> bytes:
     import onnxruntime
 
     rng, size = np.random.default_rng(0), spec.action.size
@@ -184,13 +190,13 @@ def _golden(model: bytes, spec: Spec, inputs, steps: int = 4) -> bytes:
     }
     for key, vector in spec.vectors.items():
         feeds[key] = rng.random((steps, vector.size), dtype=np.float32)
-    memory, outs = np.zeros((1, 1), np.float32), []
+    memory, outs, names = np.zeros((1, 1), np.float32), [], [info.name for info in outputs]
     for t in range(steps):
         feed = {name: value[t][None] for name, value in feeds.items()} | {"memory": memory}
-        outs.append(session.run(["action", "command", "memory_next"], feed))
+        outs.append(session.run(names, feed))
         memory = outs[-1][2]
     arrays |= {f"in/{name}": value for name, value in feeds.items()}
-    for i, name in enumerate(("action", "command", "memory_next")):
+    for i, name in enumerate(names):
         arrays[f"out/{name}"] = np.concatenate([o[i] for o in outs])
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -208,14 +214,16 @@ def write_policy(
     task: str = "counting",
     breaks_at: float | None = None,
     golden_steps: int = 4,
+    surprised: bool = False,
 ) -> Path:
     """Write a policy folder whose action is ``bias`` (and noise of ``spread``); returns it.
 
-    An image whose mean is ``breaks_at`` or brighter makes it answer NaN.
+    An image whose mean is ``breaks_at`` or brighter makes it answer NaN.  One that can be
+    ``surprised`` is, by the mean of its image's pixels in nats.
     """
     spec = spec or tiny_spec()
-    onnx, model, inputs, outputs = _graph(spec, bias, spread, breaks_at)
-    golden = _golden(model.SerializeToString(), spec, inputs, golden_steps)
+    onnx, model, inputs, outputs = _graph(spec, bias, spread, breaks_at, surprised)
+    golden = _golden(model.SerializeToString(), spec, inputs, outputs, golden_steps)
     weights = hashlib.sha256(f"{bias} {spread}".encode()).hexdigest()
     card = PolicyCard(
         preset="tiny",

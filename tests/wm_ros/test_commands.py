@@ -153,10 +153,8 @@ def test_a_trajectory_has_one_point_that_is_reached_within_a_period():
 @pytest.mark.ros
 @pytest.mark.usefixtures("ros_messages")
 def test_a_takeover_in_another_order_of_joints_is_read_by_name():
-    file = JointStateChannel(
-        type="sensor_msgs/JointState", mode="position", joints=JOINTS, **RANGE
-    )
-    commands = begun(commands_of_channels([file]))
+    # the parameters name no joints: the policy's names count
+    commands = begun(set_of("joint_position", safe="hold"))
     (msg,) = sent(commands, [0.5, -1.0]).values()
     msg.name, msg.position = list(reversed(msg.name)), list(reversed(msg.position))
     assert commands.decode(0, msg).tolist() == [0.5, -1.0]

@@ -154,3 +154,30 @@ def test_a_finished_policy_acts_by_its_mean_and_one_that_learns_explores(
         found = {round(m.twist.linear.x, 4) for m in commands if moves(m)}
         assert (len(found) == 1) == (speeds == 1), found
         assert processes.stop("policy_node") == 0
+
+
+def test_surprise_beyond_the_limit_is_an_alarm_or_a_stop_until_a_rearm(
+    watcher, played, start, commands, statuses, policy_at, tmp_path
+):
+    from tests.wm_ros.test_parameters import Remote
+
+    shade = 20
+
+    def picture() -> np.ndarray:
+        return (played.noise() % 20 + shade).astype(np.uint8)
+
+    played.picture = picture
+    start(policy_at(tmp_path / "surprised", bias=0.5, surprised=True), surprise_limit=100.0)
+    played.wait_until(commands, moves, "a moving robot", 20)
+    assert "surprised" not in str(statuses().get("policy"))
+    shade = 200
+    watcher.until(lambda: "surprised: the policy sees" in statuses()["policy"].message, "an alarm")
+    assert statuses()["policy"].level == b"\1"
+    played.wait_until(commands, moves, "a robot that moves all the same", 10)
+    assert Remote(watcher, "policy").set(surprise_action="stop") == [(True, "")]
+    played.wait_until(commands, stands, "a robot that stands", 10)
+    shade = 20
+    assert all(stands(m) for m in played.settle(commands))  # without latch_safe too
+    watcher.until(lambda: "latched" in statuses()["policy"].message, "the latch")
+    assert played.trigger("rearm").message == "was latched by surprised"
+    played.wait_until(commands, moves, "a robot that moves again", 20)

@@ -128,6 +128,7 @@ class Demo:
             spool_dir=str(self._run / "spool"),
             random_prefill=s.prefill,
             exploration="sample",
+            frozen_s=0.0,  # rendered images are equal where the robot pushes against a wall
             seed=s.seed,
         )
         group.start("policy", policy)

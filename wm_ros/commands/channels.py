@@ -176,7 +176,7 @@ class CommandSet:
         """
         part, channel = self.slices[i], self.channels[i]
         if not channel.choices:
-            return channel.command.decode(msg, part.stop - part.start)[0]
+            return channel.command.decode(msg, part.stop - part.start, self.names[i])[0]
         rows = np.array([*channel.choices.values()])
         value, _ = channel.command.decode(msg, rows.shape[1])
         if value is None:

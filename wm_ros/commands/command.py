@@ -97,13 +97,21 @@ class Command:
         self.write(msg, [float(value) for value in command], self.names or names)
         return msg
 
-    def decode(self, msg: Any, size: int) -> tuple[np.ndarray | None, int]:
+    def decode(
+        self, msg: Any, size: int, names: Sequence[str] = ()
+    ) -> tuple[np.ndarray | None, int]:
         """Read (command (command_size,) in physical units or None for stop, stamp in ns or 0).
+
+        Args:
+            msg: the message.
+            size: number of elements.
+            names: of the elements, by which a message with names is brought into order.
 
         Raises:
             SpecMismatch: for another number of elements than ``size``, or one that is not finite.
         """
-        values, stamp_ns = self.read(msg), to_ns(msg.header.stamp) if self.stamped else 0
+        values = self.read(msg, self.names or names)
+        stamp_ns = to_ns(msg.header.stamp) if self.stamped else 0
         if not values:
             return None, stamp_ns
         if len(values) != size or not all(math.isfinite(value) for value in values):
@@ -114,8 +122,8 @@ class Command:
         """Put the numbers of a command into a new message."""
         raise NotImplementedError
 
-    def read(self, msg: Any) -> list[float]:
-        """Read the numbers in a message; none at all means stop."""
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
+        """Read the numbers in a message in the order of ``names``; none at all means stop."""
         raise NotImplementedError
 
 

@@ -36,7 +36,7 @@ class Twist(Command):
             part, axis = field.split(".")
             setattr(getattr(twist, part), axis, value)
 
-    def read(self, msg: Any) -> list[float]:
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
         twist = msg.twist if self.stamped else msg
         parts = (field.split(".") for field in self.fields)
         return [getattr(getattr(twist, part), axis) for part, axis in parts]
@@ -60,8 +60,8 @@ class Joint(Command):
         setattr(msg, self.field, values)
         msg.name = joint_names(values, names)
 
-    def read(self, msg: Any) -> list[float]:
-        return in_order(msg.name, getattr(msg, self.field), self.names)
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
+        return in_order(msg.name, getattr(msg, self.field), names)
 
 
 class JointVelocity(Joint):
@@ -93,10 +93,10 @@ class JointTrajectory(Command):
         point.time_from_start.nanosec = round((self.reach_s % 1.0) * 1e9)
         msg.points = [point]
 
-    def read(self, msg: Any) -> list[float]:
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
         if not msg.points:
             return []
-        return in_order(msg.joint_names, msg.points[-1].positions, self.names)
+        return in_order(msg.joint_names, msg.points[-1].positions, names)
 
 
 class MultiArray(Command):
@@ -112,7 +112,7 @@ class MultiArray(Command):
     def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
         msg.data = values
 
-    def read(self, msg: Any) -> list[float]:
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
         return list(msg.data)
 
 
@@ -126,7 +126,7 @@ class Ackermann(Command):
         for field, value in zip(self.fields, values, strict=False):
             setattr(msg.drive, field, value)
 
-    def read(self, msg: Any) -> list[float]:
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
         return [getattr(msg.drive, field) for field in self.fields]
 
 
@@ -144,7 +144,7 @@ class ChoiceIndex(Command):
         choices = [int(value) for value in values]
         msg.name = [names[i] if i < len(names) else f"choice_{i}" for i in choices]
 
-    def read(self, msg: Any) -> list[float]:
+    def read(self, msg: Any, names: Sequence[str]) -> list[float]:
         return list(msg.position)
 
 

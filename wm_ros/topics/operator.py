@@ -105,8 +105,10 @@ class OperatorServices:
 
     def _on_takeover(self, channel: int, msg: Any) -> None:
         try:
+            if self._commands.action is None:
+                raise SpecMismatch("there is no policy yet, whose card says what may be sent")
             value = self._commands.decode(channel, msg)
-        except (SpecMismatch, IndexError) as error:  # no policy has told the sizes yet
+        except SpecMismatch as error:
             self._people.takeover.refused += 1
             self._node.get_logger().error(f"takeover: {error}", throttle_duration_sec=5.0)
             return
