@@ -20,14 +20,8 @@ import numpy as np
 import pytest
 import yaml
 
-from wm_core.contract.card import (
-    CARD_KEY,
-    Blob,
-    CarryPair,
-    Manifest,
-    PolicyCard,
-    TensorInfo,
-)
+from tests.wm_ros.played_robot import PlayedRobot
+from wm_core.contract.card import CARD_KEY, Blob, CarryPair, Manifest, PolicyCard, TensorInfo
 from wm_core.contract.image import to_network
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
@@ -441,8 +435,6 @@ def watcher(processes: Processes, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def played(watcher):
     """A robot that the test plays: camera, joints, and the people beside it."""
-    from tests.wm_ros.played_robot import PlayedRobot
-
     return PlayedRobot(watcher)
 
 
