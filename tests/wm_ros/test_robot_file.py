@@ -38,6 +38,7 @@ observations:
 actions: {type: geometry_msgs/Twist, topic: stride, low: [-1, -1], high: [1, 1]}
 reward: {function: "walker_rewards:score"}
 episode: {max_s: 0.4, autostart: false, start_topic: go, fail_topic: fallen}
+safety: {latch_safe: false}
 """
 
 
@@ -233,6 +234,8 @@ def test_a_walker_without_a_camera_starts_by_a_topic_and_ends_by_time_or_a_fall(
     processes, watcher, status, policy_at, tmp_path
 ):
     from geometry_msgs.msg import Twist
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
     from sensor_msgs.msg import JointState
     from std_msgs.msg import Bool
 
@@ -265,6 +268,11 @@ def test_a_walker_without_a_camera_starts_by_a_topic_and_ends_by_time_or_a_fall(
 
     until(lambda: status().get("standing") == "no_episode", "the wait for a start")
     assert not any(m.linear.x for m in commands)
+    latch = Parameter("latch_safe", value=True).to_parameter_msg()
+    request = SetParameters.Request(parameters=[latch])
+    (answer,) = watcher.call(SetParameters, "policy/set_parameters", request).results
+    assert not answer.successful
+    assert "is stated by" in answer.reason
     for _ in range(2):
         until(moving, "a walk", go)
         until(lambda: not moving(), "its end by time")
@@ -290,6 +298,27 @@ def episodes_of(steps):
         if step.is_last and first is not None:
             found.append((first, step))
     return found
+
+
+def test_a_policy_that_chooses_sends_the_whole_commands_of_its_choices(
+    processes, watcher, status, policy_at, tmp_path
+):
+    text = BASE[: BASE.index("values:")].replace(
+        "high: [1, 1]}",
+        "high: [1, 1], choices: {stop: [0, 0], left: [0.25, 0.5], back: [-0.5, 0]}}",
+    )
+    (tmp_path / "robot.yaml").write_text(text)
+    spec = RobotFile.load(tmp_path / "robot.yaml").spec()
+    policy = policy_at(tmp_path / "policy", bias=[0.1, 0.9, 0.2], spec=spec)
+    player = Player(watcher)
+    start(processes, tmp_path, text, policy_at, policy_dir=str(policy), reward_required=False)
+    player.until(lambda: any(m.twist.linear.x for m in player.commands), "a command")
+    player.until(lambda: status().get("steps_recorded", 0) > 3, "steps of its choices")
+    sent = {(m.twist.linear.x, m.twist.angular.z) for m in player.commands}
+    assert sent <= {(0.0, 0.0), (0.25, 0.5)}
+    assert processes.stop("policy_node") == 0
+    acted = [step for step in steps_in(tmp_path / "s" / "spool") if not step.is_intervention]
+    assert {tuple(step.action) for step in acted} == {(0.0, 1.0, 0.0)}
 
 
 @pytest.mark.parametrize(
