@@ -50,7 +50,7 @@ class Heard:
         return self._parsed
 
 
-class Recent:
+class MessageLog:
     """Keeps messages in the order of their stamps; adding one costs the same however many.
 
     A message is forgotten once it is older than ``keep_ns`` by its stamp *and* by its arrival:

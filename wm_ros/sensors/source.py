@@ -16,7 +16,7 @@ import numpy as np
 from wm_core.contract.spec import Obs
 from wm_core.robot.parts import NumericPart, SensorPart
 from wm_ros.convert import message_class, to_ns
-from wm_ros.sensors.history import Heard, Recent, stamp_of
+from wm_ros.sensors.history import Heard, MessageLog, stamp_of
 from wm_ros.sensors.unheard import Talker, Unheard, why_unheard
 
 KEEP_NS = 2_000_000_000  #: how long messages are kept at least
@@ -82,7 +82,7 @@ class Source:
         self.publishers: Callable[[], Sequence[Talker]] | None = None  #: on this topic
         self.alike: Callable[[], Sequence[str]] = tuple  #: other topics with such messages
         self.ros_now: Callable[[], int] = lambda: 0
-        self.history = Recent(KEEP_NS, MOST_IMAGES if self.is_image else MOST_MESSAGES)
+        self.history = MessageLog(KEEP_NS, MOST_IMAGES if self.is_image else MOST_MESSAGES)
 
     @property
     def latest(self) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_ros.sensors.history import Heard, Recent, stamp_of
+from wm_ros.sensors.history import Heard, MessageLog, stamp_of
 
 MS = 1_000_000
 
@@ -18,12 +18,12 @@ def heard(name: str, stamp_ms: int, arrived_ms: int | None = None) -> Heard:
     return Heard(name, stamp_ms * MS, arrived_ms * MS, lambda data: data.decode())
 
 
-def near(recent: Recent, stamp_ms: int, within_ms: int = 10**6) -> list[str]:
+def near(recent: MessageLog, stamp_ms: int, within_ms: int = 10**6) -> list[str]:
     return [h.message for h in recent.around(stamp_ms * MS, within_ms * MS)]
 
 
 def test_the_nearest_comes_first_and_of_equally_near_ones_the_later():
-    recent = Recent(1000 * MS, 10)
+    recent = MessageLog(1000 * MS, 10)
     for name, stamp in (("a", 0), ("c", 20), ("b", 10), ("d", 30)):  # out of order, as it happens
         recent.add(heard(name, stamp))
     assert near(recent, 10) == ["b", "c", "a", "d"]
@@ -33,7 +33,7 @@ def test_the_nearest_comes_first_and_of_equally_near_ones_the_later():
 
 
 def test_of_one_stamp_the_last_to_come_is_first():
-    recent = Recent(1000 * MS, 10)
+    recent = MessageLog(1000 * MS, 10)
     for name in "abc":
         recent.add(heard(name, 5))
     assert near(recent, 5)[0] == "c"
@@ -42,7 +42,7 @@ def test_of_one_stamp_the_last_to_come_is_first():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(-5, 55))
 def test_every_message_is_found_in_the_order_of_its_distance(stamps, wanted):
-    recent = Recent(10**15, 100)
+    recent = MessageLog(10**15, 100)
     for stamp in stamps:
         recent.add(heard(str(stamp), stamp))
     distances = [abs(int(name) - wanted) for name in near(recent, wanted)]
@@ -51,7 +51,7 @@ def test_every_message_is_found_in_the_order_of_its_distance(stamps, wanted):
 
 
 def test_500_hz_are_kept_for_seconds_and_80_ms_of_latency_find_their_message():
-    recent = Recent(2000 * MS, 4096)
+    recent = MessageLog(2000 * MS, 4096)
     for tick in range(5000):
         recent.add(heard(str(tick), 2 * tick))
     assert len(recent) == 1001
@@ -60,14 +60,14 @@ def test_500_hz_are_kept_for_seconds_and_80_ms_of_latency_find_their_message():
 
 
 def test_never_more_than_the_most_are_kept():
-    recent = Recent(10**15, 3)
+    recent = MessageLog(10**15, 3)
     for stamp in range(9):
         recent.add(heard(str(stamp), stamp))
     assert near(recent, 9) == ["8", "7", "6"]
 
 
 def test_a_stamp_from_the_future_makes_nothing_old_and_is_itself_forgotten():
-    recent = Recent(100 * MS, 10)
+    recent = MessageLog(100 * MS, 10)
     recent.add(heard("future", 3_600_000, 0))
     for now in range(10, 91, 10):
         recent.add(heard(str(now), now, now))
@@ -78,7 +78,7 @@ def test_a_stamp_from_the_future_makes_nothing_old_and_is_itself_forgotten():
 
 
 def test_a_clock_that_is_set_back_loses_no_new_message():
-    recent = Recent(100 * MS, 3)
+    recent = MessageLog(100 * MS, 3)
     for now in (0, 10, 20):
         recent.add(heard("old", 97_000 + now, now))
     for now in (30, 40, 50):
@@ -87,7 +87,7 @@ def test_a_clock_that_is_set_back_loses_no_new_message():
 
 
 def test_simulated_time_ten_times_slower_forgets_by_its_own_pace():
-    recent = Recent(100 * MS, 1000)
+    recent = MessageLog(100 * MS, 1000)
     for tick in range(50):  # 2 ms of simulated time take 20 ms
         recent.add(heard(str(tick), 2 * tick, 20 * tick))
     assert len(recent) == 50
