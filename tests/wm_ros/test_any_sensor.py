@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.wm_ros.conftest import Watcher
-from tests.wm_ros.played_robot import (
+from tests.wm_ros.played_sensors import (
     BODY,
     EVERYTHING,
     PERIOD_S,

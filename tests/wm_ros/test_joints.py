@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.wm_ros.played_robot import (
+from tests.wm_ros.played_sensors import (
     PERIOD_S,
     Robot,
     answered,
