@@ -63,6 +63,7 @@ DEV = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "httpx>=0.27",
+    "leapp==0.7.2",  # its own reader runs the bundles that we write
     "rosbags>=0.10.9",  # a second opinion on our CDR
     "nbclient>=0.10",  # runs the notebooks of examples/
     "nbformat>=5.10",

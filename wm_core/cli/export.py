@@ -28,6 +28,7 @@ class ExportSettings(Frozen):
     int8: bool = Field(
         False, description="Quantise to 8 bits, calibrated on the run's store, if it acts as well"
     )
+    leapp: bool = Field(False, description="Write a LEAPP bundle, policy.yaml, beside the policy")
     episodes: int = Field(
         50, gt=1, description="With --int8: episodes of the task that both precisions play at most"
     )

@@ -1,8 +1,9 @@
 """Says of another trainer's network what its file tells, and asks for what it does not.
 
-rsl_rl names its tensors ``obs`` and ``actions``, and ``h_in c_in h_out c_out`` where it has a
-memory; exporters of Isaac Lab and mjlab write joint names, resting postures and the action's scale
-into the metadata, as words with commas between them.
+A LEAPP bundle says what is carried, names, kinds and the rate.  rsl_rl names its tensors ``obs``
+and ``actions``, and ``h_in c_in h_out c_out`` where it has a memory; exporters of Isaac Lab and
+mjlab write joint names, resting postures and the action's scale into the metadata, as words with
+commas between them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from typing import Any, NamedTuple
 
 from wm_core.exporting.answers import OWN_ACTION
+from wm_core.exporting.leapp import Bundle
 from wm_core.exporting.network import Network
 
 Draft = dict[str, Any]  #: answers as they stand in YAML, with ``UNKNOWN`` where one is missing
@@ -19,6 +21,10 @@ UNKNOWN = "?"
 _ACTIONS = ("actions", "action", "mean_actions", "continuous_actions", "output", "mu", "mean")
 _STATE = (("{}_in", "{}_out"), ("{}", "next_{}"), ("{}", "{}_next"), ("{}", "{}_out"))
 _OWN = ("actions", "last_action", "last_actions", "prev_actions")
+_UNITS = {
+    "target/joint/position": "rad", "target/joint/velocity": "rad/s",
+    "target/joint/effort": "N m", "target/joint/torques": "N m",
+}  # fmt: skip
 _RANGE = ("scale", "default", "low", "high")
 _THREE = (
     "base_lin_vel", "base_ang_vel", "projected_gravity", "command", "velocity_commands",
@@ -35,16 +41,20 @@ class Question(NamedTuple):
 
 def draft(network: Network) -> Draft:
     """Write down what the file tells; ``UNKNOWN`` stands where it tells nothing."""
-    state = _states(network)
-    carried = {entry["input"] for entry in state} | {entry["output"] for entry in state}
+    bundle = network.bundle
+    state = _states(network) if bundle is None else bundle.state
+    fed = {entry["input"] for entry in state}
+    carried = fed | {entry["output"] for entry in state}
     outputs = [name for name in network.outputs if name not in carried]
+    if bundle is not None:
+        outputs = bundle.outputs
     output = next((name for name in _ACTIONS if name in outputs), None)
     if output is None:
         output = outputs[0] if len(outputs) == 1 else UNKNOWN
     return {
         "trainer": _trainer(network),
-        "period_s": UNKNOWN,
-        "inputs": {name: _input(network, name) for name in network.inputs if name not in carried},
+        "period_s": UNKNOWN if bundle is None else bundle.period_s or UNKNOWN,
+        "inputs": {name: _input(network, name) for name in network.inputs if name not in fed},
         "action": _action(network, output),
         "state": state,
     }
@@ -109,6 +119,8 @@ def _states(network: Network) -> list[dict[str, str]]:
 
 
 def _trainer(network: Network) -> str:
+    if network.bundle is not None:
+        return "leapp"
     if {"obs", "actions"} <= {*network.inputs, *network.outputs}:
         return "rsl_rl"
     return "other"
@@ -126,9 +138,11 @@ def _input(network: Network, name: str) -> Draft:
     for size in info.shape:
         total *= size
     parts: Any = _terms(network, total)
-    if not parts:
-        parts = [{"name": name, "size": total}] if total <= 3 else UNKNOWN
-    return {"parts": parts, "normalisation": UNKNOWN}
+    if network.bundle is not None:  # its inputs are what sensors give, one by one
+        names = network.bundle.names.get(name, [])
+        part = {"name": name, "size": total} | ({"names": names} if len(names) == total else {})
+        return {"parts": [part], "normalisation": "inside"}
+    return {"parts": parts or UNKNOWN, "normalisation": UNKNOWN}
 
 
 def _terms(network: Network, total: int) -> list[Draft]:
@@ -151,14 +165,27 @@ def _action(network: Network, output: str) -> Draft:
     answer: Draft = {"output": output}
     if output in network.outputs and network.outputs[output].dtype == "int64":
         return answer | {"kind": "index", "names": UNKNOWN}
-    if joints := _words(network, "joint_names"):
+    if network.bundle is not None:
+        answer |= _bundled(network.bundle, output)
+    elif joints := _words(network, "joint_names"):
         answer |= {"names": joints, "units": ["rad"] * len(joints)}
-    return answer | {
+    return {
         "scale": _numbers(network, "action_scale") or UNKNOWN,
         "default": _numbers(network, "default_joint_pos") or UNKNOWN,
         "low": UNKNOWN,
         "high": UNKNOWN,
-    }
+    } | answer
+
+
+def _bundled(bundle: Bundle, output: str) -> Draft:
+    """What a bundle says of its command: a target is in the robot's own units already."""
+    names, kind = bundle.names.get(output, []), bundle.kinds.get(output, "")
+    answer: Draft = {"names": names} if names else {}
+    if kind.startswith("target/"):
+        answer |= {"scale": 1.0, "default": 0.0}
+        if names and kind in _UNITS:
+            answer["units"] = [_UNITS[kind]] * len(names)
+    return answer
 
 
 def _words(network: Network, key: str) -> list[str]:

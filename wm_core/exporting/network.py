@@ -16,6 +16,7 @@ from wm_core.contract.card import CARD_KEY, TensorInfo
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.onnx_cut import TYPES
 from wm_core.contract.onnx_limits import check_limits
+from wm_core.exporting.leapp import Bundle, read_bundle
 from wm_core.exporting.to_onnx import OPSET
 
 _DTYPES = {number: name for name, number in TYPES.items()}
@@ -29,15 +30,18 @@ class Network:
     inputs: dict[str, TensorInfo]  #: by name, sizes known
     outputs: dict[str, TensorInfo]
     metadata: dict[str, str]  #: what the trainer wrote into the file
+    bundle: Bundle | None = None  #: what stands beside the file
 
     @classmethod
     def load(cls, path: Path) -> Network:
-        """Read the network in the ONNX file at ``path``.
+        """Read the network in an ONNX file, or in the LEAPP bundle of a YAML file.
 
         Raises:
             PolicyRefused: for a file that is none, has a card already, or holds what no policy
                 may: control flow, foreign operators, tensors of unknown rank.
         """
+        bundle = read_bundle(path) if path.suffix in (".yaml", ".yml") else None
+        path = path if bundle is None else bundle.model
         try:
             proto = onnx.load(path)  # with weights that lie in files beside it
         except Exception as error:  # protobuf's and onnx's errors share no public base class
@@ -57,7 +61,7 @@ class Network:
         del graph.input[:]
         graph.input.extend(given)
         check_limits(proto.SerializeToString())
-        return cls(proto, inputs, outputs, metadata)
+        return cls(proto, inputs, outputs, metadata, bundle)
 
 
 def _current(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:

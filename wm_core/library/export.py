@@ -7,11 +7,12 @@ from pathlib import Path
 
 from wm_core.contract.card import PolicyCard
 from wm_core.contract.errors import SettingsError, StoreError, WmError
-from wm_core.contract.policy_folder import PolicyFolder
+from wm_core.contract.policy_folder import ONNX_NAME, PolicyFolder
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.exporting.eight_bits import make_int8
 from wm_core.exporting.exporter import Export, PolicyExporter
+from wm_core.exporting.leapp import write_bundle
 from wm_core.exporting.stored import replay, stored_steps, surprise_limit
 from wm_core.exporting.to_onnx import with_card
 from wm_core.library import return_gate as gate
@@ -35,6 +36,7 @@ def export(
     *,
     golden_steps: int = 200,
     int8: bool = False,
+    leapp: bool = False,
     episodes: int = 50,
     max_loss: float = gate.MAX_LOSS,
     tell: Callable[[str], None] = lambda text: None,
@@ -46,6 +48,7 @@ def export(
         to: receives policy.onnx, policy.golden.npz and policy.manifest.json.
         golden_steps: length of the rollout that proves the file.
         int8: quantise it to 8 bits, and refuse to write it where it acts worse.
+        leapp: write a LEAPP bundle (policy.yaml) beside the policy.
         episodes: of the run's task that both precisions play, at most.
         max_loss: share of the return that 8 bits may lose; of the actions' range, where the run
             has no task.
@@ -82,7 +85,10 @@ def export(
     finally:
         if store is not None:
             store.close()
-    return write_policy(to, made, version=version, learner_updates=trained.updates)
+    runner = write_policy(to, made, version=version, learner_updates=trained.updates)
+    if leapp:
+        write_bundle(to, ONNX_NAME, runner.card)
+    return runner
 
 
 def with_surprise_limit(export: Export, store: Store | None, steps: int) -> Export:
