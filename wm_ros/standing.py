@@ -44,7 +44,7 @@ class Standing:
         self._said, self._said_ns = "", 0  # the lasting reason that was said, and when last
         self._stopped_ns = 0  # when the stop that was said began
         self._brief = Window(int(AGAIN_NS / NS))  # stops too short to be said, by reason
-        self._brief_said_ns = 0
+        self._brief_said_ns = -AGAIN_NS
         self._prompt: dict[str, int] = {}  # when each urgent sentence was said last
         self._ever = False  # the policy has acted
 
@@ -128,10 +128,11 @@ class Standing:
             self._stopped_ns = self._stopped_ns if self._said else self._since_ns
             for_s = ""
         else:
-            if reason is not None:
+            if reason is not None and not self._said:
                 self._brief.add(now_ns, reason)
             return []
         self._said, self._said_ns = self._word, now_ns
+        self._brief = Window(int(AGAIN_NS / NS))
         row = reason_of(self._word)
         return [
             (row.level, f"safe action{for_s}: {self._word}: {row.text(self._detail(self._word))}")
