@@ -49,7 +49,7 @@ def usual(intervals: deque[int]) -> float:
     """Estimate the interval that messages keep, in ns; 0.0 while there are too few of them.
 
     It is the mean, which 20 jittery intervals give to a percent; pauses and losses are left out.
-    Where the newest few disagree by a quarter the rate has changed and they count alone.
+    Where the newest few disagree by a quarter the rate has changed, and the others are dropped.
     """
     if len(intervals) < FEWEST:
         return 0.0
@@ -57,7 +57,13 @@ def usual(intervals: deque[int]) -> float:
     kept = [i for i in intervals if i <= 3 * middle]
     mean = sum(kept) / len(kept)
     recent = median(list(intervals)[-RECENT:])
-    return float(recent) if abs(recent - mean) > mean / 4 else mean
+    if abs(recent - mean) <= mean / 4:
+        return mean
+    while len(intervals) > RECENT or abs(intervals[0] - recent) > recent / 4:
+        intervals.popleft()
+        if len(intervals) == FEWEST:
+            break
+    return float(recent)
 
 
 class Rhythm:
@@ -66,7 +72,7 @@ class Rhythm:
     def __init__(self) -> None:
         self._arrivals: deque[int] = deque(maxlen=KEPT)
         self._stamps: deque[int] = deque(maxlen=KEPT)
-        self._arrived_ns = self._stamp_ns = 0
+        self._arrived_ns = self._stamp_ns = self._heard = 0
         self._window = Window()
         self.jumped = False  #: the newest stamp lies much further on than its arrival, or behind
         self.lost = 0  #: messages that never came, by their stamps, since the start
@@ -91,10 +97,11 @@ class Rhythm:
     @property
     def sure(self) -> bool:
         """Tell whether enough messages came to refuse a rate."""
-        return len(self._arrivals) >= RECENT
+        return self._heard > RECENT
 
     def add(self, now_ns: int, stamp_ns: int) -> None:
         """Note a message that came at the steady time ``now_ns``."""
+        self._heard += 1
         if self._arrived_ns:
             arrived, stamped = now_ns - self._arrived_ns, stamp_ns - self._stamp_ns
             self.jumped = stamped < 0 or self._too_far(arrived, stamped)

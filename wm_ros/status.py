@@ -21,6 +21,7 @@ from wm_ros.rhythm import NS
 from wm_ros.sensors.source import Source
 from wm_ros.stream import Stream
 
+SLOWER = 1.05  #: a camera whose interval is so many periods is worth a warning
 RATE_S = 5  #: seconds over which the rate of a sensor is measured
 
 
@@ -100,7 +101,7 @@ class StatusBoard:
             "policy_hz": round(NS / pacer.period_ns, 3),
             "camera_hz": round(NS / pacer.interval_ns, 3) if pacer.interval_ns else 0.0,
             "decisions_hz": round(NS / pacer.cadence_ns, 3),
-            "camera_slower": pacer.slow,
+            "camera_slower": pacer.slow and pacer.interval_ns > SLOWER * pacer.period_ns,
             "frames": sensors.frames,
             "frames_missed": pacer.rhythm.lost,
             "frames_lately": counts["came"],

@@ -224,8 +224,8 @@ class SimulatedPacer(Pacer):
             return max(least, UNKNOWN_NS)
         if rhythm.interval_ns < 1.05 * self.period_ns:
             return least  # at full speed
-        loosest = min(rhythm.loosest_ns, 1.6 * rhythm.interval_ns)
-        usual = max(pace.wait_ns(rhythm.interval_ns), int(1.25 * loosest))
+        loosest = min(1.25 * rhythm.loosest_ns, 1.9 * rhythm.interval_ns)
+        usual = max(pace.wait_ns(rhythm.interval_ns), int(loosest))
         return max(least, min(usual, LONGEST_SILENCE_NS))
 
     def on_frame(self, now_ns: int, stamp_ns: int) -> None:
