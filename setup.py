@@ -95,6 +95,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"{NAME}/resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", sorted(glob("launch/*_launch.*"))),
+        (f"share/{NAME}/robots", sorted(glob("examples/robots/*.yaml"))),
         (
             f"share/{NAME}/config",
             sorted(glob("launch/*.yaml") + glob("launch/*.xml") + glob("launch/*.json")),

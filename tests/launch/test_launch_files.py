@@ -159,7 +159,12 @@ def test_every_file_that_is_named_is_installed(path):
     setup = (ROOT / "setup.py").read_text()
     for name in named:
         assert (FOLDER / name).exists(), name
-    for pattern in ("launch/*_launch.*", "launch/*.yaml", "launch/*.xml"):
+    for pattern in (
+        "launch/*_launch.*",
+        "launch/*.yaml",
+        "launch/*.xml",
+        "examples/robots/*.yaml",
+    ):
         assert pattern in setup
 
 
