@@ -169,7 +169,17 @@ def test_a_driver_that_cannot_be_loaded_ends_the_launch_before_the_node_starts(
             module._actions(context)
 
 
-@pytest.mark.parametrize("robot", [(), ("task:=seek_discrete", "command_type:=index")])
+@pytest.mark.parametrize(
+    "robot",
+    [
+        (),
+        ("task:=seek_discrete", "command_type:=index"),
+        ("camera_topic:=/camera/image_raw", "remap:=cmd_vel:=base/cmd_vel"),
+        ("robot_file:=diff_drive",),
+        ("robot_file:=planar_arm",),
+        ("robot_file:=walker",),
+    ],
+)
 def test_sim_launch_brings_up_both_nodes_without_a_trainer_and_ends_cleanly(
     tmp_path, robot, ros_domains
 ):

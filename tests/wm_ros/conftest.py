@@ -322,6 +322,7 @@ class Processes:
         before: tuple[str, ...] | None = None,
         env: dict[str, str] | None = None,
         namespace: str = "/robot1",
+        remaps: tuple[str, ...] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a node; ``before`` replaces ``-m wm_ros.<executable>`` behind the interpreter."""
         name = executable.removesuffix("_node")
@@ -333,6 +334,7 @@ class Processes:
         argv = [str(python), *(before or ("-m", f"wm_ros.{executable}"))]
         argv += ["--ros-args", "--log-level", "info", "-r", f"__node:={name}"]
         argv += ["-r", f"__ns:={namespace}", "--params-file", str(file)]
+        argv += [part for rule in remaps for part in ("-r", rule)]
         if key in self.running:
             self.running.pop(key).wait(timeout=WAIT_S)
         with self.log(key).open("ab") as stream:
