@@ -175,7 +175,7 @@ observations:
   image: {type: sensor_msgs/Image, topic: eye, height: 32, width: 32}
   side: {type: sensor_msgs/CompressedImage, topic: side/compressed, height: 16, width: 16}
   far: {type: sensor_msgs/Image, topic: far, colours: depth, height: 8, width: 8}
-  near: {type: sensor_msgs/CompressedImage, topic: near/compressedDepth, colours: depth,
+  grip: {type: sensor_msgs/CompressedImage, topic: near/compressedDepth, colours: depth,
          height: 8, width: 8}
   body:
     - {type: sensor_msgs/JointState, topic: [arm/joints, hand/joints], joints: [pan, grip, lift],

@@ -85,7 +85,7 @@ def test_every_kind_of_message_reaches_policy_and_record_as_the_robot_file_says(
     assert (last["image"][-1] == (200, 40, 60)).all()
     assert (last["side"] == (10, 200, 30)).all()
     assert (last["far"] == 1234).all()
-    assert (last["near"] == 765).all()
+    assert (last["grip"] == 765).all()
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def fitting() -> list:
         (EYE, image("uyvy", packed_422(COLOUR, "uyvY")), "image", 90),
         (SIDE, packed("JPEG", large, "rgb8; jpeg compressed bgr8"), "side", 30),
         (FAR, image("32FC1", metres, width=8), "far", 1500),
-        (NEAR, packed("PNG", np.full((8, 8), 55, np.uint16)), "near", 55),
+        (NEAR, packed("PNG", np.full((8, 8), 55, np.uint16)), "grip", 55),
     ]
 
 
