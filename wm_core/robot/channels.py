@@ -15,9 +15,9 @@ from wm_core.contract.errors import nearest
 from wm_core.robot.entries import (
     EitherSpelling,
     Entry,
+    JointMode,
     Labels,
     Misfit,
-    Mode,
     Numbers,
     TopicName,
     Words,
@@ -29,7 +29,7 @@ TWIST_FIELDS = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis
 _UNITS: Mapping[str, str] = {"position": "rad", "velocity": "rad/s", "effort": "N m"}
 
 
-def _all(mode: Mode, size: int) -> tuple[Mode, ...]:
+def _all(mode: JointMode, size: int) -> tuple[JointMode, ...]:
     return (mode,) * size
 
 
@@ -108,7 +108,7 @@ class Channel(Entry):
         return len(self.names)
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
+    def modes(self) -> tuple[JointMode, ...]:
         """Say for each element whether it is a position, a velocity or an effort."""
         return _all("velocity", self.size)
 
@@ -225,7 +225,7 @@ class JointTrajectoryChannel(Channel):
     )
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
+    def modes(self) -> tuple[JointMode, ...]:
         return _all("position", self.size)
 
     def elements(self) -> tuple[str, ...]:
@@ -235,10 +235,10 @@ class JointTrajectoryChannel(Channel):
 class _Moded(Channel):
     """Is a channel whose numbers mean what its ``mode`` says."""
 
-    mode: Mode = Field(description="What the numbers are: position, velocity or effort.")
+    mode: JointMode = Field(description="What the numbers are: position, velocity or effort.")
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
+    def modes(self) -> tuple[JointMode, ...]:
         return (self.mode,) * self.size
 
     @property
@@ -295,7 +295,7 @@ class GripperChannel(Channel):
     high: Numbers = Field((), description="Filled in: the greater of open and closed.")
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
+    def modes(self) -> tuple[JointMode, ...]:
         return ("position",)
 
     def elements(self) -> tuple[str, ...]:
@@ -321,7 +321,7 @@ class AckermannChannel(Channel):
     topic: TopicName = Field("drive", description="Topic of the car's drive, such as drive.")
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
+    def modes(self) -> tuple[JointMode, ...]:
         return ("velocity", "position")
 
     def elements(self) -> tuple[str, ...]:

@@ -135,4 +135,4 @@ def without_msg(value: Any) -> Any:
 #: accepts both spellings of a message's name
 EitherSpelling = BeforeValidator(without_msg)
 
-Mode = Literal["position", "velocity", "effort"]
+JointMode = Literal["position", "velocity", "effort"]

@@ -39,7 +39,7 @@ def stands_alone(text):
 
 
 #: verbs that run on the robot, where tyro is not installed
-OF_ARGPARSE = ("robot",)
+OF_ARGPARSE = ("robot", "doctor")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {*OF_ARGPARSE}))
