@@ -124,7 +124,7 @@ class Actuation:
     # ------------------------------------------------------------------------------ safe actions
 
     def safe(
-        self, now_ns: int, *, urgent: bool = False
+        self, now_ns: int, *, urgent: bool = False, final: bool = False
     ) -> tuple[np.ndarray | None, frozenset[int]]:
         """Choose what stops the robot.
 
@@ -132,6 +132,8 @@ class Actuation:
             now_ns: steady time.
             urgent: an emergency stop: a velocity becomes zero though it should be held, and
                 joints stay where they are instead of moving to a posture.
+            final: the last command before the node sends no more: a hold that ends by its time
+                would have nobody to end it, so it ends now.
 
         Returns:
             (command_size,) physical units, empty before a policy has told the sizes, or None for
@@ -147,7 +149,8 @@ class Actuation:
             command = np.nan_to_num(self._limiter.sent).astype(np.float32)
             held = set()
             for i in range(len(channels)):
-                value = self._safe_value(i, (now_ns - self._safe_since_ns) * 1e-9, urgent)
+                lasted_s = np.inf if final else (now_ns - self._safe_since_ns) * 1e-9
+                value = self._safe_value(i, lasted_s, urgent)
                 if value is None:
                     held.add(i)
                 else:

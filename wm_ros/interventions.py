@@ -12,6 +12,8 @@ import numpy as np
 
 from wm_ros.settings import OperatorSettings
 
+#: a button that was down so lately may be down still, and the last message another button's
+_SEVERAL_NS = 500_000_000
 _LOOKS = 2  #: that find nobody: the graph may know a publisher later than its first message
 
 
@@ -31,15 +33,16 @@ class EmergencyStop:
         self._heard_ns: int | None = None
         self._there = False  # somebody publishes the topic
         self._missed_looks = 0
-        self.pressed = False  #: the last message said true
+        self._pressed = False  # the last message said true
+        self._pressed_ns: int | None = None  # when one said so last
         self.latched = ""  #: the reason that stays until a rearm
 
     def on_message(self, pressed: bool, now_ns: int) -> None:
         """Remember a message."""
-        self._heard_ns, self.pressed = now_ns, pressed
+        self._heard_ns, self._pressed = now_ns, pressed
         self._there, self._missed_looks = True, 0
         if pressed:
-            self.latched = "emergency_stop"
+            self._pressed_ns, self.latched = now_ns, "emergency_stop"
 
     def on_publishers(self, count: int) -> None:
         """Remember how many publish the topic; none any more, twice in a row, stops."""
@@ -56,7 +59,9 @@ class EmergencyStop:
 
     def cause(self, now_ns: int) -> str | None:
         """Name what stops the robot at this moment, whatever was latched before."""
-        if self.pressed:
+        if self._pressed:
+            return "emergency_stop"
+        if self._pressed_ns is not None and now_ns - self._pressed_ns < _SEVERAL_NS:
             return "emergency_stop"
         if not self._declared:
             return None
@@ -134,7 +139,7 @@ class RunTime:
         """Let the policy act from now on; gives the seconds, 0 for without end."""
         self._started = True
         self._until_ns = now_ns + self._run_ns if self._run_ns else None
-        return self._run_ns * 1e-9
+        return self._run_ns / 1e9
 
     def check(self, now_ns: int) -> str | None:
         """Say in one word why the policy may not act, or None."""

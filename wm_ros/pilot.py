@@ -343,14 +343,15 @@ class Pilot:
             is_intervention=decision.taken_over or not acted,
         )
 
-    def stop(self, now_ns: int, *, urgent: bool = False) -> Decision:
+    def stop(self, now_ns: int, *, urgent: bool = False, final: bool = False) -> Decision:
         """Break off the record and give the safe command, which the caller sends at once.
 
         Args:
             now_ns: steady time.
             urgent: an emergency stop.
+            final: no command follows.
         """
         self._recorder.break_off("stopped")
-        command, held = self._actuation.safe(now_ns, urgent=urgent)
+        command, held = self._actuation.safe(now_ns, urgent=urgent, final=final)
         self._remember(command, held)
         return Decision(command, 0, "stopped", held)

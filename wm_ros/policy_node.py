@@ -255,7 +255,7 @@ class PolicyNode(LifecycleNode):
         """Send the safe command, see it acknowledged, tick no more."""
         self._active = self._loop.active = False
         self._ticker.stop()
-        self._publish(self._pilot.stop(time.monotonic_ns()))
+        self._publish(self._pilot.stop(time.monotonic_ns(), final=True))
         self._command_topics.wait_for_acked(0.3)
 
     def _stop_at_once(self) -> None:

@@ -74,7 +74,8 @@ class SafetySettings(Frozen):
     )
     max_rate: tuple[float, ...] = setting(
         (0.0,),
-        "Largest change of the command, in its units per second, one for all or each; 0: none",
+        "Largest change of the command, in its units per second, one for all or each; 0: none. "
+        "A safe zero is sent at once all the same",
     )
     max_jerk: tuple[float, ...] = setting(
         (0.0,),

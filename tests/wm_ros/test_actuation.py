@@ -78,6 +78,13 @@ def test_a_velocity_that_is_held_stops_after_its_time_or_goes_on():
         assert body.safe(1.7)[0] == [0.25]  # the time begins anew
 
 
+def test_the_last_command_of_a_node_ends_a_hold_that_only_it_could_end():
+    for hold_s, last in ((0.5, [0.0]), (0.0, [0.5])):
+        body = Body(base(safe="hold", hold_s=hold_s), action=BASE)
+        body.act(0.5)
+        assert body.safe(final=True)[0] == last
+
+
 def test_an_emergency_stop_zeroes_a_velocity_that_would_be_held():
     body = Body(base(safe="hold"), action=BASE)
     body.act(0.5)

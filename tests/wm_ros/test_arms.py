@@ -117,9 +117,17 @@ def quiet(watcher, messages) -> bool:
     ("params", "said"),
     [
         ({"command_type": "joint"}, "is in 'rad', a position; use joint_position"),
-        ({"command_type": "joint_position"}, "zeros would move the robot; set safe_action"),
+        (  # before there is any policy
+            {"command_type": "joint_position", "policy_dir": ""},
+            "zeros would move the robot; set safe_action",
+        ),
         (
-            {"command_type": "joint_position", "safe_action": "posture", "safe_posture": [3.0]},
+            {
+                "command_type": "joint_position",
+                "safe_action": "posture",
+                "safe_posture": [3.0],
+                "max_rate": [1.0],
+            },
             "outside of its range",
         ),
     ],

@@ -72,3 +72,35 @@ def test_a_choice_is_one_hot_and_refused_when_it_is_no_number():
     assert limited(scores, sent, choices).tolist() == [0, 1, 0]
     assert limited(scores * np.float32(np.nan), sent, choices) is None
     assert limited(np.ones(1, np.float32), sent, choices) is None
+
+
+def test_surprise_counts_in_a_row_against_the_parameter_or_else_the_card():
+    for settings, card in ((SafetySettings(surprise_limit=2.0), 0.0), (SafetySettings(), 2.0)):
+        guard = Guard(settings)
+        guard.begin(period_s=0.05, card_max_obs_age_s=0.0, card_surprise_limit=card)
+        for nats in (3.0, 3.0, 3.0, 3.0, 1.0, 3.0, 3.0, 3.0, float("nan")):
+            assert guard.check_surprise(nats) is None
+            assert not guard.alarm
+        assert guard.check_surprise(3.0) is None
+        assert guard.alarm == "surprised"
+        guard.check_surprise(1.0)
+        assert not guard.alarm
+    anything = Guard(SafetySettings(surprise_limit=-1.0))
+    anything.begin(period_s=0.05, card_max_obs_age_s=0.0, card_surprise_limit=2.0)
+    assert [anything.check_surprise(9.0) for _ in range(9)] == [None] * 9
+    assert not anything.alarm
+
+
+def test_surprise_that_stops_the_robot_latches_whatever_else_does():
+    guard = Guard(SafetySettings(surprise_limit=2.0, surprise_ticks=1, surprise_action="stop"))
+    assert guard.check_surprise(3.0) == guard.latched == "surprised"
+
+
+def test_a_robot_that_has_not_begun_latches_nothing_by_waiting():
+    guard = Guard(SafetySettings(latch_safe=True))
+    for reason in ("no_policy", "no_frame", "no_joint_states"):
+        assert guard.trip(reason) == reason
+    assert guard.latched is None
+    guard.acted()
+    guard.trip("no_frame")
+    assert guard.latched == "no_frame"

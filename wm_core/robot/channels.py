@@ -165,6 +165,8 @@ class Channel(Entry):
                 "hold repeats a velocity or effort, so the robot goes on moving; write zero, or "
                 "say in hold_s after how many seconds zero follows",
             )
+        if self.posture is not None and not self.rests_at_zero and not self.max_rate:
+            raise Misfit("safe", "a posture needs max_rate, so that the robot moves there slowly")
         if self.posture is not None:
             advice = "use hold or a posture within the range" if self.safe == "zero" else ""
             self._check_command(("safe",), self.posture, advice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wm_ros.commands.channels import CommandChannel, CommandSet, SafeAction
+from wm_ros.commands.channels import CommandChannel, CommandSet, SafeAction, check_stop
 from wm_ros.commands.from_file import commands_of_channels
 from wm_ros.commands.messages import COMMANDS
 
@@ -25,7 +25,11 @@ def commands_of(robot: Robot) -> CommandSet:
 
 
 def commands_of_parameters(s: PolicySettings) -> CommandSet:
-    """Make the command of one channel that the parameters describe."""
+    """Make the command of one channel that the parameters describe.
+
+    Raises:
+        SpecMismatch: for a safe action that would move the robot, whatever its policy.
+    """
     command = COMMANDS[s.command_type](s.twist_fields)
     safe: SafeAction = s.safe_posture if s.safe_action == "posture" else s.safe_action
     channel = CommandChannel(
@@ -36,6 +40,7 @@ def commands_of_parameters(s: PolicySettings) -> CommandSet:
         max_jerk=_limits(s.max_jerk),
         takeover=s.takeover_topic,
     )
+    check_stop(channel, command.motion)
     return CommandSet([channel])
 
 

@@ -290,13 +290,8 @@ def _check_safe(
     channel: CommandChannel, motion: Motion, low: np.ndarray, high: np.ndarray
 ) -> None:
     """Raise ``SpecMismatch`` for a safe action that moves the robot, or leaves the range."""
+    check_stop(channel, motion)
     safe = channel.safe
-    if safe == "zero" and motion == "position":
-        raise SpecMismatch(
-            f"{channel.label}: safe_action is zero, but its numbers are positions, or have no "
-            "unit that says otherwise, so zeros would move the robot; set safe_action to hold or "
-            "none, or state a safe_posture"
-        )
     if safe in ("hold", "none"):
         return
     posture = np.zeros(low.size) if safe == "zero" else np.array(safe, float)
@@ -312,7 +307,24 @@ def _check_safe(
             f"{low.tolist()} .. {high.tolist()}; set safe_action to hold or none, or state a "
             "safe_posture within the range"
         )
-    if safe != "zero" and motion == "position" and not channel.max_rate:
+
+
+def check_stop(channel: CommandChannel, motion: Motion | None) -> None:
+    """Raise ``SpecMismatch`` for a safe action that would move the robot.
+
+    Args:
+        channel: that is to be stopped.
+        motion: what its numbers command; None: not known before there is a policy.
+    """
+    if motion != "position":
+        return
+    if channel.safe == "zero":
+        raise SpecMismatch(
+            f"{channel.label}: safe_action is zero, but its numbers are positions, or have no "
+            "unit that says otherwise, so zeros would move the robot; set safe_action to hold or "
+            "none, or state a safe_posture"
+        )
+    if not isinstance(channel.safe, str) and not channel.max_rate:
         raise SpecMismatch(
             f"{channel.label}: a posture needs max_rate, so that the robot moves there slowly"
         )
