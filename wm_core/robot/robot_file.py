@@ -65,9 +65,9 @@ class RobotFile(Entry):
         None, description="What the robot is rewarded for; left out: messages on reward."
     )
     episode: EpisodeRules = Field(
-        EpisodeRules(), description="When an episode ends and the next one begins."
+        default_factory=EpisodeRules, description="When an episode ends and the next one begins."
     )
-    safety: Safety = Field(Safety(), description="When the robot must stop.")
+    safety: Safety = Field(default_factory=Safety, description="When the robot must stop.")
 
     @classmethod
     def load(cls, path: str | Path) -> RobotFile:
