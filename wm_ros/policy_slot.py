@@ -308,7 +308,7 @@ class PolicySlot:
             bound = threading.Timer(_PROOF_S, runner.cancel)
             bound.start()
             self._accept(runner)
-            runner.prove(PolicyFolder(folder))
+            runner.prove(PolicyFolder(folder), max_tolerance=self._settings.max_tolerance or None)
             candidate = self._candidate(runner, folder)
             while candidate.follow(self._history, all_of_it=False):
                 pass

@@ -186,6 +186,13 @@ class SlotSettings(Frozen):
     trial_s: Live[float] = ranged(
         10.0, 0, 3600, "Seconds after a swap within which a policy that fails is rolled back"
     )
+    max_tolerance: Live[float] = ranged(
+        0.0,
+        0,
+        1,
+        "Largest deviation from its golden rollout that a new policy may have, whatever its card "
+        "asks for, relative to an output's scale; 0: 1e-5, or 0.15 of an 8-bit one",
+    )
     policy_poll_s: Live[float] = ranged(
         0.25, 0.01, 3600, "Seconds between two looks for a new policy"
     )

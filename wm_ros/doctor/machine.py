@@ -65,7 +65,7 @@ def policy(s: PolicySettings) -> tuple[list[Finding], PolicyRunner | None]:
         advice = "it must hold policy.onnx, or folders with the numbers of versions"
         return [fail("policy", f"there is no policy in {root}", advice)], None
     try:
-        runner = PolicyRunner.load(folder)
+        runner = PolicyRunner.load(folder, max_tolerance=s.max_tolerance or None)
     except (WmError, OSError) as error:
         return [fail("policy", f"{folder}: {error}", "copy it again, whole")], None
     card = runner.card
