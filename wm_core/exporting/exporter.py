@@ -69,8 +69,9 @@ class PolicyExporter:
         self.step.refresh(self._agent)
         if self._template is None or self._buffers_changed():
             self._constants = {name: b.clone() for name, b in self.step.named_buffers()}
-            self._template = trace(self.step, self.step.inputs(), self.step.outputs())
-            self._split = self._template.split(self._spec.inputs)
+            inputs, outputs = self.step.inputs(), self.step.outputs()
+            self._template = trace(self.step, inputs, outputs, tuple(self._spec.inputs))
+            self._split = self._template.split()
         weights = {n: p.detach().numpy() for n, p in self.step.named_parameters()}
         weights_hash = self._template.substitute(weights)
         golden = make_golden(self.step, golden_steps)

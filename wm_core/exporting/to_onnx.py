@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.contract.card import CARD_KEY, PolicyCard, TensorInfo
-from wm_core.exporting.split import split_of
+from wm_core.exporting.split import divide_products, split_of
 
 OPSET = 18
 IR_VERSION = 8  #: what onnxruntime 1.15 and its successors read; torch writes a newer one
@@ -33,17 +33,29 @@ class Template:
     Args:
         model: checked, stripped, with every parameter as an initializer of the same name.
         parameters: the names of those initializers; every other one is a constant.
+        observed: inputs that come with an observation: products of both sides are divided.
     """
 
-    def __init__(self, model: onnx.ModelProto, parameters: Sequence[str]) -> None:
-        self._model = model
+    def __init__(
+        self, model: onnx.ModelProto, parameters: Sequence[str], observed: Collection[str] = ()
+    ) -> None:
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+        self._shapes = {name: shapes[name] for name in parameters}
+        self._observed, self._model = observed, model
+        divided = divide_products(model, observed) if observed else {}
         by_name = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._slots = {name: by_name[name] for name in parameters}
-        self._constants = {n: t.raw_data for n, t in by_name.items() if n not in self._slots}
+        self._slots: dict[str, list[tuple[onnx.TensorProto, slice]]] = {
+            name: [(by_name[part.name], slice(part.start, part.stop)) for part in divided[name]]
+            if name in divided
+            else [(by_name[name], slice(None))]
+            for name in parameters
+        }
+        taken = {tensor.name for slots in self._slots.values() for tensor, _ in slots}
+        self._constants = {n: t.raw_data for n, t in by_name.items() if n not in taken}
 
-    def split(self, observed: Collection[str]) -> tuple[TensorInfo, ...]:
+    def split(self) -> tuple[TensorInfo, ...]:
         """List the tensors between the graph's two halves, see ``exporting.split``."""
-        return split_of(self._model, observed)
+        return split_of(self._model, self._observed)
 
     def substitute(self, weights: Mapping[str, np.ndarray]) -> str:
         """Exchange the weights and return their hash, as ``weights_sha256`` defines it.
@@ -54,13 +66,15 @@ class Template:
         if weights.keys() != self._slots.keys():
             odd = sorted(weights.keys() ^ self._slots.keys())
             raise ValueError(f"weights differ from the traced graph's in {odd}")
-        for name, slot in self._slots.items():
-            value = weights[name]
-            if value.shape != tuple(slot.dims) or value.dtype != np.float32:
-                want = f"{tuple(slot.dims)} float32"
+        content = dict(self._constants)
+        for name, slots in self._slots.items():
+            value, shape = weights[name], self._shapes[name]
+            if value.shape != shape or value.dtype != np.float32:
+                want = f"{shape} float32"
                 raise ValueError(f"{name}: expected {want}, got {value.shape} {value.dtype}")
-            slot.raw_data = value.astype("<f4", copy=False).tobytes()
-        content = self._constants | {n: t.raw_data for n, t in self._slots.items()}
+            for slot, columns in slots:
+                part = value if columns == slice(None) else value[:, columns]
+                slot.raw_data = content[slot.name] = part.astype("<f4", copy=False).tobytes()
         return weights_sha256(content)
 
     def serialize(self, card: str) -> bytes:
@@ -95,7 +109,10 @@ def with_card(model: bytes, card: PolicyCard) -> bytes:
 
 
 def trace(
-    module: nn.Module, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+    module: nn.Module,
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    observed: Collection[str] = (),
 ) -> Template:
     """Export ``module`` to a graph whose weights can be exchanged.
 
@@ -104,6 +121,7 @@ def trace(
             in order; in evaluation mode, on the CPU, without learned state outside parameters.
         inputs: name, dtype and shape of each input, batch axis of 1 included.
         outputs: the same of each output.
+        observed: names of the inputs that come with an observation, see ``Template``.
     """
     arguments = tuple(_example(info) for info in inputs)
     module = _with_plain_numbers(module)
@@ -123,7 +141,7 @@ def trace(
     onnx.checker.check_model(model, full_check=True)
     parameters = [name for name, _ in module.named_parameters()]
     _check_complete(model, dict(module.named_parameters()))
-    return Template(model, parameters)
+    return Template(model, parameters, observed)
 
 
 def _with_plain_numbers(module: nn.Module) -> nn.Module:

@@ -20,8 +20,13 @@ pytestmark = pytest.mark.long
 
 
 def initializers(model):
+    """Every weight and constant by name, the two parts of a divided weight together."""
     proto = onnx.load_model_from_string(model)
-    return {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    found = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    for name in [n.removesuffix(".known") for n in found if n.endswith(".known")]:
+        parts = [found.pop(f"{name}.{side}") for side in ("known", "observed")]
+        found[name] = np.concatenate(parts, 1)
+    return found
 
 
 @pytest.fixture
@@ -52,6 +57,18 @@ def test_every_parameter_is_an_initializer_of_its_own_name(export, agent, spec):
     found = initializers(export.onnx)
     for name, parameter in PolicyStep(agent, spec).named_parameters():
         np.testing.assert_array_equal(found[name], parameter.detach())
+
+
+def test_what_an_actor_reads_of_deter_is_multiplied_ahead_of_the_observation(export, config):
+    proto = onnx.load_model_from_string(export.onnx)
+    sizes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
+    weight, width = "actor.layers.0.linear.weight", config.world.sizes.deter
+    assert sizes[f"{weight}.known"][1] == width
+    assert sizes[f"{weight}.observed"][1] == config.world.sizes.stoch
+    runner = PolicyRunner.from_bytes(export.onnx)
+    behind = set(runner._graph._rest.inputs)
+    assert behind.isdisjoint({"next_deter", *runner.initial_carry()})
+    assert any(name.endswith("_known") for name in behind)
 
 
 def test_an_untrained_agent_s_zeros_stay_exchangeable(export, exporter):
