@@ -14,6 +14,7 @@ from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.inputs import RGB, ImageSpec, Mono
 from wm_core.robot.parts import ImagePart
 from wm_ros.convert import message_class, set_header
+from wm_ros.sensors.bare import bare_image
 from wm_ros.sensors.encodings import PACKED, pixels_of, to_input
 from wm_ros.sensors.source import Source
 
@@ -22,6 +23,9 @@ class Camera(Source):
     """Is a camera whose frames are cropped and reduced to the size that the policy wants."""
 
     message, default_topic, is_image = "sensor_msgs/Image", "image_raw", True
+
+    def _read(self, data: bytes) -> Any:
+        return bare_image(data) or super()._read(data)
 
     def fits(self, kind: object) -> bool:
         return isinstance(kind, RGB | Mono)

@@ -16,6 +16,7 @@ from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.image import centre_crop, to_network
 from wm_core.contract.inputs import RGB, Depth, ImageSpec, Mono
 from wm_core.robot.parts import ImagePart
+from wm_ros.sensors.bare import bare_compressed
 from wm_ros.sensors.depth import millimetres, picked
 from wm_ros.sensors.encodings import spec_of_one_channel
 from wm_ros.sensors.source import Source
@@ -48,6 +49,9 @@ class CompressedCamera(Source):
     def __init__(self, name: str, topic: str = "", part: Any = None) -> None:
         super().__init__(name, topic, part)
         self._image = _pillow()
+
+    def _read(self, data: bytes) -> Any:
+        return bare_compressed(data) or super()._read(data)
 
     def fits(self, kind: object) -> bool:
         return isinstance(kind, RGB | Mono)
@@ -86,6 +90,9 @@ class CompressedDepthCamera(Source):
     def __init__(self, name: str, topic: str = "", part: Any = None) -> None:
         super().__init__(name, topic, part)
         self._image = _pillow()
+
+    def _read(self, data: bytes) -> Any:
+        return bare_compressed(data) or super()._read(data)
 
     def fits(self, kind: object) -> bool:
         return isinstance(kind, Depth)

@@ -9,6 +9,7 @@ import numpy as np
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.image import centre_crop, nearest_resize
 from wm_core.contract.inputs import Depth
+from wm_ros.sensors.bare import bare_image
 from wm_ros.sensors.encodings import pixels_of
 from wm_ros.sensors.source import Source
 
@@ -20,6 +21,9 @@ class DepthCamera(Source):
     """Is a depth camera whose frames are cropped and reduced to the size that the policy wants."""
 
     message, default_topic, is_image = "sensor_msgs/Image", "depth/image_raw", True
+
+    def _read(self, data: bytes) -> Any:
+        return bare_image(data) or super()._read(data)
 
     def fits(self, kind: object) -> bool:
         return isinstance(kind, Depth)
