@@ -79,7 +79,10 @@ class Judge(Signals):
     def may_come(self, stamp_ns: int, *, waited_ns: int, period_ns: int) -> bool:
         if super().may_come(stamp_ns, waited_ns=waited_ns, period_ns=period_ns):
             return True
-        return waited_ns < period_ns // 2 and any(
+        if waited_ns >= period_ns // 2:
+            return False
+        self._drain()
+        return any(
             reading.may_come(stamp_ns, self._within_ns) for reading in self.readings.values()
         )
 
@@ -97,6 +100,7 @@ class Judge(Signals):
             self.episodes.restart()
         if not self.episodes.running:
             return None
+        self._drain()
         values, missing = read_all(self.readings, stamp_ns, self._within_ns, now_ns)
         values["episode_s"] = self.episodes.episode_s(stamp_ns)
         known = {**obs, **values, "prev_action": prev_action}
@@ -125,6 +129,10 @@ class Judge(Signals):
     def why_it_waits(self) -> str:
         by = f"ended by {self.ended_by}" if self.ended_by else "none has begun"
         return self.episodes.reset_problem or by
+
+    def _drain(self) -> None:
+        for reading in self.readings.values():
+            reading.drain()
 
     def _conditions(self, known: Mapping[str, Any]) -> tuple[str, bool, bool]:
         """Say which condition ends the episode, if nothing can follow, and if all is known."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wm_core.contract.errors import SettingsError, nearest
@@ -48,6 +49,8 @@ class Reading:
         self._max_age_ns = math.inf if number.max_age_s is None else number.max_age_s * 1e9
         self._kept: deque[tuple[int, float]] = deque(maxlen=KEPT)  # stamp, number; newest first
         self._arrived_ns = 0
+        self.take: Callable[[], Iterable[tuple[Any, int]]] = tuple  #: what waits: (message, ns)
+        self.ros_now: Callable[[], int] = lambda: 0
         self.messages = 0
         self.ticks_since = 1 << 30  #: observations since the last message
 
@@ -65,6 +68,11 @@ class Reading:
             kind = message_class(plain) if "/" in plain else None
         if kind is not None or not plain.startswith(_NUMBERS):
             raise SettingsError(f"{what}: expected a path to a number, got {plain}")
+
+    def drain(self) -> None:
+        """Keep every message that waits in the middleware."""
+        for msg, waited_ns in self.take():
+            self.on_message(msg, time.monotonic_ns() - waited_ns, self.ros_now() - waited_ns)
 
     def on_message(self, msg: Any, now_ns: int, ros_now_ns: int) -> None:
         """Keep the number of a message that came at a steady time and a time of ROS."""

@@ -19,9 +19,15 @@ from wm_ros import convert, qos
 from wm_ros.judge import Judge
 from wm_ros.readings import Reading
 from wm_ros.sensors.unheard import Unheard, why_unheard
-from wm_ros.topics.sensors import talkers, topics_alike
+from wm_ros.topics.sensors import (
+    SubscriptionEventCallbacks,
+    Waiting,
+    take_waiting,
+    talkers,
+    topics_alike,
+)
 
-_VALUES_KEPT = 50  #: messages of a number that wait for their callback
+_VALUES_KEPT = 200  #: messages of a number that wait for a tick
 
 
 class EpisodeTopics:
@@ -35,13 +41,12 @@ class EpisodeTopics:
 
     def __init__(self, node: Node, closers: ExitStack, judge: Judge) -> None:
         self._node, self._closers, self._judge = node, closers, judge
+        self._waiting = Waiting()
         self._logger, rules = node.get_logger(), judge.episodes.rules
         if judge.reward.topic is not None:
             self._hear(JointState, judge.reward.topic, self._on_signal, qos.signals())
         for reading in judge.readings.values():
-            act, profile = partial(self._on_value, reading), qos.sensor(depth=_VALUES_KEPT)
-            heard = self._hear(reading.message_class, reading.topic, act, profile)
-            reading.topic = heard.topic_name
+            self._read(reading)
         for topic, act in (
             (rules.start_topic, self._start),
             (rules.end_topic, partial(self._end, False)),
@@ -69,10 +74,9 @@ class EpisodeTopics:
             closers.callback(node.destroy_client, self._client)
             judge.episodes.call_reset = self._call_reset
 
-    def _hear(self, kind: Any, topic: str, callback: Any, profile: Any) -> Any:
+    def _hear(self, kind: Any, topic: str, callback: Any, profile: Any) -> None:
         heard = self._node.create_subscription(kind, topic, callback, profile)
         self._closers.callback(self._node.destroy_subscription, heard)
-        return heard
 
     # --------------------------------------------------------------------------------- rewards
 
@@ -83,10 +87,26 @@ class EpisodeTopics:
             self._judge.counts["signals_refused"] += 1
             self._logger.error(str(error), throttle_duration_sec=5.0)
 
-    def _on_value(self, reading: Reading, msg: Any) -> None:
-        reading.on_message(msg, time.monotonic_ns(), self._node.get_clock().now().nanoseconds)
+    def _read(self, reading: Reading) -> None:
+        """Subscribe a number; its messages wait until a tick takes them and wake nobody."""
+        node, profile = self._node, qos.sensor(depth=_VALUES_KEPT)
+        heard = node.create_subscription(
+            reading.message_class,
+            reading.topic,
+            lambda msg: None,
+            profile,
+            callback_group=self._waiting,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
+        self._closers.callback(node.destroy_subscription, heard)
+        reading.topic = heard.topic_name
+        reading.ros_now = lambda: node.get_clock().now().nanoseconds
+        reading.take = partial(take_waiting, heard)
+        self._closers.callback(setattr, reading, "take", tuple)
 
     def _on_timer(self) -> None:
+        for reading in self._judge.readings.values():
+            reading.drain()
         silent = [reading for reading in self._judge.readings.values() if not reading.messages]
         self._judge.unheard = "; ".join(map(self._why_unheard, silent))
         problem = self._judge.unheard or self._judge.problem

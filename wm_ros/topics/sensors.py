@@ -50,7 +50,7 @@ class SensorTopics:
         on_message: Callable[[Source, Any], None],
     ) -> None:
         self._node = node
-        self._waiting = _Waiting()
+        self._waiting = Waiting()
         for source in sensors.sources:
             self._open(source, closers, reliable=reliable, on_message=on_message)
 
@@ -82,7 +82,7 @@ class SensorTopics:
         source.alike = partial(topics_alike, node, source.message, heard.topic_name)
         source.topic = heard.topic_name
         if not source.sets_pace:
-            source.take = partial(_take, heard)
+            source.take = partial(take_waiting, heard)
             closers.callback(setattr, source, "take", tuple)
 
 
@@ -107,14 +107,14 @@ def topics_alike(node: Node, message: str, topic: str) -> tuple[str, ...]:
     return tuple(name for name in fitting if node.count_publishers(name))
 
 
-class _Waiting(ReentrantCallbackGroup):
+class Waiting(ReentrantCallbackGroup):
     """Has the executor pass over subscriptions."""
 
     def can_execute(self, entity: Any) -> bool:
         return False
 
 
-def _take(heard: Any) -> Iterable[tuple[bytes, int]]:
+def take_waiting(heard: Any) -> Iterable[tuple[bytes, int]]:
     """Take every message that waits, in their order, each with the nanoseconds it waited."""
     now_ns = time.time_ns()
     with heard.handle:
