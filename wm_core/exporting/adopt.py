@@ -161,10 +161,13 @@ class _Wrapper:
     def _input(self, name: str, answer: NetworkInput, own: str) -> str:
         """The tensor that the network's input ``name`` reads."""
         graph, info = self._graph, self._net.inputs[name]
+        if answer.episode_start:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(info.dtype))
+            return graph.add("Cast", "is_first", to=kind)
         if answer.image is not None:
             tensor, size = self._image(name, answer.image), int(np.prod(info.shape))
         else:
-            size = sum(part.total for part in answer.parts)
+            size = answer.history * sum(part.total for part in answer.parts)
             if info.dtype != "float32" or size != int(np.prod(info.shape)):
                 listed = ", ".join(
                     f"{p.name} {p.size}" + (f" x {p.history}" if p.history > 1 else "")
@@ -176,6 +179,7 @@ class _Wrapper:
                 )
             parts = [self._part(name, number, p, own) for number, p in enumerate(answer.parts)]
             tensor = graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+            tensor = self._history(f"past_{name}", answer, tensor, size // answer.history)
         if answer.normalisation == "given":
             mean = _spread(answer.mean, size, f"input {name!r}: mean")
             std = _spread(answer.std, size, f"input {name!r}: std")
@@ -203,24 +207,26 @@ class _Wrapper:
         if (scale != 1.0).any():
             value = graph.add("Mul", value, graph.const(scale[None]))
         value = self._clipped(value, part.clip)
-        if part.history == 1:
-            return value
-        return self._history(f"past_{name}_{number}", part, value)
+        return self._history(f"past_{name}_{number}", part, value, part.size)
 
-    def _history(self, carry: str, part: ObservedPart, value: str) -> str:
-        """(1, history * size) the last observations; the first one of an episode fills them."""
-        graph, past = self._graph, part.history - 1
-        self._carry[carry] = (1, past, part.size)
-        now = graph.reshape(value, (1, 1, part.size))
-        filled = graph.add("Expand", now, graph.const((1, past, part.size), np.int64))
+    def _history(self, carry: str, of: ObservedPart | NetworkInput, value: str, size: int) -> str:
+        """(1, history * size) the last values (1, size); an episode begins as ``of`` says."""
+        graph, past = self._graph, of.history - 1
+        if not past:
+            return value
+        self._carry[carry] = (1, past, size)
+        now = graph.reshape(value, (1, 1, size))
+        filled = graph.add("Expand", now, graph.const((1, past, size), np.int64))
+        if of.begins == "zeros":
+            filled = graph.const(np.zeros((1, past, size)))
         before = graph.add("Where", "is_first", filled, carry)
         every = graph.add("Concat", before, now, axis=1)
-        bounds = [graph.const([v], np.int64) for v in (1, part.history, 1)]
+        bounds = [graph.const([v], np.int64) for v in (1, of.history, 1)]
         self._next[carry] = graph.add("Slice", every, *bounds)
-        if part.newest_first:
-            ends = [graph.const([v], np.int64) for v in (-1, -part.history - 1, 1, -1)]
+        if of.newest_first:
+            ends = [graph.const([v], np.int64) for v in (-1, -of.history - 1, 1, -1)]
             every = graph.add("Slice", every, *ends)
-        return graph.reshape(every, (1, part.total))
+        return graph.reshape(every, (1, of.history * size))
 
     def _image(self, name: str, image: ObservedImage) -> str:
         """The picture in the network's layout and type."""

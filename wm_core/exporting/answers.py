@@ -38,6 +38,9 @@ class ObservedPart(Frozen):
     clip: float | None = Field(None, gt=0, description="Largest magnitude after the scale.")
     history: int = Field(1, gt=0, le=1000, description="Observations in a row, the last included.")
     newest_first: bool = Field(False, description="Whether a history begins with the newest one.")
+    begins: Literal["repeated", "zeros"] = Field(
+        "repeated", description="What stands before the first one of an episode, in a history."
+    )
 
     @model_validator(mode="after")
     def _one_or_each(self) -> ObservedPart:
@@ -65,12 +68,21 @@ class ObservedImage(Frozen):
 
 
 class NetworkInput(Frozen):
-    """Describes one input of the network: an image, or parts that follow one another."""
+    """Describes one input of the network: an image, or parts that follow one another.
+
+    With a ``history`` of its own, all parts of one step stand together, step after step.
+    """
 
     parts: tuple[ObservedPart, ...] = Field((), description="What its numbers are, in order.")
     image: ObservedImage | None = Field(None, description="The camera picture that it is.")
+    episode_start: bool = Field(False, description="It is 1 where an episode begins, else 0.")
+    history: int = Field(1, gt=0, le=1000, description="Steps of all parts, the last included.")
+    newest_first: bool = Field(False, description="Whether a history begins with the newest one.")
+    begins: Literal["repeated", "zeros"] = Field(
+        "repeated", description="What stands before the first step of an episode, in a history."
+    )
     normalisation: Literal["inside", "none", "given"] = Field(
-        description="inside the file, none at all, or given by mean and std here"
+        description="inside the file, none at all, or given by mean and std here",
     )
     mean: _Numbers = Field((), description="With given: subtracted from the whole input.")
     std: _Numbers = Field((), description="With given: divides the whole input, each above 0.")
@@ -78,8 +90,10 @@ class NetworkInput(Frozen):
 
     @model_validator(mode="after")
     def _whole(self) -> NetworkInput:
-        if bool(self.parts) == (self.image is not None):
-            raise ValueError("expected either parts or an image")
+        if bool(self.parts) + (self.image is not None) + self.episode_start != 1:
+            raise ValueError("expected either parts or an image or episode_start")
+        if self.history > 1 and not self.parts:
+            raise ValueError("history: expected parts, of which it is")
         if (self.normalisation == "given") != bool(self.mean and self.std):
             raise ValueError("mean and std: expected both with normalisation: given, else none")
         if any(not value > 0 for value in self.std):
@@ -108,7 +122,9 @@ class NetworkAction(Frozen):
     default: _Numbers = Field((0.0,), description="Command where the output is 0.")
     low: _Numbers = Field((), description="Least command that is ever sent, in units.")
     high: _Numbers = Field((), description="Greatest command that is ever sent, in units.")
-    max_rate: _Numbers = Field((), description="Greatest change of the command, units per second.")
+    max_rate: _Numbers = Field(
+        (), description="Greatest change in units per second; the strictest share holds for all."
+    )
     noop: int = Field(0, ge=0, description="Choice that stops the robot or does nothing.")
 
     @model_validator(mode="after")

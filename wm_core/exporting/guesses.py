@@ -81,7 +81,7 @@ def settled(answers: Draft) -> Draft:
 
 
 def _other(given: Draft) -> tuple[str, ...]:
-    return ("parts",) if "image" in given else ()
+    return ("parts",) if {"image", "episode_start"} & {*given} else ()
 
 
 def _unknown(value: Any, path: tuple[str, ...]) -> list[Question]:
@@ -153,6 +153,8 @@ def _terms(network: Network, total: int) -> list[Draft]:
         part: Draft = {"name": term, "size": 3 if term in _THREE else len(joints)}
         if term in _OWN:
             part["name"] = OWN_ACTION
+        elif term == "command":  # a policy's output has that name
+            part["name"] = "wanted_velocity"
         elif term.startswith("joint_"):
             part["names"] = joints
             if term in ("joint_pos", "joint_pos_rel") and posture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -66,15 +67,18 @@ def adopt(file: str | Path, to: str | Path, answers: Answers | str | Path | Draf
         answers = to_answers(merged(told, answers), str(file))
     adopted = wrap(network, answers)
     source = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    model, golden, weights = _finished(adopted, answers, source)
+    made = _finished(adopted, answers, source)
+    with tempfile.TemporaryDirectory() as folder:
+        PolicyFolder(Path(folder)).write(*made, version=1)
+        try:
+            check_policy(Path(folder))
+        except AssertionError as error:
+            raise PolicyRefused(f"{file}: as a policy it breaks the contract: {error}") from error
     try:
-        PolicyFolder(Path(to)).write(model, golden, weights, version=1)
+        PolicyFolder(Path(to)).write(*made, version=1)
     except OSError as error:
         raise StoreError(f"cannot write the policy to {to}: {error.strerror}") from error
-    try:
-        return check_policy(Path(to))
-    except AssertionError as error:
-        raise PolicyRefused(f"{file}: the adopted policy breaks the contract: {error}") from error
+    return PolicyRunner.load(Path(to))
 
 
 def read_answers(path: Path) -> Draft:
