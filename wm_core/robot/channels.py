@@ -135,7 +135,7 @@ class Channel(Entry):
 
     def _spread_over(self, size: int) -> None:
         for field in ("low", "high", "max_rate", "max_jerk"):
-            if getattr(self, field):
+            if getattr(self, field) or not field.startswith("max"):
                 self._fill(field, spread(self, field, size))
             if field.startswith("max") and any(v <= 0 for v in getattr(self, field)):
                 raise Misfit(field, f"expected numbers above 0, got {[*getattr(self, field)]}")

@@ -124,7 +124,8 @@ def spread(entry: Entry, field: str, size: int) -> tuple[float, ...]:
     if len(values) == 1:
         return values * size
     if len(values) != size:
-        raise Misfit(field, f"expected 1 or {size} numbers, got {len(values)}: {list(values)}")
+        wanted = f"1 or {size} numbers" if size > 1 else "1 number"
+        raise Misfit(field, f"expected {wanted}, got {len(values)}: {list(values)}")
     return values
 
 

@@ -27,6 +27,21 @@ MAX_BYTES = 1 << 18  #: of a robot file
 MAX_NODES = 20_000  #: entries, with those that aliases repeat
 MAX_ERRORS = 20  #: that are listed
 
+#: patterns of pydantic's messages, and what they mean to somebody who writes YAML
+_WORDS = (
+    (
+        r"(Tuple|Dictionary|Value) should have at least (\d+) items?.*",
+        r"expected at least \2 entry",
+    ),
+    (r"String should have at least (\d+) characters?", r"expected at least \1 character"),
+    (r"Input should be ", "expected "),
+    (r"a valid integer.*", "a whole number"),
+    (r"a valid number.*", "a number"),
+    (r"a valid string", "a text"),
+    (r"a valid tuple", "a list"),
+    (r"a valid boolean", "true or false"),
+    (r"a valid dictionary( or .*)?", "entries with names"),
+)
 _BOOL = "tag:yaml.org,2002:bool"
 
 
@@ -260,16 +275,24 @@ def _text(model: type[BaseModel], details: Any, node: yaml.Node) -> str:
         field = named.get(str(path[-1]))
         return f"is missing: {(field and field.description) or 'see the reference'}"
     if kind == "union_tag_not_found":
-        return "expected a field type that names the message, such as type: sensor_msgs/Image"
+        example = "geometry_msgs/Twist" if path[0] == "actions" else "sensor_msgs/Image"
+        return f"expected a field type that names the message, such as type: {example}"
     if kind == "union_tag_invalid":
         known = context["expected_tags"].replace("'", "").split(", ")
         return nearest(str(context["tag"]), known, what="type")
     message = details["msg"].removeprefix("Value error, ")
     if kind != "value_error":
         got = _got(node, details["input"])
-        message = message.replace("Input should be ", "expected ").replace("valid ", "")
+        message = _plain(message)
         message = f"{message}, got {got}"
     return message + _yaml_hint(node)
+
+
+def _plain(message: str) -> str:
+    """Say in words of the file what pydantic says in words of Python."""
+    for pattern, text in _WORDS:
+        message = re.sub(pattern, text, message)
+    return message
 
 
 def _got(node: yaml.Node, value: Any) -> str:
