@@ -141,11 +141,12 @@ def test_a_command_that_would_move_the_arm_wrongly_is_refused_when_it_is_configu
     assert "Traceback" not in processes.said("policy_node")
 
 
-def test_a_base_with_an_arm_stops_each_channel_in_its_own_way(
+def test_a_base_with_an_arm_stops_and_is_taken_over_each_channel_in_its_own_way(
     processes, watcher, played, start, policy_at, spec_of, tmp_path
 ):
     from geometry_msgs.msg import TwistStamped
     from sensor_msgs.msg import JointState
+    from std_msgs.msg import Bool
 
     file = {
         "robot": "mobile",
@@ -158,7 +159,13 @@ def test_a_base_with_an_arm_stops_each_channel_in_its_own_way(
             }
         },
         "actions": [
-            {"type": "geometry_msgs/TwistStamped", "low": -1.0, "high": 1.0, "frame": "torso"},
+            {
+                "type": "geometry_msgs/TwistStamped",
+                "low": -1.0,
+                "high": 1.0,
+                "frame": "torso",
+                "takeover": "joy_vel",
+            },
             {
                 "type": "sensor_msgs/JointState",
                 "mode": "position",
@@ -168,6 +175,7 @@ def test_a_base_with_an_arm_stops_each_channel_in_its_own_way(
                 "safe": "hold",
             },
         ],
+        "safety": {"emergency_stop_topic": "stop_button"},
     }
     (tmp_path / "robot.yaml").write_text(yaml.safe_dump(file))
     action = ActionSpec(low=(-1.0,) * 2 + (-2.0,) * 2, high=(1.0,) * 2 + (2.0,) * 2)
@@ -177,6 +185,7 @@ def test_a_base_with_an_arm_stops_each_channel_in_its_own_way(
         watcher.listen(TwistStamped, "cmd_vel"),
         watcher.listen(JointState, "joint_command"),
     )
+    button = watcher.node.create_publisher(Bool, "stop_button", 1)
     played.picture = None
     start(policy_dir=str(policy), robot_file=str(tmp_path / "robot.yaml"))
     assert not any(m.twist.linear.x for m in played.settle(bases))
@@ -185,6 +194,18 @@ def test_a_base_with_an_arm_stops_each_channel_in_its_own_way(
     played.wait_until(bases, lambda m: m.twist.linear.x == 0.5, "a moving base")
     played.wait_until(arms, lambda m: list(m.position) == [1.0, 1.0], "a moving arm")
     assert bases[-1].header.frame_id == "torso"
+    joystick, drive = watcher.node.create_publisher(TwistStamped, "joy_vel", 1), TwistStamped()
+    drive.twist.linear.x = -0.25
+    timer = watcher.node.create_timer(0.05, lambda: joystick.publish(drive))
+    played.wait_until(bases, lambda m: m.twist.linear.x == -0.25, "a person's base", 10)
+    assert {tuple(m.position) for m in played.settle(arms)} == {(1.0, 1.0)}  # it waits
+    timer.cancel()
+    played.wait_until(bases, lambda m: m.twist.linear.x == 0.5, "the policy's base")
     played.picture = None
     played.wait_until(bases, lambda m: m.twist.linear.x == 0.0, "a base that stands", 10)
+    assert {tuple(m.position) for m in played.settle(arms)} == {(1.0, 1.0)}
+    played.picture = played.noise
+    played.wait_until(bases, lambda m: m.twist.linear.x == 0.5, "a base that moves again")
+    button.publish(Bool(data=True))
+    played.wait_until(bases, lambda m: m.twist.linear.x == 0.0, "an emergency stop", 20)
     assert {tuple(m.position) for m in played.settle(arms)} == {(1.0, 1.0)}
