@@ -179,3 +179,30 @@ def test_a_sensor_in_order_has_no_problem(watcher, heard):
     watcher.until(well, f"sensors without a problem: {[s.problem() for s in sources]}")
     assert sense(heard).obs["arm"].tolist() == [1, 2]
     assert max(sense(heard).ages.values()) < 60
+
+
+@pytest.mark.ros
+def test_messages_that_no_tick_takes_are_not_silence(watcher, driver, heard):
+    """As in a node that is not active."""
+    from sensor_msgs.msg import JointState
+
+    arm = heard.sources[2]
+    joints = driver.node.create_publisher(JointState, "joint_states", 10)
+
+    def well() -> bool:
+        joints.publish(from_vector(np.zeros(2), time.time_ns(), ("pan", "lift")))
+        watcher.executor.spin_once(timeout_sec=0.02)
+        return arm.problem() == ""
+
+    driver.until(well, f"joints without a problem: {arm.problem()}")
+    assert arm.messages > 0
+
+
+def test_a_sensor_that_the_policy_does_not_use_is_no_problem():
+    image, joints = sources = [Camera("image"), JointStates("joint_states")]
+    sensors = Sensors(sources, PERIOD_NS)
+    assert "nobody publishes" in joints.problem()
+    only = {"images": {"image": ImageSpec(height=8, width=8)}, "vectors": {}}
+    sensors.begin(SPEC.model_copy(update=only), PERIOD_NS)
+    assert joints.problem() == ""
+    assert "nobody publishes" in image.problem()

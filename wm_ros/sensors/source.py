@@ -72,6 +72,7 @@ class Source:
         self.name, self.topic = name, topic or self.default_topic
         self.part = part
         self.sets_pace = False
+        self.unused = False  #: the policy has no input for it
         self.arrived_ns = 0  #: steady time at which the newest message came; 0 for none yet
         self.stamp_ns = 0  #: stamp of the newest message
         self.messages = 0  #: how many came
@@ -210,6 +211,9 @@ class Source:
 
     def problem(self) -> str:
         """Say in one sentence why this source gives nothing usable; nothing where all is well."""
+        self.drain(time.monotonic_ns())  # where no tick runs, nobody else does
+        if self.unused:
+            return ""
         if self.refusal:
             return self.refusal
         if not self.messages:

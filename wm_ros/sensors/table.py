@@ -175,6 +175,8 @@ class Sensors:
         self.first: Source | None = self.sources[0] if paced else None  #: None: a timer
         if self.first is not None:
             self.first.sets_pace = True
+            if self.first.is_image:
+                self.first.history.most = 2  # its newest gives the stamp, and belongs to it
         self.frames_missed = 0  #: gaps in the stamps of the first source, in periods
         self.refusal = ""  #: why the newest messages do not fit the policy
         self._spec: Spec | None = None
@@ -241,7 +243,10 @@ class Sensors:
                 least so long, and the tolerance longer.
         """
         self._spec, self._fed, self.period_ns = spec, self._feeding(spec), period_ns
+        fed = [source for parts in self._fed.values() for source in parts]
+        fed += [other for s in fed if isinstance(s, JointStates) for other in s.partners]
         for source in self.sources:
+            source.unused = source not in fed and source is not self.first
             keep_ns = self.tolerance_ns + round(max(oldest_s, 0.0) * 1e9)
             source.history.keep_ns = max(KEEP_NS, keep_ns)
 
