@@ -47,6 +47,9 @@ a first session:
 
 with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside it
   wm train --follow --task seek --run runs/robot
+and with one of your own, described by a file:
+  wm robot check robot.yaml
+  wm train --follow --spec robot.yaml --run runs/robot
 """
 
 EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"
