@@ -30,6 +30,7 @@ TYPES = {
 _DTYPES = {number: name for name, number in TYPES.items()}
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _GRAPH_NODE, _GRAPH_NAME, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 2, 5, 11, 12
+_GRAPH_VALUE = 13
 _NODE_INPUT, _NODE_OUTPUT, _TENSOR_NAME, _VALUE_NAME = 1, 2, 8, 1
 
 
@@ -84,6 +85,7 @@ class Graph:
         self._outputs = _by_name(parts.get(_GRAPH_OUTPUT, []), _VALUE_NAME)
         self.inputs = {name: _info(value) for name, value in self._inputs.items()}
         self.outputs = {name: _info(value) for name, value in self._outputs.items()}
+        self._inner = _by_name(parts.get(_GRAPH_VALUE, []), _VALUE_NAME)
 
     def cut(self, at: Sequence[TensorInfo], outputs: Sequence[str]) -> Cut:
         """Cut out what computes ``outputs`` where the tensors ``at`` are given.
@@ -130,6 +132,24 @@ class Graph:
                 reached.update(node.outputs)
         return tuple(others)
 
+    def shared(
+        self, at: Sequence[TensorInfo], outputs: Sequence[str], later: str
+    ) -> tuple[TensorInfo, ...] | None:
+        """List what ``later`` reads of what ``outputs`` are computed from, where ``at`` are given.
+
+        None where the file does not say what such a tensor is like.
+        """
+        stop = {info.name for info in at}
+        nodes, _ = self._above(outputs, stop)
+        made = {name for node in nodes for name in node.outputs}
+        more, _ = self._above([later], stop | made)
+        read = {name for node in more for name in node.inputs} | {later}
+        names = [name for node in nodes for name in node.outputs if name in read]
+        told = {**self._inner, **self._outputs}
+        infos = [_tensor_info(name, told.get(name)) for name in names]
+        known = tuple(info for info in infos if info is not None)
+        return known if len(known) == len(names) else None
+
     def _above(self, outputs: Iterable[str], stop: set[str]) -> tuple[list[_Node], set[str]]:
         """The nodes that ``outputs`` follow from, down to ``stop``, and all that these read."""
         needed = set(outputs)
@@ -175,6 +195,15 @@ def _info(value: memoryview) -> Info:
         said = size.get(1, size.get(2, memoryview(b"")))
         sizes.append(said if isinstance(said, int) else bytes(said).decode())
     return _DTYPES.get(int(number), f"type {number}") if isinstance(number, int) else "", (*sizes,)
+
+
+def _tensor_info(name: str, value: memoryview | None) -> TensorInfo | None:
+    """Read a ValueInfoProto of a fixed shape; None where it says too little."""
+    dtype, shape = ("", ()) if value is None else _info(value)
+    sizes = tuple(size for size in shape if isinstance(size, int))
+    if dtype not in TYPES or sizes != shape:
+        return None
+    return TensorInfo.model_validate({"name": name, "dtype": dtype, "shape": sizes})
 
 
 def _value(info: TensorInfo) -> bytes:

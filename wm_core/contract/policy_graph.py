@@ -3,7 +3,7 @@
 The half *ahead* needs no observation, so it runs when the last command is out; the other one is
 all that stands between an observation and its command.  Both are cut from the same bytes and hold
 weights of their own, so that neither is held twice.  The answers are those of the whole graph, bit
-for bit.
+for bit.  The estimates, which acting does without, are parts of their own, run when asked for.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from wm_core.contract.card import PolicyCard
+from wm_core.contract.card import PolicyCard, TensorInfo
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.onnx_cut import Graph
 from wm_core.contract.onnx_session import open_session
 from wm_core.contract.onnx_wire import Piece
 
 Tensors = Mapping[str, np.ndarray]
+ESTIMATES = ("value", "surprise")  #: outputs that acting does without
 
 
 class _Part:
@@ -63,6 +64,8 @@ class PolicyGraph:
         self.outputs = tuple(info.name for info in card.outputs)
         self.splits = halves and bool(card.split)
         self._ahead_outputs: tuple[str, ...] = ()
+        # by name, with the tensors that each reads of the rest
+        self._estimates: dict[str, tuple[_Part, tuple[str, ...]]] = {}
         if not self.splits:
             self._rest = _Part([model])
             self._parts = [self._rest]
@@ -75,10 +78,27 @@ class PolicyGraph:
         ahead = graph.cut(card.split, self._ahead_outputs)
         if late := sorted(set(ahead.inputs) & set(card.spec.inputs)):
             raise PolicyRefused(f"policy card: its split needs the observations {late}")
-        rest = graph.cut(card.split, [n for n in self.outputs if n not in self._ahead_outputs])
         self._ahead = _Part(ahead.pieces)
-        self._rest = _Part(rest.pieces)
-        self._parts = [self._ahead, self._rest]
+        self._cut_rest(graph, card)
+        self._parts = [self._ahead, self._rest, *(part for part, _ in self._estimates.values())]
+
+    def _cut_rest(self, graph: Graph, card: PolicyCard) -> None:
+        """Cut what needs the observation: what acting needs, and each estimate by itself."""
+        later = [n for n in self.outputs if n not in self._ahead_outputs]
+        core = [name for name in later if name not in ESTIMATES]
+        shared: dict[str, tuple[TensorInfo, ...]] = {}
+        for name in (name for name in later if name in ESTIMATES):
+            read = graph.shared(card.split, core, name)
+            if read is None:
+                core.append(name)
+            else:
+                shared[name] = read
+        between = {info.name: info for infos in shared.values() for info in infos}
+        at = (*card.split, *between.values())
+        self._rest = _Part(graph.cut(at, [*dict.fromkeys([*core, *between])]).pieces)
+        for name, infos in shared.items():
+            part = _Part(graph.cut(at, [name]).pieces)
+            self._estimates[name] = part, tuple(info.name for info in infos)
 
     def cancel(self) -> None:
         """Make the run that goes on now, and every later one, fail; from any thread."""
@@ -118,6 +138,11 @@ class PolicyGraph:
             PolicyFailed: where an operator fails.
         """
         outputs = self.outputs if outputs is None else outputs
-        missing = [name for name in outputs if name not in ahead]
-        found = self._rest.run({**feed, **ahead}, missing)
+        apart = [name for name in outputs if name in self._estimates]
+        wanted = [name for name in outputs if name not in ahead and name not in apart]
+        wanted += [name for estimate in apart for name in self._estimates[estimate][1]]
+        known = {**feed, **ahead}
+        found = self._rest.run(known, [*dict.fromkeys(wanted)])
+        for name in apart:
+            found |= self._estimates[name][0].run({**known, **found}, [name])
         return {name: ahead[name] if name in ahead else found[name] for name in outputs}

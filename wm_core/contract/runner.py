@@ -32,12 +32,11 @@ from wm_core.contract.memory_limit import bounded_memory
 from wm_core.contract.onnx_cut import Graph
 from wm_core.contract.onnx_limits import check_limits, check_weights
 from wm_core.contract.policy_folder import PolicyFolder
-from wm_core.contract.policy_graph import PolicyGraph
+from wm_core.contract.policy_graph import ESTIMATES, PolicyGraph
 from wm_core.contract.spec import ActionSpec, Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
 MAX_GOLDEN_BYTES = 500_000_000
-ESTIMATES = ("value", "surprise")  #: outputs that acting does without
 _ROUNDING = 1e-5  #: by which an action may leave [-1, 1]
 
 

@@ -1,6 +1,7 @@
 """A policy in two halves: what is computed ahead of the observation changes no answer."""
 
 import numpy as np
+import onnx
 import pytest
 
 from wm_core.contract.card import TensorInfo
@@ -142,6 +143,19 @@ def test_estimates_are_computed_where_they_are_wanted(runners):
         out = engine.act(runner.spec.zeros(), sent)
         assert out.value is None
         assert out.surprise is not None
+
+
+def test_an_estimate_is_a_part_of_its_own_that_acting_does_without(halved):
+    proto = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(halved))
+    told = PolicyRunner.from_bytes(proto.SerializeToString())
+    assert set(told._graph._estimates) == {"value"}  # surprise is the noise: it needs no frame
+    engines = [PolicyEngine(r, seed=3) for r in (told, PolicyRunner.from_bytes(halved))]
+    assert steps(engines[0], as_meant) == steps(engines[1], as_meant)
+    without = PolicyEngine(told, seed=3, estimates=())
+    told._graph._estimates["value"][0].close()  # so that running it fails
+    assert [row[:2] for row in steps(without, as_meant)] == [
+        row[:2] for row in steps(PolicyEngine(PolicyRunner.from_bytes(halved), seed=3), as_meant)
+    ]
 
 
 def test_the_golden_rollout_proves_both_ways(runners, golden_of):

@@ -64,7 +64,7 @@ def _check_halves(export, golden, *, has_memory):
     assert check_golden(export.golden, whole.card, whole.call) <= PARITY
     assert halves._graph.splits
     assert not whole._graph.splits
-    behind = set(halves._graph._rest.inputs)
+    behind = {name for part in halves._graph._parts[1:] for name in part.inputs}
     assert behind.isdisjoint({*halves.initial_carry(), "noise_latent"})  # all read ahead
     assert behind >= {*halves.spec.inputs, *(info.name for info in halves.card.split)}
     memory = {"deter", "keys", "states", "cell"} & set(halves.initial_carry())
