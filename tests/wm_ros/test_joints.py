@@ -12,6 +12,7 @@ from tests.wm_ros.played_sensors import (
     camera,
     make,
     moving,
+    packed,
     recorded,
     start,
     stopped,
@@ -117,6 +118,33 @@ def test_a_policy_without_names_keeps_the_order_of_the_first_message(
     answered(commands, robot, "steps of the other order")
     steps = recorded(processes, tmp_path)
     assert {tuple(step.obs["proprio"].tolist()) for step in steps} == {(1.0, 2.0, 3.0)}
+
+
+def test_parameters_alone_name_a_compressed_camera_and_the_joints_that_a_policy_means(
+    processes, watcher, robot, commands, status, policy_at, tmp_path
+):
+    start(
+        processes,
+        policy_at,
+        tmp_path,
+        arm_spec(names=()),
+        sensors=["image", "proprio"],
+        **{
+            "image.type": "compressed",
+            "image.topic": "eye/compressed",
+            "proprio.type": "joint_states",
+            "proprio.joints": ["elbow", "pan", "lift"],
+            "proprio.fields": ["position"],
+        },
+    )
+    robot.sends[("sensor_msgs/CompressedImage", "eye/compressed")] = packed(
+        "PNG", np.full((40, 40, 3), (10, 200, 30), np.uint8)
+    )
+    robot.sends[JOINTS] = joints("pan", "lift", "elbow")
+    answered(commands, robot, "a robot that moves")
+    last = recorded(processes, tmp_path)[-1].obs
+    assert last["proprio"].tolist() == [3, 1, 2]
+    assert (last["image"] == (10, 200, 30)).all()
 
 
 def test_joints_at_500_hz_are_found_behind_a_camera_that_is_80_ms_late(
