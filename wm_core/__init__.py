@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wm_core.contract.inputs import RGB, Depth, Input, Mono, Vector, register_input
     from wm_core.contract.runner import PolicyRunner
     from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
+    from wm_core.library.adopt import adopt
     from wm_core.library.agent import Agent, open_loop
     from wm_core.library.collect import collect
     from wm_core.library.describe import describe
@@ -39,6 +40,7 @@ _HOMES = {
     "wm_core.contract.inputs": ["RGB", "Depth", "Input", "Mono", "Vector", "register_input"],
     "wm_core.contract.runner": ["PolicyRunner"],
     "wm_core.contract.spec": ["ActionSpec", "ImageSpec", "Spec", "VectorSpec"],
+    "wm_core.library.adopt": ["adopt"],
     "wm_core.library.agent": ["Agent", "open_loop"],
     "wm_core.library.collect": ["collect"],
     "wm_core.library.describe": ["describe"],
@@ -79,6 +81,7 @@ __all__ = [
     "Vector",
     "VectorSpec",
     "WmError",
+    "adopt",
     "collect",
     "describe",
     "evaluate",

@@ -133,11 +133,15 @@ class _Feeds(ort.CalibrationDataReader):  # type: ignore[misc]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser from recommending a preprocessing that the exporter did already."""
+    """Keep the quantiser from recommending a preprocessing that the exporter did already.
+
+    It also ranges tensors that it then leaves alone, such as scores masked by infinity.
+    """
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        yield
+        with np.errstate(divide="ignore", invalid="ignore"):
+            yield
     finally:
         root.setLevel(level)
