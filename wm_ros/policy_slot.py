@@ -8,6 +8,7 @@ thread only calls ``act``, ``between_ticks`` and ``prepare``, and computes nothi
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from wm_ros.policy_source import PolicySource
 from wm_ros.settings import SlotSettings
 
 _PATIENT_TICKS = 200  #: for which a policy follows only between ticks, then also within them
+_SWITCH_S = 0.0005
 _PROOF_S = 120.0  #: longest time that the proof of a policy may take
 
 Mode = Literal["start", "reinfer", "border", "rollback"]
@@ -110,6 +112,8 @@ class PolicySlot:
     def start(self) -> None:
         """Start the thread that watches for new policies."""
         if self._thread is None:
+            # A tick that waits for the interpreter's lock gets it from the worker this soon.
+            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
             self._thread = threading.Thread(target=self._watch, name="policy-slot", daemon=True)
             self._thread.start()
 
