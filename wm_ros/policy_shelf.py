@@ -109,10 +109,15 @@ class Shelf:
             self._say(folder, known, f"{known.lacks}, and nothing came for {_STILL_S:g} s")
 
     def _say(self, folder: Path, known: _Known, reason: str) -> None:
-        kind = re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", reason)
+        kind = kind_of(reason)
         if kind != known.said:
             known.said = kind
             self.note(f"{folder.name} refused: {reason}")
+
+
+def kind_of(reason: str) -> str:
+    """Strip a reason of its numbers and hashes, so that it is said once while they change."""
+    return re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", reason)
 
 
 def _identity(folder: Path) -> str:

@@ -24,7 +24,7 @@ from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.candidate import Candidate, History
 from wm_ros.commands import CommandSet
-from wm_ros.policy_shelf import Shelf
+from wm_ros.policy_shelf import Shelf, kind_of
 from wm_ros.policy_source import PolicySource
 from wm_ros.settings import SlotSettings
 
@@ -359,9 +359,9 @@ class PolicySlot:
     def _say_problem(self) -> None:
         """Say once why there is no policy at all."""
         text = "" if self._running is not None or self._ready is not None else self.problem()
-        if text != self._said and text not in self.refusals:
-            self._said = text
-            if text:
+        if kind_of(text) != self._said:
+            self._said = kind_of(text)
+            if text and text not in self.refusals:
                 self._on_event(f"no policy: {text}")
 
     # ------------------------------------------------------------------------------- reports
