@@ -155,9 +155,6 @@ def test_whatever_is_broken_is_named_with_what_to_do(examine, robot, policy_at, 
     ("args", "area", "said"),
     [
         (("--robot-file", "missing.yaml"), "parameters", "missing.yaml"),
-        (("--policy-dir", "/nowhere/policies"), "policy", "is no folder"),
-        ((), "policy", "neither policy_dir nor trainer_url"),
-        (("--ros-args", "-p", "frozen_frames:=5000"), "parameters", "got 5000"),
         (("--ros-args", "-p", "use_sim_time:=true"), "clock", "nobody publishes /clock"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -77,6 +78,11 @@ def test_experience_of_an_earlier_release_moves_to_its_robots_folder(ros_home):
     for robot in ("robot1", "robot2"):
         spool_of(ros_home / "policy" / "spool", robot).close()
     running = spool_of(ros_home / "policy" / "spool", "robot1")
+    lock = ros_home / "policy" / "spool" / "robot1" / running.session / "lock"
+    deadline = time.monotonic() + 60.0
+    while not lock.exists():  # its thread makes the folder
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     folder = home.home_of("", "/robot1", "policy")
     moved = home.take_over_old_spool(folder, folder / "spool", node="policy", robot="robot1")
     assert moved == 1

@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 WRONG = {
     "robot: 7": "parameter 'robot': expected text, got 7",
-    "safe_action: off": "parameter 'safe_action': expected text, got false",
     "frozen_frames: 5000": "from 0 to 1000, got 5000",
-    "sensors: image": "expected a list of words",
     "polcy_dir: x": "did you mean 'policy_dir'?",
     "sensors: [image, 1]": "Sequence should be of same type",
     "seed: [": "parameter file",
@@ -60,12 +58,9 @@ def test_a_wrong_parameter_ends_the_node_by_one_line_that_names_it(start, line, 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("-p", "robot:=7"), "got 7; write it in quotes: '7' (on the command line)"),
-        (("-p", "max_gap_s:=fast"), "expected a number from 0 to 60, got 'fast'"),
+        (("-p", "safe_action:=off"), "got false (YAML reads on, off, yes, no, true and false"),
         (("--params-file", "missing.yaml"), "missing.yaml"),
         (("--bogus",), "--bogus"),
-        (("-r", "__node:=7-x"), "__node:=7-x"),
-        (("--log-level", "loud"), "loud"),
     ],
 )
 def test_a_wrong_argument_ends_the_node_by_one_line(start, more, said):
