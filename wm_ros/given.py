@@ -116,6 +116,51 @@ def where(name: str, argv: Sequence[str]) -> str:
     return ""
 
 
+def unused_files(argv: Sequence[str], node: str) -> list[str]:
+    """Say which parameter files have sections, and none for this node: ROS passes over them.
+
+    Args:
+        argv: command line of the process.
+        node: its full name, such as ``/robot1/policy``.
+    """
+    files = [argv[i] for i in range(1, len(argv)) if argv[i - 1] == "--params-file"]
+    found = []
+    for file in files:
+        sections = _sections(Path(file))
+        if sections and not any(_matches(section, node) for section in sections):
+            found.append(
+                f"{file} has parameters for {', '.join(sections)} and none for {node}, so nothing "
+                f"in it is used: put them below '/**:' or '{node}:'"
+            )
+    return found
+
+
+def _sections(path: Path) -> list[str]:
+    """List the names of nodes in a parameter file; none where it cannot be read."""
+    try:
+        import yaml
+
+        tree = yaml.safe_load(path.read_bytes()[:_MOST_READ])
+    except (ImportError, OSError, ValueError, yaml.YAMLError):
+        return []
+    found: list[str] = []
+
+    def walk(entry: Any, name: str) -> None:
+        for key, value in entry.items() if isinstance(entry, dict) else ():
+            if key == "ros__parameters":
+                found.append(name)
+            else:
+                walk(value, f"{name}/{str(key).strip('/')}")
+
+    walk(tree, "")
+    return found
+
+
+def _matches(section: str, node: str) -> bool:
+    pattern = re.escape(section).replace(r"/\*\*", r"(/.*)?").replace(r"\*", r"[^/]*")
+    return re.fullmatch(pattern, node) is not None
+
+
 def _assigns(rule: str, name: str) -> bool:
     return rule.partition(":=")[0].rpartition(":")[2] == name
 

@@ -6,6 +6,7 @@ Callbacks only remember; the tick decides, on the steady clock.  Silence means s
 from __future__ import annotations
 
 import gc
+import sys
 import time
 import traceback
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.control_loop import ControlLoop
 from wm_ros.diagnosis import Finding, detail
 from wm_ros.experience import Recorder
+from wm_ros.given import unused_files
 from wm_ros.interventions import Interventions
 from wm_ros.judge import Judge
 from wm_ros.pilot import Decision, Pilot
@@ -79,6 +81,8 @@ class PolicyNode(LifecycleNode):
 
     def begin(self) -> None:
         """Configure and activate by itself, unless a lifecycle manager is to do it."""
+        for text in unused_files(sys.argv, self.get_fully_qualified_name()):
+            say(self, WARN, text)
         if self._settings.autostart:
             if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
                 raise SpecMismatch("the node could not be configured; see above")

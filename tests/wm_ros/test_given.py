@@ -6,7 +6,7 @@ import pytest
 
 from wm_core.contract.errors import SettingsError
 from wm_ros import params
-from wm_ros.given import fit_all, where
+from wm_ros.given import fit_all, unused_files, where
 
 TABLE = {param.name: param for param in (*params.POLICY, *params.SIM)}
 
@@ -91,3 +91,27 @@ def test_the_place_of_a_wrong_value_is_said(tmp_path):
 def test_several_wrong_values_are_listed_together():
     with pytest.raises(SettingsError, match=r"'robot'.*'seed'"):
         fit_all({"robot": 7, "seed": "x", "unknown": 1}, TABLE, [])
+
+
+@pytest.mark.parametrize(
+    ("sections", "used"),
+    [
+        ("/**:\n  ros__parameters: {seed: 1}\n", True),
+        ("/robot1/policy:\n  ros__parameters: {seed: 1}\n", True),
+        ("/robot1:\n  policy:\n    ros__parameters: {seed: 1}\n", True),
+        ("/*/policy:\n  ros__parameters: {seed: 1}\n", True),
+        ("/robot1/**:\n  ros__parameters: {seed: 1}\n", True),
+        ("policy:\n  ros__parameters: {seed: 1}\n", False),  # that is /policy
+        ("/robot2/policy:\n  ros__parameters: {seed: 1}\n", False),
+        ("/**/polcy:\n  ros__parameters: {seed: 1}\n", False),
+        ("sim:\n  ros__parameters: {a: 1}\n/**:\n  ros__parameters: {seed: 1}\n", True),
+        ("", True),
+        ("a: [", True),
+    ],
+)
+def test_a_parameter_file_for_other_nodes_is_named(tmp_path, sections, used):
+    file = tmp_path / "robot.yaml"
+    file.write_text(sections)
+    said = unused_files(["node", "--ros-args", "--params-file", str(file)], "/robot1/policy")
+    assert (said == []) == used
+    assert all(str(file) in text and "/robot1/policy" in text for text in said)

@@ -23,7 +23,8 @@ from wm_core.contract.spec import Spec
 from wm_ros import params
 from wm_ros.commands.build import commands_of
 from wm_ros.doctor import graph, machine
-from wm_ros.doctor.findings import Finding, as_json, as_text, fail, ok
+from wm_ros.doctor.findings import Finding, as_json, as_text, fail, ok, warn
+from wm_ros.given import unused_files
 from wm_ros.robot import Robot
 from wm_ros.sensors.table import Sensors
 
@@ -101,6 +102,9 @@ def examine(seconds: float, name: str) -> list[Finding]:
     except WmError as error:
         node.destroy_node()
         return [*found, fail("parameters", str(error), "mend the parameter or the robot file")]
+    meant = f"{node.get_namespace().rstrip('/')}/{name}"
+    advice = "see which node each section names"
+    found += [warn("parameters", text, advice) for text in unused_files(sys.argv, meant)]
     s = robot.settings
     found.append(ok("robot", f"{s.robot}, by {s.robot_file or 'the parameters'}"))
     of_policy, runner = machine.policy(s)
