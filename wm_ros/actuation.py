@@ -277,15 +277,15 @@ class Actuation:
     def moving(self, share: float) -> bool:
         """Tell whether what was sent last moves the robot, as far as a command tells that.
 
-        A velocity does beyond ``share`` of its range, a position while it changes by a tenth of
-        that each time, a choice that is not the one which stops; of an effort it is not known.
+        A velocity or effort does beyond ``share`` of its range, a position while it changes by a
+        tenth of that each time, a choice that is not the one which stops.
         """
         assert self._spec is not None
         limiter = self._limiter
         for motion, part in zip(self.commands.motions, self.commands.slices, strict=True):
             span = limiter.high[part] - limiter.low[part]
             now, change = limiter.sent[part], limiter.change[part]
-            if motion == "velocity" and (np.abs(now) > share * span).any():
+            if motion in ("velocity", "effort") and (np.abs(now) > share * span).any():
                 return True
             if motion == "position" and (np.abs(change) > 0.1 * share * span).any():
                 return True

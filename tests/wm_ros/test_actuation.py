@@ -194,6 +194,21 @@ def test_the_action_that_was_sent_is_the_pose_where_nothing_was():
     assert not body.actuation.moving(0.02)
 
 
+def test_what_is_sent_tells_whether_the_robot_is_told_to_move():
+    body = Body(base(), action=BASE)
+    assert [(body.act(v), body.actuation.moving(0.02))[1] for v in (0.03, 0.05, 0.0)] == [
+        False,
+        True,
+        False,
+    ]
+    held = Body(arm(), action=ARM)
+    told = [(held.act(v, 0.0), held.actuation.moving(0.02))[1] for v in (0.5, 0.6, 0.6, 0.601)]
+    assert told == [False, True, False, False]  # where it was before the first is not known
+    chooser = Body(CommandChannel(COMMANDS["index"]()), action=ActionSpec.choices(3, noop=1))
+    assert not chooser.actuation.moving(0.02)
+    assert [(chooser.act(i), chooser.actuation.moving(0.02))[1] for i in (1, 2)] == [False, True]
+
+
 # --------------------------------------------------------------------------------- takeover
 
 
