@@ -65,6 +65,7 @@ def test_an_arm_is_held_at_its_pose_moves_from_there_and_stays_when_the_camera_e
 def test_without_joint_states_limits_of_rate_stop_an_arm_and_a_posture_is_reached_slowly(
     processes, watcher, played, start, report_of, tmp_path
 ):
+    pytest.importorskip("trajectory_msgs", reason="needs trajectory_msgs")
     from trajectory_msgs.msg import JointTrajectory
 
     commands = watcher.listen(JointTrajectory, "joint_trajectory")
