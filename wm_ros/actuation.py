@@ -73,6 +73,17 @@ class Actuation:
         """Let the next command begin where the robot is: at its pose, or at rest."""
         self._fresh_start = True
 
+    def moved_by_others(self) -> None:
+        """Forget where joints were sent: a reset drives them, or a person has moved them."""
+        if self._spec is None:
+            return
+        at = self._limiter.sent.copy()
+        for motion, part in zip(self.commands.motions, self.commands.slices, strict=True):
+            if motion == "position":
+                at[part] = self._held[part] = np.nan
+        self._limiter.start(at)
+        self.soft_start()
+
     def limited(self, wanted: np.ndarray) -> np.ndarray | str:
         """Limit what is wanted.
 

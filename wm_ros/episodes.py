@@ -54,6 +54,13 @@ class EpisodeCycle:
         rules = self.rules
         return rules.reset is not None or rules.pause_s > 0 or not rules.autostart
 
+    @property
+    def quiet(self) -> bool:
+        """Tell whether the reset service drives the robot, so that nothing else may."""
+        reset = self.rules.reset
+        at_work = self._reset_due and self._called_ns is not None and not self.reset_problem
+        return reset is not None and reset.quiet and at_work and not self.running
+
     def ask_start(self) -> str | None:
         """Ask for an episode to begin; or say why it cannot."""
         if self.running:

@@ -95,6 +95,11 @@ class Signals:
         """Give the reason, in one word, why the policy must wait between two episodes."""
         return None
 
+    @property
+    def quiet(self) -> bool:
+        """Tell whether something else drives the robot between two episodes."""
+        return False
+
     def why_it_waits(self) -> str:
         """Say in detail what is waited for between two episodes."""
         return ""

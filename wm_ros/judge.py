@@ -126,6 +126,10 @@ class Judge(Signals):
         self.ended_by = self.episodes.ended_by
         return reason
 
+    @property
+    def quiet(self) -> bool:
+        return self.episodes.quiet
+
     def why_it_waits(self) -> str:
         by = f"ended by {self.ended_by}" if self.ended_by else "none has begun"
         return self.episodes.reset_problem or by

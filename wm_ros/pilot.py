@@ -81,6 +81,8 @@ class Pilot:
         self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what was sent last
         self._random = np.zeros(0, np.float32)
         self._hold = self._prefill = 0  # ticks that are left
+        self._waited = False  # the tick before was between two episodes
+        self._left_alone = False  # nothing was sent, because something else drives the robot
         self._moving = self._taken_over = False
         self._observed_ns = 0  # when the last observation was checked
 
@@ -137,6 +139,12 @@ class Pilot:
         between = self._signals.stops(now_ns)
         reason, signal = self._reason(senses, now_ns)
         between = between or self._signals.stops(now_ns)  # it may have ended with this observation
+        waited, self._waited = self._waited, between is not None
+        if self._left_alone:
+            self._actuation.moved_by_others()
+            self._left_alone = False
+        if waited and between is None:
+            self._actuation.soft_start()  # whoever reset the robot has moved it
         stop = self.interventions.emergency.check(now_ns)
         if stop is not None:
             return self._safe(stop, senses, now_ns, signal, urgent=True)
@@ -147,6 +155,9 @@ class Pilot:
         if self._taken_over:
             self._taken_over = False
             self._actuation.soft_start()
+        if waited and between is not None and self._signals.quiet:
+            self._left_alone = True
+            return self._nothing(between, senses, signal)
         latched = self._guard.check_latch()
         reason = between or reason or latched or self.interventions.run.check(now_ns)
         if reason is not None:
@@ -156,6 +167,11 @@ class Pilot:
         if not senses.fresh:  # a short gap: the command stays
             return Decision(self._actuation.last, senses.stamp_ns, None)
         return self._act(senses, senses.obs, signal, self._spec, now_ns)
+
+    def _nothing(self, reason: str, senses: Senses, signal: Signal | None) -> Decision:
+        """Send nothing, because something else drives the robot."""
+        held = frozenset(range(len(self._actuation.commands.channels)))
+        return Decision(None, 0, reason, held, obs=senses.obs or {}, signal=signal)
 
     def _reason(self, senses: Senses, now_ns: int) -> tuple[str | None, Signal | None]:
         """Say in one word what is wrong with the observation, and take its reward."""

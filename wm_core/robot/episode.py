@@ -87,6 +87,10 @@ class Reset(Entry):
     type: Literal["std_srvs/Trigger", "std_srvs/Empty"] = Field(
         "std_srvs/Trigger", description="Type of that service, which says whether it succeeded."
     )
+    quiet: bool = Field(
+        False,
+        description="Whether nothing is sent while it is at work, so that it may drive the robot.",
+    )
     wait_s: float = Field(
         30.0, gt=0, le=3600, description="Seconds after which a missing answer is an error."
     )
