@@ -30,6 +30,18 @@ def pace_of(period_ns: int, settings: PolicySettings) -> Pace:
     )
 
 
+@dataclass(frozen=True)
+class Outside:
+    """Holds what the ticks need of the node around them."""
+
+    simulated: bool  #: stamps are of simulated time
+    ros_now_ns: Callable[[], int]  #: the clock to which stamps belong
+    publish: Callable[[Decision], None]  #: sends a command, if there is one
+    wake_at: Callable[[int], None]  #: has ``on_time`` called at a steady time
+    say: Callable[[int, str], None]  #: writes a line of the log at a level
+    report_soon: Callable[[], None]  #: has the diagnostics say that something has changed
+
+
 @dataclass
 class ControlLoop:
     """Joins what a tick needs; the node tells it of frames and of time."""
@@ -41,12 +53,7 @@ class ControlLoop:
     guard: Guard
     stats: TickStats
     standing: Standing
-    simulated: bool  #: stamps are of simulated time
-    ros_now_ns: Callable[[], int]  #: the clock to which stamps belong
-    publish: Callable[[Decision], None]  #: sends a command, if there is one
-    wake_at: Callable[[int], None]  #: has ``on_time`` called at a steady time
-    say: Callable[[int, str], None]  #: writes a line of the log at a level
-    report_soon: Callable[[], None]  #: has the diagnostics say that something has changed
+    outside: Outside
     active: bool = False
     why: str = ""  #: why the last tick had no observation, in a sentence
     trained_period_ns: int = 0  #: of the running policy's spec; 0 while there is none
@@ -57,8 +64,8 @@ class ControlLoop:
         """Begin a new grid of ticks ``period_ns`` apart."""
         now_ns, pace = time.monotonic_ns(), pace_of(period_ns, settings)
         if self.sensors.first is None:
-            self.pacer = TimerPacer(pace, now_ns, simulated=self.simulated)
-        elif self.simulated:
+            self.pacer = TimerPacer(pace, now_ns, simulated=self.outside.simulated)
+        elif self.outside.simulated:
             self.pacer = SimulatedPacer(pace, now_ns, self.rhythm)
         else:
             self.pacer = Pacer(pace, now_ns, self.rhythm)
@@ -75,7 +82,7 @@ class ControlLoop:
     def arm(self, when_ns: int | None = None) -> None:
         """Wake when the pacer next wants to be asked, or at ``when_ns``."""
         if self.active:
-            self.wake_at(self.pacer.next_call_ns() if when_ns is None else when_ns)
+            self.outside.wake_at(self.pacer.next_call_ns() if when_ns is None else when_ns)
 
     def on_time(self) -> None:
         """Run the tick that is due, if one is, unless its frame's reward is still to come."""
@@ -85,7 +92,7 @@ class ControlLoop:
             if self.signals.may_come(first.stamp_ns, waited_ns=waited, period_ns=period):
                 self.arm(now + _REWARD_POLL_NS)
                 return
-        due = self.pacer.poll(now, self.ros_now_ns())
+        due = self.pacer.poll(now, self.outside.ros_now_ns())
         if due is not None:
             self._tick(due, now)
         self.arm()
@@ -97,16 +104,16 @@ class ControlLoop:
             self.signals.on_tick()
         self.why = senses.detail
         decision = self.pilot.decide(senses, now_ns)
-        self.publish(decision)
+        self.outside.publish(decision)
         left_ns = time.monotonic_ns()
         age_ms = self._obs_age_ms(senses, left_ns) if due.fresh else None
         missed = self.stats.add(due, now_ns, left_ns, obs_age_ms=age_ms, safe=decision.safe)
         self.pilot.sent(decision, missed=missed, skipped=due.skipped)
         self.sensors.on_sent(self.pilot.prev_action)
         for level, text in self.standing.tick(decision.safe, left_ns):
-            self.say(level, text)
+            self.outside.say(level, text)
         if self.standing.changed:
-            self.report_soon()
+            self.outside.report_soon()
 
     def _follow(self) -> None:
         """Hand what the pacer measures of the camera to those that judge its frames.
@@ -121,8 +128,8 @@ class ControlLoop:
 
     def _sense(self, due: Due, now_ns: int) -> Senses:
         """Observe; nothing without a clock, to which stamps could be compared."""
-        ros_now_ns = self.ros_now_ns()
-        if self.simulated and not ros_now_ns:
+        ros_now_ns = self.outside.ros_now_ns()
+        if self.outside.simulated and not ros_now_ns:
             return Senses(None, refused="no_clock")
         first = self.sensors.first
         if not due.fresh and first is None:
@@ -147,6 +154,6 @@ class ControlLoop:
         first = self.sensors.first
         if senses.obs is None or first is None:
             return None
-        if self.simulated:  # the simulated clock stands still while the policy thinks
+        if self.outside.simulated:  # the simulated clock stands still while the policy thinks
             return (left_ns - first.arrived_ns) * 1e-6
-        return (self.ros_now_ns() - senses.stamp_ns) * 1e-6
+        return (self.outside.ros_now_ns() - senses.stamp_ns) * 1e-6

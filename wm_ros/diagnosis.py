@@ -26,7 +26,7 @@ _LOST = "spool_dropped_"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """Holds one line of the diagnostics."""
 
     name: str  #: such as ``policy`` or ``sensor image``
@@ -35,7 +35,7 @@ class Finding:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def policy_status(report: dict[str, Any]) -> Finding:
+def policy_status(report: dict[str, Any]) -> Diagnosis:
     """Judge the policy: the level and one sentence, the worst thing first."""
     flat = {k: v for k, v in report.items() if not isinstance(v, (dict, list))}
     level, text = report["standing_level"], report["standing_text"]
@@ -47,7 +47,7 @@ def policy_status(report: dict[str, Any]) -> Finding:
             text += f" ({own})"
         if hint:
             text += f"; {hint}"
-    return Finding("policy", level, text, flat)
+    return Diagnosis("policy", level, text, flat)
 
 
 def hints(report: dict[str, Any]) -> list[str]:
@@ -96,7 +96,7 @@ def _own_period(report: dict[str, Any]) -> str:
     return f"period_s {period:g} s, its card says {card:g} s"
 
 
-def sensor_status(source: Source, now_ns: int, hz: float) -> Finding:
+def sensor_status(source: Source, now_ns: int, hz: float) -> Diagnosis:
     """Judge one sensor by what came of it.
 
     Args:
@@ -114,47 +114,47 @@ def sensor_status(source: Source, now_ns: int, hz: float) -> Finding:
     }
     name, problem = f"sensor {source.name}", source.problem()
     if problem:
-        return Finding(name, ERROR, problem, values)
-    return Finding(
+        return Diagnosis(name, ERROR, problem, values)
+    return Diagnosis(
         name, OK, "; ".join(text for text in (f"{hz:.3g} Hz", source.note) if text), values
     )
 
 
-def episode_status(report: dict[str, Any]) -> Finding:
+def episode_status(report: dict[str, Any]) -> Diagnosis:
     """Judge whether what happens is rewarded, and say how episodes go."""
     names = ("episodes", "episode_ended_by", "return_last", "return_now", "reward_problem")
     values = {name: report[name] for name in names}
     if report["reward_problem"]:
-        return Finding("episode", WARN, f"no reward: {report['reward_problem']}", values)
+        return Diagnosis("episode", WARN, f"no reward: {report['reward_problem']}", values)
     by = f", the last by {report['episode_ended_by']}" if report["episode_ended_by"] else ""
-    return Finding("episode", OK, f"{report['episodes']} episodes ended{by}", values)
+    return Diagnosis("episode", OK, f"{report['episodes']} episodes ended{by}", values)
 
 
-def command_statuses(problems: Mapping[str, str]) -> list[Finding]:
+def command_statuses(problems: Mapping[str, str]) -> list[Diagnosis]:
     """Judge each channel of the command by whether a driver takes it.
 
     Args:
         problems: by topic why none does; empty where one does.
     """
     return [
-        Finding(f"command {topic}", WARN if problem else OK, problem or "a driver takes it")
+        Diagnosis(f"command {topic}", WARN if problem else OK, problem or "a driver takes it")
         for topic, problem in problems.items()
     ]
 
 
-def stream_status(report: dict[str, Any]) -> Finding:
+def stream_status(report: dict[str, Any]) -> Diagnosis:
     """Judge the way of experience to the disk and to the trainer."""
     lost = {k: n for k, n in report["stream"].items() if k.startswith(_LOST) and n}
     if lost:
         reasons = ", ".join(f"{k.removeprefix(_LOST)} {n}" for k, n in sorted(lost.items()))
         text = f"steps were not stored, by reason: {reasons}"
-        return Finding("stream", WARN, text, dict(report["stream"]))
+        return Diagnosis("stream", WARN, text, dict(report["stream"]))
     text = f"{report['steps_recorded']} steps recorded, {report['chunks_acked']} chunks delivered"
-    return Finding("stream", OK, text, dict(report["stream"]))
+    return Diagnosis("stream", OK, text, dict(report["stream"]))
 
 
 def to_message(
-    statuses: list[Finding], *, node: str, hardware: str, stamp: Any
+    statuses: list[Diagnosis], *, node: str, hardware: str, stamp: Any
 ) -> DiagnosticArray:
     """Make the message of all statuses.
 
@@ -194,7 +194,7 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
     if word == "no_frame" and first is not None:
         return _silence(first, now_ns)
     if word in ("stale_stamp", "stamp_in_future") and first is not None:
-        return _stamp(first, loop.ros_now_ns(), guard.max_obs_age_s)
+        return _stamp(first, loop.outside.ros_now_ns(), guard.max_obs_age_s)
     return loop.why
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from wm_ros import realtime
 from wm_ros.control_loop import ControlLoop
 from wm_ros.diagnosis import (
-    Finding,
+    Diagnosis,
     command_statuses,
     episode_status,
     policy_status,
@@ -112,7 +112,7 @@ class StatusBoard:
             "frame_age_s": 0.0 if first is None else (now_ns - first.arrived_ns) * 1e-9,
         }
 
-    def statuses(self, report: dict[str, Any]) -> list[Finding]:
+    def statuses(self, report: dict[str, Any]) -> list[Diagnosis]:
         """Judge a report: the policy first, then sensors, commands, episodes, the stream."""
         now_ns = time.monotonic_ns()
         self._loop.sensors.drain(now_ns)  # where no tick does it

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from wm_ros import qos
-from wm_ros.diagnosis import Finding, to_message
+from wm_ros.diagnosis import Diagnosis, to_message
 from wm_ros.reasons import OK, WARN
 from wm_ros.topics.ticker import Ticker
 
@@ -47,7 +47,7 @@ class ReportTopics:
         node: Node,
         closers: ExitStack,
         robot: str,
-        report: Callable[[], tuple[dict[str, Any], list[Finding]]],
+        report: Callable[[], tuple[dict[str, Any], list[Diagnosis]]],
     ) -> None:
         self._node, self._report = node, report
         self._hardware = f"{robot} {node.get_namespace()}"

@@ -1,0 +1,164 @@
+"""Builds the parts that run a policy on a robot, and hands them the first policy; no ROS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.runner import PolicyRunner
+from wm_core.contract.spec import Spec
+from wm_ros.actuation import Actuation
+from wm_ros.commands.build import commands_of, commands_of_parameters
+from wm_ros.control_loop import ControlLoop, Outside
+from wm_ros.diagnosis import detail
+from wm_ros.experience import Recorder
+from wm_ros.interventions import Interventions
+from wm_ros.judge import Judge
+from wm_ros.pilot import Pilot
+from wm_ros.policy_slot import PolicySlot, check_acceptable
+from wm_ros.policy_source import FolderSource
+from wm_ros.reasons import OK, WARN
+from wm_ros.robot import Robot
+from wm_ros.safety import Guard
+from wm_ros.sensors.table import Sensors
+from wm_ros.settings import PolicySettings
+from wm_ros.standing import Standing
+from wm_ros.status import StatusBoard
+from wm_ros.stream import Stream
+from wm_ros.tick_stats import TickStats
+
+_WARNING_WORDS = ("refused", "rolled back", "no policy")  #: of what a slot says
+
+
+class Assembly:
+    """Joins sensors, policy, safety, commands and the record of one robot.
+
+    Args:
+        robot: what file and parameters say of it.
+        folder: of the node's files.
+        outside: what the parts need of the node.
+    """
+
+    def __init__(self, robot: Robot, folder: Path, outside: Outside) -> None:
+        self.settings = s = robot.settings
+        self.robot, self._outside = robot, outside
+        self.spec: Spec | None = None  #: of the first policy
+        self.commands = commands_of(robot)
+        self.signals = Judge(robot)
+        self.recorder = Recorder(reward_required=s.reward_required)
+        self.sensors = (
+            Sensors.of_parameters(robot.sensors, self.period_ns)
+            if robot.file is None
+            else Sensors.of_file(robot.file, self.period_ns)
+        )
+        self.guard = Guard(s)
+        self.stream = Stream(s, folder)
+        self._fixed = FolderSource(Path(s.policy_dir).expanduser()) if s.policy_dir else None
+        self.slot = PolicySlot(
+            self._fixed or self.stream,
+            s,
+            seed=s.seed,
+            log=folder / "swaps.jsonl",
+            accept=self._accept,
+            on_event=self._on_event,
+        )
+        self.pilot = Pilot(
+            self.slot,
+            self.guard,
+            Actuation(self.commands, lambda names: self.sensors.pose(names, time.monotonic_ns())),
+            self.signals,
+            self.recorder,
+            s,
+            interventions=Interventions(s),
+            seed=s.seed,
+        )
+        self.loop = ControlLoop(
+            pilot=self.pilot,
+            sensors=self.sensors,
+            signals=self.signals,
+            recorder=self.recorder,
+            guard=self.guard,
+            stats=TickStats(),
+            standing=Standing(lambda word: detail(word, loop=self.loop, slot=self.slot)),
+            outside=outside,
+        )
+        self.loop.set_pace(self.period_ns, s)
+        self.board = StatusBoard(self.loop, self.slot, self.stream)
+
+    @property
+    def period_ns(self) -> int:
+        """Give the time between two ticks: the owner's, the policy's, or that of waiting."""
+        s = self.settings
+        own = s.idle_period_s if self.spec is None else self.spec.period_s
+        return round((s.period_s or own) * 1e9)
+
+    def start(self, closers: ExitStack, open_topics: Callable[[], None]) -> None:
+        """Take the policy that is there, if one is, and begin to watch for others.
+
+        Args:
+            closers: closes the parts.
+            open_topics: opens what the node hears and says, before anything is watched.
+
+        Raises:
+            SpecMismatch: for a fixed policy that this robot cannot run.
+        """
+        for close in (self.stream.close, self.recorder.close, self.slot.close):
+            closers.callback(close)
+        found = self._fixed is not None and self.slot.look()
+        if self._fixed is not None and self._fixed.is_policy and not found and self.slot.refusals:
+            raise SpecMismatch(self.slot.refusals[-1])
+        self.slot.between_ticks()
+        self.adopt()
+        open_topics()
+        self.slot.start()
+
+    def use(self, settings: PolicySettings) -> None:
+        """Work by settings that were changed while the node runs."""
+        self.settings = settings = self.robot.changed(settings)
+        if self.robot.file is None:
+            self.commands.use(commands_of_parameters(settings))
+        for part in (self.guard, self.pilot, self.slot, self.loop):
+            part.use(settings)
+
+    def _accept(self, runner: PolicyRunner) -> None:
+        """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
+        self.robot.check(runner.spec)
+        self.sensors.check(runner.spec)
+        self.signals.check(runner.spec)
+        check_acceptable(runner.spec, commands=self.commands, running=self.spec)
+        self.stream.begin(runner.card.task, runner.spec)
+
+    def adopt(self) -> None:
+        """Take sizes and period from the first policy, once there is one."""
+        runner = self.slot.runner
+        if runner is None or self.spec is not None:
+            return
+        self.spec = spec = runner.spec
+        period_ns, trained_ns = self.period_ns, round(spec.period_s * 1e9)
+        period_s, card = period_ns * 1e-9, runner.card
+        self.guard.begin(
+            period_s=period_s,
+            card_max_obs_age_s=card.max_obs_age_s,
+            card_surprise_limit=card.surprise_limit or 0.0,
+        )
+        self.sensors.begin(spec, period_ns, card.max_obs_age_s)
+        self.signals.begin(spec, period_ns)
+        self.recorder.open(self.stream.put if self.stream.records else None, period_ns)
+        self.pilot.begin(runner, period_s)
+        self.loop.trained_period_ns = trained_ns
+        self.loop.set_pace(period_ns, self.settings)
+        for warning in self.commands.warnings():
+            self._outside.say(WARN, warning)
+        if period_ns != trained_ns:
+            self._outside.say(
+                WARN,
+                f"period_s {period_s:g} s overrides the {spec.period_s:g} s of the policy's card: "
+                f"it acts at {1 / period_s:.3g} Hz, trained at {1 / spec.period_s:.3g} Hz",
+            )
+
+    def _on_event(self, text: str) -> None:
+        warns = any(word in text for word in _WARNING_WORDS)
+        self._outside.say(WARN if warns else OK, text)
