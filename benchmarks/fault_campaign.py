@@ -29,7 +29,7 @@ import rclpy
 import tyro
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
-from fault_kinds import JOINTS, Fault, plan
+from fault_kinds import JOINTS, Fault, Robot, plan
 from geometry_msgs.msg import TwistStamped
 from pydantic import Field
 from rclpy.context import Context
@@ -39,6 +39,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool
 
+from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Frozen, ImageSpec, Spec, VectorSpec
 from wm_ros import convert, qos
 from wm_ros.sensors.camera import to_image
@@ -55,6 +56,9 @@ class Settings(Frozen):
     faults: int = Field(500, gt=0, description="Number of faults that are injected")
     seed: int = Field(0, ge=0, description="Seed of the order and the variants of the faults")
     period_s: float = Field(0.1, gt=0, description="Seconds of one agent step of the policy")
+    stop_periods: float = Field(
+        2.0, gt=0, description="Periods within which the safe action has to come"
+    )
     policy: str = Field("", description="Folder of a policy; empty: an untrained one is exported")
     kinds: tuple[str, ...] = Field((), description="Kinds of faults to inject; empty: all of them")
 
@@ -88,8 +92,9 @@ class Result:
 class Bench:
     """Plays the robot around the node: publishes on time, and notes when each command came."""
 
-    def __init__(self, folder: Path, policy: Path, period_s: float, *, simulated: bool) -> None:
-        self.period_s, self.simulated, self.folder = period_s, simulated, folder
+    def __init__(self, folder: Path, policy: Path, settings: Settings, *, simulated: bool) -> None:
+        self.period_s, self.simulated, self.folder = settings.period_s, simulated, folder
+        self.stop_periods = settings.stop_periods
         self.policy = policy
         self.context = Context()
         rclpy.init(context=self.context)
@@ -355,7 +360,7 @@ def _check_stop(bench: Bench, fault: Fault, result: Result, began: float) -> Non
         if fault.stops == "hold" and len({c[1:] for c in after}) != 1:
             result.wrong.append("the held command changed, or none came")
         return
-    if result.stop_periods is not None and result.stop_periods > 2.0:
+    if result.stop_periods is not None and result.stop_periods > bench.stop_periods:
         result.wrong.append(f"the safe command came after {result.stop_periods:.2f} periods")
 
 
@@ -427,11 +432,13 @@ def main(settings: Settings) -> None:
             from wm_core.library.agent import Agent
 
             Agent.create("dreamer_v3", campaign_spec(settings.period_s)).export(policies / "0")
-        for simulated, faults in plan(settings.faults, settings.seed, settings.period_s):
+        oldest_s = PolicyRunner.load(next(policies.iterdir())).card.max_obs_age_s
+        robot = Robot(settings.period_s, oldest_s)
+        for simulated, faults in plan(settings.faults, settings.seed, robot):
             chosen = [f for f in faults if not settings.kinds or f.kind in settings.kinds]
             if not chosen:
                 continue
-            bench = Bench(folder, policies, settings.period_s, simulated=simulated)
+            bench = Bench(folder, policies, settings, simulated=simulated)
             try:
                 results += run(bench, chosen, print)
             finally:

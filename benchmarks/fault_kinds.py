@@ -17,6 +17,14 @@ Bench = Any  #: ``fault_campaign.Bench``, which imports this
 JOINTS = ("shoulder", "elbow", "wrist")
 
 
+@dataclass(frozen=True)
+class Robot:
+    """Says what the faults need to know of the robot."""
+
+    period_s: float  #: of one agent step
+    oldest_s: float  #: oldest image on which its policy acts
+
+
 @dataclass
 class Fault:
     """Describes one fault: how messages change, what people do, and what has to follow."""
@@ -105,7 +113,7 @@ def other_joints(names: list[str], values: list[float]) -> Callable[[Any], Any]:
 # --------------------------------------------------------------------------------------- cameras
 
 
-def camera_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
+def camera_faults(draw: Draw, robot: Robot) -> Iterator[Fault]:
     """List faults of the camera."""
     yield Fault("camera silent", "at once", ("no_frame",), frame=withheld)
     every = draw.choice((6, 8, 10))
@@ -120,13 +128,13 @@ def camera_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
         said="Hz, policy",
     )
     yield Fault("camera frozen", "", ("frozen_frame",), frame=same_frame(), seen_after_s=1.0)
-    late = -draw.choice((3.0, 10.0, 600.0)) * max(period_s, 0.1)
+    late = -draw.choice((1.5, 10.0, 600.0)) * robot.oldest_s
     yield Fault("stamps stale", f"{late:.1f} s", ("stale_stamp",), frame=shifted(late))
     yield Fault("stamps zero", "", ("stale_stamp",), frame=stamped(lambda stamp_ns: 0))
-    ahead = draw.choice((1.0, 10.0, 3600.0))
-    yield Fault("stamps ahead", f"{ahead:g} s", ("stamp_in_future",), frame=shifted(ahead))
+    ahead = draw.choice((1.5, 10.0, 3600.0)) * robot.oldest_s
+    yield Fault("stamps ahead", f"{ahead:.1f} s", ("stamp_in_future",), frame=shifted(ahead))
     yield Fault(
-        "stamps constant", "", ("stale_stamp",), frame=same_stamp(), seen_after_s=2 * period_s
+        "stamps constant", "", ("stale_stamp",), frame=same_stamp(), seen_after_s=robot.oldest_s
     )
     side = draw.choice((1, 8, 31))
     small = changed(height=side, width=side, step=3 * side, data=bytes(3 * side * side))
@@ -143,7 +151,7 @@ def camera_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
 # ---------------------------------------------------------------------------------------- joints
 
 
-def joint_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
+def joint_faults(draw: Draw, robot: Robot) -> Iterator[Fault]:
     """List faults of the joints."""
     a, b, c = "shoulder", "elbow", "wrist"
     yield Fault("joints silent", "", ("no_joint_states",), joints=withheld)
@@ -158,17 +166,17 @@ def joint_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
     yield Fault("joint doubled", "", refused, joints=twice)
     short = other_joints([a, b, c], [0.1, 0.2])
     yield Fault("fewer positions than names", "", refused, joints=short)
-    robot = other_joints(["j1", "j2", "j3"], [0.1, 0.2, 0.3])
-    yield Fault("another robot's joints", "", refused, joints=robot)
+    strange = other_joints(["j1", "j2", "j3"], [0.1, 0.2, 0.3])
+    yield Fault("another robot's joints", "", refused, joints=strange)
     order = other_joints([c, a, b], [0.3, 0.1, 0.2])
     yield Fault("joints reordered", "", ("acts",), joints=order, stops="no")
     more = other_joints([a, "gripper", b, c], [0.1, 9.0, 0.2, 0.3])
     yield Fault("more joints", "", ("acts",), joints=more, stops="no")
     away = draw.choice((-5.0, 5.0))
     # Joints from before the fault still belong to the frames of one period.
-    moved = {"joints": shifted(away), "seen_after_s": period_s}
+    moved = {"joints": shifted(away), "seen_after_s": robot.period_s}
     yield Fault("joints' stamps off", f"{away:g} s", ("no_joint_states",), **moved)
-    zero = {"joints": stamped(lambda stamp_ns: 0), "seen_after_s": period_s}
+    zero = {"joints": stamped(lambda stamp_ns: 0), "seen_after_s": robot.period_s}
     yield Fault("joints' stamps zero", "", ("no_joint_states",), **zero)
 
 
@@ -247,7 +255,7 @@ def unsubscribe(bench: Bench) -> None:
     bench.node.destroy_subscription(bench.heard)
 
 
-def people_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
+def people_faults(draw: Draw, robot: Robot) -> Iterator[Fault]:
     """List what people do, on topics, by services and by parameters."""
     stop = ("emergency_stop",)
     yield Fault("emergency stop", "topic", stop, begin=press, end=release, latches=True)
@@ -318,7 +326,7 @@ def lose(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
-def file_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
+def file_faults(draw: Draw, robot: Robot) -> Iterator[Fault]:
     """List faults of policies on the disk: the running one goes on."""
     damages = {
         "cut short": cut,
@@ -358,7 +366,7 @@ def go_on(bench: Bench) -> None:
     bench.paused = False
 
 
-def clock_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
+def clock_faults(draw: Draw, robot: Robot) -> Iterator[Fault]:
     """List faults of simulated time."""
     yield Fault("simulation paused", "", ("no_frame",), begin=pause, end=go_on)
     yield Fault("camera silent", "at once", ("no_frame",), frame=withheld)
@@ -378,7 +386,7 @@ def clock_faults(draw: Draw, period_s: float) -> Iterator[Fault]:
 REAL = (camera_faults, joint_faults, people_faults, file_faults)
 
 
-def plan(count: int, seed: int, period_s: float) -> list[tuple[bool, list[Fault]]]:
+def plan(count: int, seed: int, robot: Robot) -> list[tuple[bool, list[Fault]]]:
     """Draw ``count`` faults, each kind as often as the others, in a random order.
 
     Returns:
@@ -387,8 +395,8 @@ def plan(count: int, seed: int, period_s: float) -> list[tuple[bool, list[Fault]
     draw, real, simulated = Draw(seed), list[Fault](), list[Fault]()
     while len(real) + len(simulated) < count:
         for kinds in REAL:
-            real += kinds(draw, period_s)
-        simulated += clock_faults(draw, period_s)
+            real += kinds(draw, robot)
+        simulated += clock_faults(draw, robot)
     draw.shuffle(real)
     draw.shuffle(simulated)
     share = len(simulated) * count // (len(real) + len(simulated))
