@@ -6,6 +6,7 @@ one of its files changed, and meanwhile the next older one that is good runs.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.files import write_durably
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_ros.policy_source import PolicySource
 
@@ -40,12 +42,19 @@ class Shelf:
     Args:
         source: which policies there are.
         on_refused: called with each reason once.
+        memory: file that keeps which policies were rolled back; None for none.
     """
 
-    def __init__(self, source: PolicySource, on_refused: Callable[[str], None]) -> None:
-        self._source, self._on_refused = source, on_refused
+    def __init__(
+        self,
+        source: PolicySource,
+        on_refused: Callable[[str], None],
+        memory: Path | None = None,
+    ) -> None:
+        self._source, self._on_refused, self._memory = source, on_refused, memory
         self._known: dict[Path, _Known] = {}
-        self._banned: set[str] = set()  # hashes of policies that were rolled back
+        self._banned = _remembered(memory)  # hashes of policies that were rolled back
+        self._unwritten = False
         self.refused = 0
         self.refusals: list[str] = []  #: the latest 20 reasons
         self.waiting = ""  #: which newer policy is still being copied
@@ -67,7 +76,10 @@ class Shelf:
             self.waiting = waiting
             if (folder, known.identity) == running:
                 return
-            if not (known.lacks or known.hopeless or known.identity in self._banned):
+            if known.identity in self._banned:
+                if running is None:
+                    self.waiting = waiting = waiting or self._why_banned(folder)
+            elif not (known.lacks or known.hopeless):
                 yield folder
 
     def refuse(self, folder: Path, error: Exception | str) -> None:
@@ -79,6 +91,17 @@ class Shelf:
     def ban(self, identity: str) -> None:
         """Take the policy with this hash never again."""
         self._banned.add(identity)
+        self._unwritten = True
+
+    def write(self) -> None:
+        """Keep on the disk which policies were rolled back; where it refuses, try again later."""
+        if self._memory is None or not self._unwritten:
+            return
+        try:
+            write_durably(self._memory, json.dumps(sorted(self._banned)).encode())
+        except OSError:
+            return
+        self._unwritten = False
 
     def problem(self) -> str:
         """Say why no policy, or no newer one, runs; empty where there is nothing to say."""
@@ -103,6 +126,10 @@ class Shelf:
             self._known[folder] = known
         return known
 
+    def _why_banned(self, folder: Path) -> str:
+        how = f"; delete {self._memory} to take it again" if self._memory else ""
+        return f"{folder.name}: it was rolled back{how}"
+
     def _give_up(self, folder: Path, known: _Known) -> None:
         """Refuse a copy to which nothing was added for a while; it is still looked at."""
         if time.monotonic() - known.since_s > _STILL_S:
@@ -118,6 +145,17 @@ class Shelf:
 def kind_of(reason: str) -> str:
     """Strip a reason of its numbers and hashes, so that it is said once while they change."""
     return re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", reason)
+
+
+def _remembered(memory: Path | None) -> set[str]:
+    """Read the hashes of policies that were rolled back; none where the file is not whole."""
+    try:
+        found = json.loads(memory.read_text(encoding="utf-8")) if memory else []
+    except (OSError, ValueError):
+        return set()
+    return (
+        {entry for entry in found if isinstance(entry, str)} if isinstance(found, list) else set()
+    )
 
 
 def _identity(folder: Path) -> str:

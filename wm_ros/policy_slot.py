@@ -72,7 +72,8 @@ class PolicySlot:
     ) -> None:
         self._settings, self._seed, self._log = settings, seed, log
         self._accept, self._on_event = accept, on_event
-        self._shelf = Shelf(source, on_event)
+        memory = None if log is None else log.with_name("rolled_back.json")
+        self._shelf = Shelf(source, on_event, memory)
         self._running: Candidate | None = None
         self._previous: Candidate | None = None  # what a rollback brings back
         self._ready: Candidate | None = None
@@ -380,6 +381,7 @@ class PolicySlot:
 
     def _write_log(self) -> None:
         """Append waiting lines to the log; where the disk refuses they wait for the next time."""
+        self._shelf.write()
         path = self._log
         if path is None or not self._log_lines:
             return

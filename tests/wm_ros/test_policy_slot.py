@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import threading
 import time
 
@@ -398,6 +399,13 @@ def test_a_rollback_brings_back_the_policy_before_and_bans_the_one_that_was(
     assert [line["mode"] for line in lines] == ["start", "reinfer", "rollback", "reinfer"]
     assert lines[2]["because"] == "asked for"
     assert slot.counters()["rollbacks"] == 1
+    for name in ("00000001", "00000003"):
+        shutil.rmtree(home / name)
+    again = slot_at(home, log=log)  # a robot that was started anew
+    assert not again.look()
+    assert "00000002: it was rolled back; delete" in again.problem()
+    (tmp_path / "rolled_back.json").unlink()
+    assert slot_at(home, log=log).look()
 
 
 @pytest.mark.parametrize("mode", ["reinfer", "border"])
