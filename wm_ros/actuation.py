@@ -59,6 +59,9 @@ class Actuation:
                 rate = np.minimum(rate, share * spec.max_change * span / 2.0 / period_s)
         self._limiter = Limiter(low, high, rate, jerk, period_s)
         self._tolerance = 1e-6 * np.where(np.isfinite(high - low), high - low, 1.0)
+        # How far outside of the range a pose may lie: one step, or a hundredth of the range.
+        span = np.where(np.isfinite(high - low), high - low, np.inf)
+        self._leeway = np.where(np.isfinite(rate), rate * period_s, 0.01 * span)
         self._held = np.full(size, np.nan)
         self.soft_start()
 
@@ -120,12 +123,16 @@ class Actuation:
                 at[part] = np.clip(0.0, self._limiter.low[part], self._limiter.high[part])
         if (slewed & ~np.isfinite(at)).any():
             return "no_pose"
-        outside = np.maximum(self._limiter.low - at, at - self._limiter.high)
-        if (slewed & (outside > np.maximum(self._limiter.step, self._tolerance))).any():
+        if (slewed & self._outside(at)).any():
             return "pose_out_of_range"
         self._limiter.start(at)
         self._fresh_start = False
         return None
+
+    def _outside(self, at: np.ndarray, part: slice = slice(None)) -> np.ndarray:
+        """Mark (n,) bool which elements of a pose ``at`` (n,) lie too far outside of the range."""
+        limiter, leeway = self._limiter, self._leeway[part] + self._tolerance[part]
+        return (limiter.low[part] - at > leeway) | (at - limiter.high[part] > leeway)
 
     def _pose(self, i: int) -> np.ndarray | None:
         """Measure the pose (n,) of channel ``i``; None where its joints are not known."""
@@ -248,7 +255,7 @@ class Actuation:
             return self._limiter.sent[part]
         if self._known(self._held[part]) is None:
             pose = self._pose(i)
-            if pose is None:
+            if pose is None or self._outside(pose, part).any():
                 return None
             self._held[part] = np.clip(pose, self._limiter.low[part], self._limiter.high[part])
         return self._held[part]

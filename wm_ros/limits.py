@@ -37,11 +37,6 @@ class Limiter:
         self._speed = np.zeros(self.low.size)  # change per second of the last step
 
     @property
-    def step(self) -> np.ndarray:
-        """Bound the change (n,) of one period; infinity where nothing does."""
-        return self._rate * self._period_s
-
-    @property
     def change(self) -> np.ndarray:
         """Give the change (n,) of what was sent last from what was sent before."""
         return self._speed * self._period_s

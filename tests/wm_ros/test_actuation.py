@@ -61,6 +61,13 @@ def test_a_hold_keeps_the_first_pose_that_is_known_and_does_not_follow_a_sinking
     assert body.safe()[0] == [1.5, -0.5]
 
 
+def test_a_pose_far_outside_of_the_range_is_not_held_by_a_jump_to_its_border():
+    body = Body(arm(), action=ARM, pose=np.array([3.0, 0.0]))
+    assert body.safe()[0] is None
+    body.pose = np.array([2.03, 0.0])  # a hundredth of the range is noise
+    assert body.safe()[0] == [2.0, 0.0]
+
+
 def test_a_hold_repeats_what_was_sent_last():
     body = Body(arm(), action=ARM, pose=np.array([1.5, -0.5]))
     body.act(1.0, 1.0)

@@ -81,6 +81,12 @@ def test_without_joint_states_limits_of_rate_stop_an_arm_and_a_posture_is_reache
         lambda: report_of(status).get("safe_by_reason", {}).get("no_pose", 0) > 10, "no_pose"
     )
     assert not commands
+    played.joints = {"elbow": -0.5, "shoulder": 3.0}  # the range ends at 2
+    watcher.until(
+        lambda: report_of(status)["safe_by_reason"].get("pose_out_of_range", 0) > 10,
+        "pose_out_of_range",
+    )
+    assert not commands
     played.joints = dict(POSE)
     played.wait_until(
         commands, lambda m: list(m.points[0].positions) == [1.0, 1.0], "the policy's command"
