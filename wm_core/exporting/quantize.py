@@ -60,7 +60,8 @@ def quantize(model: bytes, calibration: Iterable[Feed]) -> bytes:
             f"nothing to quantise: no product of the policy has {SMALLEST} weights or more"
         )
     card = {entry.key: entry.value for entry in proto.metadata_props}
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # masked scores are infinite: their range is asked for though nothing quantises them
+    with tempfile.TemporaryDirectory() as folder, _quiet(), np.errstate(invalid="ignore"):
         target = Path(folder) / "quantized.onnx"
         ort.quantize_static(
             proto,
@@ -74,7 +75,8 @@ def quantize(model: bytes, calibration: Iterable[Feed]) -> bytes:
             extra_options=_options(weights),
         )
         quantized = onnx.load_model(target)
-    quantized = strip(quantized)
+    # with the shapes of inner tensors, by which the runner cuts estimates apart
+    quantized = onnx.shape_inference.infer_shapes(strip(quantized))
     onnx.helper.set_model_props(quantized, card)
     onnx.checker.check_model(quantized, full_check=True)
     data: bytes = quantized.SerializeToString(deterministic=True)
