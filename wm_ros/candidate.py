@@ -28,7 +28,7 @@ class HistoryEntry:
     action: np.ndarray | None = None  #: (A,) of the policy that ran; None: not yet, or it failed
 
 
-class History:
+class TickHistory:
     """Keeps the last ticks for a policy that is to follow them; for two threads.
 
     Args:
@@ -89,7 +89,7 @@ class Candidate:
         """Give how far its actions are from the running policy's on average; None: not known."""
         return self.apart / self.compared if self.compared else None
 
-    def follow(self, history: History, *, all_of_it: bool) -> bool:
+    def follow(self, history: TickHistory, *, all_of_it: bool) -> bool:
         """See one more tick; False where there is none, or it has taken over.
 
         Raises:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from wm_core.contract.errors import SettingsError, WmError
-from wm_core.contract.frozen import Frozen
 from wm_ros.given import Param
-from wm_ros.params import build
+from wm_ros.params import Model, build
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
-Model = TypeVar("Model", bound=Frozen)
 #: read once, by a node with a life cycle too
 AT_START = ("use_sim_time", "autostart")
 _LEVELS = {"": "UNSET", "debug": "DEBUG", "info": "INFO", "warn": "WARN", "error": "ERROR"}

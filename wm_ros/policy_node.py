@@ -34,7 +34,7 @@ from wm_ros.topics.episodes import EpisodeTopics
 from wm_ros.topics.operator import OperatorServices
 from wm_ros.topics.reports import ReportTopics, say
 from wm_ros.topics.sensors import SensorTopics
-from wm_ros.topics.ticker import Ticker
+from wm_ros.topics.ticker import TickTimer
 
 
 class PolicyNode(LifecycleNode):
@@ -181,7 +181,7 @@ class PolicyNode(LifecycleNode):
             stop_now=self._stop_at_once,
             roll_back=parts.slot.roll_back,
         )
-        self._ticker = Ticker(self, closers, self._on_timer)
+        self._ticker = TickTimer(self, closers, self._on_timer)
         self._report_topics = ReportTopics(self, closers, s.robot, self._judge)
 
     def _stop_robot(self) -> None:

@@ -22,7 +22,7 @@ from wm_core.contract.errors import PolicyFailed, SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
-from wm_ros.candidate import Candidate, History
+from wm_ros.candidate import Candidate, TickHistory
 from wm_ros.commands import CommandSet
 from wm_ros.policy_shelf import Shelf, kind_of
 from wm_ros.policy_source import PolicySource
@@ -78,7 +78,7 @@ class PolicySlot:
         self._previous: Candidate | None = None  # what a rollback brings back
         self._ready: Candidate | None = None
         self._retired: deque[Candidate] = deque()  # the worker frees them
-        self._history = History()
+        self._history = TickHistory()
         self._trial_until_s = 0.0
         self._sent: np.ndarray | None = None  # (A,) what was sent last
         self._log_lines: deque[str] = deque(maxlen=1000)

@@ -152,11 +152,13 @@ def test_an_installed_node_starts_and_ends_cleanly_on_ctrl_c(install):
     node = f"{install}/wm_ros/lib/wm_ros/policy_node --ros-args -r __ns:=/house_test"
     process = run_installed(install, node)
     try:
-        begun = process.stdout.readline()  # its log begins when it has been set up
+        begun = ""
+        while "safe action" not in begun and (line := process.stdout.readline()):
+            begun += line  # it says so from its first tick on, behind what it says of its set-up
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0, begun + said
-    assert "safe action" in begun
+    assert "safe action: no_policy" in begun
     assert "Traceback" not in said

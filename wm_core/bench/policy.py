@@ -39,7 +39,7 @@ QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 Variant = Literal[
     "torch", "fp32", "split_fp32", "split_dry_fp32", "int8", "split_int8", "split_dry_int8"
 ]
-Encoder = Literal["", "k5pool", "k5s2", "k4s2"]
+Convolutions = Literal["", "k5pool", "k5s2", "k4s2"]
 #: inputs and actions of untrained policies: one 64x64 RGB camera, two actions
 SPEC = Spec(action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)))
 
@@ -54,7 +54,9 @@ class PolicyBenchSettings(ContestantSettings):
     policy: Path | None = Field(
         None, description="Folder of an exported policy to measure instead"
     )
-    encoder: Encoder = Field("", description="Convolutions of each network; empty: its own kind")
+    encoder: Convolutions = Field(
+        "", description="Convolutions of each network; empty: its own kind"
+    )
     rate_hz: tuple[float, ...] = Field((50.0,), description="Steps per second, one or several")
     ticks: int = Field(1000, gt=0, description="Measured steps of each variant")
 
@@ -160,7 +162,7 @@ def _measure(
 
 
 def make_variants(
-    contestant: Contestant, names: Sequence[Variant], encoder: Encoder = ""
+    contestant: Contestant, names: Sequence[Variant], encoder: Convolutions = ""
 ) -> dict[str, Ticker]:
     """Make a step of an untrained agent in each of the variants."""
     config = contestant.config()

@@ -15,7 +15,7 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import write_durably
 from wm_core.contract.spec import Frozen
-from wm_core.library.adopt import adopt, answered, merged, read_answers, read_network, template
+from wm_core.library.adopt import adopt, answered, overlaid, read_answers, read_network, template
 
 
 class AdoptSettings(Frozen):
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     settings = parse(AdoptSettings, argv, verb="adopt")
     _, values = read_network(settings.file)
     if settings.answers is not None:
-        values = merged(values, read_answers(settings.answers))
+        values = overlaid(values, read_answers(settings.answers))
     console = Console(soft_wrap=True, highlight=False)
     if settings.template is not None:
         write_durably(settings.template, template(values).encode())

@@ -70,7 +70,7 @@ def _source(name: str, makers: Mapping[str, onnx.NodeProto]) -> str:
     return name
 
 
-class Columns(NamedTuple):
+class ColumnRange(NamedTuple):
     """Some columns of a weight as an initializer of their own."""
 
     name: str
@@ -80,7 +80,7 @@ class Columns(NamedTuple):
 
 def divide_products(
     model: onnx.ModelProto, observed: Collection[str]
-) -> dict[str, tuple[Columns, Columns]]:
+) -> dict[str, tuple[ColumnRange, ColumnRange]]:
     """Divide products of what is known ahead and what is observed, side by side, into two.
 
     ``W [h; z] + b`` becomes ``(U h + b) + V z``: the first layer of an actor reads the whole of
@@ -98,7 +98,7 @@ def divide_products(
     shapes = _shapes(model)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     uses = [name for node in graph.node for name in node.input]
-    divided: dict[str, tuple[Columns, Columns]] = {}
+    divided: dict[str, tuple[ColumnRange, ColumnRange]] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         joined = makers.get(node.input[0]) if node.input else None
@@ -113,8 +113,8 @@ def divide_products(
         weight, out = weights[node.input[1]], node.output[0]
         whole = onnx.numpy_helper.to_array(weight)
         parts = (
-            Columns(f"{weight.name}.known", 0, width),
-            Columns(f"{weight.name}.observed", width, whole.shape[1]),
+            ColumnRange(f"{weight.name}.known", 0, width),
+            ColumnRange(f"{weight.name}.observed", width, whole.shape[1]),
         )
         for part in parts:
             columns = np.ascontiguousarray(whole[:, part.start : part.stop])

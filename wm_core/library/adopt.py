@@ -64,7 +64,7 @@ def adopt(file: str | Path, to: str | Path, answers: Answers | str | Path | Draf
     if isinstance(answers, str | Path):
         answers = read_answers(Path(answers))
     if not isinstance(answers, Answers):
-        answers = to_answers(merged(told, answers), str(file))
+        answers = to_answers(overlaid(told, answers), str(file))
     adopted = wrap(network, answers)
     source = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     made = _finished(adopted, answers, source)
@@ -92,13 +92,13 @@ def read_answers(path: Path) -> Draft:
     return found
 
 
-def merged(told: Draft, given: Draft) -> Draft:
+def overlaid(told: Draft, given: Draft) -> Draft:
     """``told`` by the file, with what is ``given`` in its place, entry by entry."""
     both = dict(told)
     for key, value in given.items():
         inner = both.get(key)
         nested = isinstance(inner, dict) and isinstance(value, dict)
-        both[key] = merged(inner, value) if nested else value  # type: ignore[arg-type]
+        both[key] = overlaid(inner, value) if nested else value  # type: ignore[arg-type]
     return both
 
 

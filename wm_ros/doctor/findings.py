@@ -11,7 +11,7 @@ Level = Literal["OK", "WARN", "FAIL"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """Says how one thing is, and what to do about it where it is not well."""
 
     area: str  #: such as camera or trainer
@@ -20,22 +20,22 @@ class Finding:
     advice: str = ""
 
 
-def ok(area: str, text: str) -> Finding:
+def ok(area: str, text: str) -> CheckResult:
     """Make a finding of something that is well."""
-    return Finding(area, "OK", text)
+    return CheckResult(area, "OK", text)
 
 
-def warn(area: str, text: str, advice: str) -> Finding:
+def warn(area: str, text: str, advice: str) -> CheckResult:
     """Make a finding of something that may be meant, or may become a fault."""
-    return Finding(area, "WARN", text, advice)
+    return CheckResult(area, "WARN", text, advice)
 
 
-def fail(area: str, text: str, advice: str) -> Finding:
+def fail(area: str, text: str, advice: str) -> CheckResult:
     """Make a finding of something with which the robot will not run."""
-    return Finding(area, "FAIL", text, advice)
+    return CheckResult(area, "FAIL", text, advice)
 
 
-def as_text(findings: Sequence[Finding]) -> str:
+def as_text(findings: Sequence[CheckResult]) -> str:
     """Print one line for each finding, its advice below, and a line that sums up."""
     width = max((len(f.area) for f in findings), default=0)
     lines = []
@@ -49,7 +49,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     return "\n".join([*lines, f"{summed}: {verdict}", ""])
 
 
-def as_json(findings: Sequence[Finding]) -> str:
+def as_json(findings: Sequence[CheckResult]) -> str:
     """Print one JSON object with every finding."""
     healthy = not any(f.level == "FAIL" for f in findings)
     return json.dumps({"healthy": healthy, "findings": [asdict(f) for f in findings]}) + "\n"

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import Spec
 from wm_ros.commands import CommandSet
-from wm_ros.doctor.findings import Finding, fail, ok, warn
+from wm_ros.doctor.findings import CheckResult, fail, ok, warn
 from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors
 from wm_ros.topics.sensors import SensorTopics
@@ -60,7 +60,7 @@ class Listener:
         self._closers.close()
 
 
-def sensors_of(listener: Listener, spec: Spec | None) -> list[Finding]:
+def sensors_of(listener: Listener, spec: Spec | None) -> list[CheckResult]:
     """Say of each sensor what came, and whether it fits what the policy wants."""
     sensors, node, found = listener.sensors, listener.node, []
     if spec is not None:
@@ -101,7 +101,7 @@ def _advice(source: Source) -> str:
     return f"ros2 topic echo --once {source.topic} shows what comes"
 
 
-def commands_of_graph(node: Node, commands: CommandSet, runs: bool) -> list[Finding]:
+def commands_of_graph(node: Node, commands: CommandSet, runs: bool) -> list[CheckResult]:
     """Say who takes the commands of each channel, and who else sends some.
 
     Args:
@@ -146,7 +146,7 @@ def commands_of_graph(node: Node, commands: CommandSet, runs: bool) -> list[Find
     return found
 
 
-def clock(node: Node, use_sim_time: bool) -> list[Finding]:
+def clock(node: Node, use_sim_time: bool) -> list[CheckResult]:
     """Say whether the clock is the one that is meant."""
     published = node.count_publishers("/clock") > 0
     if use_sim_time and not published:

@@ -14,7 +14,7 @@ from wm_core.contract.files import try_lock
 from wm_core.contract.runner import PolicyRunner
 from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
 from wm_ros import home
-from wm_ros.doctor.findings import Finding, fail, ok, warn
+from wm_ros.doctor.findings import CheckResult, fail, ok, warn
 from wm_ros.policy_source import FolderSource
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import read_token
@@ -25,7 +25,7 @@ PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 SEGMENT_BYTES = 512_000  #: of Fast DDS's shared memory without a profile
 
 
-def versions(rmw: str) -> list[Finding]:
+def versions(rmw: str) -> list[CheckResult]:
     """Say which Python, ROS and packages run here; ``rmw`` is the middleware's name."""
     distribution = os.environ.get("ROS_DISTRO", "of unknown distribution")
     found = [ok("python", f"{platform.python_version()} on {platform.machine()}")]
@@ -47,7 +47,7 @@ def versions(rmw: str) -> list[Finding]:
     return found
 
 
-def policy(s: PolicySettings) -> tuple[list[Finding], PolicyRunner | None]:
+def policy(s: PolicySettings) -> tuple[list[CheckResult], PolicyRunner | None]:
     """Load and prove the policy that the node would run."""
     if not s.policy_dir:
         source = "the trainer's" if s.trainer_url else "none"
@@ -76,7 +76,7 @@ def policy(s: PolicySettings) -> tuple[list[Finding], PolicyRunner | None]:
     return [ok("policy", text)], runner
 
 
-def disk(s: PolicySettings, namespace: str, name: str) -> list[Finding]:
+def disk(s: PolicySettings, namespace: str, name: str) -> list[CheckResult]:
     """Say whether the node can write its files, and who else is there."""
     folder = home.home_of(s.state_dir, namespace, name)
     spool = Path(s.spool_dir or folder / "spool").expanduser()
@@ -93,7 +93,7 @@ def disk(s: PolicySettings, namespace: str, name: str) -> list[Finding]:
     return found
 
 
-def _folder(area: str, folder: Path, needed: int) -> Finding:
+def _folder(area: str, folder: Path, needed: int) -> CheckResult:
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         advice = f"give this user write permission on {there}, or set another folder"
@@ -105,7 +105,7 @@ def _folder(area: str, folder: Path, needed: int) -> Finding:
     return ok(area, f"{folder}, {free / 1e9:.0f} GB free")
 
 
-def trainer(s: PolicySettings) -> list[Finding]:
+def trainer(s: PolicySettings) -> list[CheckResult]:
     """Ask the trainer whether it is there and knows this robot's token."""
     if not s.trainer_url:
         return []
@@ -136,7 +136,7 @@ def trainer(s: PolicySettings) -> list[Finding]:
     return [ok("trainer", f"{url} answers and accepts the token")]
 
 
-def profile(rmw: str, largest_image: int) -> list[Finding]:
+def profile(rmw: str, largest_image: int) -> list[CheckResult]:
     """Say whether large images can pass Fast DDS; ``largest_image`` is bytes of one message."""
     if "fastrtps" not in rmw or largest_image <= SEGMENT_BYTES:
         return []

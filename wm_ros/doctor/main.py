@@ -23,7 +23,7 @@ from wm_core.contract.spec import Spec
 from wm_ros import params
 from wm_ros.commands.build import commands_of
 from wm_ros.doctor import graph, machine
-from wm_ros.doctor.findings import Finding, as_json, as_text, fail, ok, warn
+from wm_ros.doctor.findings import CheckResult, as_json, as_text, fail, ok, warn
 from wm_ros.given import unused_files
 from wm_ros.robot import Robot
 from wm_ros.sensors.table import Sensors
@@ -86,7 +86,7 @@ def _as_parameter(name: str, value: str) -> list[str]:
     return ["-p", f"{name}:='{value}'"] if value else []
 
 
-def examine(seconds: float, name: str) -> list[Finding]:
+def examine(seconds: float, name: str) -> list[CheckResult]:
     """Examine everything.
 
     Args:
@@ -126,7 +126,7 @@ def _overrides(name: str) -> list[Parameter]:
 
 def _graph(
     node: Node, robot: Robot, runner: PolicyRunner | None, seconds: float, name: str, rmw: str
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Examine what needs the graph of nodes."""
     s, found = robot.settings, []
     try:

@@ -21,7 +21,7 @@ from wm_ros.readings import Reading
 from wm_ros.sensors.unheard import Unheard, why_unheard
 from wm_ros.topics.sensors import (
     SubscriptionEventCallbacks,
-    Waiting,
+    WaitingGroup,
     take_waiting,
     talkers,
     topics_alike,
@@ -41,7 +41,7 @@ class EpisodeTopics:
 
     def __init__(self, node: Node, closers: ExitStack, judge: Judge) -> None:
         self._node, self._closers, self._judge = node, closers, judge
-        self._waiting = Waiting()
+        self._waiting = WaitingGroup()
         self._logger, rules = node.get_logger(), judge.episodes.rules
         if judge.reward.topic is not None:
             self._hear(JointState, judge.reward.topic, self._on_signal, qos.signals())

@@ -16,7 +16,7 @@ from std_msgs.msg import String
 from wm_ros import qos
 from wm_ros.diagnosis import Diagnosis, to_message
 from wm_ros.reasons import OK, WARN
-from wm_ros.topics.ticker import Ticker
+from wm_ros.topics.ticker import TickTimer
 
 REPORT_S = 1.0  #: seconds between two reports
 SOON_NS = 200_000_000  #: from a change to the report of it
@@ -58,7 +58,7 @@ class ReportTopics:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         timer = node.create_timer(REPORT_S, self.publish, clock=steady)
         closers.callback(node.destroy_timer, timer)
-        self._extra, self._waits = Ticker(node, closers, self.publish), False
+        self._extra, self._waits = TickTimer(node, closers, self.publish), False
 
     def soon(self) -> None:
         """Report once more in a moment: something has changed."""

@@ -50,7 +50,7 @@ class SensorTopics:
         on_message: Callable[[Source, Any], None],
     ) -> None:
         self._node = node
-        self._waiting = Waiting()
+        self._waiting = WaitingGroup()
         for source in sensors.sources:
             self._open(source, closers, reliable=reliable, on_message=on_message)
 
@@ -107,7 +107,7 @@ def topics_alike(node: Node, message: str, topic: str) -> tuple[str, ...]:
     return tuple(name for name in fitting if node.count_publishers(name))
 
 
-class Waiting(ReentrantCallbackGroup):
+class WaitingGroup(ReentrantCallbackGroup):
     """Has the executor pass over subscriptions."""
 
     def can_execute(self, entity: Any) -> bool:

@@ -13,7 +13,7 @@ from rclpy.timer import Timer
 _NOW_NS = 1_000
 
 
-class Ticker:
+class TickTimer:
     """Calls back once, at a time of the steady clock.
 
     Args:
