@@ -81,8 +81,14 @@ class Candidate:
     steps: int = 0  #: how many it has seen
     apart: float = 0.0  #: sum of how far its actions were from those of the running policy
     compared: int = 0
-    taken: bool = False  #: it has taken over: the control thread's alone
+    taken: bool = False  #: it has taken over, or never will: nobody else may run it
     lock: threading.Lock = field(default_factory=threading.Lock)  #: held while it runs
+
+    @property
+    def identity(self) -> str:
+        """Give the hash of the policy; empty where no manifest says it."""
+        manifest = self.engine.runner.manifest
+        return "" if manifest is None else manifest.policy.sha256
 
     @property
     def difference(self) -> float | None:
@@ -108,6 +114,13 @@ class Candidate:
                 self.apart += float(np.abs(out.action - entry.action).mean())
                 self.compared += 1
             return True
+
+    def withdraw(self) -> bool:
+        """Keep it from taking over; False where it has already."""
+        with self.lock:
+            free = not self.taken
+            self.taken = True
+        return free
 
     def prepare(self, sent_action: np.ndarray) -> None:
         """Run what its next step needs no observation for, after what was sent, (A,)."""

@@ -191,14 +191,13 @@ class PolicySlot:
         if running is None or previous is None:
             return ""
         version = running.engine.runner.card.version
-        self._shelf.ban(_identity(running))
+        self._shelf.ban(running.identity)
         self._previous, self._trial_until_s = None, 0.0
         previous.engine.reset()
         back = Candidate(previous.engine, previous.folder, since=self._history.ticks, back=why)
         with self._lock:
             waiting, self._ready = self._ready, back
-        if waiting is not None:
-            self._retired.append(waiting)
+        self._retired.extend([] if waiting is None else [waiting])
         self._news.set()
         text = f"version {version} is rolled back to {back.engine.runner.card.version}: {why}"
         self._on_event(text)
@@ -211,6 +210,8 @@ class PolicySlot:
             return
         try:
             knows = ready.upto == history.ticks - 1
+            if ready.taken:
+                return
             if self._running is None:
                 mode: Mode = "start"
             elif ready.back and (knows or border or not self._follows):
@@ -233,12 +234,16 @@ class PolicySlot:
     def _follows(self) -> bool:
         return self._settings.swap_mode == "reinfer"
 
-    def _swap(self, candidate: Candidate, mode: Mode) -> None:
-        replaced, kept = self._running, self._previous
-        self._running, candidate.taken = candidate, True
+    def _take_away(self, candidate: Candidate) -> None:
+        """Let it wait no longer; a newer one that came in the meantime stays."""
         with self._lock:
             if self._ready is candidate:
                 self._ready = None
+
+    def _swap(self, candidate: Candidate, mode: Mode) -> None:
+        replaced, kept = self._running, self._previous
+        self._running, candidate.taken = candidate, True
+        self._take_away(candidate)
         self._previous = None if mode == "rollback" else replaced
         self._retired.extend(
             c for c in (kept, replaced if mode == "rollback" else None) if c is not None
@@ -274,14 +279,14 @@ class PolicySlot:
         if ready is not None and ready.back:
             return False
         newest = ready or self._running
-        running = None if newest is None else (newest.folder, _identity(newest))
+        running = None if newest is None else (newest.folder, newest.identity)
         for folder in self._shelf.worth_trying(running):
             candidate = None if self._stop.is_set() else self._load(folder)
             if candidate is not None:
                 self.loaded += 1
                 with self._lock:
                     waiting, self._ready = self._ready, candidate
-                if waiting is not None:
+                if waiting is not None and waiting.withdraw():
                     self._retired.append(waiting)
                 return True
         self._say_problem()
@@ -299,11 +304,10 @@ class PolicySlot:
             if (sent := self._sent) is not None and candidate.steps:
                 candidate.prepare(sent)
         except WmError as error:
-            with self._lock:
-                if self._ready is candidate:
-                    self._ready = None
-            self._retired.append(candidate)
-            self._shelf.refuse(candidate.folder, error)
+            if candidate.withdraw():
+                self._take_away(candidate)
+                self._retired.append(candidate)
+                self._shelf.refuse(candidate.folder, error)
 
     def _load(self, folder: Path) -> Candidate | None:
         """Open and prove a policy, and let it see the last seconds; None where it is refused."""
@@ -392,9 +396,3 @@ class PolicySlot:
                 file.writelines(f"{line}\n" for line in lines)
         except OSError:
             self._log_lines.extendleft(reversed(lines))
-
-
-def _identity(candidate: Candidate) -> str:
-    """Give the hash of a candidate's policy."""
-    manifest = candidate.engine.runner.manifest
-    return "" if manifest is None else manifest.policy.sha256

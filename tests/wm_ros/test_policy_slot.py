@@ -166,6 +166,23 @@ def test_a_policy_that_has_not_seen_the_last_tick_does_not_take_over(home, polic
     assert memory_of(slot) == 4
 
 
+def test_a_swap_and_a_newer_policy_at_the_same_moment_end_neither(home, policy_at, obs):
+    policy_at(home / "00000000")
+    slot = slot_at(home)
+    slot.look()
+    tick(slot, obs, first=True)
+    policy_at(home / "00000001", version=1, bias=0.25)
+    slot.look()
+    waiting = slot._ready
+    assert tick(slot, obs) == 0.25  # it has taken over just now
+    assert not waiting.withdraw()  # so the worker, which saw it wait, must not free it
+    policy_at(home / "00000002", version=2, bias=0.5)
+    slot.look()
+    waiting = slot._ready
+    assert waiting.withdraw()
+    assert tick(slot, obs) == 0.25  # what was withdrawn never takes over
+
+
 def test_the_newest_of_two_that_wait_takes_over(home, policy_at, obs):
     policy_at(home / "00000000")
     slot = slot_at(home)

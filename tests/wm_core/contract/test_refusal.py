@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -370,3 +371,17 @@ def test_a_golden_rollout_with_an_absurd_header_is_refused(tmp_path, write, shap
         archive.writestr("in/is_first.npy", entry)
     with pytest.raises(PolicyRefused, match="golden rollout is not readable"):
         PolicyRunner.load(write(tmp_path / "policy", golden=buffer.getvalue()))
+
+
+def test_a_small_policy_loads_where_memory_is_short(folder):
+    resource = pytest.importorskip("resource", reason="this system cannot bound a process")
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("this system cannot bound a process")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(statm.read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 600_000_000, hard))
+    try:
+        PolicyRunner.load(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
