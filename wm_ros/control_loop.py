@@ -56,6 +56,7 @@ class ControlLoop:
     outside: Outside
     active: bool = False
     why: str = ""  #: why the last tick had no observation, in a sentence
+    frame_bytes: int = 0  #: of the newest image that set the pace
     trained_period_ns: int = 0  #: of the running policy's spec; 0 while there is none
     pacer: Pacer = field(init=False)
     rhythm: Rhythm = field(default_factory=Rhythm)

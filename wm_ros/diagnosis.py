@@ -66,9 +66,8 @@ def hints(report: dict[str, Any]) -> list[str]:
         )
     lost = report["frames_missed_lately"]
     if lost > LOST_SHARE * (report["frames_lately"] + lost) and not report["overrun"]:
-        found.append(
-            f"{lost} frames of {report['frames_lately'] + lost} got lost; {_transport(report)}"
-        )
+        of, advice = report["frames_lately"] + lost, _transport(report["frame_bytes"])
+        found.append(f"{lost} frames of {of} got lost; {advice}")
     if report["alarm"]:
         found.insert(0, f"{report['alarm']}: {reason_of(report['alarm']).text()}")
     unheard = [text for text in report.get("command_problems", {}).values() if text]
@@ -79,11 +78,11 @@ def hints(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def _transport(report: dict[str, Any]) -> str:
-    """Advise what to do about lost frames."""
-    if report["frame_bytes"] < LARGE_BYTES:
+def _transport(frame_bytes: int) -> str:
+    """Advise what to do about lost frames of this size."""
+    if frame_bytes < LARGE_BYTES:
         return "see image_reliability and the load of both computers"
-    size = f"raw images of {report['frame_bytes'] / 1e6:.1f} MB"
+    size = f"raw images of {frame_bytes / 1e6:.1f} MB"
     if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         return f"{size}: start driver and node with the Fast DDS profile, or use CompressedImage"
     return f"{size}: start the driver with the Fast DDS profile too, or use CompressedImage"
@@ -189,10 +188,12 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
         return slot.problem()
     if word in ("no_episode", "resetting", "reset_failed"):
         return loop.signals.why_it_waits()
+    large = f"; {_transport(loop.frame_bytes)}" if loop.frame_bytes >= LARGE_BYTES else ""
     if word == "camera_slow":
-        return f"camera {NS / pacer.interval_ns:.3g} Hz, policy {NS / pacer.period_ns:.3g} Hz"
+        rates = f"camera {NS / pacer.interval_ns:.3g} Hz, policy {NS / pacer.period_ns:.3g} Hz"
+        return rates + large
     if word == "no_frame" and first is not None:
-        return _silence(first, now_ns)
+        return _silence(first, now_ns) + large
     if word in ("stale_stamp", "stamp_in_future") and first is not None:
         return _stamp(first, loop.outside.ros_now_ns(), guard.max_obs_age_s)
     return loop.why

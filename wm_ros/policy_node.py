@@ -208,7 +208,7 @@ class PolicyNode(LifecycleNode):
         now, parts = time.monotonic_ns(), self._parts
         parts.sensors.on_message(source, msg, now)
         if source.is_image:
-            parts.board.frame_bytes = len(msg)
+            parts.loop.frame_bytes = len(msg)
         if source is parts.sensors.first:
             parts.loop.on_frame(now, source.stamp_ns)
 

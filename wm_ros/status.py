@@ -36,7 +36,6 @@ class StatusBoard:
 
     def __init__(self, loop: ControlLoop, slot: PolicySlot, stream: Stream) -> None:
         self._loop, self._slot, self._stream = loop, slot, stream
-        self.frame_bytes = 0  #: of the newest image that set the pace
         self._heard: dict[str, deque[tuple[int, int]]] = {}
 
     def ticks(self) -> dict[str, object]:
@@ -108,7 +107,7 @@ class StatusBoard:
             "frames_missed_lately": counts["lost"],
             "pauses_lately": counts["pauses"],
             "stamp_jumps_lately": counts["jumps"],
-            "frame_bytes": self.frame_bytes,
+            "frame_bytes": self._loop.frame_bytes,
             "frame_age_s": 0.0 if first is None else (now_ns - first.arrived_ns) * 1e-9,
         }
 

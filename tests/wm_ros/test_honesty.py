@@ -27,6 +27,7 @@ class Camera:
         from wm_ros import qos
 
         self.every_s, self.stamp, self.frozen, self.size = 0.1, time.time_ns, False, size
+        self.lost: tuple[bool, ...] = (False,)  # which frames in turn are not sent
         self._rng, self._due_s, self._count = np.random.default_rng(0), 0.0, 0
         self._watcher = watcher
         self._out = watcher.node.create_publisher(Image, "image_raw", qos.sensor())
@@ -43,7 +44,9 @@ class Camera:
                 self._due_s = max(self._due_s + self.every_s, time.monotonic() - self.every_s)
                 if not self.frozen:
                     picture = self._rng.permuted(picture, axis=0)
-                self._out.publish(to_image(picture, self.stamp(), "camera_optical"))
+                self._count += 1
+                if not self.lost[self._count % len(self.lost)]:
+                    self._out.publish(to_image(picture, self.stamp(), "camera_optical"))
             return ready()
 
         node, executor = self._watcher.node, self._watcher.executor
@@ -202,6 +205,24 @@ def test_a_tick_that_works_longer_than_the_period_is_called_an_overrun_and_nothi
     text = "period_s 0.0005 s overrides the 0.1 s of the policy's card: it acts at 2e+03 Hz"
     assert text in processes.said("policy_node")
     assert processes.stop("policy_node") == 0
+
+
+def test_large_raw_images_of_which_few_arrive_get_the_advice_that_helps(
+    processes, watcher, diagnosed, policy_at, spec_of, tmp_path
+):
+    policy = policy_at(tmp_path / "policy", bias=0.5, spec=spec_of(period_s=0.1))
+    start_robot(processes, tmp_path, policy)
+    camera = Camera(watcher, size=640)
+    camera.lost = (False, False, True, True)  # of every four frames, on top of the transport's
+    text = "raw images of 1.2 MB: start driver and node with the Fast DDS profile.*CompressedImage"
+    unheard = "Fast DDS profile"  # where not one of them arrives
+    camera.until(
+        lambda: (
+            any(diagnosed(level, text) for level in (WARN, ERROR))
+            or diagnosed(ERROR, unheard, of="sensor image")
+        ),
+        "advice on large images",
+    )
 
 
 def test_a_node_that_is_not_active_and_one_without_a_clock_say_so(
