@@ -74,6 +74,13 @@ def _listen(node: Node, limbs: Sequence[Limb], on_command: OnCommand) -> None:
         )
 
 
+def _published(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """Choose what joint states carry: whatever has names; else one vector, read by its order."""
+    named = {key: own for key, own in names.items() if own}
+    first = [key for key in ("proprio", VECTOR_KEY, *names) if key in names][:1]
+    return named or {key: () for key in first}
+
+
 class PlainBody:
     """Has a camera, joint states where the task measures any, and one command.
 
@@ -81,7 +88,7 @@ class PlainBody:
         node: that publishes and hears.
         command: message that moves it.
         size: number of elements of the action.
-        names: of what is measured, if the task names them.
+        names: of what is measured, by observation; () where the task does not name the numbers.
         frame_id: of the camera.
         on_command: called with every command.
     """
@@ -92,24 +99,26 @@ class PlainBody:
         command: Command,
         size: int,
         *,
-        names: Sequence[str],
+        names: Mapping[str, tuple[str, ...]],
         frame_id: str,
         on_command: OnCommand,
     ) -> None:
         self.limbs: tuple[Limb, ...] = (Limb(command, slice(0, size)),)
-        self._names, self._frame_id = tuple(names), frame_id
+        self._names, self._frame_id = _published(names), frame_id
         self._image = node.create_publisher(Image, Camera.default_topic, qos.sensor(reliable=True))
         self._joints = node.create_publisher(JointState, JointStates.default_topic, qos.signals())
         _listen(node, self.limbs, on_command)
 
     def publish(self, obs: Mapping[str, np.ndarray], stamp_ns: int) -> None:
-        measured = obs.get("proprio", obs.get(VECTOR_KEY))
-        if measured is not None:
-            vector = np.ravel(measured)
-            names = self._names
-            if len(names) != vector.size:
-                names = tuple(f"proprio_{i}" for i in range(vector.size))
-            self._joints.publish(from_vector(vector, stamp_ns, names))
+        if self._names:
+            vectors = {key: np.ravel(obs[key]) for key in self._names}
+            names = [
+                name
+                for key, vector in vectors.items()
+                for name in self._names[key] or (f"{key}_{i}" for i in range(vector.size))
+            ]
+            joined = np.concatenate([*vectors.values()])
+            self._joints.publish(from_vector(joined, stamp_ns, names))
         self._image.publish(to_image(obs["image"], stamp_ns, self._frame_id))
 
 

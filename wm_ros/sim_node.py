@@ -24,7 +24,7 @@ from sensor_msgs.msg import JointState
 
 import sim
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
+from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, names_of, split_view
 from wm_core.robot import RobotFile
 from wm_ros import convert, params, qos
 from wm_ros.changes import Changes, set_log_level
@@ -98,6 +98,17 @@ def make_task(
     return env
 
 
+def names_of_vectors(env: gymnasium.Env[Any, Any]) -> dict[str, tuple[str, ...]]:
+    """Name the numbers that a task measures, by observation; () where it does not name them."""
+    space = env.observation_space
+    found = {}
+    for key, kind in (space.spaces if isinstance(space, Dict) else {}).items():
+        if isinstance(kind, Box) and np.issubdtype(kind.dtype, np.floating):
+            names, size = names_of(env.metadata, key), int(np.prod(kind.shape))
+            found[key] = names if len(names) == size else ()
+    return found
+
+
 class SimNode(Node):
     """Publishes what its robot observes, ``reward`` and ``/clock``; obeys the robot's commands.
 
@@ -155,7 +166,7 @@ class SimNode(Node):
             self,
             command,
             self._low.size,
-            names=self._env.metadata.get("proprio_names", ()),
+            names=names_of_vectors(self._env),
             frame_id=s.frame_id,
             on_command=self._on_command,
         )

@@ -52,6 +52,22 @@ class ChoosingTask(CountingTask):
         return super().step([action - 10])
 
 
+class MeasuringTask(CountingTask):
+    """The same with two vectors whose numbers have names."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.metadata |= {"state_names": ("height", "tilt"), "vector_names": ("light",)}
+        inputs = dict(self.observation_space.spaces)
+        for name, size in (("state", 2), ("vector", 1)):
+            inputs[name] = spaces.Box(-1.0, 1.0, (size,), np.float32)
+        self.observation_space = spaces.Dict(inputs)
+
+    def _observe(self):
+        state, vector = np.array([0.25, -0.5], np.float32), np.array([0.75], np.float32)
+        return {**super()._observe(), "state": state, "vector": vector}
+
+
 class PlainTask(gymnasium.Env):
     """A vector alone, until it is drawn."""
 
@@ -72,5 +88,10 @@ class PlainTask(gymnasium.Env):
         return np.full((48, 40, 3), 9, np.uint8)
 
 
-for name, made in (("Counting", CountingTask), ("Choosing", ChoosingTask), ("Plain", PlainTask)):
+for name, made in {
+    "Counting": CountingTask,
+    "Choosing": ChoosingTask,
+    "Measuring": MeasuringTask,
+    "Plain": PlainTask,
+}.items():
     gymnasium.register(f"{name}-v0", made, order_enforce=False, disable_env_checker=True)

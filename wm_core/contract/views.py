@@ -1,6 +1,9 @@
-"""Reads the view of a task: what ``CartPole-v1@pixels`` asks for behind its ``@``."""
+"""Reads what a task says of itself: its view, as in ``CartPole-v1@pixels``, and its names."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from wm_core.contract.errors import SettingsError, nearest
 
@@ -19,3 +22,14 @@ def split_view(task: str) -> tuple[str, str]:
         unknown = nearest(view, VIEWS, what="view")
         raise SettingsError(f"task {task!r}: expected @pixels or @both; {unknown}")
     return name, view
+
+
+def names_of(about: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Name the numbers of the observation ``key`` as a task's metadata do; () where they do not.
+
+    Args:
+        about: ``metadata`` of the environment; ``<key>_names`` lists them.
+        key: such as ``proprio``, ``state``, or ``vector`` for a task without names.
+    """
+    names = about.get(f"{key}_names", ())
+    return () if isinstance(names, Mapping) else tuple(names)

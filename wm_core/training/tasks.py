@@ -20,7 +20,7 @@ from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.image import to_network
 from wm_core.contract.inputs import ImageSpec, input_of
 from wm_core.contract.spec import ActionSpec, Obs, Spec, VectorSpec
-from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
+from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, names_of, split_view
 from wm_core.training.atari import NAMESPACE, make_game
 
 HOME = "sim"  #: the module whose tasks need no prefix
@@ -134,7 +134,7 @@ def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
         if image is not None:
             images[key] = image.model_copy(update={"height": image_size, "width": image_size})
         else:
-            names = tuple(env.metadata.get(f"{key}_names", ()))
+            names = names_of(env.metadata, key)
             vectors[key] = VectorSpec(size=_vector_size(key, space), names=names)
     rate_hz = float(env.metadata.get("render_fps") or 20.0)
     return Spec(images=images, vectors=vectors, action=_action_of(env), period_s=1.0 / rate_hz)

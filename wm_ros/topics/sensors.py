@@ -25,6 +25,7 @@ from wm_ros import qos
 from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors
 from wm_ros.sensors.unheard import Talker
+from wm_ros.topics.latched import LatchedTopic
 
 _MOST_WAIT_NS = 10_000_000_000  #: a longer wait than this is a clock that was set
 
@@ -83,7 +84,35 @@ class SensorTopics:
         source.topic = heard.topic_name
         if not source.sets_pace:
             source.take = partial(take_waiting, heard)
+            if source.latest:
+                source.take = self._latched(source, closers, heard).take
             closers.callback(setattr, source, "take", tuple)
+
+    def _latched(self, source: Source, closers: ExitStack, plain: Any) -> LatchedTopic:
+        """Hear what was published before this node was there, too."""
+        node = self._node
+
+        def subscribe(profile: Any) -> Callable[[], Iterable[tuple[bytes, int, int]]]:
+            heard = node.create_subscription(
+                source.message_class,
+                plain.topic_name,
+                lambda _: None,
+                profile,
+                raw=True,
+                callback_group=self._waiting,
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+            closers.callback(node.destroy_subscription, heard)
+            return partial(take_sent, heard)
+
+        return LatchedTopic(
+            node,
+            closers,
+            plain.topic_name,
+            plain=partial(take_sent, plain),
+            subscribe=subscribe,
+            depth=source.queue,
+        )
 
 
 def talkers(node: Node, topic: str) -> tuple[Talker, ...]:
@@ -116,10 +145,18 @@ class WaitingGroup(ReentrantCallbackGroup):
 
 def take_waiting(heard: Any) -> Iterable[tuple[bytes, int]]:
     """Take every message that waits, in their order, each with the nanoseconds it waited."""
+    for data, waited_ns, _ in take_sent(heard):
+        yield data, waited_ns
+
+
+def take_sent(heard: Any) -> Iterable[tuple[bytes, int, int]]:
+    """Take what waits: bytes, nanoseconds waited, when it was published (0: not known)."""
     now_ns = time.time_ns()
     with heard.handle:
         while (taken := heard.handle.take_message(heard.msg_type, heard.raw)) is not None:
             data, info = taken
-            came_ns = info.get("received_timestamp", 0) if isinstance(info, dict) else 0
+            known = info if isinstance(info, dict) else {}
+            came_ns = known.get("received_timestamp", 0)
             waited_ns = now_ns - came_ns if came_ns else 0
-            yield data, waited_ns if 0 <= waited_ns < _MOST_WAIT_NS else 0
+            waited_ns = waited_ns if 0 <= waited_ns < _MOST_WAIT_NS else 0
+            yield data, waited_ns, known.get("source_timestamp", 0)
