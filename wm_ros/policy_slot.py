@@ -7,6 +7,7 @@ thread only calls ``act``, ``between_ticks`` and ``prepare``, and computes nothi
 
 from __future__ import annotations
 
+import atexit
 import json
 import sys
 import threading
@@ -96,7 +97,6 @@ class PolicySlot:
 
     @property
     def refusals(self) -> list[str]:
-        """List the latest reasons for which a policy was refused."""
         return self._shelf.refusals
 
     def problem(self) -> str:
@@ -117,15 +117,17 @@ class PolicySlot:
             sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
             self._thread = threading.Thread(target=self._watch, name="policy-slot", daemon=True)
             self._thread.start()
+            atexit.register(self.close)  # an interpreter that ends under a thread may abort
 
     def close(self) -> None:
         """Stop watching, break off a proof, write the rest of the log; may be called twice."""
+        atexit.unregister(self.close)
         self._stop.set()
         self._news.set()
         if (opened := self._opened) is not None:
             opened.cancel()
         if self._thread is not None:
-            self._thread.join(timeout=10.0)  # reading and opening a file cannot be broken off
+            self._thread.join(timeout=30.0)  # opening a file cannot be broken off
             self._thread = None
         self._write_log()
 
