@@ -22,7 +22,7 @@ import numpy as np
 
 from wm_core.contract.onnx_native import library
 from wm_core.contract.spec import ActionSpec, Spec
-from wm_ros.policy_slot import PolicySlot
+from wm_ros.policies.slot import PolicySlot
 from wm_ros.settings import SlotSettings
 
 RATES_HZ = {"micro": 100.0, "12m": 50.0, "50m": 20.0}  #: that a robot of two cores keeps

@@ -12,7 +12,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, Pyth
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from wm_ros.launching import remappings, robot_path
+from wm_ros.process.launching import remappings, robot_path
 
 SHARE = FindPackageShare("wm_ros")
 

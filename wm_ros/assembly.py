@@ -10,25 +10,25 @@ from pathlib import Path
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros.actuation import Actuation
 from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.control_loop import ControlLoop, Outside
-from wm_ros.diagnosis import detail
-from wm_ros.experience import Recorder
-from wm_ros.interventions import Interventions
-from wm_ros.judge import Judge
+from wm_ros.episodes.experience import Recorder
+from wm_ros.episodes.judge import Judge
 from wm_ros.pilot import Pilot
-from wm_ros.policy_slot import PolicySlot, check_acceptable
-from wm_ros.policy_source import FolderSource
-from wm_ros.reasons import OK, WARN
+from wm_ros.policies.slot import PolicySlot, check_acceptable
+from wm_ros.policies.source import FolderSource
+from wm_ros.reporting.diagnosis import detail
+from wm_ros.reporting.status import StatusBoard
 from wm_ros.robot import Robot
-from wm_ros.safety import Guard
+from wm_ros.safety.actuation import Actuation
+from wm_ros.safety.guard import Guard
+from wm_ros.safety.interventions import Interventions
+from wm_ros.safety.reasons import OK, WARN
+from wm_ros.safety.standing import Standing
 from wm_ros.sensors.table import Sensors
 from wm_ros.settings import PolicySettings
-from wm_ros.standing import Standing
-from wm_ros.status import StatusBoard
 from wm_ros.stream import Stream
-from wm_ros.tick_stats import TickStats
+from wm_ros.timing.tick_stats import TickStats
 
 _WARNING_WORDS = ("refused", "rolled back", "no policy")  #: of what a slot says
 

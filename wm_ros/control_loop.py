@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from wm_ros.experience import Recorder, Signals
+from wm_ros.episodes.experience import Recorder, Signals
 from wm_ros.pilot import Decision, Pilot
-from wm_ros.rhythm import Rhythm
-from wm_ros.safety import Guard
+from wm_ros.safety.guard import Guard
+from wm_ros.safety.standing import Standing
 from wm_ros.sensors.source import Senses
 from wm_ros.sensors.table import Sensors
 from wm_ros.settings import PolicySettings
-from wm_ros.standing import Standing
-from wm_ros.tick_stats import TickStats
-from wm_ros.timing import Due, Pace, Pacer, SimulatedPacer, TimerPacer
+from wm_ros.timing.pacer import Due, Pace, Pacer, SimulatedPacer, TimerPacer
+from wm_ros.timing.rhythm import Rhythm
+from wm_ros.timing.tick_stats import TickStats
 
 _REWARD_POLL_NS = 1_000_000  #: between two looks for the reward of a frame
 

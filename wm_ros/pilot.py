@@ -15,11 +15,11 @@ from wm_core.contract.engine import PolicyOutput
 from wm_core.contract.errors import WmError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Obs, Spec
-from wm_ros.actuation import Actuation
-from wm_ros.experience import Recorder, Signal, Signals
-from wm_ros.interventions import Interventions
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.safety import Guard, limited
+from wm_ros.episodes.experience import Recorder, Signal, Signals
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.safety.actuation import Actuation
+from wm_ros.safety.guard import Guard, limited
+from wm_ros.safety.interventions import Interventions
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings
 

@@ -17,16 +17,17 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from wm_core.contract.errors import SpecMismatch, WmError
-from wm_ros import home, params, realtime, signals
 from wm_ros.assembly import Assembly
-from wm_ros.changes import Changes, set_log_level
 from wm_ros.control_loop import Outside
-from wm_ros.diagnosis import Diagnosis
-from wm_ros.given import unused_files
+from wm_ros.parameters import params
+from wm_ros.parameters.changes import Changes, set_log_level
+from wm_ros.parameters.given import unused_files
 from wm_ros.pilot import Decision
-from wm_ros.process import run
-from wm_ros.reasons import WARN
-from wm_ros.reports import ReportWriter
+from wm_ros.process import home, realtime, signals
+from wm_ros.process.run import run
+from wm_ros.reporting.diagnosis import Diagnosis
+from wm_ros.reporting.reports import ReportWriter
+from wm_ros.safety.reasons import WARN
 from wm_ros.sensors.source import Source
 from wm_ros.settings import PolicySettings
 from wm_ros.topics.commands import CommandTopics

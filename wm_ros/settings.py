@@ -2,7 +2,7 @@
 
 The name of a field is the name of its ROS parameter; settings within settings have dotted names,
 such as ``spool.max_bytes``.  Defaults, ranges and texts stand here, or with the parts of
-``wm_core.link.robot``, and nowhere else; ``wm_ros.params`` turns them into parameters.
+``wm_core.link.robot``, and nowhere else; ``wm_ros.parameters.params`` turns them into parameters.
 """
 
 from __future__ import annotations

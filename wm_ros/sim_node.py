@@ -26,13 +26,15 @@ import sim
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, names_of, split_view
 from wm_core.robot import RobotFile
-from wm_ros import convert, params, qos
-from wm_ros.changes import Changes, set_log_level
+from wm_ros import convert, qos
 from wm_ros.commands import COMMANDS
-from wm_ros.experience import Signal
-from wm_ros.process import run
+from wm_ros.episodes import signal_message
+from wm_ros.episodes.experience import Signal
+from wm_ros.parameters import params
+from wm_ros.parameters.changes import Changes, set_log_level
+from wm_ros.process.run import run
 from wm_ros.settings import SimSettings
-from wm_ros.sim_body import Body, FileBody, PlainBody
+from wm_ros.simulated.body import Body, FileBody, PlainBody
 
 _ARM_NOW_NS = 1_000
 _ALIVE_NS = 1_000_000_000  #: a policy that has answered no frame for so long is not waited for
@@ -276,7 +278,7 @@ class SimNode(Node):
             clock = ClockMsg()
             convert.set_time(clock.clock, signal.stamp_ns)
             self._clock_out.publish(clock)
-        self._reward.publish(convert.from_signal(signal))
+        self._reward.publish(signal_message.from_signal(signal))
         self._body.publish(obs, signal.stamp_ns)
         self.frames += 1
 

@@ -5,7 +5,7 @@ Each one remembers signals before it imports anything that takes time.
 
 from __future__ import annotations
 
-from wm_ros import signals
+from wm_ros.process import signals
 
 
 def policy_node() -> int:

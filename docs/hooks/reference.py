@@ -211,7 +211,7 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def parameters() -> str:
     """Every parameter of the two nodes."""
-    from wm_ros.params import POLICY, SIM, sensor_params
+    from wm_ros.parameters.params import POLICY, SIM, sensor_params
 
     both = [param for param in POLICY if param in SIM]
     sections = []

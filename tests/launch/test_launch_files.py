@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from wm_core.contract.spec import Frozen
-from wm_ros import params, settings
+from wm_ros import settings
+from wm_ros.parameters import params
 from wm_ros.settings import NodeSettings, PolicySettings, SimSettings, StreamSettings
 
 ROOT = Path(__file__).parents[2]

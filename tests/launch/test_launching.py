@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wm_core.contract.errors import SettingsError
-from wm_ros.launching import remappings, robot_path
+from wm_ros.process.launching import remappings, robot_path
 
 
 @pytest.mark.parametrize(

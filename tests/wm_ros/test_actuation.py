@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from wm_core.contract.spec import ActionSpec
-from wm_ros.actuation import Actuation
 from wm_ros.commands import COMMANDS, CommandChannel, CommandSet
+from wm_ros.safety.actuation import Actuation
 
 S = 1_000_000_000
 ARM = ActionSpec(low=(-2.0, -2.0), high=(2.0, 2.0), names=("a", "b"), units=("rad", "rad"))

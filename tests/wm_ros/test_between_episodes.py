@@ -5,16 +5,16 @@ import pytest
 
 from wm_core.robot.reading import read_text
 from wm_core.robot.robot_file import RobotFile
-from wm_ros.actuation import Actuation
 from wm_ros.commands.build import commands_of
-from wm_ros.experience import Recorder
-from wm_ros.interventions import Interventions
-from wm_ros.judge import Judge
+from wm_ros.episodes.experience import Recorder
+from wm_ros.episodes.judge import Judge
 from wm_ros.pilot import Pilot
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.policy_source import FolderSource
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.policies.source import FolderSource
 from wm_ros.robot import robot_of
-from wm_ros.safety import Guard
+from wm_ros.safety.actuation import Actuation
+from wm_ros.safety.guard import Guard
+from wm_ros.safety.interventions import Interventions
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PolicySettings
 

@@ -8,7 +8,8 @@ import pytest
 from wm_core.contract.errors import SpecMismatch
 from wm_ros import convert
 from wm_ros.commands import COMMANDS
-from wm_ros.experience import Signal
+from wm_ros.episodes import signal_message
+from wm_ros.episodes.experience import Signal
 from wm_ros.sensors.camera import to_frame, to_image
 from wm_ros.sensors.depth import to_millimetres
 from wm_ros.sensors.joint_states import to_vector
@@ -108,14 +109,14 @@ def test_a_frame_is_a_view_of_the_message_and_goes_out_as_bytes():
 
 def test_reward_and_flags_survive_the_round_trip_and_need_their_names():
     signal = Signal(5, -0.25, True, True, True, False)
-    assert convert.to_signal(convert.from_signal(signal)) == signal
+    assert signal_message.to_signal(signal_message.from_signal(signal)) == signal
     plain = JointState(name=["is_last", "reward", "is_first", "is_terminal"])
     plain.position = [1.0, 2.0, 0.0, 0.0]
-    assert convert.to_signal(plain) == Signal(0, 2.0, False, True, False, True)
+    assert signal_message.to_signal(plain) == Signal(0, 2.0, False, True, False, True)
     plain.position = [0.0, 2.0, 0.0, 1.0]  # nothing can follow, so this is the last
-    assert convert.to_signal(plain) == Signal(0, 2.0, False, True, True, True)
+    assert signal_message.to_signal(plain) == Signal(0, 2.0, False, True, True, True)
     with pytest.raises(SpecMismatch, match="lacks"):
-        convert.to_signal(JointState(name=["reward"], position=[1.0]))
+        signal_message.to_signal(JointState(name=["reward"], position=[1.0]))
 
 
 FIELDS = ("linear.x", "angular.z")

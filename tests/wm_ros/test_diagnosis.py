@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytestmark = pytest.mark.ros
 
-from wm_ros.diagnosis import policy_status, stream_status, to_message  # noqa: E402
-from wm_ros.reasons import ERROR, OK, WARN  # noqa: E402
+from wm_ros.reporting.diagnosis import policy_status, stream_status, to_message  # noqa: E402
+from wm_ros.safety.reasons import ERROR, OK, WARN  # noqa: E402
 
 FINE = {
     "standing": "acts",

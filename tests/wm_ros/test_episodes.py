@@ -3,7 +3,7 @@
 import pytest
 
 from wm_core.robot.episode import EpisodeRules, Reset
-from wm_ros.episodes import EpisodeCycle
+from wm_ros.episodes.rules import EpisodeCycle
 
 PERIOD_NS = 50_000_000
 

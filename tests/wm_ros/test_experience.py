@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_ros.experience import Recorder, Signal, Signals
+from wm_ros.episodes.experience import Recorder, Signal, Signals
 
 PERIOD = 100
 

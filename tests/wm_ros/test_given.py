@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wm_core.contract.errors import SettingsError
-from wm_ros import params
-from wm_ros.given import fit_all, unused_files, where
+from wm_ros.parameters import params
+from wm_ros.parameters.given import fit_all, unused_files, where
 
 TABLE = {param.name: param for param in (*params.POLICY, *params.SIM)}
 

@@ -16,7 +16,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.step import Step
 from wm_core.link.robot.journal import sessions_in
 from wm_core.link.robot.spool import Spool
-from wm_ros import home
+from wm_ros.process import home
 
 
 @pytest.fixture

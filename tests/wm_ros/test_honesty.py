@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.wm_ros.conftest import steps_in
-from wm_ros.reasons import reason_of
+from wm_ros.safety.reasons import reason_of
 
 pytestmark = pytest.mark.ros
 

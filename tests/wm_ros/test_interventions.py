@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_ros.interventions import EmergencyStop, RunTime, Takeover
+from wm_ros.safety.interventions import EmergencyStop, RunTime, Takeover
 from wm_ros.settings import OperatorSettings
 
 S = 1_000_000_000

@@ -10,8 +10,8 @@ import pytest
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.robot.reading import read_text
 from wm_core.robot.robot_file import RobotFile
-from wm_ros.experience import Signal
-from wm_ros.judge import Judge
+from wm_ros.episodes.experience import Signal
+from wm_ros.episodes.judge import Judge
 from wm_ros.robot import Robot
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PolicySettings

@@ -124,7 +124,7 @@ _BOOTSTRAP = ("LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
 def test_every_parameter_of_the_tables_is_described_and_ranged(watcher, monkeypatch):
     from rclpy.node import Node
 
-    from wm_ros import params
+    from wm_ros.parameters import params
     from wm_ros.settings import PolicySettings, SimSettings
 
     tables = ((PolicySettings, params.POLICY), (SimSettings, params.SIM))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_ros.limits import Limiter
+from wm_ros.safety.limits import Limiter
 
 PERIOD_S = 0.05
 FREE = np.inf

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytestmark = pytest.mark.ros
-
 from wm_ros import params  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_ros.actuation import Actuation
 from wm_ros.commands.build import commands_of_parameters
-from wm_ros.experience import Recorder, Signal, Signals
-from wm_ros.interventions import Interventions
+from wm_ros.episodes.experience import Recorder, Signal, Signals
 from wm_ros.pilot import Pilot
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.policy_source import FolderSource
-from wm_ros.safety import Guard
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.policies.source import FolderSource
+from wm_ros.safety.actuation import Actuation
+from wm_ros.safety.guard import Guard
+from wm_ros.safety.interventions import Interventions
 from wm_ros.sensors.source import Senses
 from wm_ros.settings import PilotSettings, PolicySettings, SlotSettings
 

@@ -11,8 +11,8 @@ import pytest
 
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.runner import PolicyRunner
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.policy_source import FolderSource
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.policies.source import FolderSource
 from wm_ros.settings import SlotSettings
 
 ZERO = np.zeros(2, np.float32)
@@ -93,7 +93,7 @@ def test_a_copy_that_was_broken_off_is_refused_once_and_taken_when_it_goes_on(
     copy_bytes(whole, target, "policy.manifest.json")
     copy_bytes(whole, target, "policy.onnx", 100)
     slot.look()
-    monkeypatch.setattr("wm_ros.policy_shelf._STILL_S", -1.0)
+    monkeypatch.setattr("wm_ros.policies.shelf._STILL_S", -1.0)
     for _ in range(3):
         assert not slot.look()
     refused = [text for text in said if "refused" in text]

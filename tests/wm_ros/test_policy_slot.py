@@ -12,8 +12,8 @@ import pytest
 
 from wm_core.contract.errors import PolicyFailed, SpecMismatch
 from wm_core.contract.runner import PolicyRunner
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.policy_source import FolderSource
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.policies.source import FolderSource
 from wm_ros.settings import SlotSettings
 
 ZERO = np.zeros(2, np.float32)

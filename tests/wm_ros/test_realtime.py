@@ -11,7 +11,8 @@ import time
 import pytest
 
 from wm_core.contract.errors import SettingsError
-from wm_ros import params, realtime
+from wm_ros.parameters import params
+from wm_ros.process import realtime
 from wm_ros.settings import RealtimeSettings
 
 MAY_HAVE = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(3))"

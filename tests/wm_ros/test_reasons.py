@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wm_ros.reasons import ERROR, REASONS, WARN, reason_of
+from wm_ros.safety.reasons import ERROR, REASONS, WARN, reason_of
 
 PACKAGE = Path(__file__).parents[2] / "wm_ros"
 STOPPERS = {"trip", "_safe"}  #: what is called with the word of a reason

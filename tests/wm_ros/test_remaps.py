@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wm_ros.launching import remappings
+from wm_ros.process.launching import remappings
 
 pytestmark = pytest.mark.ros
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from wm_ros.reports import ReportWriter
+from wm_ros.reporting.reports import ReportWriter
 
 
 def test_the_newest_report_is_written_and_what_a_killed_node_left_is_removed(tmp_path):

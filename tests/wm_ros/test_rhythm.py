@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_ros.rhythm import NS, Rhythm, Window
+from wm_ros.timing.rhythm import NS, Rhythm, Window
 
 MS = 1_000_000
 PERIOD = 50 * MS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wm_core.contract.spec import ActionSpec
-from wm_ros.safety import Guard, limited
+from wm_ros.safety.guard import Guard, limited
 from wm_ros.settings import SafetySettings
 
 FINE = {"fresh": True, "receive_age_s": 0.01, "stamp_age_s": 0.02}

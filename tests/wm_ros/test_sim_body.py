@@ -11,7 +11,7 @@ pytestmark = pytest.mark.ros
 from wm_core.robot import RobotFile  # noqa: E402
 from wm_ros import qos  # noqa: E402
 from wm_ros.commands.from_file import commands_of_channels  # noqa: E402
-from wm_ros.sim_body import FileBody  # noqa: E402
+from wm_ros.simulated.body import FileBody  # noqa: E402
 
 HEAD = (
     "rate_hz: 10\npace: timer\nobservations: {v: {type: sensor_msgs/Range, topic: r}}\nactions:\n"

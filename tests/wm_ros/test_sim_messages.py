@@ -13,7 +13,7 @@ pytestmark = pytest.mark.ros
 from wm_core.contract.inputs import Vector  # noqa: E402
 from wm_core.robot import RobotFile  # noqa: E402
 from wm_ros.sensors.table import sources_of  # noqa: E402
-from wm_ros.sim_messages import image_message, vector_messages  # noqa: E402
+from wm_ros.simulated.messages import image_message, vector_messages  # noqa: E402
 
 ACTION = "actions: {type: geometry_msgs/Twist, low: -1.0, high: 1.0}\n"
 STAMP_NS = 5_000_000_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from wm_ros.reasons import ERROR, OK, WARN
-from wm_ros.rhythm import NS
-from wm_ros.standing import Standing
+from wm_ros.safety.reasons import ERROR, OK, WARN
+from wm_ros.safety.standing import Standing
+from wm_ros.timing.rhythm import NS
 
 PERIOD = NS // 20
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_ros.tick_stats import Histogram, TickStats
-from wm_ros.timing import PHASE_NS, Due, Pace, Pacer, SimulatedPacer, TimerPacer
+from wm_ros.timing.pacer import PHASE_NS, Due, Pace, Pacer, SimulatedPacer, TimerPacer
+from wm_ros.timing.tick_stats import Histogram, TickStats
 
 MS = 1_000_000
 PERIOD = 50 * MS

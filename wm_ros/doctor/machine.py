@@ -13,9 +13,9 @@ from wm_core.contract.errors import WmError
 from wm_core.contract.files import try_lock
 from wm_core.contract.runner import PolicyRunner
 from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
-from wm_ros import home
 from wm_ros.doctor.findings import CheckResult, fail, ok, warn
-from wm_ros.policy_source import FolderSource
+from wm_ros.policies.source import FolderSource
+from wm_ros.process import home
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import read_token
 

@@ -20,11 +20,11 @@ from rclpy.utilities import get_rmw_implementation_identifier, remove_ros_args
 from wm_core.contract.errors import WmError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
-from wm_ros import params
 from wm_ros.commands.build import commands_of
 from wm_ros.doctor import graph, machine
 from wm_ros.doctor.findings import CheckResult, as_json, as_text, fail, ok, warn
-from wm_ros.given import unused_files
+from wm_ros.parameters import params
+from wm_ros.parameters.given import unused_files
 from wm_ros.robot import Robot
 from wm_ros.sensors.table import Sensors
 

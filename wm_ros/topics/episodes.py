@@ -15,9 +15,10 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from wm_core.contract.errors import SpecMismatch
-from wm_ros import convert, qos
-from wm_ros.judge import Judge
-from wm_ros.readings import Reading
+from wm_ros import qos
+from wm_ros.episodes import signal_message
+from wm_ros.episodes.judge import Judge
+from wm_ros.episodes.readings import Reading
 from wm_ros.sensors.unheard import Unheard, why_unheard
 from wm_ros.topics.sensors import (
     SubscriptionEventCallbacks,
@@ -82,7 +83,7 @@ class EpisodeTopics:
 
     def _on_signal(self, msg: JointState) -> None:
         try:
-            self._judge.put(convert.to_signal(msg))
+            self._judge.put(signal_message.to_signal(msg))
         except SpecMismatch as error:
             self._judge.counts["signals_refused"] += 1
             self._logger.error(str(error), throttle_duration_sec=5.0)

@@ -22,7 +22,7 @@ from wm_core.contract.errors import SpecMismatch
 from wm_ros import qos
 from wm_ros.commands import CommandSet
 from wm_ros.pilot import Pilot
-from wm_ros.reasons import reason_of
+from wm_ros.safety.reasons import reason_of
 from wm_ros.settings import OperatorSettings
 
 _PUBLISHERS_S = 0.25  #: seconds between two looks for who publishes the emergency stop

@@ -14,8 +14,8 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from wm_ros import qos
-from wm_ros.diagnosis import Diagnosis, to_message
-from wm_ros.reasons import OK, WARN
+from wm_ros.reporting.diagnosis import Diagnosis, to_message
+from wm_ros.safety.reasons import OK, WARN
 from wm_ros.topics.ticker import TickTimer
 
 REPORT_S = 1.0  #: seconds between two reports

@@ -20,7 +20,6 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
-
 from wm_ros import qos
 from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors

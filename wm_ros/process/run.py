@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from wm_core.contract.errors import SettingsError, WmError
-from wm_ros import signals
+from wm_ros.process import signals
 
 POLL_S = 0.1  #: longest time until a signal is noticed
 REFUSED = 2  #: exit code after arguments or parameters that the user can correct

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
 from wm_core.contract.errors import SettingsError, WmError
-from wm_ros.given import Param
-from wm_ros.params import Model, build
+from wm_ros.parameters.given import Param
+from wm_ros.parameters.params import Model, build
 
 if TYPE_CHECKING:
     from rclpy.node import Node

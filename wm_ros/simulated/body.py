@@ -23,7 +23,7 @@ from wm_ros.commands import Command
 from wm_ros.convert import set_header
 from wm_ros.sensors.camera import Camera, to_image
 from wm_ros.sensors.joint_states import JointStates, from_vector
-from wm_ros.sim_messages import image_message, vector_messages
+from wm_ros.simulated.messages import image_message, vector_messages
 
 #: called with the number of a limb, its command (n,) or None for stop, and the stamp in ns or 0
 OnCommand = Callable[[int, np.ndarray | None, int], None]

@@ -12,7 +12,7 @@ import numpy as np
 
 from wm_core.contract.spec import ActionSpec
 from wm_ros.commands.channels import CommandSet, limits_of
-from wm_ros.limits import Limiter
+from wm_ros.safety.limits import Limiter
 
 #: gives the present positions (n,) of joints by their names; None where they are not known
 PoseOf = Callable[[Sequence[str]], np.ndarray | None]

@@ -6,8 +6,8 @@ import bisect
 import math
 from collections import Counter, deque
 
-from wm_ros.rhythm import NS, WINDOW_S, Window
-from wm_ros.timing import Due
+from wm_ros.timing.pacer import Due
+from wm_ros.timing.rhythm import NS, WINDOW_S, Window
 
 RECENT_TICKS = 500  #: from which percentiles of the present are taken
 OVERRUN_SHARE = 0.1  #: of recent ticks that work longer than a period: the policy is too slow

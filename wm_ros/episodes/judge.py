@@ -16,9 +16,9 @@ import numpy as np
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.spec import Obs, Spec
 from wm_core.robot.expression import Expression
-from wm_ros.episodes import EpisodeCycle, Flags
-from wm_ros.experience import Signal, Signals
-from wm_ros.readings import Reading, read_all
+from wm_ros.episodes.experience import Signal, Signals
+from wm_ros.episodes.readings import Reading, read_all
+from wm_ros.episodes.rules import EpisodeCycle, Flags
 from wm_ros.robot import Robot
 from wm_ros.sensors.source import Senses
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from wm_ros.rhythm import NS, Rhythm
+from wm_ros.timing.rhythm import NS, Rhythm
 
 PHASE_NS = 4_000_000  #: from a frame's arrival to its tick (at most a tenth of a period)
 ALIGN_TICKS = 40  #: ticks between two looks at the phase

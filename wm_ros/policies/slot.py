@@ -23,10 +23,10 @@ from wm_core.contract.errors import PolicyFailed, SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
-from wm_ros.candidate import Candidate, TickHistory
 from wm_ros.commands import CommandSet
-from wm_ros.policy_shelf import Shelf, kind_of
-from wm_ros.policy_source import PolicySource
+from wm_ros.policies.candidate import Candidate, TickHistory
+from wm_ros.policies.shelf import Shelf, kind_of
+from wm_ros.policies.source import PolicySource
 from wm_ros.settings import SlotSettings
 
 _PATIENT_TICKS = 200  #: for which a policy follows only between ticks, then also within them

@@ -15,10 +15,10 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from wm_ros.control_loop import ControlLoop
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.reasons import ERROR, OK, WARN, reason_of
-from wm_ros.rhythm import NS
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.safety.reasons import ERROR, OK, WARN, reason_of
 from wm_ros.sensors.source import Source
+from wm_ros.timing.rhythm import NS
 
 LOST_SHARE = 0.05  #: of the messages of the last seconds, above which the loss is said
 LARGE_BYTES = 500_000  #: of an image, which the default transport loses

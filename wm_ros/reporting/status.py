@@ -6,9 +6,10 @@ import time
 from collections import deque
 from typing import Any
 
-from wm_ros import realtime
 from wm_ros.control_loop import ControlLoop
-from wm_ros.diagnosis import (
+from wm_ros.policies.slot import PolicySlot
+from wm_ros.process import realtime
+from wm_ros.reporting.diagnosis import (
     Diagnosis,
     command_statuses,
     episode_status,
@@ -16,10 +17,9 @@ from wm_ros.diagnosis import (
     sensor_status,
     stream_status,
 )
-from wm_ros.policy_slot import PolicySlot
-from wm_ros.rhythm import NS
 from wm_ros.sensors.source import Source
 from wm_ros.stream import Stream
+from wm_ros.timing.rhythm import NS
 
 SLOWER = 1.05  #: a camera whose interval is so many periods is worth a warning
 RATE_S = 5  #: seconds over which the rate of a sensor is measured

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.spec import Frozen
-from wm_ros.given import Param as Param
-from wm_ros.given import fit_all, where
+from wm_ros.parameters.given import Param as Param
+from wm_ros.parameters.given import fit_all, where
 from wm_ros.robot import Robot, robot_of
 from wm_ros.sensors.table import SENSORS
 from wm_ros.settings import LIVE, PolicySettings, SensorSettings, SimSettings

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from wm_core.contract.spec import ActionSpec, Obs
+from wm_ros.safety.stillness import Stillness
 from wm_ros.settings import SafetySettings
-from wm_ros.stillness import Stillness
 
 #: reasons of a robot that has not begun yet: they latch only once the policy has acted
 WAITING = ("no_policy", "not_started", "emergency_missing")

@@ -11,8 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wm_ros.reasons import OK, WARN, reason_of
-from wm_ros.rhythm import NS, Window
+from wm_ros.safety.reasons import OK, WARN, reason_of
+from wm_ros.timing.rhythm import NS, Window
 
 LASTING_NS = NS  #: a reason that has lasted so long is said
 AGAIN_NS = 30 * NS  #: and once more whenever so much time has passed

@@ -16,7 +16,7 @@ from pathlib import Path
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.files import write_durably
 from wm_core.contract.policy_folder import PolicyFolder
-from wm_ros.policy_source import PolicySource
+from wm_ros.policies.source import PolicySource
 
 _STILL_S = 10.0  #: seconds without a byte after which a copy counts as broken off
 _KEPT = 20

@@ -1,0 +1,1 @@
+"""Turns ticks into steps of episodes with their rewards."""

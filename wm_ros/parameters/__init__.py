@@ -1,0 +1,1 @@
+"""Reads, checks and changes the ROS parameters of the nodes."""

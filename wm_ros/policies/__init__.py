@@ -1,0 +1,1 @@
+"""Finds, checks, holds and swaps the policies that a robot runs."""

@@ -1,0 +1,1 @@
+"""Runs a node as a process: signals, priority and its folder."""

@@ -1,0 +1,1 @@
+"""Says how the robot is doing: reasons, diagnostics and files."""

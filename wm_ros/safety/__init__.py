@@ -1,0 +1,1 @@
+"""Keeps every command within its limits, and says when the robot must stop."""

@@ -1,0 +1,1 @@
+"""Plays the robot that a robot file describes."""

@@ -1,0 +1,1 @@
+"""Decides when a tick runs, and measures rates and delays."""
