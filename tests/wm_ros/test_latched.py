@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -112,14 +114,14 @@ def test_a_publisher_that_keeps_nothing_is_heard_too_beside_a_latched_one(
 
 
 def test_what_the_task_names_has_those_names_in_the_simulator_and_in_the_spec(
-    processes, watcher, report_of, policy_at, tmp_path
+    processes, watcher, report_of, policy_at, tmp_path, monkeypatch
 ):
     import gymnasium
 
-    from tests.wm_ros import counting_task  # noqa: F401  registers the tasks
     from wm_core.training.tasks import spec_of
 
-    spec = spec_of(gymnasium.make("Measuring-v0"), image_size=32)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    spec = spec_of(gymnasium.make("counting_task:Measuring-v0"), image_size=32)
     assert spec.vectors["state"].names == ("height", "tilt")
     start(processes, policy_at, tmp_path, spec)
     processes.start("sim_node", {"task": "counting_task:Measuring-v0"})
