@@ -16,6 +16,7 @@ from wm_ros.settings import PolicySettings
 from wm_ros.timing.pacer import Due, Pace, Pacer, SimulatedPacer, TimerPacer
 from wm_ros.timing.rhythm import Rhythm
 from wm_ros.timing.tick_stats import TickStats
+from wm_ros.timing.warm_up import WarmUp
 
 _REWARD_POLL_NS = 1_000_000  #: between two looks for the reward of a frame
 
@@ -60,10 +61,14 @@ class ControlLoop:
     trained_period_ns: int = 0  #: of the running policy's spec; 0 while there is none
     pacer: Pacer = field(init=False)
     rhythm: Rhythm = field(default_factory=Rhythm)
+    warm_up: WarmUp = field(default_factory=WarmUp)
+    _warmed_version: int = -1  # of the policy whose dry runs are measured
 
     def set_pace(self, period_ns: int, settings: PolicySettings) -> None:
         """Begin a new grid of ticks ``period_ns`` apart."""
         now_ns, pace = time.monotonic_ns(), pace_of(period_ns, settings)
+        self.warm_up.mode = settings.warm_up
+        self.warm_up.forget()
         if self.sensors.first is None:
             self.pacer = TimerPacer(pace, now_ns, simulated=self.outside.simulated)
         elif self.outside.simulated:
@@ -74,20 +79,31 @@ class ControlLoop:
     def use(self, settings: PolicySettings) -> None:
         """Follow the camera by changed settings, on the same grid."""
         self.pacer.pace = pace_of(self.pacer.period_ns, settings)
+        self.warm_up.mode = settings.warm_up
 
     def on_frame(self, now_ns: int, stamp_ns: int) -> None:
         """Note a message of the sensor that sets the pace; a tick that waits for it runs next."""
+        self.warm_up.drop()
         self.pacer.on_frame(now_ns, stamp_ns)
         self.arm()
 
     def arm(self, when_ns: int | None = None) -> None:
-        """Wake when the pacer next wants to be asked, or at ``when_ns``."""
-        if self.active:
-            self.outside.wake_at(self.pacer.next_call_ns() if when_ns is None else when_ns)
+        """Wake when the pacer next wants to be asked or a dry run begins, or at ``when_ns``."""
+        if not self.active:
+            return
+        if when_ns is None:
+            when_ns, planned_ns = self.pacer.next_call_ns(), self.warm_up.at_ns
+            when_ns = when_ns if planned_ns is None else min(when_ns, planned_ns)
+        self.outside.wake_at(when_ns)
 
     def on_time(self) -> None:
         """Run the tick that is due, if one is, unless its frame's reward is still to come."""
         now, first = time.monotonic_ns(), self.sensors.first
+        if self.warm_up.due(now) and now < self.pacer.next_call_ns():
+            self.pilot.warm()
+            self.warm_up.ran(time.monotonic_ns() - now)
+            self.arm()
+            return
         if first is not None and now >= self.pacer.next_call_ns():
             waited, period = now - first.arrived_ns, self.pacer.period_ns
             if self.signals.may_come(first.stamp_ns, waited_ns=waited, period_ns=period):
@@ -111,10 +127,27 @@ class ControlLoop:
         missed = self.stats.add(due, now_ns, left_ns, obs_age_ms=age_ms, safe=decision.safe)
         self.pilot.sent(decision, missed=missed, skipped=due.skipped)
         self.sensors.on_sent(self.pilot.prev_action)
+        self._plan_warm_up(decision, due)
         for level, text in self.standing.tick(decision.safe, left_ns):
             self.outside.say(level, text)
         if self.standing.changed:
             self.outside.report_soon()
+
+    def _plan_warm_up(self, decision: Decision, due: Due) -> None:
+        """Plan a dry run of a policy that acted, before its next frame or tick may come."""
+        if decision.safe is not None:
+            self.warm_up.drop()
+        if decision.safe is not None or not due.fresh:  # a repetition leaves the plan as it is
+            return
+        if decision.policy_version != self._warmed_version:
+            self._warmed_version = decision.policy_version
+            self.warm_up.forget()
+        self.warm_up.plan(
+            self.pacer.earliest_ns(),
+            time.monotonic_ns(),
+            period_ns=due.period_ns,
+            work_ns=self.stats.busy_ms * 1e6,
+        )
 
     def _follow(self) -> None:
         """Hand what the pacer measures of the camera to those that judge its frames.

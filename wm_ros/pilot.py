@@ -332,6 +332,11 @@ class Pilot:
         self._slot.between_ticks()
         self._slot.prepare(self._sent)
 
+    def warm(self) -> None:
+        """Run the policy once more and forget the answer, shortly before a frame is due."""
+        if (runner := self._slot.runner) is not None:
+            runner.warm()
+
     def _remember(
         self, command: np.ndarray | None, held: frozenset[int], action: np.ndarray | None = None
     ) -> None:

@@ -168,6 +168,11 @@ class RealtimeSettings(Frozen):
     cpu_affinity: tuple[int, ...] = setting(
         (-1,), "Numbers of the processors that the control thread runs on; -1: any"
     )
+    warm_up: Live[Literal["auto", "on", "off"]] = setting(
+        "auto",
+        "Whether the policy runs once more, unheard, just before a frame is due, so that its "
+        "weights are at hand; auto: where that takes 0.3 ms or more",
+    )
 
 
 class SlotSettings(Frozen):

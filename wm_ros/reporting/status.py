@@ -87,6 +87,7 @@ class StatusBoard:
             "alarm": loop.guard.alarm,
             "latched": loop.pilot.latched,
             "realtime": realtime.standing(),
+            "dry_runs": loop.warm_up.count,
             "stream": sent,
         }
 

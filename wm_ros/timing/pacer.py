@@ -131,6 +131,15 @@ class Pacer:
             self._silent = False
             self._leads.clear()
 
+    def earliest_ns(self) -> int | None:
+        """Give the earliest steady time at which the next frame may come; None: not known.
+
+        It is None once that frame has come, and on a silent camera.
+        """
+        if self._fresh_ns is not None or self._silent or not self.rhythm.shortest_ns:
+            return None
+        return self._last_frame_ns + self.rhythm.shortest_ns
+
     # -------------------------------------------------------------------------------- the ticks
 
     def next_call_ns(self) -> int:
@@ -239,6 +248,9 @@ class SimulatedPacer(Pacer):
         if self._fresh_ns is None and stamp_ns >= self._due_stamp_ns - self.period_ns // 4:
             self._fresh_ns = now_ns
 
+    def earliest_ns(self) -> int | None:
+        return None  # the simulated clock stands still while the policy thinks
+
     def next_call_ns(self) -> int:
         if self._fresh_ns is not None:
             return self._fresh_ns
@@ -280,6 +292,9 @@ class TimerPacer(Pacer):
             return self._due_ns
         speed = max(1.0, self.period_ns / max(1.0, self.rhythm.interval_ns or self.period_ns))
         return self._asked_ns + max(NS // 2000, int(self.period_ns / (8 * speed)))
+
+    def earliest_ns(self) -> int | None:
+        return None if self._simulated else self._due_ns
 
     def poll(self, now_ns: int, ros_ns: int = 0) -> Due | None:
         if self._simulated:

@@ -85,6 +85,11 @@ class Rhythm:
         return sorted(self._arrivals)[-2] if len(self._arrivals) > FEWEST else 0
 
     @property
+    def shortest_ns(self) -> int:
+        """Give the second shortest of the last intervals; 0 while too few are known."""
+        return sorted(self._arrivals)[1] if len(self._arrivals) > FEWEST else 0
+
+    @property
     def known(self) -> bool:
         """Tell whether enough messages came to know their rate."""
         return len(self._arrivals) > FEWEST
