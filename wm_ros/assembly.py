@@ -116,10 +116,15 @@ class Assembly:
         self.slot.start()
 
     def use(self, settings: PolicySettings) -> None:
-        """Work by settings that were changed while the node runs."""
-        self.settings = settings = self.robot.changed(settings)
+        """Work by settings that were changed while the node runs.
+
+        Raises:
+            WmError: for settings that this robot cannot work by; then those before still hold.
+        """
+        settings = self.robot.changed(settings)
         if self.robot.file is None:
             self.commands.use(commands_of_parameters(settings))
+        self.settings = settings
         for part in (self.guard, self.pilot, self.slot, self.loop):
             part.use(settings)
 

@@ -156,10 +156,11 @@ class PolicyNode(LifecycleNode):
 
     def _apply(self, settings: PolicySettings) -> None:
         """Give settings that were changed by ``ros2 param set`` to the parts that use them."""
-        if settings.log_level != self._settings.log_level:
-            set_log_level(self, settings.log_level)
         if self._configured:
             self._parts.use(settings)
+            settings = self._parts.settings  # with what a robot file states
+        if settings.log_level != self._settings.log_level:
+            set_log_level(self, settings.log_level)
         self._settings = settings
 
     def _open_topics(self) -> None:

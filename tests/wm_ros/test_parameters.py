@@ -195,6 +195,37 @@ def test_a_wrong_value_is_refused_at_run_time_with_the_reason(
     assert remote.get("safe_action") == "zero"
 
 
+def test_a_refused_stop_leaves_the_one_before_in_force(watcher, policy_at, tmp_path):
+    """Zeros would slam an arm, so they are refused; what the parts work by stays as it was."""
+    from pathlib import Path
+
+    from wm_core.contract.errors import WmError
+    from wm_ros.assembly import Assembly
+    from wm_ros.control_loop import Outside
+    from wm_ros.robot import robot_of
+    from wm_ros.settings import PolicySettings, SensorSettings
+
+    settings = PolicySettings(command_type="joint_position", safe_action="hold", max_gap_s=0.5)
+    outside = Outside(
+        simulated=False,
+        ros_now_ns=time.time_ns,
+        publish=lambda decision: None,
+        wake_at=lambda when_ns: None,
+        say=lambda level, text: None,
+        report_soon=lambda: None,
+    )
+    parts = Assembly(
+        robot_of(settings, {"image": SensorSettings(type="camera")}), Path(tmp_path), outside
+    )
+    changed = settings.model_copy(update={"safe_action": "zero", "max_gap_s": 0.25})
+    with pytest.raises(WmError, match="zero"):
+        parts.use(changed)
+    assert (parts.settings, parts.guard.settings) == (settings, settings)
+    later = settings.model_copy(update={"max_gap_s": 0.25})
+    parts.use(later)
+    assert (parts.settings, parts.guard.settings) == (later, later)
+
+
 def test_what_is_set_changes_what_the_running_node_does(processes, watcher, policy_at, tmp_path):
     """Exploration begins with the next tick; ``hold`` keeps the last speed when frames end."""
     from geometry_msgs.msg import TwistStamped

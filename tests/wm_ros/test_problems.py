@@ -38,8 +38,14 @@ PERIOD_NS = 40_000_000
             "/cam, /x publishes on /eye, but nothing came; it may not have begun",
         ),
         (
-            Unheard("/eye", "a/B", is_image=True, publishers=(Talker("/cam", "a/B"),)),
-            "Fast DDS profile",
+            Unheard(
+                "/eye",
+                "sensor_msgs/Image",
+                is_image=True,
+                publishers=(Talker("/cam", "sensor_msgs/Image"),),
+            ),
+            "may not have begun, or wait for something itself; raw images of more than 0.5 MB get "
+            "lost on their way unless publisher and node use the Fast DDS profile",
         ),
         (
             Unheard(
@@ -55,6 +61,12 @@ PERIOD_NS = 40_000_000
 )
 def test_silence_has_a_cause(known, said):
     assert said in why_unheard(known)
+
+
+def test_no_compressed_image_is_said_to_be_too_large():
+    kind = "sensor_msgs/CompressedImage"
+    known = Unheard("/eye", kind, is_image=True, publishers=(Talker("/cam", kind),))
+    assert why_unheard(known).endswith("it may not have begun, or wait for something itself")
 
 
 @pytest.fixture

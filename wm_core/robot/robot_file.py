@@ -27,7 +27,10 @@ from wm_core.robot.parts import AnyPart, ImagePart, PrevActionPart, SensorPart
 from wm_core.robot.safety import Safety
 
 #: inputs and outputs that every policy has of its own
-RESERVED = ("prev_action", "is_first", "action", "command", "reward")
+RESERVED = (
+    *("prev_action", "is_first", "action", "command", "reward"),
+    *("noise_latent", "noise_action", "value", "surprise"),
+)
 
 
 class RobotFile(Entry):

@@ -22,6 +22,7 @@ from wm_ros.timing.rhythm import NS
 
 LOST_SHARE = 0.05  #: of the messages of the last seconds, above which the loss is said
 LARGE_BYTES = 500_000  #: of an image, which the default transport loses
+CAMERA = "camera"  #: what a sensor of images that sets the pace is called
 _LOST = "spool_dropped_"
 
 
@@ -61,10 +62,12 @@ def hints(report: dict[str, Any]) -> list[str]:
         )
     elif report["camera_slower"]:
         found.append(
-            f"camera {report['camera_hz']:.3g} Hz, policy {report['policy_hz']:.3g} Hz: "
-            f"it acts at the camera's rate (slow_camera)"
+            f"{report['pace']} {report['camera_hz']:.3g} Hz, "
+            f"policy {report['policy_hz']:.3g} Hz: it acts at that rate (slow_camera)"
         )
     lost = report["frames_missed_lately"]
+    if report["pace"] != CAMERA:
+        lost = 0  # what is lost of numbers that come faster than the policy acts costs nothing
     if lost > LOST_SHARE * (report["frames_lately"] + lost) and not report["overrun"]:
         of, advice = report["frames_lately"] + lost, _transport(report["frame_bytes"])
         found.append(f"{lost} frames of {of} got lost; {advice}")
@@ -86,6 +89,11 @@ def _transport(frame_bytes: int) -> str:
     if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         return f"{size}: start driver and node with the Fast DDS profile, or use CompressedImage"
     return f"{size}: start the driver with the Fast DDS profile too, or use CompressedImage"
+
+
+def pace_name(first: Source | None) -> str:
+    """Name for people what sets the pace: a camera, or the sensor by its name."""
+    return CAMERA if first is None or first.is_image else first.name
 
 
 def _own_period(report: dict[str, Any]) -> str:
@@ -190,10 +198,15 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
         return loop.signals.why_it_waits()
     large = f"; {_transport(loop.frame_bytes)}" if loop.frame_bytes >= LARGE_BYTES else ""
     if word == "camera_slow":
-        rates = f"camera {NS / pacer.interval_ns:.3g} Hz, policy {NS / pacer.period_ns:.3g} Hz"
+        rates = f"{pace_name(first)} {NS / pacer.interval_ns:.3g} Hz, "
+        rates += f"policy {NS / pacer.period_ns:.3g} Hz"
         return rates + large
     if word == "no_frame" and first is not None:
         return _silence(first, now_ns) + large
+    if guard.blamed is not None and word == "nan_obs":
+        return sensors.label(*guard.blamed)
+    if guard.blamed is not None and word == "frozen_frame":
+        return guard.blamed[0]
     if word in ("stale_stamp", "stamp_in_future") and first is not None:
         return _stamp(first, loop.outside.ros_now_ns(), guard.max_obs_age_s)
     return loop.why

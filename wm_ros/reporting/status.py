@@ -13,6 +13,7 @@ from wm_ros.reporting.diagnosis import (
     Diagnosis,
     command_statuses,
     episode_status,
+    pace_name,
     policy_status,
     sensor_status,
     stream_status,
@@ -98,6 +99,7 @@ class StatusBoard:
         return {
             "period_s": pacer.period_ns * 1e-9,
             "card_period_s": self._loop.trained_period_ns * 1e-9,
+            "pace": pace_name(first),
             "policy_hz": round(NS / pacer.period_ns, 3),
             "camera_hz": round(NS / pacer.interval_ns, 3) if pacer.interval_ns else 0.0,
             "decisions_hz": round(NS / pacer.cadence_ns, 3),

@@ -44,6 +44,7 @@ class Guard:
         self._set_limits()
         self.latched: str | None = None
         self.cause: str | None = None  #: what stopped the robot at the last tick, latched or not
+        self.blamed: tuple[str, int] | None = None  #: input and number that did, where one did
         self.alarm = ""  #: what is odd though the policy acts; empty: nothing
         self._acted = False  # the policy has acted since the last rearm
         self._surprised = 0
@@ -88,7 +89,7 @@ class Guard:
 
     def begin_tick(self) -> None:
         """Forget what stopped the robot at the last tick."""
-        self.cause = None
+        self.cause, self.blamed = None, None
 
     def check_frame(self, *, fresh: bool, receive_age_s: float, stamp_age_s: float) -> str | None:
         """Say why this frame must not be acted upon, or None.
@@ -126,10 +127,14 @@ class Guard:
             moving: whether the robot has been told to move since the last one.
             elapsed_s: since the last one; None: one period.
         """
-        if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in obs.values()):
-            return self.trip("nan_obs")
+        for name, value in obs.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                self.blamed = (name, int(np.flatnonzero(~np.isfinite(value))[0]))
+                return self.trip("nan_obs")
         elapsed_s = self._period_s if elapsed_s is None else elapsed_s
-        if self._stillness.frozen(obs, period_s=elapsed_s, moving=moving):
+        frozen = self._stillness.frozen(obs, period_s=elapsed_s, moving=moving)
+        if frozen is not None:
+            self.blamed = (frozen, 0)
             return self.trip("frozen_frame")
         return None
 
@@ -174,6 +179,6 @@ class Guard:
 
     def rearm(self) -> None:
         """Let the policy act again after a latched trip."""
-        self.latched, self.cause, self.alarm = None, None, ""
+        self.latched, self.cause, self.blamed, self.alarm = None, None, None, ""
         self._acted, self._surprised = False, 0
         self._stillness.reset()

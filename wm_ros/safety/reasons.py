@@ -87,7 +87,7 @@ REASONS: dict[str, Reason] = {
     "frozen_frame": Reason(
         ERROR,
         "the camera repeats the same image",
-        "restart its driver; frozen_frames says how many count",
+        "restart its driver; frozen_s says how long counts, frozen_frames how many",
     ),
     "policy_failed": Reason(
         ERROR,

@@ -218,6 +218,13 @@ class Sensors:
         """Give the farthest that a message may be from the observation's stamp."""
         return self.period_ns if self._tolerance_s is None else round(self._tolerance_s * 1e9)
 
+    def label(self, name: str, i: int) -> str:
+        """Name element ``i`` of the input ``name`` for people, and the topics that feed it."""
+        kind = None if self._spec is None else self._spec.vectors.get(name)
+        topics = ", ".join(source.topic for source in self._fed.get(name, ()))
+        element = kind.names[i] if kind is not None and i < len(kind.names) else f"number {i + 1}"
+        return f"{element} of {name}" + (f", from {topics}" if topics else "")
+
     def check(self, spec: Spec) -> None:
         """Raise ``SpecMismatch`` for a policy with an input that these sensors cannot feed."""
         self._feeding(spec)
@@ -326,10 +333,11 @@ class Sensors:
         obs: Obs = {}
         refused: list[str] = []
         absent: list[Absent] = []
+        for source in self.sources:  # those that another speaks for, too
+            source.refusal = source.apart = ""
         for name, kind in spec.inputs.items():
             values = []
             for source in self._fed[name]:
-                source.refusal = source.apart = ""
                 try:
                     values.append(source.observe(kind, stamp_ns, self.tolerance_ns))
                 except SpecMismatch as error:

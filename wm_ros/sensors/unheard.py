@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RAW_IMAGE = "sensor_msgs/Image"  #: the message that may be larger than the middleware carries
+
 
 @dataclass(frozen=True, slots=True)
 class Talker:
@@ -44,13 +46,16 @@ def why_unheard(known: Unheard) -> str:
             f"{_nodes(known.publishers)} publishes on {known.topic} as best effort and this node "
             "asks for reliable, so nothing can come: set image_reliability: best_effort"
         )
-    cure = (
-        "; large images get lost on their way unless publisher and node use the Fast DDS profile "
-        "of this package: use it, or a CompressedImage"
-        if known.is_image
-        else "; it may not have begun, or wait for something itself"
+    text = (
+        f"{_nodes(known.publishers)} publishes on {known.topic}, but nothing came; it may not "
+        "have begun, or wait for something itself"
     )
-    return f"{_nodes(known.publishers)} publishes on {known.topic}, but nothing came{cure}"
+    if known.is_image and known.message == RAW_IMAGE:
+        text += (
+            "; raw images of more than 0.5 MB get lost on their way unless publisher and node use "
+            "the Fast DDS profile of this package: use it, or a CompressedImage"
+        )
+    return text
 
 
 def _nodes(publishers: tuple[Talker, ...]) -> str:

@@ -128,6 +128,7 @@ WRONG = [
     ("topic: front/image_raw", "topic: a b", 4, "front.topic: expected a name of ROS"),
     (", topic: front/image_raw", "", 4, "observations.front.topic: is missing"),
     ("front:", "action:", 4, "'action' is an input or output of every policy"),
+    ("front:", "noise_action:", 4, "'noise_action' is an input or output of every policy"),
     ("near_mm: 100", "near_mm: 20000", 6, "near_mm: expected less than far_mm 10000, got 20000"),
     ("[left, right]", "[left, left]", 8, "joints: expected each name once, got twice: left"),
     ("[left, right]", "[]", 8, "expected at least 1 entry, got []"),
