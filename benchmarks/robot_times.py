@@ -1,13 +1,15 @@
 """Measure the robot's side: converting a VGA frame, starting, ticking at several rates, stopping.
 
-The policy is an untrained one of the smallest size, which a ``policy_node`` of its own runs over
-real ROS 2; the camera is this script.  ``stamp_to_command`` is measured where the command arrives.
+The policy is an untrained one, which a ``policy_node`` of its own runs over real ROS 2; the camera
+is this script.  ``stamp_to_command`` is measured where the command arrives.  The node starts from
+compiled modules, as an installed one does.
 
     python benchmarks/robot_times.py --stops 20 --rate-hz 20 50 100 --json
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import rclpy
@@ -52,7 +54,11 @@ class Settings(Frozen):
         (20.0, 50.0, 100.0), description="Rates of camera and policy whose ticks are measured"
     )
     seconds: float = Field(10.0, gt=0, description="Seconds that each rate is measured")
+    size: str = Field("micro", description="Size of the policy that the node runs")
     realtime_priority: int = Field(0, ge=0, le=99, description="Parameter of the node; 0: none")
+    warm_up: tuple[Literal["auto", "on", "off"], ...] = Field(
+        ("auto",), description="Parameter of the node; each rate is measured with every one"
+    )
 
 
 def conversion_ms(frames: int, image: ImageSpec) -> dict[str, list[float]]:
@@ -116,7 +122,7 @@ def robot_node(folder: str, **params: str) -> Iterator[subprocess.Popen[bytes]]:
     given = {"policy_dir": f"{folder}/policy", "state_dir": f"{folder}/state", **params}
     for name, value in {"reward_required": "false", **given}.items():
         argv += ["-p", f"{name}:={value}"]
-    robot = subprocess.Popen(argv)
+    robot = subprocess.Popen(argv, env=_compiled(folder))
     try:
         yield robot
     finally:
@@ -124,7 +130,16 @@ def robot_node(folder: str, **params: str) -> Iterator[subprocess.Popen[bytes]]:
         robot.wait()
 
 
-def start_and_ticks(node: Any, folder: str, rate_hz: float, how: Settings) -> dict[str, float]:
+def _compiled(folder: str) -> dict[str, str]:
+    """Environment in which Python keeps compiled modules below ``folder`` and finds them there."""
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": f"{folder}/compiled"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
+
+
+def start_and_ticks(
+    node: Any, folder: str, rate_hz: float, how: Settings, warm_up: str
+) -> dict[str, float]:
     """Start a node, show it frames at ``rate_hz``; what its start and its ticks took."""
     camera = node.create_publisher(Image, "image_raw", qos.sensor())
     told: list[tuple[float, float]] = []  # steady time of a movement, ms since its frame's stamp
@@ -138,6 +153,7 @@ def start_and_ticks(node: Any, folder: str, rate_hz: float, how: Settings) -> di
     frames = np.random.default_rng(0).integers(0, 256, (16, 480, 640, 3), dtype=np.uint8)
     begin_s, shown = time.monotonic(), 0
     rate = {"period_s": repr(1.0 / rate_hz), "realtime_priority": str(how.realtime_priority)}
+    rate["warm_up"] = f"'{warm_up}'"  # on and off are no words in YAML
     with robot_node(folder, **rate) as robot:
         due_s, began_cpu_s = time.monotonic(), 0.0
         while not told or time.monotonic() < told[0][0] + how.seconds:
@@ -179,15 +195,19 @@ def measure_robot(settings: Settings, spec: Spec, report: Report) -> list[float]
     """Report starts and ticks at each rate; milliseconds to each stop of another node."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     with tempfile.TemporaryDirectory() as folder:
-        Agent.create("dreamer_v3", spec).export(Path(folder) / "policy")
+        Agent.create("dreamer_v3", spec, size=settings.size).export(Path(folder) / "policy")
+        first = [sys.executable, "-c", "import wm_ros.policy_node"]
+        subprocess.run(first, env=_compiled(folder), check=True)
         rclpy.init()
         node = rclpy.create_node("robot_times")
         try:
-            for rate_hz in settings.rate_hz:
+            for rate_hz, warm_up in itertools.product(settings.rate_hz, settings.warm_up):
                 report.progress(f"{rate_hz:g} Hz")
-                for name, value in start_and_ticks(node, folder, rate_hz, settings).items():
-                    unit = name.rpartition("_")[2]
-                    report.add(f"robot/{rate_hz:g}hz/{name}", value, _UNITS.get(unit, "ms"))
+                found = start_and_ticks(node, folder, rate_hz, settings, warm_up)
+                way = "" if len(settings.warm_up) == 1 else f"warm_up_{warm_up}/"
+                for name, value in found.items():
+                    unit = _UNITS.get(name.rpartition("_")[2], "ms")
+                    report.add(f"robot/{rate_hz:g}hz/{way}{name}", value, unit)
             if not settings.stops:
                 return []
             with robot_node(folder):

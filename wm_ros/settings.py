@@ -169,9 +169,10 @@ class RealtimeSettings(Frozen):
         (-1,), "Numbers of the processors that the control thread runs on; -1: any"
     )
     warm_up: Live[Literal["auto", "on", "off"]] = setting(
-        "auto",
+        "off",
         "Whether the policy runs once more, unheard, just before a frame is due, so that its "
-        "weights are at hand; auto: where that takes 0.3 ms or more",
+        "weights are at hand: slower where other programs share its processor; auto: where that "
+        "takes 0.3 ms or more",
     )
 
 
