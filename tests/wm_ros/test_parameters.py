@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytestmark = pytest.mark.ros
-from wm_ros import params  # noqa: E402
+from wm_ros.parameters import params  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.ros
 
 from rclpy.parameter import Parameter  # noqa: E402
 
-from wm_ros import params  # noqa: E402
+from wm_ros.parameters import params  # noqa: E402
 from wm_ros.settings import PolicySettings  # noqa: E402
 
 

@@ -45,4 +45,4 @@ def test_the_handlers_are_set_before_anything_that_takes_time_is_imported():
     """``wm_ros.start`` itself must import nothing but the standard library's signal."""
     source = (Path(__file__).parents[2] / "wm_ros" / "start.py").read_text()
     heads = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
-    assert heads == ["from __future__ import annotations", "from wm_ros import signals"]
+    assert heads == ["from __future__ import annotations", "from wm_ros.process import signals"]
