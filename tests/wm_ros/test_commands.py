@@ -221,6 +221,58 @@ def test_a_choice_sends_the_row_of_every_channels_table():
 
 @pytest.mark.ros
 @pytest.mark.usefixtures("ros_messages")
+@pytest.mark.parametrize(
+    ("asked", "want"),
+    [
+        ((0.5, 0.0), "go"),
+        ((0.3, 0.0), "stop"),  # go is nearest, and faster than asked
+        ((-0.6, 0.0), "stop"),
+        ((0.6, 0.3), "go"),
+        ((0.3, 1.1), "left"),
+        ((0.3, -1.1), "stop"),
+        ((0.0, 0.0), "stop"),
+    ],
+)
+def test_a_person_who_takes_over_never_gets_a_choice_that_is_faster_than_asked(asked, want):
+    choices = {"stop": (0.0, 0.0), "go": (0.5, 0.0), "left": (0.2, 1.0)}
+    base = TwistChannel(type="geometry_msgs/Twist", low=(-1.0,), high=(1.0,), choices=choices)
+    commands = begun(commands_of_channels([base]), ActionSpec.choices(3, tuple(choices)))
+    msg = base_message(*asked)
+    assert commands.decode(0, msg).tolist() == [[*choices].index(want)]
+
+
+@pytest.mark.ros
+@pytest.mark.usefixtures("ros_messages")
+def test_where_every_choice_moves_more_than_asked_a_takeover_stops_but_for_positions():
+    names, rows = ("creep", "go"), {"creep": (0.1,), "go": (0.5,)}
+    wheel = MultiArrayChannel(
+        type="std_msgs/Float64MultiArray",
+        topic="w",
+        names=("x",),
+        mode="velocity",
+        choices=rows,
+        low=(-1.0,),
+        high=(1.0,),
+    )
+    commands = begun(commands_of_channels([wheel]), ActionSpec.choices(2, names))
+    message = commands.channels[0].command.message_class
+    assert commands.decode(0, message(data=[0.05])) is None
+    assert commands.decode(0, message(data=[0.1])).tolist() == [0]
+    arm = wheel.model_copy(update={"mode": "position", "safe": "hold"})
+    commands = begun(commands_of_channels([arm]), ActionSpec.choices(2, names))
+    assert commands.decode(0, message(data=[0.4])).tolist() == [1]
+
+
+def base_message(x: float, turn: float):
+    from geometry_msgs.msg import Twist
+
+    msg = Twist()
+    msg.linear.x, msg.angular.z = x, turn
+    return msg
+
+
+@pytest.mark.ros
+@pytest.mark.usefixtures("ros_messages")
 def test_a_message_that_is_not_installed_is_named_with_its_package():
     from wm_core.contract.errors import SettingsError
     from wm_core.robot.channels import AckermannChannel

@@ -154,6 +154,40 @@ def test_a_second_camera_more_than_a_period_away_means_no_observation(
 
 
 @pytest.mark.ros
+def test_a_second_camera_that_is_too_slow_is_said_to_be_with_what_to_change(two_cameras, frame_of):
+    first, second = two_cameras.sources
+    for stamp in (100, 200, 300):  # 10 Hz, and a period of 40 ms
+        two_cameras.on_message(second, frame_of(1, stamp * MS), stamp * MS)
+    two_cameras.on_message(first, frame_of(1, 350 * MS), 350 * MS)
+    detail = two_cameras.sense(fresh=True, now_ns=350 * MS, ros_now_ns=350 * MS).detail
+    assert "10 Hz only, one message in 0.1 s" in detail
+    assert "allowed are 0.040 s" in detail
+    assert "tolerance_s" in detail
+    two_cameras.on_message(first, frame_of(1, 900 * MS), 900 * MS)  # its driver fell silent
+    late = two_cameras.sense(fresh=True, now_ns=900 * MS, ros_now_ns=900 * MS)
+    assert (late.refused, "Hz only" in late.detail) == ("no_wrist", False)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("stamp_s", "word"), [(0, "stale_stamp"), (90, "stale_stamp"), (110, "stamp_in_future")]
+)
+def test_a_wrong_stamp_of_the_pace_is_not_blamed_on_the_other_sensors(
+    two_cameras, frame_of, stamp_s, word
+):
+    first, second = two_cameras.sources
+    now = 100_000 * MS
+    two_cameras.on_message(first, frame_of(1, stamp_s * 1000 * MS), now)
+    silent = two_cameras.sense(fresh=True, now_ns=now, ros_now_ns=now)
+    assert silent.refused == "no_wrist"  # it gave nothing at all
+    two_cameras.on_message(second, frame_of(1, now), now)
+    senses = two_cameras.sense(fresh=True, now_ns=now, ros_now_ns=now)
+    assert (senses.obs, senses.refused, second.apart) == (None, word, "")
+    two_cameras.on_message(first, frame_of(1, now), now)
+    assert two_cameras.sense(fresh=True, now_ns=now, ros_now_ns=now).refused is None
+
+
+@pytest.mark.ros
 def test_gaps_between_the_stamps_of_the_first_sensor_alone_are_missed_frames(
     two_cameras, frame_of
 ):

@@ -19,6 +19,8 @@ from wm_ros.commands.command import MOTIONS, Command, Motion
 #: what stops a channel: a word, or the numbers of a posture
 SafeAction = Literal["zero", "hold", "none"] | tuple[float, ...]
 
+_ROUNDING = 1e-6  #: of numbers that a message carries as float32
+
 
 @dataclass(frozen=True)
 class CommandChannel:
@@ -169,7 +171,7 @@ class CommandSet:
     def decode(self, i: int, msg: Any) -> np.ndarray | None:
         """Read the numbers (n,) that a message for channel ``i`` carries; None: it says stop.
 
-        Where the action is a choice, the one whose numbers are nearest counts.
+        Where the action is a choice, the nearest counts that is not more than was asked for.
 
         Raises:
             SpecMismatch: for names, or a number of numbers, that do not fit, or NaN.
@@ -181,7 +183,8 @@ class CommandSet:
         value, _ = channel.command.decode(msg, rows.shape[1])
         if value is None:
             return None
-        return np.array([np.abs(rows - value).sum(1).argmin()], np.float32)
+        choice = _nearest_within(rows, value, bounded=channel.motion(channel.units) != "position")
+        return None if choice is None else np.array([choice], np.float32)
 
     def warnings(self) -> list[str]:
         """List what a person should know of the safe actions, one sentence each."""
@@ -227,6 +230,20 @@ class CommandSet:
             raise SpecMismatch(
                 f"the robot's choices are {list(names)}, those of {what} are {list(action.names)}"
             )
+
+
+def _nearest_within(rows: np.ndarray, asked: np.ndarray, *, bounded: bool) -> int | None:
+    """Find the row of ``rows`` (choices, n) that is nearest to what was asked for, (n,).
+
+    ``bounded``: no element may be larger in magnitude than asked, or of the other sign, so that
+    nothing moves faster than a person wants; None where every choice would.
+    """
+    apart = np.abs(rows - asked).sum(1)
+    if bounded:
+        more = (np.abs(rows) > np.abs(asked) + _ROUNDING) | (rows * asked < 0)
+        apart[more.any(1)] = np.inf
+    nearest = int(apart.argmin())
+    return nearest if np.isfinite(apart[nearest]) else None
 
 
 def limits_of(

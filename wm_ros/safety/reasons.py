@@ -51,7 +51,7 @@ REASONS: dict[str, Reason] = {
     "no_sensor": Reason(
         ERROR,
         "a sensor has no message near enough to the observation's stamp",
-        "see whether its driver runs and whether its stamps follow the clock",
+        "see whether its driver runs, comes often enough for tolerance_s, and stamps by the clock",
     ),
     "camera_slow": Reason(
         ERROR,

@@ -23,7 +23,7 @@ KEEP_NS = 2_000_000_000  #: how long messages are kept at least
 MOST_MESSAGES = 4_096  #: of one topic that are kept: 8 s at 500 Hz
 MOST_IMAGES = 8  #: of one camera; of the one that sets the pace fewer are needed
 _SILENT_NS = 1_000_000_000  #: without a message for so long a topic is silent
-_FAR_NS = 1_000_000_000  #: a stamp so far from the clock is wrong
+FAR_NS = 1_000_000_000  #: a stamp so far from the clock is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,22 @@ class Source:
             return "its messages have no stamp (0): see its driver, or latest in the robot file"
         return (
             f"the nearest is {apart_ns * 1e-9:.3f} s from the observation's stamp, "
-            f"allowed are {allowed_ns * 1e-9:.3f} s"
+            f"allowed are {allowed_ns * 1e-9:.3f} s" + self._too_slow(apart_ns, allowed_ns)
+        )
+
+    def _too_slow(self, apart_ns: int, allowed_ns: int) -> str:
+        """Say that messages come less often than they may be apart, where that explains it."""
+        interval_ns = 1e9 / self.rate_hz if self.rate_hz > 0 else 0.0
+        if not allowed_ns < interval_ns or apart_ns > 2 * interval_ns:
+            return ""
+        return (
+            f": it comes with {self.rate_hz:.3g} Hz only, one message in "
+            f"{interval_ns * 1e-9:.3g} s; raise its rate, or allow more by "
+            + (
+                "tolerance_s (or max_age_s of this part) in the robot file"
+                if self.part is not None
+                else "tolerance_s of a robot file, or a longer period_s"
+            )
         )
 
     def adjusted(self, values: np.ndarray) -> np.ndarray:
@@ -235,7 +250,7 @@ class Source:
         if self.stamp_ns == 0:
             return f"{self.topic}: messages carry no stamp (0); the driver has to set it"
         behind_ns = now_ns - age_ns - self.stamp_ns
-        if abs(behind_ns) < _FAR_NS:
+        if abs(behind_ns) < FAR_NS:
             return ""
         where = "behind" if behind_ns > 0 else "ahead of"
         return (

@@ -34,7 +34,7 @@ from wm_ros.sensors.joint_states import JointStates
 from wm_ros.sensors.motion import Imu, Odometry, Pose, Velocity
 from wm_ros.sensors.numbers import NumberList, PrevAction
 from wm_ros.sensors.ranges import LaserScan, Range
-from wm_ros.sensors.source import KEEP_NS, Absent, Senses, Source
+from wm_ros.sensors.source import FAR_NS, KEEP_NS, Absent, Senses, Source
 
 #: what the parameter ``<sensor>.type`` may name
 SENSORS: dict[str, type[Source]] = {
@@ -179,6 +179,7 @@ class Sensors:
                 self.first.history.most = 2  # its newest gives the stamp, and belongs to it
         self.frames_missed = 0  #: gaps in the stamps of the first source, in periods
         self.refusal = ""  #: why the newest messages do not fit the policy
+        self._oldest_ns, self._wrong_pace = 0, ""
         self._spec: Spec | None = None
         self._fed: Mapping[str, Sequence[Source]] = {}
 
@@ -252,9 +253,10 @@ class Sensors:
         self._spec, self._fed, self.period_ns = spec, self._feeding(spec), period_ns
         fed = [source for parts in self._fed.values() for source in parts]
         fed += [other for s in fed if isinstance(s, JointStates) for other in s.partners]
+        self._oldest_ns = round(max(oldest_s, 0.0) * 1e9)
         for source in self.sources:
             source.unused = source not in fed and source is not self.first
-            keep_ns = self.tolerance_ns + round(max(oldest_s, 0.0) * 1e9)
+            keep_ns = self.tolerance_ns + self._oldest_ns
             source.history.keep_ns = max(KEEP_NS, keep_ns)
 
     def on_message(self, source: Source, msg: Any, now_ns: int) -> None:
@@ -306,6 +308,8 @@ class Sensors:
         if self._spec is None or (first is not None and not first.messages):
             return Senses(None, ages=self._ages(now_ns))
         stamp_ns = ros_now_ns if first is None else first.stamp_ns
+        if fresh and first is not None and ros_now_ns:
+            self._judge_pace(ros_now_ns - (now_ns - first.arrived_ns) - stamp_ns)
         obs, refused, detail = self._observe(self._spec, stamp_ns)
         return Senses(
             obs=obs,
@@ -354,10 +358,28 @@ class Sensors:
         self.refusal = refused[0] if refused else ""
         if refused:
             return None, "frame_refused", self.refusal
+        wrong = self._wrong_pace if absent else ""
+        if wrong:
+            absent = _silent(absent)
         if absent:
             source = absent[0].source
             return None, f"no_{source.name}", f"{source.topic}: {absent[0].detail}"
+        if wrong:
+            return None, wrong, ""
         return obs, None, ""
+
+    def _judge_pace(self, behind_ns: int) -> None:
+        """Note, in one word, a stamp so wrong that no other message can be near to it."""
+        wrong = "stale_stamp" if behind_ns > 0 else "stamp_in_future"
+        self._wrong_pace = wrong if abs(behind_ns) > max(FAR_NS, self._oldest_ns) else ""
+
+
+def _silent(absent: list[Absent]) -> list[Absent]:
+    """Keep those that gave nothing; no source is to blame for being far from a wrong stamp."""
+    for error in absent:
+        if error.source.messages:
+            error.source.apart = ""
+    return [error for error in absent if not error.source.messages or error.source.latest]
 
 
 def _joined(name: str, values: list[np.ndarray], kind: Any) -> np.ndarray:
