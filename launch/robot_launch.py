@@ -18,7 +18,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJ
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from wm_ros.process.launching import remappings, robot_path
+from wm_ros.process.launching import driver_path, remappings, robot_path
 
 SHARE = FindPackageShare("wm_ros")
 CONFIG = [SHARE, "config"]
@@ -100,7 +100,7 @@ def _driver(got: dict[str, str], context: LaunchContext) -> list[LaunchDescripti
     Not a GroupAction without forwarding: that would take away the environment (the profile above),
     namespaces that were pushed, and arguments that are the driver's own.
     """
-    source = AnyLaunchDescriptionSource(got["driver_launch"])
+    source = AnyLaunchDescriptionSource(driver_path(got["driver_launch"]))
     source.get_launch_description(context)  # a bad file ends the launch before the node has begun
     shared = {name for name, default in SHARED.items() if got[name].lower() != default}
     outside: dict[str, str] = {}

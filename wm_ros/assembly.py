@@ -14,7 +14,7 @@ from wm_ros.commands.build import commands_of, commands_of_parameters
 from wm_ros.control_loop import ControlLoop, Outside
 from wm_ros.episodes.experience import Recorder
 from wm_ros.episodes.judge import Judge
-from wm_ros.pilot import Pilot
+from wm_ros.pilot import Pilot, check_exploration
 from wm_ros.policies.slot import PolicySlot, check_acceptable
 from wm_ros.policies.source import FolderSource
 from wm_ros.reporting.diagnosis import detail
@@ -122,6 +122,8 @@ class Assembly:
             WmError: for settings that this robot cannot work by; then those before still hold.
         """
         settings = self.robot.changed(settings)
+        if self.spec is not None:
+            check_exploration(settings, self.spec.action)
         if self.robot.file is None:
             self.commands.use(commands_of_parameters(settings))
         self.settings = settings
@@ -134,6 +136,7 @@ class Assembly:
         self.sensors.check(runner.spec)
         self.signals.check(runner.spec)
         check_acceptable(runner.spec, commands=self.commands, running=self.spec)
+        check_exploration(self.settings, runner.spec.action)
         self.stream.begin(runner.card.task, runner.spec)
 
     def adopt(self) -> None:

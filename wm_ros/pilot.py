@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from wm_core.contract.engine import PolicyOutput
-from wm_core.contract.errors import WmError
+from wm_core.contract.errors import SpecMismatch, WmError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_ros.episodes.experience import Recorder, Signal, Signals
@@ -45,6 +45,15 @@ class Decision:
     signal: Signal | None = None
     begins: str | None = None
     taken_over: bool = False  #: a person chose the command
+
+
+def check_exploration(settings: PilotSettings, action: ActionSpec) -> None:
+    """Raise ``SpecMismatch`` for a share of random choices above 1."""
+    if action.discrete and settings.exploration_noise > 1:
+        raise SpecMismatch(
+            "exploration_noise: expected at most 1, for the policy takes choices, of which it is "
+            f"the share that is taken at random; got {settings.exploration_noise:g}"
+        )
 
 
 class Pilot:

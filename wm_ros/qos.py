@@ -6,6 +6,8 @@ inference at 30 Hz the frame used is 19 ms old at depth 1 and 316 ms at depth 10
 
 from __future__ import annotations
 
+from typing import Any
+
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
@@ -30,3 +32,12 @@ def latched() -> QoSProfile:
     profile = sensor(reliable=True)
     profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
     return profile
+
+
+def quiet() -> Any:
+    """Keeps a subscription from warning of publishers that offer another quality."""
+    try:
+        from rclpy.event_handler import SubscriptionEventCallbacks
+    except ImportError:  # Humble
+        from rclpy.qos_event import SubscriptionEventCallbacks
+    return SubscriptionEventCallbacks(use_default_callbacks=False)

@@ -79,12 +79,19 @@ class Robot:
         """Give the settings after parameters were changed while the node runs.
 
         Raises:
-            SettingsError: for a change of what the file states.
+            SettingsError: for a change of what the file states, or says in its own way.
         """
         if self.file is None or self.parameters is None:
             return parameters
         stated = _stated(self.file)
-        for name in (*stated, *REPLACED):
+        for name, field_ in REPLACED.items():
+            if getattr(parameters, name) != getattr(self.parameters, name):
+                raise SettingsError(
+                    f"{name!r} has no effect with a robot file: its place is {field_} in "
+                    f"{parameters.robot_file}, whose default holds where that is left out; write "
+                    "it there and start the node anew"
+                )
+        for name in stated:
             if getattr(parameters, name) != getattr(self.parameters, name):
                 raise SettingsError(
                     f"{name!r} is stated by {parameters.robot_file}, which is read when the node "

@@ -151,7 +151,7 @@ class PilotSettings(Frozen):
         0.0,
         0,
         2,
-        "Deviation of noise on the action in [-1, 1]; share of choices taken at random",
+        "Deviation of noise on the action in [-1, 1]; of choices the share taken at random, <= 1",
     )
     random_prefill: int = ranged(
         0, 0, 2**40, "Agent steps of random actions before a policy that has seen none acts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wm_core.contract.errors import SettingsError
-from wm_ros.process.launching import remappings, robot_path
+from wm_ros.process.launching import driver_path, remappings, robot_path
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,12 @@ def test_a_robot_file_is_found_by_its_path_or_by_the_name_of_one_that_comes_alon
         assert robot_path(name, shipped) == str(shipped / "arm.yaml")
     with pytest.raises(SettingsError, match=r"no file 'amr'; those that come along: arm"):
         robot_path("amr", shipped)
+
+
+def test_the_launch_file_of_a_driver_that_does_not_exist_is_named_with_its_argument(tmp_path):
+    driver = tmp_path / "driver.launch.py"
+    driver.write_text("")
+    assert driver_path(str(driver)) == str(driver)
+    for wrong in (tmp_path / "missing.py", tmp_path):
+        with pytest.raises(SettingsError, match=f"driver_launch: no file '{wrong}'"):
+            driver_path(str(wrong))

@@ -158,14 +158,16 @@ def test_a_driver_that_cannot_be_loaded_ends_the_launch_before_the_node_starts(
     from launch import LaunchContext
     from launch.invalid_launch_file_error import InvalidLaunchFileError
 
+    from wm_core.contract.errors import SettingsError
+
     driver = tmp_path / "driver.launch.py"
     driver.write_text("def generate_launch_description(: pass")
     module, context = load("robot_launch"), LaunchContext()
     monkeypatch.setattr(module.SHARE, "perform", lambda context: str(tmp_path))
     context.launch_configurations.update({name: "" for name, _, _ in module.ARGUMENTS})
-    for path in (driver, tmp_path / "missing.py"):
+    for path, kind in ((driver, InvalidLaunchFileError), (tmp_path / "missing.py", SettingsError)):
         context.launch_configurations["driver_launch"] = str(path)
-        with pytest.raises(InvalidLaunchFileError):
+        with pytest.raises(kind):
             module._actions(context)
 
 

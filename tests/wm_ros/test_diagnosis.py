@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytestmark = pytest.mark.ros
 
-from wm_ros.reporting.diagnosis import policy_status, stream_status, to_message  # noqa: E402
+from wm_ros.reporting.diagnosis import (  # noqa: E402
+    _silence,
+    policy_status,
+    stream_status,
+    to_message,
+)
 from wm_ros.safety.reasons import ERROR, OK, WARN  # noqa: E402
+from wm_ros.sensors.camera import Camera, to_image  # noqa: E402
 
 FINE = {
     "standing": "acts",
@@ -83,3 +91,10 @@ def test_two_robots_are_told_apart_in_one_graph():
     assert first.name == "/r1/policy: policy"
     assert first.hardware_id == "arm /r1"
     assert {first.name, first.hardware_id}.isdisjoint({second.name, second.hardware_id})
+
+
+def test_a_silence_that_is_over_though_the_robot_is_latched_has_no_age():
+    camera = Camera("image")
+    camera.on_message(to_image(np.zeros((8, 8, 3), np.uint8), 1, ""), time.monotonic_ns())
+    assert _silence(camera, camera.arrived_ns + 2 * 10**9, over=False).endswith("came 2.0 s ago")
+    assert _silence(camera, camera.arrived_ns, over=True) == ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.spec import ActionSpec
 from wm_ros.commands.build import commands_of_parameters
 from wm_ros.episodes.experience import Recorder, Signal, Signals
-from wm_ros.pilot import Pilot
+from wm_ros.pilot import Pilot, check_exploration
 from wm_ros.policies.slot import PolicySlot
 from wm_ros.policies.source import FolderSource
 from wm_ros.safety.actuation import Actuation
@@ -217,6 +219,14 @@ def test_noise_on_choices_is_the_share_that_is_taken_at_random(chooser):
     assert counts.sum() == 400
     assert (counts[:3] > 25).all()
     assert 200 < counts[3] < 300
+
+
+def test_no_more_than_all_choices_can_be_taken_at_random():
+    choices, arm = ActionSpec.choices(3), ActionSpec(low=(-1.0,), high=(1.0,))
+    for noise, action in ((1.0, choices), (2.0, arm)):
+        check_exploration(PilotSettings(exploration_noise=noise), action)
+    with pytest.raises(SpecMismatch, match=r"at most 1, for the policy takes choices.* got 1.5"):
+        check_exploration(PilotSettings(exploration_noise=1.5), choices)
 
 
 def test_random_choices_are_held_and_recorded_without_a_policy_version(chooser):

@@ -97,7 +97,8 @@ def _is_slow(source: Source, spec: Spec) -> bool:
 
 def _advice(source: Source) -> str:
     if not source.messages:
-        return "start its driver; at launch: camera_topic:=..., remap:='old:=new', or robot_file"
+        camera = "camera_topic:=..., " if source.is_image else ""
+        return f"start what publishes it; at launch: {camera}remap:='old:=new', or robot_file"
     return f"ros2 topic echo --once {source.topic} shows what comes"
 
 

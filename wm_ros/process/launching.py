@@ -38,6 +38,21 @@ def remappings(camera_topic: str, remap: str) -> list[tuple[str, str]]:
     return found
 
 
+def driver_path(driver_launch: str) -> str:
+    """Locate the launch file of a driver.
+
+    Raises:
+        SettingsError: where there is none.
+    """
+    path = Path(driver_launch).expanduser()
+    if path.is_file():
+        return str(path)
+    raise SettingsError(
+        f"driver_launch: no file {str(path.absolute())!r}; give the whole path, such as "
+        "$(ros2 pkg prefix --share PACKAGE)/launch/FILE"
+    )
+
+
 def robot_path(robot_file: str, shipped: str | Path) -> str:
     """Locate a robot file: a path, or the bare name of one in the folder ``shipped``.
 

@@ -202,7 +202,7 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
         rates += f"policy {NS / pacer.period_ns:.3g} Hz"
         return rates + large
     if word == "no_frame" and first is not None:
-        return _silence(first, now_ns) + large
+        return _silence(first, now_ns, over=guard.cause != word) + large
     if guard.blamed is not None and word == "nan_obs":
         return sensors.label(*guard.blamed)
     if guard.blamed is not None and word == "frozen_frame":
@@ -212,10 +212,13 @@ def detail(word: str, *, loop: ControlLoop, slot: PolicySlot) -> str:
     return loop.why
 
 
-def _silence(source: Source, now_ns: int) -> str:
+def _silence(source: Source, now_ns: int, *, over: bool) -> str:
+    """Say since when a source is silent; ``over``: it is no more, though a latch still says so."""
     problem = source.problem()
     if problem or not source.messages:
         return problem or f"none came on {source.topic}, {source.message}"
+    if over:
+        return ""
     return f"the last one on {source.topic} came {(now_ns - source.arrived_ns) * 1e-9:.1f} s ago"
 
 

@@ -21,7 +21,6 @@ from wm_ros.episodes.judge import Judge
 from wm_ros.episodes.readings import Reading
 from wm_ros.sensors.unheard import Unheard, why_unheard
 from wm_ros.topics.sensors import (
-    SubscriptionEventCallbacks,
     WaitingGroup,
     take_waiting,
     talkers,
@@ -97,7 +96,7 @@ class EpisodeTopics:
             lambda msg: None,
             profile,
             callback_group=self._waiting,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            event_callbacks=qos.quiet(),
         )
         self._closers.callback(node.destroy_subscription, heard)
         reading.topic = heard.topic_name

@@ -13,11 +13,6 @@ from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
-
 from wm_core.contract.errors import SpecMismatch
 from wm_ros import qos
 from wm_ros.commands import CommandSet
@@ -79,8 +74,9 @@ class OperatorServices:
         self, closers: ExitStack, kind: type, topic: str, callback: Callable[[Any], None], how: Any
     ) -> None:
         """Subscribe without the warning that a publisher of another quality would cause."""
-        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-        heard = self._node.create_subscription(kind, topic, callback, how, event_callbacks=quiet)
+        heard = self._node.create_subscription(
+            kind, topic, callback, how, event_callbacks=qos.quiet()
+        )
         closers.callback(self._node.destroy_subscription, heard)
 
     def _hear_emergency(self, closers: ExitStack) -> None:

@@ -16,10 +16,6 @@ from typing import Any
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
 from wm_ros import qos
 from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors
@@ -72,9 +68,7 @@ class SensorTopics:
             raw=True,
             callback_group=None if source.sets_pace else self._waiting,
             # an event that is waited for wakes the executor with every message, taken or not
-            event_callbacks=None
-            if source.sets_pace
-            else SubscriptionEventCallbacks(use_default_callbacks=False),
+            event_callbacks=None if source.sets_pace else qos.quiet(),
         )
         closers.callback(node.destroy_subscription, heard)
         source.ros_now = lambda: node.get_clock().now().nanoseconds
@@ -99,7 +93,7 @@ class SensorTopics:
                 profile,
                 raw=True,
                 callback_group=self._waiting,
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                event_callbacks=qos.quiet(),
             )
             closers.callback(node.destroy_subscription, heard)
             return partial(take_sent, heard)
