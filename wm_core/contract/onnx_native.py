@@ -8,6 +8,7 @@ for every version that has them.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import threading
@@ -60,6 +61,7 @@ _FUNCTIONS: dict[str, tuple[int, list[Any]]] = {
 }
 #: these return nothing
 _RELEASES = {
+    "ReleaseEnv": 92,
     "ReleaseStatus": 93,
     "ReleaseSession": 95,
     "ReleaseValue": 96,
@@ -99,9 +101,17 @@ class Library:
         self._releases = {
             name: ctypes.CFUNCTYPE(None, c_void_p)(places[at]) for name, at in _RELEASES.items()
         }
-        self.env = self.make("CreateEnv", _QUIET, b"policy")  # lives as long as the process
+        self.env = self.make("CreateEnv", _QUIET, b"policy")
+        self.open: weakref.WeakSet[NativeSession] = weakref.WeakSet()
+        atexit.register(self._end)
         self.memory = self.make("CreateCpuMemoryInfo", 0, 0)
         self.allocator = self.make("GetAllocatorWithDefaultOptions")
+
+    def _end(self) -> None:
+        """Give back sessions and environment while the library's own globals still stand."""
+        for session in list(self.open):
+            session.close()
+        self.release("ReleaseEnv", self.env)
 
     def call(self, name: str, *args: Any) -> None:
         """Call a function; raises ``NativeError`` with what it says."""
@@ -200,7 +210,8 @@ class NativeSession:
             lib.release("ReleaseSessionOptions", options)
         self._owned: list[tuple[str, c_void_p]] = [("ReleaseSession", self._session)]
         self._end = weakref.finalize(self, _release_all, lib, self._owned)
-        self._end.atexit = False
+        self._end.atexit = False  # the library ends its sessions itself, then its environment
+        lib.open.add(self)
         self._run_options = lib.make("CreateRunOptions")
         self._owned.append(("ReleaseRunOptions", self._run_options))
         self.inputs = self._tensors("Input")
