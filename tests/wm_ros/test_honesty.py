@@ -147,7 +147,7 @@ def test_a_slower_camera_is_followed_at_every_rate_and_both_rates_are_said(
     for periods in (1.3, 2.0, 3.5):
         camera.every_s = 0.1 * periods
         diagnosed()
-        rates = r"camera [\d.]+ Hz, policy 10 Hz: it acts at the camera's rate"
+        rates = r"camera [\d.]+ Hz, policy 10 Hz: it acts at that rate"
         camera.until(lambda rates=rates: diagnosed(WARN, rates), f"both rates at {periods}")
         commands.clear()
         camera.until(lambda: goes_on(commands, 25), f"no stop at {periods} periods")
