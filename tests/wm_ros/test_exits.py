@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.wm_ros.conftest import WAIT_S
+
 
 @pytest.mark.ros
 @pytest.mark.slow
@@ -19,8 +21,10 @@ def test_a_hundred_nodes_with_a_policy_end_cleanly(processes, policy_at, tmp_pat
         state = tmp_path / str(turn)
         folders = {"policy_dir": str(tmp_path / "policy"), "state_dir": str(state)}
         node = processes.start("policy_node", folders)
+        hangs = time.monotonic() + WAIT_S
         while not report_of(state / "status.json").get("active"):
             assert node.poll() is None, processes.said("policy_node")
+            assert time.monotonic() < hangs, processes.said("policy_node")
             time.sleep(0.05)
         time.sleep(0.3 * rng.random())
         codes.append(processes.stop("policy_node", rng.choice((signal.SIGINT, signal.SIGTERM))))

@@ -37,14 +37,10 @@ def _pillow() -> Any:
     return Image
 
 
-class CompressedCamera(Source):
-    """Is a camera whose frames come as JPEG or PNG."""
+class CompressedSource(Source):
+    """Is any camera that sends compressed frames, which Pillow unpacks."""
 
-    message, default_topic, is_image = (
-        "sensor_msgs/CompressedImage",
-        "image_raw/compressed",
-        True,
-    )
+    message, is_image = "sensor_msgs/CompressedImage", True
 
     def __init__(self, name: str, topic: str = "", part: Any = None) -> None:
         super().__init__(name, topic, part)
@@ -52,6 +48,12 @@ class CompressedCamera(Source):
 
     def _read(self, data: bytes) -> Any:
         return bare_compressed(data) or super()._read(data)
+
+
+class CompressedCamera(CompressedSource):
+    """Is a camera whose frames come as JPEG or PNG."""
+
+    default_topic = "image_raw/compressed"
 
     def fits(self, kind: object) -> bool:
         return isinstance(kind, RGB | Mono)
@@ -75,24 +77,13 @@ class CompressedCamera(Source):
         return to_network(pixels, kind)
 
 
-class CompressedDepthCamera(Source):
+class CompressedDepthCamera(CompressedSource):
     """Is a depth camera whose frames come as PNG with 16 bits, in millimetres.
 
     What ``compressed_depth_image_transport`` sends is read too, also of metres as floats.
     """
 
-    message, default_topic, is_image = (
-        "sensor_msgs/CompressedImage",
-        "depth/image_raw/compressedDepth",
-        True,
-    )
-
-    def __init__(self, name: str, topic: str = "", part: Any = None) -> None:
-        super().__init__(name, topic, part)
-        self._image = _pillow()
-
-    def _read(self, data: bytes) -> Any:
-        return bare_compressed(data) or super()._read(data)
+    default_topic = "depth/image_raw/compressedDepth"
 
     def fits(self, kind: object) -> bool:
         return isinstance(kind, Depth)
