@@ -100,12 +100,8 @@ def start(processes, folder, text, policy_at, **params):
     if "policy_dir" not in params:
         spec = RobotFile.load(folder / "robot.yaml").spec()
         params["policy_dir"] = str(policy_at(folder / "policy", bias=0.5, spec=spec))
-    processes.start("policy_node", params, env=processes.env | {"PYTHONPATH": _path(folder)})
-
-
-def _path(folder):
-    """Where the node finds this project and the owner's modules in ``folder``."""
-    return os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
+    path = os.pathsep.join([str(folder), processes.env["PYTHONPATH"]])  # the owner's modules
+    processes.start("policy_node", params, env=processes.env | {"PYTHONPATH": path})
 
 
 @pytest.fixture
