@@ -39,6 +39,9 @@ SIM = [
     "PyOpenGL>=3.1.7",
 ]
 
+#: experience in an object store instead of on the trainer's disk
+OBJECTS = ["obstore>=0.9"]  # S3, and any store with its API; one wheel without dependencies
+
 #: Atari games, which come along
 ATARI = ["ale-py>=0.11"]
 
@@ -63,6 +66,10 @@ DEV = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "httpx>=0.27",
+    "trustme>=1.2",  # certificates of tests over TLS
+    "moto[s3]>=5.1",  # a service with the S3 API, run as a process of its own ...
+    "flask>=3.0",  # ... on this
+    "flask-cors>=5.0",
     "leapp==0.7.2",  # its own reader runs the bundles that we write
     "rosbags>=0.10.9",  # a second opinion on our CDR
     "nbclient>=0.10",  # runs the notebooks of examples/
@@ -105,6 +112,7 @@ setup(
     extras_require={
         "robot": ROBOT,
         "train": TRAIN,
+        "objects": OBJECTS,
         "sim": SIM,
         "atari": ATARI,
         "ros": ROS,

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: how an OSError says that the disk is full
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 TMP_SUFFIX = ".tmp"  #: a file of this suffix was never finished
 
 
@@ -68,6 +69,41 @@ def write_durably(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one piece, so that it survives a power cut."""
     with replaced_file(path) as file:
         file.write(data)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Put ``data`` durably at ``path`` in one piece, unless something stands there.
+
+    Returns:
+        False, and nothing is replaced, where ``path`` exists.  Among several writers exactly one
+        gets True; on file systems without links (FAT) two at the same instant may both get it,
+        and the later one's bytes stay.
+
+    Raises:
+        OSError: where the disk is full or refuses.
+    """
+    make_folder(path.parent)
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TMP_SUFFIX}")
+    try:
+        if path.exists():
+            return False
+        with unfinished.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(unfinished, path)  # a rename would replace what stands there
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.rename(unfinished, path)
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        sync_folder(path.parent)  # who is told that it exists may rely on it too
 
 
 def try_lock(path: Path) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from wm_core.contract.files import (
@@ -9,6 +11,7 @@ from wm_core.contract.files import (
     remove_unfinished,
     write_atomically,
     write_durably,
+    write_new,
 )
 
 
@@ -52,3 +55,12 @@ def test_a_file_without_a_json_object_reads_as_empty(tmp_path, content):
     assert read_json(path) == {}
     path.write_bytes(b'{"a": 1}')
     assert read_json(path) == {"a": 1}
+
+
+def test_exactly_one_of_many_writers_makes_a_new_file_and_nobody_replaces_it(tmp_path):
+    path = tmp_path / "a" / "file"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: write_new(path, b"%d" % n), range(8)))
+    assert made.count(True) == 1
+    assert path.read_bytes() == b"%d" % made.index(True)
+    assert list(path.parent.iterdir()) == [path]
