@@ -81,7 +81,12 @@ def test_a_chunk_is_new_once_then_known_and_other_bytes_are_a_conflict(
     _, other, other_sha256 = make_chunk(session=key.session, salt=1)
     assert put(service, key, data, sha256) == (
         201,
-        {"reason": "", "verdict": "stored", "sha256": sha256},
+        {
+            "reason": "",
+            "verdict": "stored",
+            "sha256": sha256,
+            "chunk": f"rover/{key.session}/0",
+        },
     )
     assert put(service, key, data, sha256)[0] == 200
     status, said = put(service, key, other, other_sha256)
