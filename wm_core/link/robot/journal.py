@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,7 +91,7 @@ class SpoolSession:
     def waiting(self, created_ns: int = 0) -> list[Waiting]:
         """List the sealed chunks that wait here, by sequence number."""
         found = []
-        for seq, entry in _numbered(self.path):
+        for seq, entry in numbered(self.path):
             try:
                 stat = entry.stat()
             except FileNotFoundError:  # acknowledged meanwhile
@@ -106,7 +105,7 @@ class SpoolSession:
         """Map the sequence number of every chunk that the trainer refused to the reason."""
         folder = self.path / REFUSED
         reasons = {}
-        for seq, entry in _numbered(folder):
+        for seq, entry in numbered(folder):
             note = Path(entry.path).with_suffix(".txt")
             reasons[seq] = note.read_text().strip() if note.exists() else "unknown"
         return reasons
@@ -135,20 +134,7 @@ def sessions_in(spool: Path) -> list[SpoolSession]:
     return found
 
 
-def bound_folders(folders: Iterable[Path], max_bytes: int) -> None:
-    """Remove the oldest chunks of ``folders`` until these hold ``max_bytes`` together."""
-    entries = [entry for folder in folders for _, entry in _numbered(folder)]
-    files = sorted((e.stat().st_mtime_ns, e.path, e.stat().st_size) for e in entries)
-    total = sum(size for _, _, size in files)
-    for _, path, size in files:
-        if total <= max_bytes:
-            return
-        Path(path).unlink(missing_ok=True)
-        Path(path).with_suffix(".txt").unlink(missing_ok=True)
-        total -= size
-
-
-def _numbered(folder: Path) -> list[tuple[int, os.DirEntry[str]]]:
+def numbered(folder: Path) -> list[tuple[int, os.DirEntry[str]]]:
     """List the chunk files of a folder with their sequence numbers."""
     try:
         with os.scandir(folder) as entries:

@@ -30,6 +30,7 @@ from wm_core.link.robot.spool_disk import SpoolDisk
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1  # how often the writer runs; a chunk may be sealed so much later
+_PRESSED, _CALM = 0.8, 0.5  # shares of max_bytes at which exploration pauses, and goes on
 _COUNTED = ("steps_put", "steps_invalid", "steps_sealed", "chunks_sealed", "chunks_dropped")
 
 
@@ -45,8 +46,10 @@ class SpoolSettings(Frozen):
         2_000_000_000, 1, 2**62, "Most bytes on the disk that wait for the trainer"
     )
     queue_steps: int = ranged(2048, 1, 2**31, "Most steps in memory that wait for the disk")
-    overflow: Literal["drop_newest", "drop_oldest"] = Field(
-        "drop_oldest", description="What gives way where the spool or its queue is full"
+    overflow: Literal["drop_newest", "drop_oldest", "pause_exploration"] = Field(
+        "drop_oldest",
+        description="What gives way where the spool or its queue is full; pause_exploration: the "
+        "policy acts by its mean from four fifths on, and beyond the bound the newest goes",
     )
 
 
@@ -83,7 +86,7 @@ class Spool:
         self._queue: deque[tuple[int, Step]] = deque()
         self._next_step = 0
         self._flushes_wanted = self._flushes_done = 0
-        self._closing = False
+        self._closing = self._pressed = False
         self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._dropped: Counter[str] = Counter()
         self._open: list[Step] = []  # this one and the next are the writer's own
@@ -113,7 +116,7 @@ class Spool:
             self._counts["steps_put"] += 1
             reason = misfit or ("closed" if self._closing else "")
             if not reason and len(self._queue) >= self.settings.queue_steps:
-                if self.settings.overflow == "drop_newest":
+                if self.settings.overflow != "drop_oldest":
                     reason = "queue_full"
                 else:
                     self._queue.popleft()
@@ -131,6 +134,18 @@ class Spool:
             dropped = {f"dropped_{reason}": n for reason, n in self._dropped.items()}
             waits = {"queue_steps": len(self._queue), "bytes_on_disk": self._disk.bytes}
             return {**self._counts, **dropped, **waits}
+
+    def pressure(self) -> Literal["ok", "pause"]:
+        """Say whether exploration should pause, so that less comes that the trainer lacks.
+
+        "pause" from four fifths of ``max_bytes`` on until half is free again, and only where
+        ``overflow`` is ``pause_exploration``.
+        """
+        if self.settings.overflow != "pause_exploration":
+            return "ok"
+        share = self._disk.bytes / self.settings.max_bytes
+        self._pressed = share >= (_CALM if self._pressed else _PRESSED)
+        return "pause" if self._pressed else "ok"
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Seal every step put until now; returns whether that happened in time."""

@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections import Counter
 from pathlib import Path
 
-from wm_core.contract.files import json_object, make_folder
+from wm_core.contract.files import json_object
 from wm_core.contract.frozen import ranged
+from wm_core.link.robot.black_box import BlackBox
 from wm_core.link.robot.client import ConnectionSettings, Reply
-from wm_core.link.robot.journal import (
-    REFUSED,
-    SENT,
-    SpoolSession,
-    Waiting,
-    bound_folders,
-    sessions_in,
-)
+from wm_core.link.robot.journal import SpoolSession, Waiting, sessions_in
 from wm_core.link.robot.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -45,6 +38,9 @@ class UploaderSettings(ConnectionSettings):
     )
     bytes_per_s: float = ranged(0.0, 0, 1e12, "Most bytes per second that are sent; 0: no bound")
     keep_bytes: int = ranged(0, 0, 2**62, "Bytes of acknowledged chunks to keep, as a black box")
+    keep_s: float = ranged(
+        0.0, 0, 1e9, "Seconds for which acknowledged chunks are kept at most; 0: no such bound"
+    )
     refused_bytes: int = ranged(
         200_000_000, 0, 2**62, "Bytes of chunks to keep that the trainer refused"
     )
@@ -72,6 +68,12 @@ class Uploader(Worker):
         cap = self.settings.bytes_per_s
         super().__init__("uploader", _COUNTED, url, token, self.settings, bytes_per_s=cap)
         self._waiting: list[Waiting] = []
+        self._black_box = BlackBox(
+            self._folder,
+            keep_bytes=self.settings.keep_bytes,
+            keep_s=self.settings.keep_s,
+            refused_bytes=self.settings.refused_bytes,
+        )
         self._denied_until: dict[str, float] = {}  # robot -> time.monotonic()
         self._damaged: Counter[Path] = Counter()
         self._empty: dict[Path, int] = {}  # session folder without a chunk -> its mtime_ns
@@ -100,6 +102,7 @@ class Uploader(Worker):
 
     def _work(self) -> None:
         batch = self._look()
+        self._black_box.tidy()
         if not batch:
             self._stop.wait(_LOOK_S)
         for chunk in batch[:_BATCH]:
@@ -184,31 +187,13 @@ class Uploader(Worker):
         if before:
             self._counters.count("acked_before")
         self._counters.set_error("")
-        if self.settings.keep_bytes:
-            self._move_aside(chunk, SENT, self.settings.keep_bytes)
-        else:
-            chunk.path.unlink(missing_ok=True)
+        self._black_box.acknowledged(chunk)
         with self._lock:
             self._waiting = [c for c in self._waiting if c is not chunk]
 
     def _refused(self, chunk: Waiting, reason: str) -> None:
         self._backoff.reset()
         self._damaged.pop(chunk.path, None)
-        note = chunk.path.parent / REFUSED / f"{chunk.path.stem}.txt"
-        self._move_aside(chunk, REFUSED, self.settings.refused_bytes)
-        try:
-            note.write_text(reason + "\n")
-        except OSError as error:
-            log.error("why chunk %s was refused could not be noted: %s", chunk.key, error)
+        self._black_box.refused(chunk, reason)
         self._counters.count("refused")
         self._counters.set_error(f"chunk {chunk.key.seq} refused, {reason}")
-
-    def _move_aside(self, chunk: Waiting, name: str, max_bytes: int) -> None:
-        """Move a chunk to the folder ``name``, which is bounded over the robot's sessions."""
-        folder = chunk.path.parent / name
-        make_folder(folder)
-        try:
-            os.replace(chunk.path, folder / chunk.path.name)
-        except FileNotFoundError:  # the spool evicted it at its bound
-            return
-        bound_folders(folder.parents[1].glob(f"*/{name}"), max_bytes)
