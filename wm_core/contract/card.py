@@ -22,6 +22,7 @@ from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.spec import Frozen, Spec
 
 CARD_KEY = "wm_card"  #: the key in the ONNX file's metadata_props
+MAX_VERSION = 2**31 - 1  #: of a policy: steps carry it, and indexes hold it in 32 bits
 
 _Document = TypeVar("_Document", bound="_PolicyDocument")
 
@@ -112,7 +113,7 @@ class PolicyCard(_PolicyDocument):
     carry: tuple[CarryPair, ...]
     noise: tuple[str, ...] = ()  #: inputs that take uniforms in (0, 1); 0.5 in the last: the mean
     max_obs_age_s: float = Field(gt=0)  #: an older observation calls for the safe action
-    version: int = Field(ge=0)  #: of the policy within its run; 0 is untrained
+    version: int = Field(ge=0, le=MAX_VERSION)  #: of the policy within its run; 0 is untrained
     learner_updates: int = Field(0, ge=0)
     agent_steps: int = Field(0, ge=0)  #: steps of experience that had been seen
     run_id: str = ""
@@ -162,7 +163,7 @@ class Manifest(_PolicyDocument):
     what = "manifest"
     manifest_version: Literal[1] = 1
     channel: str = "main"
-    version: int = Field(ge=0)
+    version: int = Field(ge=0, le=MAX_VERSION)
     parent: int = -1  #: the version that this one was trained on from; -1 for none
     policy: Blob
     golden: Blob

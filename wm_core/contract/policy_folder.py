@@ -19,10 +19,12 @@ from typing import Any
 from wm_core.contract.card import Blob, Manifest, blob_of, check_bytes
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.files import sync_folder, write_durably
+from wm_core.contract.releases import Endorsement
 
 ONNX_NAME = "policy.onnx"
 GOLDEN_NAME = "policy.golden.npz"
 MANIFEST_NAME = "policy.manifest.json"
+ENDORSEMENT_NAME = "policy.manifest.sig.json"
 LATEST_NAME = "latest.json"
 CHANNEL_PATTERN = r"[a-z0-9_-]{1,64}"
 MAX_MANIFEST_BYTES = 1_000_000
@@ -67,12 +69,36 @@ class PolicyFolder:
 
     def read_manifest(self) -> Manifest:
         """Read the manifest; raises ``PolicyRefused`` unless it is one and names the ONNX file."""
-        manifest = Manifest.parse(_read(self.manifest, MAX_MANIFEST_BYTES))
+        return self._named(_read(self.manifest, MAX_MANIFEST_BYTES))
+
+    def _named(self, content: bytes) -> Manifest:
+        manifest = Manifest.parse(content)
         if manifest.policy.name != self.onnx.name:
             raise PolicyRefused(
                 f"{self.manifest.name} describes {manifest.policy.name!r}, not {self.onnx.name!r}"
             )
         return manifest
+
+    @property
+    def endorsement(self) -> Path:
+        """Locate the signatures of the manifest, which need not be there."""
+        return self.onnx.with_name(f"{self.onnx.stem}.manifest.sig.json")
+
+    def read_signed(self) -> tuple[bytes, Endorsement]:
+        """Read the manifest's bytes and its signatures, which nobody has verified yet.
+
+        Raises:
+            PolicyRefused: where one of them is missing or is none, or it names another file.
+        """
+        if not self.endorsement.exists():
+            raise PolicyRefused(
+                f"expected {self.endorsement.name} beside the manifest, which is not there: sign "
+                "the policy with `wm keys sign`, or let the learner do it (--policy-keys)"
+            )
+        endorsement = Endorsement.parse(_read(self.endorsement, MAX_MANIFEST_BYTES))
+        content = _read(self.manifest, MAX_MANIFEST_BYTES)
+        self._named(content)
+        return content, endorsement
 
     def read(self, blob: Blob, max_bytes: int) -> bytes:
         """Read the file of ``blob``; raises ``PolicyRefused`` unless it is what that names."""
@@ -83,15 +109,15 @@ class PolicyFolder:
         return data
 
     def files(self) -> list[Path]:
-        """Locate the three files, there or not; the golden rollout's name is the manifest's."""
+        """Locate the files, there or not; the golden rollout's name is the manifest's."""
         try:
             golden = Path(self.read_manifest().golden.name).name
         except PolicyRefused:
             golden = GOLDEN_NAME
-        return [self.onnx, self.onnx.with_name(golden), self.manifest]
+        return [self.onnx, self.onnx.with_name(golden), self.manifest, self.endorsement]
 
     def fingerprint(self) -> tuple[tuple[int, ...], ...]:
-        """Tell apart every state of the three files by what the disk says of them, unread."""
+        """Tell apart every state of the files by what the disk says of them, unread."""
         found: list[tuple[int, ...]] = []
         for path in self.files():
             try:
