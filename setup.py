@@ -28,6 +28,8 @@ TRAIN = [
     "matplotlib>=3.8",
     "starlette>=1.0",
     "uvicorn>=0.34",
+    "httptools>=0.6.3",  # uvicorn's fast parser of HTTP
+    "uvloop>=0.21",  # its fast event loop and TLS
     "cmaes>=0.11",
     "gymnasium>=1.1",  # the interface of environments; the tasks themselves come with sim
 ]

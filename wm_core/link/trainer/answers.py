@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -74,6 +75,14 @@ def answer(
     content = json.dumps(said).encode()
     code = STATUS[verdict] if status is None else status
     return Response(content, code, headers=sent, media_type="application/json")
+
+
+def raw_answer(status: int, verdict: str, reason: str) -> bytes:
+    """Make the bytes of an answer after which the connection is closed."""
+    made = answer(verdict, reason, status=status, headers={"Connection": "close"})
+    head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+    head += [name + b": " + value for name, value in made.raw_headers]
+    return b"\r\n".join([*head, b"", bytes(made.body)])
 
 
 def is_sha256(text: str) -> bool:

@@ -40,6 +40,14 @@ class PooledIngest:
         """Count what is stored and in quarantine."""
         return self._ledger.counts()
 
+    def usage(self, robot: str) -> int:
+        """Give the bytes that are stored of ``robot``."""
+        return sum(row.bytes for row in self._ledger.since(0) if row.robot == robot)
+
+    def backlog(self) -> tuple[int, int]:
+        """Give the chunks, and their bytes, that wait to be stored."""
+        return 0, 0
+
     def close(self) -> None:
         """Finish what was offered."""
         self._pool.shutdown()
@@ -80,11 +88,12 @@ class Application:
     @property
     def uploads(self) -> int:
         """Bodies that are being received or stored."""
-        return self.chunk_routes.uploads
+        return self.chunk_routes.limits.uploads
 
     def drain(self) -> None:
         """Answer waiting requests at once, and refuse new uploads."""
-        self.chunk_routes.closing = self.policy_routes.closing = True
+        self.policy_routes.closing = True
+        self.chunk_routes.drain()
 
     def close(self) -> None:
         """Finish what was offered and close the ledger."""

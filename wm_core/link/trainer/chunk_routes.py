@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
+import sys
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -17,12 +19,15 @@ from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import About, answer, is_sha256
+from wm_core.link.trainer.limits import Excess, Upload, UploadLimits
 from wm_core.link.trainer.settings import ServeSettings
 from wm_core.store.ingest import Verdict
 
 _SEQ = re.compile(r"[0-9]{1,10}")
 _MAX_NAME = 64  # characters of each part of a chunk's name that an answer repeats
+_MAX_BACKLOG = 512  # chunks that wait to be stored
 _DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
+_ENDING = "the service is ending; it may be started again"
 
 
 class Intake(Protocol):
@@ -30,6 +35,14 @@ class Intake(Protocol):
 
     def offer(self, key: ChunkKey, data: bytes, sha256: str) -> Future[Verdict]:
         """Begin to store a chunk; the result comes once it is durable."""
+        ...
+
+    def usage(self, robot: str) -> int:
+        """Give the bytes that are stored of ``robot``."""
+        ...
+
+    def backlog(self) -> tuple[int, int]:
+        """Give the chunks, and their bytes, that wait to be stored."""
         ...
 
 
@@ -44,9 +57,16 @@ class ChunkRoutes:
 
     def __init__(self, settings: ServeSettings, access: Access, intake: Intake) -> None:
         self.settings, self.access, self.intake = settings, access, intake
-        self.uploads = 0  #: bodies that are being received or stored
+        self.limits = UploadLimits(settings, intake.usage)
         self.closing = False  #: new uploads are refused
+        self._receiving: set[_Receipt] = set()
         self.routes = [Route("/v1/chunks/{robot}/{session}/{seq}", self.put, methods=["PUT"])]
+
+    def drain(self) -> None:
+        """Refuse new uploads and give those that are coming a last deadline."""
+        self.closing = True
+        for receipt in list(self._receiving):
+            receipt.end_within(self.settings.drain_s)
 
     async def put(self, request: Request) -> Response:
         """Store a chunk, once, and say what became of it."""
@@ -57,18 +77,21 @@ class ChunkRoutes:
             sha256 if is_sha256(sha256) else "",
         )
         refusal = self.access.refusal(request, path["robot"], about)
-        if refusal is None:
-            refusal = self._refusal(request, about)
+        if refusal is not None:
+            closed = "connection" in refusal.headers
+            return refusal if closed else _Drained(refusal, request)
+        refusal = self._refusal(request, about)
         if refusal is not None:
             return _Drained(refusal, request)
+        admitted = self.limits.admit(path["robot"])
+        if isinstance(admitted, Excess):
+            return _Drained(_excess(admitted, about), request)
         key = ChunkKey(path["robot"], path["session"], int(path["seq"]))
-        self.uploads += 1
-        try:
-            return await self._store(request, key, about)
-        except ClientDisconnect:  # no one receives this answer; the chunk will come again
-            return answer("slow", "the body was cut", about)
-        finally:
-            self.uploads -= 1
+        with admitted as upload:
+            try:
+                return await self._store(request, key, about, upload)
+            except ClientDisconnect:  # no one receives this answer; the chunk will come again
+                return answer("slow", "the body was cut", about)
 
     def _refusal(self, request: Request, about: About) -> Response | None:
         """Refuse by what the head of the request says; None where the body may come."""
@@ -84,41 +107,104 @@ class ChunkRoutes:
             reason = "expected the header X-Content-SHA256 with 64 hex digits"
             return answer("damaged", reason, about)
         if self.closing:
-            return answer("draining", "the service is ending; it may be started again", about)
+            return answer("draining", _ENDING, about)
         most = self.settings.max_chunk_bytes
         announced = request.headers.get("content-length", "0")
         if len(announced) > 18 or (announced.isdecimal() and int(announced) > most):
             reason = f"expected at most {most} bytes, {announced[:20]} are announced"
             return answer("too_large", reason, about)
-        if self.uploads >= self.settings.max_uploads:
-            reason = f"more than {self.settings.max_uploads} uploads at once"
-            return answer("busy", reason, about)
+        offers, _ = self.intake.backlog()
+        if offers > _MAX_BACKLOG:
+            return answer("busy", f"{offers} chunks wait to be stored", about)
         return None
 
-    async def _store(self, request: Request, key: ChunkKey, about: About) -> Response:
+    async def _store(
+        self, request: Request, key: ChunkKey, about: About, upload: Upload
+    ) -> Response:
         """Receive the body within its deadline and wait for the intake's verdict."""
-        most = self.settings.max_chunk_bytes
+        receipt = _Receipt(self.settings, upload)
+        self._receiving.add(receipt)
         try:
-            data = await asyncio.wait_for(_body(request, most), self.settings.upload_s)
-        except asyncio.TimeoutError:
-            reason = f"the body did not come within {self.settings.upload_s} s"
-            return answer("slow", reason, about)
-        if data is None:
-            reason = f"expected at most {most} bytes, more came"
-            return _Drained(answer("too_large", reason, about), request)
+            data = await receipt.body(request)
+        finally:
+            self._receiving.discard(receipt)
+        if isinstance(data, Excess):
+            return _Drained(_excess(data, about), request)
         verdict = await asyncio.wrap_future(self.intake.offer(key, data, about.sha256))
         return answer(verdict.kind, verdict.reason, about)
 
 
-async def _body(request: Request, most: int) -> bytes | None:
-    """Receive the request's body; None as soon as it is larger than ``most`` bytes."""
-    pieces, size = [], 0
-    async for piece in request.stream():
-        pieces.append(piece)
-        size += len(piece)
-        if size > most:
-            return None
-    return b"".join(pieces)
+class _Receipt:
+    """Receives one body, as long as its sender keeps up a minimal rate.
+
+    Seconds that an upload may stall are earned back by what it sends, up to ``upload_s``: a slow
+    link passes, a sender of a byte a second does not.
+    """
+
+    def __init__(self, settings: ServeSettings, upload: Upload) -> None:
+        self._settings, self._upload = settings, upload
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._until_s = self._loop.time() + settings.upload_s
+        self._last_s = math.inf  # of a service that ends
+        self._expired = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def body(self, request: Request) -> bytes | Excess:
+        """Give the whole body, or the bound that it exceeds."""
+        most, settings = self._settings.max_chunk_bytes, self._settings
+        pieces, size = [], 0
+        self._check()
+        try:
+            async for piece in request.stream():
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
+                    return Excess("too_large", f"expected at most {most} bytes, more came")
+                excess = self._upload.hold(len(piece))
+                if excess is not None:
+                    return excess
+                earned_s = self._until_s + len(piece) / settings.min_bytes_per_s
+                self._until_s = min(earned_s, self._loop.time() + settings.upload_s)
+        except asyncio.CancelledError:
+            if not self._expired:
+                raise
+            if sys.version_info >= (3, 11) and self._task is not None:
+                self._task.uncancel()
+            return self._too_slow(size)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        return b"".join(pieces)
+
+    def end_within(self, seconds: float) -> None:
+        """Receive no longer than ``seconds`` from now on."""
+        self._last_s = self._loop.time() + seconds
+        self._check()
+
+    def _check(self) -> None:
+        """End the receipt where its deadline has passed; else look again when that may be."""
+        if self._timer is not None:
+            self._timer.cancel()
+        left_s = min(self._until_s, self._last_s) - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._check)
+        elif self._task is not None:
+            self._expired = True
+            self._task.cancel()
+
+    def _too_slow(self, size: int) -> Excess:
+        if self._last_s < math.inf:
+            return Excess("draining", _ENDING)
+        return Excess(
+            "slow",
+            f"after {size} bytes the body stalled for {self._settings.upload_s:g} s, or came with "
+            f"less than {self._settings.min_bytes_per_s:g} bytes per second",
+        )
+
+
+def _excess(excess: Excess, about: About) -> Response:
+    return answer(excess.verdict, excess.reason, about, retry_s=excess.retry_s)
 
 
 class _Drained(Response):

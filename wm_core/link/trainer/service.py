@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -22,9 +23,12 @@ import uvicorn
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import try_lock, write_durably
 from wm_core.link.trainer.application import Application
+from wm_core.link.trainer.connections import Door
 from wm_core.link.trainer.settings import POLICIES, SERVICE_FILE, STORE, ServeSettings
 
 __all__ = ["POLICIES", "SERVICE_FILE", "STORE", "ServeSettings", "Service"]
+
+_FINISH_S = 10  # to store what was received, when the service ends
 
 
 class Service:
@@ -59,10 +63,13 @@ class Service:
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=3,
+            loop="uvloop",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(settings.drain_s) + _FINISH_S,
         )
         self._server = _Server(config, self)
+        self._server.door = Door(self._server, self._socket, settings)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, or ``close`` from another thread.
@@ -87,10 +94,9 @@ class Service:
 
     def close(self) -> None:
         """Stop a started service; a second call does nothing."""
-        self.application.drain()
         self._server.should_exit = True
         if self._thread is not None:
-            self._thread.join(10.0)
+            self._thread.join(self.settings.drain_s + 2 * _FINISH_S)
 
     def announce(self) -> None:
         """Write where the service listens to ``root/service.json``."""
@@ -107,13 +113,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self.door: Door
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._service.announce()
+        await super().startup([])
+        self.door.open()
+        self._service.announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.door.close()
         self._service.application.drain()
         await super().shutdown(sockets)
 
@@ -137,7 +145,7 @@ def _listen(host: str, port: int) -> socket.socket:
     The event loop switches Nagle's algorithm off only for sockets that name their protocol; with
     it on, each answer waits for the peer's delayed acknowledgement, about 40 ms.
     """
-    plain = socket.create_server((host, port), backlog=256)
+    plain = socket.create_server((host, port), backlog=1024)
     return socket.socket(plain.family, plain.type, socket.IPPROTO_TCP, fileno=plain.detach())
 
 

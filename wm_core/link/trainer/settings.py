@@ -22,6 +22,49 @@ class ServeSettings(Frozen):
         None, description="File of lines `robot sha256(token)`; None serves this machine only."
     )
     max_chunk_bytes: int = Field(MAX_CHUNK_BYTES, gt=0, description="Bytes of the largest chunk.")
-    max_uploads: int = Field(8, gt=0, description="Uploads in memory at once; more must retry.")
-    upload_s: float = Field(60.0, gt=0, description="Deadline in seconds for one upload.")
     min_free_bytes: int = Field(200_000_000, ge=0, description="Bytes of the disk to keep free.")
+    max_uploads: int = Field(64, gt=0, description="Uploads at once; more must try again.")
+    max_uploads_per_robot: int = Field(
+        4, gt=0, description="Uploads of one robot at once; more must try again."
+    )
+    upload_memory_bytes: int = Field(
+        256 << 20,
+        gt=0,
+        description="Bytes of all bodies in memory at once; one robot may hold an eighth of it.",
+    )
+    upload_s: float = Field(
+        20.0,
+        gt=0,
+        description="Seconds that an upload may stall, or fall behind --min-bytes-per-s.",
+    )
+    min_bytes_per_s: float = ranged(
+        1000.0, 1.0, 1e12, "Slowest rate in bytes per second at which an upload may come."
+    )
+    robot_chunks_per_s: float = ranged(
+        500.0, 0, 1e6, "Most chunks per second of one robot, twice as many at once; 0: no bound."
+    )
+    robot_bytes_per_s: float = ranged(
+        0.0, 0, 1e12, "Most bytes per second of one robot; 0: no bound."
+    )
+    robot_quota_bytes: int = Field(
+        0, ge=0, description="Most bytes that are stored of one robot; 0: no bound."
+    )
+    max_connections: int = Field(
+        1000, gt=0, description="Open connections in all; fewer where files would run out."
+    )
+    max_connections_per_peer: int = Field(
+        64, gt=0, description="Open connections of one address; raise it behind a proxy."
+    )
+    header_s: float = Field(
+        10.0, gt=0, description="Deadline in seconds for the TLS handshake and for the headers."
+    )
+    idle_s: float = Field(
+        75.0, gt=0, description="Seconds after which a connection without a request is closed."
+    )
+    write_s: float = Field(
+        30.0, gt=0, description="Seconds that a peer may not read what is sent to it."
+    )
+    max_header_bytes: int = Field(32768, gt=0, description="Bytes of the headers of one request.")
+    drain_s: float = Field(
+        5.0, gt=0, description="Seconds that running uploads get when the service ends."
+    )
