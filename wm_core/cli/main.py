@@ -24,6 +24,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "adopt": ("wm_core.cli.adopt", "make a policy of another trainer's ONNX file"),
     "presets": ("wm_core.cli.presets", "list the systems, their parts and their numbers"),
     "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
+    "keys": ("wm_core.cli.keys", "make and keep the keys that sign policies, and sign with them"),
+    "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
     "robot": ("wm_core.cli.robot", "check a robot file, print its spec or the schema for editors"),

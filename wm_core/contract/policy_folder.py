@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -199,17 +200,27 @@ def versions_in(home: Path) -> list[int]:
     return sorted(int(p.name) for p in home.iterdir() if re.fullmatch(r"\d{8,}", p.name))
 
 
-def put_version(home: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
+def put_version(
+    home: Path, content: bytes, files: dict[str, bytes], endorsement: Endorsement | None = None
+) -> Path:
     """Place a version's ``files`` and its manifest in ``home`` at once and durably.
 
     A folder of that version with other content, left by an earlier run, is replaced.
+
+    Args:
+        home: folder of the channel.
+        content: bytes of the manifest, as they were signed.
+        files: content by file name.
+        endorsement: signatures of the manifest; None leaves it unsigned.
     """
-    target = version_folder(home, manifest.version)
+    target = version_folder(home, Manifest.parse(content).version)
     staged = home / f"{target.name}.tmp"
     shutil.rmtree(staged, ignore_errors=True)
     for name, data in files.items():
         write_durably(staged / name, data)
-    write_durably(staged / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+    if endorsement is not None:
+        write_durably(staged / ENDORSEMENT_NAME, endorsement.model_dump_json(indent=1).encode())
+    write_durably(staged / MANIFEST_NAME, content)
     old = home / f"{target.name}.old.tmp"
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -220,10 +231,15 @@ def put_version(home: Path, manifest: Manifest, files: dict[str, bytes]) -> Path
     return target
 
 
-def prune_versions(home: Path, *, keep: int, never: int) -> None:
-    """Remove all but the newest ``keep`` versions; ``never`` is not removed."""
-    for left in home.glob("*.tmp"):  # of a killed writer
-        shutil.rmtree(left, ignore_errors=True)
+def prune_versions(home: Path, *, keep: int, never: Collection[int]) -> None:
+    """Remove all but the newest ``keep`` versions; those in ``never`` are not removed."""
+    remove_unfinished_versions(home)
     for version in versions_in(home)[:-keep]:
-        if version != never:
+        if version not in never:
             shutil.rmtree(version_folder(home, version), ignore_errors=True)
+
+
+def remove_unfinished_versions(home: Path) -> None:
+    """Remove what a killed writer left of versions; only for who alone writes them."""
+    for left in home.glob("*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -19,6 +19,7 @@ from wm_core.contract.spec import Spec
 from wm_core.exporting.exporter import PolicyExporter
 from wm_core.library.export import with_surprise_limit
 from wm_core.library.run_folder import TrainSettings, save_settings
+from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
@@ -200,6 +201,9 @@ def _publisher(
         agent, agent.spec, settings.config, run_id=run_id, commit=commit(), task=settings.task
     )
     repository = PolicyRepository(settings.run / "policies", keep=settings.train.keep_policies)
+    keys = PolicyKeys(settings.policy_keys) if settings.policy_keys else None
+    if keys is not None:
+        keys.secret("policy")  # said now rather than at the first policy
 
     def publish(due: Publication) -> None:
         made = exporter.export(due.version, due.updates, due.agent_steps)
@@ -210,6 +214,7 @@ def _publisher(
             onnx,
             golden,
             version=due.version,
+            keys=keys,
             parent=due.parent,
             weights_sha256=weights,
             learner_updates=due.updates,

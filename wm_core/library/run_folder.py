@@ -45,6 +45,9 @@ class TrainSettings(Config):
     )
     resume: bool = Field(False, description="Continue from the run folder's newest checkpoint")
     publish: bool = Field(True, description="Export policies to RUN/policies during training")
+    policy_keys: Path | None = Field(
+        None, description="Folder of `wm keys make` that signs published policies; None: none"
+    )
     device: Device = Field("auto", description="Device of the networks; auto prefers CUDA")
     threads: int | None = Field(
         None, gt=0, description="CPU threads of torch, 1 or more; None: all cores but one"

@@ -38,8 +38,8 @@ def stands_alone(text):
     return bool(text) and len(text.split()) >= 4 and not text.startswith("of ")
 
 
-#: verbs that run on the robot, where tyro is not installed
-OF_ARGPARSE = ("robot", "doctor")
+#: verbs that run where tyro is not installed
+OF_ARGPARSE = ("robot", "doctor", "keys", "policy")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {*OF_ARGPARSE}))

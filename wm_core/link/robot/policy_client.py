@@ -134,12 +134,13 @@ class PolicyClient(Worker):
             if Path(blob.name).name != blob.name or blob.name == MANIFEST_NAME:
                 raise PolicyRefused(f"{blob.name!r} is not a plain file name")
         files = {blob.name: self._fetch(blob) for blob in (manifest.policy, manifest.golden)}
-        put_version(self._home, manifest, files)
-        write_durably(self._home / LATEST_NAME, manifest.model_dump_json().encode())
+        content = manifest.model_dump_json().encode()
+        put_version(self._home, content, files)
+        write_durably(self._home / LATEST_NAME, content)
         with self._lock:
             self._manifest = manifest
         self._counters.count("received")
-        prune_versions(self._home, keep=self.settings.keep, never=manifest.version)
+        prune_versions(self._home, keep=self.settings.keep, never={manifest.version})
         for part in (self._home / "partial").glob("*.part"):
             part.unlink(missing_ok=True)
         log.info("policy version %d received", manifest.version)

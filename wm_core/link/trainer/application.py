@@ -17,6 +17,7 @@ from wm_core.format.chunk import ChunkKey
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import not_found, wrong_method
 from wm_core.link.trainer.chunk_routes import ChunkRoutes
+from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_routes import PolicyRoutes
 from wm_core.link.trainer.settings import POLICIES, STORE, ServeSettings
 from wm_core.link.trainer.tokens import Tokens
@@ -74,7 +75,12 @@ class Application:
             min_free_bytes=settings.min_free_bytes,
         )
         self.chunk_routes = ChunkRoutes(settings, self.access, self.intake)
-        self.policy_routes = PolicyRoutes(self.policies, self.access)
+        self.policy_routes = PolicyRoutes(
+            self.policies,
+            self.access,
+            PolicyKeys(settings.policy_keys) if settings.policy_keys else None,
+            settings.statement_s,
+        )
         self.app = Starlette(
             routes=[
                 Route("/v1/health", self.health),

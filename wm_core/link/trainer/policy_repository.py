@@ -1,7 +1,8 @@
 """Stores published policies on the trainer: a folder per version, a file that names the newest.
 
 A version appears whole or not at all, and ``latest.json`` is replaced only after its folder is
-durable: a reader of the repository while the trainer is killed sees the version before.
+durable: a reader of the repository while the trainer is killed sees the version before.  Versions
+that a channel may still send robots to are kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from wm_core.contract.policy_folder import (
     version_folder,
     versions_in,
 )
+from wm_core.link.trainer.channels import Channels
+from wm_core.link.trainer.policy_keys import PolicyKeys
 
 
 class PolicyRepository:
@@ -42,8 +45,23 @@ class PolicyRepository:
         self.root, self.channel, self.keep = Path(root), channel, max(1, keep)
         self._home = self.root / channel
 
-    def publish(self, onnx: bytes, golden: bytes, *, version: int, **about: Any) -> Manifest:
-        """Make ``version`` the latest; ``about`` are further fields of its ``Manifest``.
+    def publish(
+        self,
+        onnx: bytes,
+        golden: bytes,
+        *,
+        version: int,
+        keys: PolicyKeys | None = None,
+        **about: Any,
+    ) -> Manifest:
+        """Make ``version`` the latest.
+
+        Args:
+            onnx: content of the policy's file.
+            golden: content of its golden rollout.
+            version: above that of the latest.
+            keys: that sign the manifest; None leaves it unsigned.
+            **about: further fields of its ``Manifest``.
 
         Raises:
             StoreError: where ``version`` is not above the latest one, which has other bytes.
@@ -57,9 +75,16 @@ class PolicyRepository:
                 f"version {version} cannot follow {last.version} on channel {self.channel!r}; "
                 "publish a higher one or begin another run folder"
             )
-        put_version(self._home, manifest, {ONNX_NAME: onnx, GOLDEN_NAME: golden})
-        write_durably(self._home / LATEST_NAME, manifest.model_dump_json(indent=2).encode())
-        prune_versions(self._home, keep=self.keep, never=version)
+        content = manifest.model_dump_json(indent=2).encode()
+        if keys is not None:
+            keys.refresh()
+        endorsement = None if keys is None else keys.endorse(content)
+        files = {ONNX_NAME: onnx, GOLDEN_NAME: golden}
+        channels = Channels(self.root, self.channel)
+        with channels.locked():
+            put_version(self._home, content, files, endorsement)
+            write_durably(self._home / LATEST_NAME, content)
+            prune_versions(self._home, keep=self.keep, never={version, *channels.named()})
         return manifest
 
     def latest(self) -> Manifest | None:

@@ -1,24 +1,63 @@
-"""Answers robots that ask for policies: the newest manifest, and the files that it names."""
+"""Answers robots that ask for policies: what to run, signed where there are keys, and its files.
+
+What a channel's robots are to run is looked up ten times a second at most, however many ask.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from wm_core.contract.errors import StoreError
-from wm_core.contract.policy_folder import LATEST_NAME
+from wm_core.contract.card import Manifest
+from wm_core.contract.errors import PolicyRefused, StoreError, WmError
+from wm_core.contract.files import read_json, write_atomically
+from wm_core.contract.policy_folder import PolicyFolder, version_folder
+from wm_core.contract.releases import Delivery, Plan, Release
+from wm_core.contract.signing import Signed
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import answer, is_sha256
+from wm_core.link.trainer.channels import REPORTS_NAME, Channels
+from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_repository import PolicyRepository
 
-_LOOK_S = 0.1  # how often a waiting request looks for a new version
+LIFETIME_S = 86_400.0  #: for which robots take a statement for fresh, unless told otherwise
+_LOOK_S = 0.1  # how often a waiting request looks for something new
 _MAX_WAIT_S = 60.0
+_MAX_REPORTS = 10_000
+_WRITE_S = 2.0  # between two writes of the reports
+_ROBOT = re.compile(r"[a-z0-9_-]{1,64}")
+_RUNNING = re.compile(r"(\d{1,10})/([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Is what a robot asks, and what it has."""
+
+    robot: str
+    after: int
+    have: str
+    serial: int | None  # of the last statement that it took; None: it does not ask for one
+
+
+@dataclass(frozen=True)
+class _View:
+    """Is what a channel's robots are to run, at one moment."""
+
+    at_s: float
+    plan: Plan
+    keyring: Signed | None = None
+    statement: Signed | None = None
+    serial: int = 0
 
 
 class PolicyRoutes:
@@ -27,48 +66,129 @@ class PolicyRoutes:
     Args:
         policies: folder of all channels.
         access: decides who may ask.
+        keys: that sign statements; None answers without signatures.
+        lifetime_s: seconds for which robots take a statement for fresh.
     """
 
-    def __init__(self, policies: Path, access: Access) -> None:
-        self.policies, self.access = policies, access
+    def __init__(
+        self,
+        policies: Path,
+        access: Access,
+        keys: PolicyKeys | None = None,
+        lifetime_s: float = LIFETIME_S,
+    ) -> None:
+        self.policies, self.access, self.keys = policies, access, keys
+        self.channels, self._lifetime_s = Channels(policies), lifetime_s
+        if keys is not None:
+            keys.secret("channel")  # said at the start rather than to the first robot
         self.closing = False  #: waiting requests are answered at once
+        self.running: dict[str, dict[str, object]] = _reports(policies)  #: by robot
+        self._written_s, self._views = 0.0, dict[str, _View]()
+        self._looking: dict[str, asyncio.Task[_View]] = {}
         self.routes = [
             Route("/v1/policies/{channel}", self.policy),
             Route("/v1/blobs/{sha256}", self.blob),
         ]
 
     def versions(self) -> dict[str, int]:
-        """Give the newest version of each channel."""
-        return {
-            path.parent.name: json.loads(path.read_bytes())["version"]
-            for path in self.policies.glob(f"*/{LATEST_NAME}")
-        }
+        """Give the version that each channel's robots are to run, without damaged channels."""
+        found: dict[str, int] = {}
+        for name in self.channels.names():
+            with contextlib.suppress(StoreError):
+                current = self.channels.course(name).plan.current
+                if current is not None:
+                    found[name] = current.version
+        return found
 
     async def policy(self, request: Request) -> Response:
-        """Answer ``GET /v1/policies/{channel}`` with the latest manifest, once it is a new one."""
-        refusal = self.access.refusal(request)
+        """Answer ``GET /v1/policies/{channel}``, once there is something new for this robot."""
+        robot = request.query_params.get("robot", "")
+        robot = robot if _ROBOT.fullmatch(robot) else ""
+        refusal = self.access.refusal(request, robot or None)
         if refusal:
             return refusal
+        channel = request.path_params["channel"]
         try:
-            repository = PolicyRepository(self.policies, request.path_params["channel"])
-            after = int(request.query_params.get("after", "-1")[:20])
+            asked = _question(request, robot)
             wait_s = min(max(0.0, float(request.query_params.get("wait", 0))), _MAX_WAIT_S)
+            self.channels.course(channel)
         except (StoreError, ValueError) as error:
             return answer("bad_request", str(error), status=400)
-        have = request.query_params.get("have", "")
+        if asked.serial is not None and self.keys is None:
+            reason = "this trainer signs nothing: start `wm serve` with --policy-keys FOLDER"
+            return answer("unsigned", reason, status=409)
+        await self._report(request, robot)
         deadline_s = time.monotonic() + wait_s
-        looked_ns = -1
         while True:
-            changed_ns = _changed_ns(self.policies / repository.channel / LATEST_NAME)
-            if changed_ns != looked_ns:
-                looked_ns, manifest = changed_ns, repository.latest()
-                if manifest and (
-                    manifest.policy.sha256 != have if have else manifest.version > after
-                ):
-                    return Response(manifest.model_dump_json(), media_type="application/json")
+            try:
+                view = await self._look(channel)
+                found = await self._found(view, asked, channel)
+            except (WmError, OSError) as error:
+                return answer("unsigned", str(error), status=409)
+            if found is not None:
+                return Response(found, media_type="application/json")
             if self.closing or time.monotonic() >= deadline_s:
                 return Response(status_code=204)
             await asyncio.sleep(_LOOK_S)
+
+    async def _found(self, view: _View, asked: _Question, channel: str) -> bytes | None:
+        """Write what is new for who asked; None where nothing is."""
+        release = view.plan.release_for(asked.robot)
+        if asked.serial is not None:
+            if view.serial == asked.serial:
+                return None
+            return await run_in_threadpool(self._delivery, view, release)
+        if release is None or (not asked.have and release.version <= asked.after):
+            return None
+        manifest = await run_in_threadpool(self._manifest, release)
+        if manifest is None or manifest.policy.sha256 == asked.have:
+            return None
+        return manifest.model_copy(update={"channel": channel}).model_dump_json().encode()
+
+    def _delivery(self, view: _View, release: Release | None) -> bytes:
+        """Join keyring, statement and manifest; raises ``WmError`` where one is not signed."""
+        assert view.keyring is not None
+        assert view.statement is not None
+        manifest = None
+        if release is not None:
+            folder = self._folder(release)
+            content, endorsement = folder.read_signed()
+            manifest = Signed(document=content.decode(), signatures=endorsement.signatures)
+        delivery = Delivery(keyring=view.keyring, statement=view.statement, manifest=manifest)
+        return delivery.model_dump_json().encode()
+
+    def _manifest(self, release: Release) -> Manifest | None:
+        try:
+            return self._folder(release).read_manifest()
+        except PolicyRefused:  # removed meanwhile
+            return None
+
+    def _folder(self, release: Release) -> PolicyFolder:
+        return PolicyFolder(version_folder(self.policies / self.channels.line, release.version))
+
+    async def _look(self, channel: str) -> _View:
+        """See what the robots of ``channel`` are to run; all that ask at once share one look."""
+        view = self._views.get(channel)
+        if view is not None and time.monotonic() - view.at_s < _LOOK_S:
+            return view
+        task = self._looking.get(channel)
+        if task is None:
+            task = asyncio.create_task(run_in_threadpool(self._see, channel))
+            self._looking[channel] = task
+            task.add_done_callback(lambda done: self._looking.pop(channel, None))
+        view = await asyncio.shield(task)
+        if view.plan.current is not None or channel in self._views or len(self._views) < 100:
+            self._views[channel] = view
+        return view
+
+    def _see(self, channel: str) -> _View:
+        plan = self.channels.course(channel).plan
+        if self.keys is None:
+            return _View(time.monotonic(), plan)
+        self.keys.refresh()
+        signed = self.channels.statement(channel, self.keys, lifetime_s=self._lifetime_s)
+        serial = json.loads(signed.document)["serial"]
+        return _View(time.monotonic(), plan, self.keys.signed, signed, serial)
 
     async def blob(self, request: Request) -> Response:
         """Answer ``GET /v1/blobs/{sha256}`` with a published file or a range of it."""
@@ -77,16 +197,41 @@ class PolicyRoutes:
             return refusal
         sha256 = request.path_params["sha256"]
         if is_sha256(sha256):
-            for home in sorted(self.policies.glob("*/")):
-                path = PolicyRepository(self.policies, home.name).blob(sha256)
-                if path is not None:
-                    return FileResponse(path, media_type="application/octet-stream")
+            path = await run_in_threadpool(self._blob, sha256)
+            if path is not None:
+                return FileResponse(path, media_type="application/octet-stream")
         reason = f"no published file has sha256 {sha256[:64]}; ask for the manifest again"
         return answer("no_file", reason, status=404)
 
+    def _blob(self, sha256: str) -> Path | None:
+        homes = sorted(self.policies.glob("*/"))
+        found = (PolicyRepository(self.policies, home.name).blob(sha256) for home in homes)
+        return next((path for path in found if path is not None), None)
 
-def _changed_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
+    async def _report(self, request: Request, robot: str) -> None:
+        """Keep which version a robot says that it runs."""
+        match = _RUNNING.fullmatch(request.headers.get("wm-policy", ""))
+        known = robot in self.running or len(self.running) < _MAX_REPORTS
+        if not robot or match is None or not known:
+            return
+        said = {"version": int(match[1]), "sha256": match[2], "seen_s": round(time.time())}
+        self.running[robot] = said
+        if time.monotonic() - self._written_s > _WRITE_S:
+            self._written_s = time.monotonic()
+            text = json.dumps(self.running, indent=1).encode()
+            with contextlib.suppress(OSError):
+                await run_in_threadpool(write_atomically, self.policies / REPORTS_NAME, text)
+
+
+def _question(request: Request, robot: str) -> _Question:
+    """Read what is asked; raises ``ValueError`` for what is no number."""
+    values = request.query_params
+    serial = int(values["serial"][:20]) if "serial" in values else None
+    after = int(values.get("after", "-1")[:20])
+    return _Question(robot, after, values.get("have", ""), serial)
+
+
+def _reports(policies: Path) -> dict[str, dict[str, object]]:
+    """Read what robots said before the last stop."""
+    found = read_json(policies / REPORTS_NAME)
+    return {k: v for k, v in found.items() if _ROBOT.fullmatch(k) and isinstance(v, dict)}

@@ -21,6 +21,12 @@ class ServeSettings(Frozen):
     tokens: Path | None = Field(
         None, description="File of lines `robot sha256(token)`; None serves this machine only."
     )
+    policy_keys: Path | None = Field(
+        None, description="Folder of `wm keys make` that signs what robots are to run; None: none."
+    )
+    statement_s: float = ranged(
+        86_400, 60, 31_000_000, "Seconds that robots take a signed statement for fresh."
+    )
     max_chunk_bytes: int = Field(MAX_CHUNK_BYTES, gt=0, description="Bytes of the largest chunk.")
     min_free_bytes: int = Field(200_000_000, ge=0, description="Bytes of the disk to keep free.")
     max_uploads: int = Field(64, gt=0, description="Uploads at once; more must try again.")
