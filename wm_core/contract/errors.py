@@ -5,6 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_REASON = 500  #: characters of a reason that may repeat what came from outside
+
+
+def shown(text: object, limit: int = MAX_REASON) -> str:
+    """Make one line of ``text`` that may be printed, at most ``limit`` characters of it.
+
+    Control characters, which a terminal would obey, become question marks.
+    """
+    line = str(text)
+    if len(line) > limit:
+        line = line[: limit - 4] + " ..."
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in line)
+
 
 class WmError(Exception):
     """Is the base of every error that this project raises on purpose."""
@@ -27,7 +40,14 @@ class PolicyFailed(WmError):
 
 
 class ChunkRefused(WmError):
-    """Reports a chunk that is truncated, too large, of another version or inconsistent."""
+    """Reports a chunk that is truncated, too large, of another version or inconsistent.
+
+    The reason goes back over the wire, into the ledger and into logs: it is one short line of
+    printable characters, whatever the chunk held.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(shown(reason))
 
 
 class ChunkVersionRefused(ChunkRefused):

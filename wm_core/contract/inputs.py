@@ -22,7 +22,11 @@ from pydantic import (
 )
 
 from wm_core.contract.errors import SpecMismatch, nearest
-from wm_core.contract.frozen import Frozen
+from wm_core.contract.frozen import Frozen, Name
+
+MAX_PIXELS = 8192  #: rows or columns of an image
+MAX_NUMBERS = 65536  #: in a vector or an action
+MAX_INPUTS = 64  #: sensors of a policy
 
 
 class Input(Frozen):
@@ -94,8 +98,12 @@ class ImageSpec(Input):
     ``ImageSpec(...)`` itself makes an RGB or, with one channel, a Mono.
     """
 
-    height: int = Field(64, gt=0, description="Rows of the image that the network sees, pixels.")
-    width: int = Field(64, gt=0, description="Columns of the image that the network sees, pixels.")
+    height: int = Field(
+        64, gt=0, le=MAX_PIXELS, description="Rows of the image that the network sees, pixels."
+    )
+    width: int = Field(
+        64, gt=0, le=MAX_PIXELS, description="Columns of the image that the network sees, pixels."
+    )
     channels: Literal[1, 3] = Field(3, description="Numbers per pixel: 3 colours, or 1.")
 
     encoding: ClassVar[str]  #: of the ``sensor_msgs/msg/Image`` that a recording holds
@@ -234,9 +242,11 @@ class Depth(ImageSpec):
 class Vector(Input):
     """Describes a vector of measurements, (size,) float32 in SI units, scaled by symlog."""
 
-    size: int = Field(gt=0, description="Numbers in the vector, at least one.")
-    names: tuple[str, ...] = Field(
-        (), description="One name per number, where the source names them."
+    size: int = Field(gt=0, le=MAX_NUMBERS, description="Numbers in the vector, at least one.")
+    names: tuple[Name, ...] = Field(
+        (),
+        max_length=MAX_NUMBERS,
+        description="One name per number, where the source names them.",
     )
 
     kind, implied = "vector", True
@@ -277,6 +287,8 @@ def read_inputs(value: Any, implied: type[Input]) -> Any:
     """Read inputs by name from settings; one that states no ``kind`` is an ``implied``."""
     if not isinstance(value, dict):
         return value
+    if len(value) > MAX_INPUTS:
+        raise ValueError(f"expected at most {MAX_INPUTS} inputs, got {len(value)}")
     found = {}
     for key, fields in value.items():
         try:

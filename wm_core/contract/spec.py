@@ -14,11 +14,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.frozen import Frozen as Frozen
+from wm_core.contract.frozen import Name
+from wm_core.contract.inputs import MAX_INPUTS, MAX_NUMBERS, Input, Vector, read_inputs
 from wm_core.contract.inputs import ImageSpec as ImageSpec
-from wm_core.contract.inputs import Input, Vector, read_inputs
 from wm_core.contract.inputs import VectorSpec as VectorSpec
 
 Obs = dict[str, np.ndarray]
+MAX_BOUND = 1e12  #: magnitude of a bound of a command; float32 holds the distance of two
 
 
 class ActionSpec(Frozen):
@@ -28,10 +30,10 @@ class ActionSpec(Frozen):
     choices, which ``names`` may name; the command is the index of the choice.
     """
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    names: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()  #: such as m/s, rad/s, N m
+    low: tuple[float, ...] = Field(max_length=MAX_NUMBERS)
+    high: tuple[float, ...] = Field(max_length=MAX_NUMBERS)
+    names: tuple[Name, ...] = Field((), max_length=MAX_NUMBERS)
+    units: tuple[Name, ...] = Field((), max_length=MAX_NUMBERS)  #: such as m/s, rad/s, N m
     max_change: float = Field(2.0, gt=0, le=2.0)  #: slew: largest change per tick in [-1, 1] units
     discrete: bool = False  #: exactly one of ``size`` choices; ``max_change`` has no effect
     noop: int = Field(0, ge=0)  #: discrete: the choice that stops the robot, or does nothing
@@ -47,6 +49,10 @@ class ActionSpec(Frozen):
             raise ValueError(f"low has {len(self.low)} entries, high has {len(self.high)}")
         if not np.all(np.isfinite([*self.low, *self.high])):
             raise ValueError(f"action bounds must be finite, got {self.low} .. {self.high}")
+        if np.abs([*self.low, *self.high]).max() > MAX_BOUND:
+            raise ValueError(
+                f"action bounds must be within {MAX_BOUND:g}, got {self.low} .. {self.high}"
+            )
         if any(lo >= hi for lo, hi in zip(self.low, self.high, strict=True)):
             raise ValueError(f"every low must be below its high, got {self.low} .. {self.high}")
         if self.noop >= (self.size if self.discrete else 1):
@@ -128,13 +134,15 @@ class Spec(Frozen):
         dict[str, SerializeAsAny[Vector]], BeforeValidator(partial(read_inputs, implied=Vector))
     ] = Field(default_factory=dict)
     action: ActionSpec
-    period_s: float = Field(0.05, gt=0)  #: of one agent step
+    period_s: float = Field(0.05, gt=0, le=3600)  #: of one agent step
 
     @model_validator(mode="after")
     def _named_once(self) -> Spec:
         twice = set(self.images) & set(self.vectors)
         if twice or not (self.images or self.vectors):
             raise ValueError(f"need at least one input, each named once; named twice: {twice}")
+        if len(self.inputs) > MAX_INPUTS:
+            raise ValueError(f"expected at most {MAX_INPUTS} inputs, got {len(self.inputs)}")
         return self
 
     @property

@@ -8,129 +8,27 @@ log time is the stamp, moved on where stamps do not grow.  ``docs/wire.md`` desc
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, SpecMismatch
+from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.inputs import ImageSpec
-from wm_core.contract.spec import Frozen, Spec
-from wm_core.contract.step import DEFAULTS, NUMBERS, Step
+from wm_core.contract.spec import Spec
+from wm_core.contract.step import DEFAULTS, NUMBERS, Step, check_step
 from wm_core.format import cdr
-from wm_core.format.recording import Recording, Topic, read_recording, write_recording
+from wm_core.format.meta import MAX_FIRST_STEP as MAX_FIRST_STEP
+from wm_core.format.meta import MAX_STEPS as MAX_STEPS
+from wm_core.format.meta import METADATA as METADATA
+from wm_core.format.meta import ChunkKey as ChunkKey
+from wm_core.format.meta import ChunkMeta as ChunkMeta
+from wm_core.format.meta import chunk_path as chunk_path
+from wm_core.format.recording import Recording, read_recording, write_recording
 
-CHUNK_VERSION = 1
-METADATA = "wm_chunk"  #: name of the MCAP metadata record that holds the ChunkMeta
 STEPS_PER_BLOCK = 16  #: steps that are compressed together, the unit of a read from disk
-MAX_STEPS = 4096
-MAX_UNPACKED_BYTES = 2**28
-
-_ROBOT = re.compile(r"[a-z0-9_-]{1,64}")
-_SESSION = re.compile(r"[0-9a-f]{32}")
-_INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OVERHEAD_BYTES = 1024  #: per message, a generous bound of its headers and names
-
-
-class ChunkKey(NamedTuple):
-    """Names a chunk; the sequence number counts from 0 within a session."""
-
-    robot: str
-    session: str
-    seq: int
-
-    def check(self) -> ChunkKey:
-        """Return the key; raises ``ChunkRefused`` unless it can name a file and nothing else."""
-        if not _ROBOT.fullmatch(self.robot):
-            raise ChunkRefused(f"robot {self.robot!r}: expected 1 to 64 of a-z, 0-9, _ and -")
-        if not _SESSION.fullmatch(self.session):
-            raise ChunkRefused(f"session {self.session!r}: expected 32 hexadecimal digits")
-        if not 0 <= self.seq < 10**8:
-            raise ChunkRefused(f"sequence number {self.seq}: expected 0 to 99999999")
-        return self
-
-
-class ChunkMeta(Frozen):
-    """Describes a chunk; it is read before the steps."""
-
-    version: Literal[1] = 1
-    robot: str
-    session: str  #: uuid4, 32 hexadecimal digits
-    seq: int
-    task: str = ""
-    spec: Spec
-    first_step: int = Field(ge=0)  #: index within the session of the chunk's first step
-    steps: int = Field(gt=0, le=MAX_STEPS)
-    dropped: dict[str, int] = Field(default_factory=dict)  #: steps by reason, over the session
-
-    @model_validator(mode="after")
-    def _fits(self) -> ChunkMeta:
-        self.key.check()
-        unfit = [k for k in self.spec.inputs if not _INPUT.fullmatch(k) or k in ("action", "step")]
-        if unfit:
-            raise ChunkRefused(f"inputs {unfit} cannot be topics; choose other names")
-        if self.unpacked_bytes > MAX_UNPACKED_BYTES:
-            raise ChunkRefused(
-                f"{self.steps} steps of this spec unpack to {self.unpacked_bytes} bytes, "
-                f"more than {MAX_UNPACKED_BYTES}; make shorter chunks"
-            )
-        return self
-
-    @property
-    def key(self) -> ChunkKey:
-        return ChunkKey(self.robot, self.session, self.seq)
-
-    @property
-    def topics(self) -> list[Topic]:
-        """List the topics of a chunk, in the order of their messages within a step."""
-        return [
-            *(Topic(f"/{k}", cdr.IMAGE) for k in self.spec.images),
-            *(Topic(f"/{k}", cdr.JOINT_STATE) for k in self.spec.vectors),
-            Topic("/action", cdr.JOINT_STATE),
-            Topic("/step", cdr.JOINT_STATE),
-        ]
-
-    @property
-    def unpacked_bytes(self) -> int:
-        """Bound the bytes that the chunk may unpack to."""
-        action = self.spec.action
-        text = sum(8 + len(name.encode()) for name in action.names)
-        per_step = sum(sensor.recorded_bytes for sensor in self.spec.inputs.values())
-        topics = len(self.spec.inputs) + 2
-        per_step += 2 * 8 * action.size + text + _OVERHEAD_BYTES * topics
-        return self.steps * per_step + 8 * _OVERHEAD_BYTES * topics
-
-    @classmethod
-    def parse(cls, text: str) -> ChunkMeta:
-        """Read the meta in ``text`` (JSON).
-
-        Raises:
-            ChunkVersionRefused: where it states another version than 1.
-            ChunkRefused: where it does not fit.
-        """
-        try:
-            fields = json.loads(text)
-            version = fields.get("version") if isinstance(fields, dict) else None
-            if version != CHUNK_VERSION:
-                raise ChunkVersionRefused(
-                    f"expected a chunk of version {CHUNK_VERSION}, got {version!r}"
-                )
-            return cls.model_validate_json(text)
-        except (ValueError, RecursionError) as error:  # pydantic's error is a ValueError
-            raise ChunkRefused(f"chunk's meta does not fit: {error}") from error
-
-
-def chunk_path(root: Path, key: ChunkKey) -> Path:
-    """Locate the chunk of ``key`` below ``root``."""
-    key.check()
-    return root / key.robot / key.session / f"{key.seq:08d}.mcap"
 
 
 def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
@@ -142,6 +40,8 @@ def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
     """
     if len(steps) != meta.steps:
         raise ChunkRefused(f"meta says {meta.steps} steps, got {len(steps)}")
+    if meta.first_step > MAX_FIRST_STEP:  # a copy of a meta is not validated
+        raise ChunkRefused(f"a session has at most {MAX_FIRST_STEP} steps; begin a new one")
     spec, messages, log_time = meta.spec, [], -1
     for step in steps:
         check_step(step, spec)
@@ -153,14 +53,6 @@ def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
         metadata={METADATA: {"meta": meta.model_dump_json()}},
         steps_per_block=STEPS_PER_BLOCK,
     )
-
-
-def check_step(step: Step, spec: Spec) -> None:
-    """Raise ``SpecMismatch`` unless a chunk of ``spec`` can hold ``step``."""
-    spec.check_obs(step.obs)
-    for array in (step.action, step.requested_action):
-        if array is not None and array.shape != (spec.action.size,):
-            raise SpecMismatch(f"action: expected ({spec.action.size},), got {array.shape}")
 
 
 def _step_messages(step: Step, spec: Spec) -> list[bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Spec
-from wm_core.contract.step import Step, is_finite
+from wm_core.contract.step import Step, is_usable
 from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import Ledger
@@ -53,7 +53,7 @@ class EnvRecorder:
         """Take in one step, stamped in the environment's own time; full chunks are sealed."""
         index = self._first_step + len(self._open)
         stamp_ns = self._begin_ns + round(index * self._spec.period_s * 1e9)
-        is_valid = is_finite(step.obs, step.action, step.reward)
+        is_valid = is_usable(step, self._spec)
         self._open.append(replace(step, stamp_ns=stamp_ns, is_valid=is_valid))
         if len(self._open) >= self._seal_steps:
             self.seal()

@@ -22,7 +22,7 @@ import numpy as np
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import write_atomically
 from wm_core.contract.spec import Spec
-from wm_core.contract.step import FLAGS, NUMBERS
+from wm_core.contract.step import FLAGS, FLOATS, NUMBERS, usable
 from wm_core.format.chunk import ChunkKey, Columns, chunk_path, read_columns
 from wm_core.store.ledger import ChunkRow
 
@@ -90,20 +90,19 @@ def load_index(root: Path, row: ChunkRow) -> Index:
 
 
 def make_index(columns: Columns) -> Index:
-    """Index a decoded chunk; a step with a NaN or infinity is never valid."""
+    """Index a decoded chunk; a step that is not ``usable`` is never valid."""
     spec = columns.meta.spec
     steps = np.zeros(columns.meta.steps, step_dtype(spec))
     flags = {name: columns.numbers[name] for name in FLAGS}
     steps["action"] = columns.action
-    sound = np.isfinite(columns.action).all(1)
     for name in NUMBERS.keys() - flags.keys():
         with np.errstate(over="ignore"):
             steps[name] = columns.numbers[name]
-        sound &= np.isfinite(steps[name])
     for key, values in columns.vectors.items():
         steps[f"vector.{key}"] = values
-        sound &= np.isfinite(values).all(1)
-    flags["is_valid"] = flags["is_valid"] & sound
+    floats = {name: columns.numbers[name] for name in FLOATS}
+    good = usable(spec.action, columns.vectors, columns.action, **floats)
+    flags["is_valid"] = flags["is_valid"] & good
     for name, values in flags.items():
         steps["flags"] |= values * np.uint8(FLAG_BITS[name])
     for key in spec.images:

@@ -22,8 +22,8 @@ from pydantic import Field
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.frozen import Frozen, ranged
 from wm_core.contract.spec import Spec
-from wm_core.contract.step import Step, is_finite
-from wm_core.format.chunk import ChunkMeta, check_step, encode_chunk
+from wm_core.contract.step import Step, check_step, is_usable
+from wm_core.format.chunk import ChunkMeta, encode_chunk
 from wm_core.link.robot.journal import Journal
 from wm_core.link.robot.spool_disk import SpoolDisk
 
@@ -105,11 +105,11 @@ class Spool:
     def put(self, step: Step) -> bool:
         """Queue one step, whose arrays the caller must not change any more.
 
-        Returns False where it was dropped and counted.  A step with a NaN is marked invalid.
+        Returns False where it was dropped and counted.  A step that must not be learnt from
+        (``contract.step.usable``) is marked invalid.
         """
         misfit = self._misfit(step)
-        finite = misfit or is_finite(step.obs, step.action, step.reward)
-        if step.is_valid and not finite:
+        if not misfit and step.is_valid and not is_usable(step, self._template.spec):
             step = replace(step, is_valid=False)
         with self._lock:
             index, self._next_step = self._next_step, self._next_step + 1
