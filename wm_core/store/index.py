@@ -24,9 +24,11 @@ from wm_core.contract.files import write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import FLAGS, FLOATS, NUMBERS, usable
 from wm_core.format.chunk import ChunkKey, Columns, chunk_path, read_columns
+from wm_core.store.examine import Examined
 from wm_core.store.ledger import ChunkRow
 
 INDEX_VERSION = 1
+SIDECARS = ("idx.npz",)  #: what the name of an index ends with
 FLAG_BITS = {name: 1 << bit for bit, name in enumerate(FLAGS)}  #: of the field ``flags``
 BLOCKS = np.dtype([("offset", "<i8"), ("size", "<i8"), ("unpacked", "<i8")])
 
@@ -110,6 +112,12 @@ def make_index(columns: Columns) -> Index:
         steps[f"offset.{key}"] = columns.image_offset[key]
     blocks = [(b.offset, b.size, b.unpacked_size) for b in columns.recording.blocks]
     return Index(spec, steps, np.array(blocks, BLOCKS))
+
+
+def store_index(root: Path, chunk: Examined) -> None:
+    """Write the index of a stored chunk beside it, where it is not there yet."""
+    if chunk.columns is not None and not index_path(root, chunk.key).exists():
+        write_sidecar(root, chunk.key, make_index(chunk.columns), chunk.sha256)
 
 
 def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:

@@ -2,6 +2,8 @@
 
 A row is the acknowledgement: it is committed (WAL, synchronous=FULL) only after its file is on the
 disk.  ``arrival`` grows by commit, so a reader that remembers the last one sees each row once.
+What is read passes the view ``sound``: a row whose numbers or names are out of bounds, however it
+came to be there, is never handed out; ``set_aside_unsound`` moves it away.
 """
 
 from __future__ import annotations
@@ -15,12 +17,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wm_core.contract.errors import StoreError
-from wm_core.format.chunk import ChunkKey, ChunkMeta
+from wm_core.format.chunk import MAX_STEPS, ChunkKey, ChunkMeta
 
 LEDGER_NAME = "ledger.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MAX_FIRST_STEP = 2**31 - 1 - MAX_STEPS  #: so that every step's index fits 31 bits
+MAX_REASON = 500  #: characters of why a chunk was refused
 _BUSY_S = 30.0  # longest wait for another process's commit
-_SCHEMA = """
+_SOUND = " AND ".join(
+    (
+        "arrival > 0",
+        "typeof(robot) = 'text' AND length(robot) BETWEEN 1 AND 64",
+        "robot NOT GLOB '*[^a-z0-9_-]*'",
+        "typeof(session) = 'text' AND length(session) = 32",
+        "session NOT GLOB '*[^0-9a-f]*'",
+        "typeof(seq) = 'integer' AND seq BETWEEN 0 AND 99999999",
+        "typeof(sha256) = 'text' AND length(sha256) = 64",
+        "sha256 NOT GLOB '*[^0-9a-f]*'",
+        f"typeof(bytes) = 'integer' AND bytes BETWEEN 0 AND {2**40}",
+        f"typeof(steps) = 'integer' AND steps BETWEEN 1 AND {MAX_STEPS}",
+        f"typeof(first_step) = 'integer' AND first_step BETWEEN 0 AND {MAX_FIRST_STEP}",
+        "typeof(received_ns) = 'integer'",
+    )
+)
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS chunks (
     arrival INTEGER PRIMARY KEY AUTOINCREMENT,
     robot TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -33,6 +53,10 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason TEXT NOT NULL, received_ns INTEGER NOT NULL,
     UNIQUE (robot, session, seq, sha256));
 CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS unsound (content TEXT NOT NULL, noticed_ns INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS damaged (
+    arrival INTEGER PRIMARY KEY, reason TEXT NOT NULL, noticed_ns INTEGER NOT NULL);
+CREATE VIEW IF NOT EXISTS sound AS SELECT * FROM chunks WHERE {_SOUND}
 """
 _COLUMNS = "arrival, robot, session, seq, sha256, bytes, steps, first_step, received_ns"
 
@@ -70,29 +94,49 @@ class Refused(NamedTuple):
 class Ledger:
     """Records what is stored; safe to share between threads and to open from several processes.
 
+    Reading has a connection of its own, so that no one who asks waits for a group that is being
+    written; within ``writing`` a thread sees what it has written itself.
+
     Args:
         path: the database file; it and its folder are made where they are missing.
+
+    Raises:
+        StoreError: by every method, where the file is damaged, with what to do.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(
-            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
+        self._lock, self._read_lock = threading.RLock(), threading.RLock()
+        self._writer: int | None = None  # the thread inside `writing`
+        self._usage: dict[str, int] | None = None
+        self._usage_pruned = -1
+        self._db = self._connect()
         try:
             self._prepare()
+            self._reader = self._connect()
+            self._reader.execute("PRAGMA query_only=1")
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise StoreError(
-                f"{self.path} cannot be opened as a ledger ({error}); make room if the disk is "
-                "full; if the file is damaged, move it away, and `wm serve` rebuilds it from the "
-                "chunk files"
-            ) from error
+            raise self._unusable(error) from error
         except StoreError:
             self._db.close()
             raise
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        db.text_factory = _text
+        return db
+
+    def _unusable(self, error: sqlite3.DatabaseError) -> StoreError:
+        root = self.path.parent
+        return StoreError(
+            f"{self.path} cannot be used as a ledger ({error}); make room if the disk is full; "
+            f"if the file is damaged, `wm store rebuild {root}` makes a new one from the chunk "
+            "files and moves this one away"
+        )
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -100,11 +144,12 @@ class Ledger:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA_VERSION:
             return
-        if version != 0:
+        if version not in (0, 1):
             raise StoreError(
-                f"{self.path}: expected ledger version {SCHEMA_VERSION}, got {version}"
+                f"{self.path}: expected ledger version {SCHEMA_VERSION} or older, got {version}; "
+                "a newer program wrote it: upgrade this one"
             )
-        with self.writing():
+        with self.writing():  # version 2 only adds: what version 1 wrote stays as it is
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -116,52 +161,133 @@ class Ledger:
             if self._db.in_transaction:  # inside another `writing` of this thread
                 yield
                 return
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._writer = threading.get_ident()
                 yield
                 self._db.execute("COMMIT")
+            except sqlite3.OperationalError:
+                raise  # held by another process, or no room: that passes
+            except sqlite3.DatabaseError as error:
+                raise self._unusable(error) from error
             finally:
+                self._writer = None
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                    self._usage = None
 
-    def add(self, key: ChunkKey, sha256: str, size: int, meta: ChunkMeta) -> None:
-        """Enter a chunk whose file is already durable; raises where the key is taken."""
+    def add(self, key: ChunkKey, sha256: str, size: int, meta: ChunkMeta) -> int:
+        """Enter a chunk and return its arrival; raises ``StoreError`` where the key is taken.
+
+        Call it inside ``writing`` and make the file durable before that ends.
+        """
         row = (*key, sha256, size, meta.steps, meta.first_step, time.time_ns())
+        statement = (
+            f"INSERT INTO chunks ({_COLUMNS.removeprefix('arrival, ')})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        with self.writing():
+            try:
+                cursor = self._db.execute(statement, row)
+            except sqlite3.IntegrityError as error:
+                if self.find(key) is not None:
+                    raise StoreError(f"chunk {tuple(key)} has a row already") from error
+                self.set_aside_unsound()  # what has its key is no row that anyone could read
+                cursor = self._db.execute(statement, row)
+            with self._read_lock:
+                if self._usage is not None:
+                    self._usage[key.robot] = self._usage.get(key.robot, 0) + size
+            return int(cursor.lastrowid or 0)
+
+    def remove(self, arrival: int) -> None:
+        """Take back a row that was added within the same ``writing``."""
+        with self.writing():
+            self._db.execute("DELETE FROM chunks WHERE arrival = ?", (arrival,))
+            self._usage = None
+
+    def set_aside_unsound(self) -> int:
+        """Move rows that are out of bounds to the table ``unsound``; returns how many."""
+        columns = ("robot", "session", "seq", "sha256", "bytes", "steps", "first_step")
+        unsound = f"NOT coalesce({_SOUND}, 0)"
+        listed = " || ' ' || ".join(f"quote({name})" for name in columns)
+        content = f"substr({listed}, 1, ?)"
         with self.writing():
             self._db.execute(
-                f"INSERT INTO chunks ({_COLUMNS.removeprefix('arrival, ')})"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
+                f"INSERT INTO unsound SELECT {content}, ? FROM chunks WHERE {unsound}",
+                (MAX_REASON, time.time_ns()),
             )
+            found = self._db.execute(f"DELETE FROM chunks WHERE {unsound}")
+            return found.rowcount
 
     def add_refused(self, key: ChunkKey, sha256: str, size: int, reason: str) -> None:
         """Enter why a chunk is in quarantine; the same bytes under the same key count once."""
         with self.writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*key, sha256, size, reason, time.time_ns()),
+                (*key, sha256, size, reason[:MAX_REASON], time.time_ns()),
             )
+
+    def mark_damaged(self, arrival: int, reason: str) -> None:
+        """Note that the file of a row is lost or is not what was acknowledged."""
+        with self.writing():
+            self._db.execute(
+                "INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
+                (arrival, reason[:MAX_REASON], time.time_ns()),
+            )
+
+    def mark_sound(self, arrival: int) -> None:
+        """Note that the file of a row is good again."""
+        with self.writing():
+            self._db.execute("DELETE FROM damaged WHERE arrival = ?", (arrival,))
+
+    def damaged(self) -> dict[int, str]:
+        """List what is known of lost and damaged files: the reason by arrival."""
+        return dict(self._fetch("SELECT arrival, reason FROM damaged ORDER BY arrival"))
+
+    def overlapping(self, key: ChunkKey, first_step: int, steps: int) -> str | None:
+        """Say which chunk of the session stands in the way of these steps; None where none does.
+
+        Within a session the numbers of the steps grow with those of the chunks, so only the two
+        neighbours of ``key`` can.
+        """
+        where = f"SELECT {_COLUMNS} FROM sound WHERE robot = ? AND session = ?"
+        before = self._rows(f"{where} AND seq < ? ORDER BY seq DESC LIMIT 1", tuple(key))
+        after = self._rows(f"{where} AND seq > ? ORDER BY seq LIMIT 1", tuple(key))
+        end = first_step + steps
+        for row in before:
+            if row.first_step + row.steps > first_step:
+                break
+        else:
+            for row in after:
+                if row.first_step < end:
+                    break
+            else:
+                return None
+        return (
+            f"chunk {key.seq} claims the steps {first_step} to {end - 1}; chunk {row.seq} of this "
+            f"session holds {row.first_step} to {row.first_step + row.steps - 1}"
+        )
 
     def find(self, key: ChunkKey) -> ChunkRow | None:
         """Find the row of ``key``, if that chunk was acknowledged."""
-        query = f"SELECT {_COLUMNS} FROM chunks WHERE robot = ? AND session = ? AND seq = ?"
+        query = f"SELECT {_COLUMNS} FROM sound WHERE robot = ? AND session = ? AND seq = ?"
         rows = self._rows(query, tuple(key))
         return rows[0] if rows else None
 
     def since(self, arrival: int, *, limit: int = -1) -> list[ChunkRow]:
         """List rows that arrived after ``arrival`` (0: all), oldest first; at most ``limit``."""
-        query = f"SELECT {_COLUMNS} FROM chunks WHERE arrival > ? ORDER BY arrival LIMIT ?"
+        query = f"SELECT {_COLUMNS} FROM sound WHERE arrival > ? ORDER BY arrival LIMIT ?"
         return self._rows(query, (arrival, limit))
 
     def of_session(self, robot: str, session: str) -> list[ChunkRow]:
         """List the rows of one session by sequence number."""
-        query = f"SELECT {_COLUMNS} FROM chunks WHERE robot = ? AND session = ? ORDER BY seq"
+        query = f"SELECT {_COLUMNS} FROM sound WHERE robot = ? AND session = ? ORDER BY seq"
         return self._rows(query, (robot, session))
 
     def sessions(self) -> list[tuple[str, str]]:
         """List (robot, session) of everything stored, in order of first arrival."""
         return self._fetch(
-            "SELECT robot, session FROM chunks GROUP BY robot, session ORDER BY MIN(arrival)"
+            "SELECT robot, session FROM sound GROUP BY robot, session ORDER BY MIN(arrival)"
         )
 
     def refused(self) -> list[Refused]:
@@ -169,14 +295,36 @@ class Ledger:
         return [Refused(*r) for r in self._fetch("SELECT * FROM quarantine ORDER BY received_ns")]
 
     def counts(self) -> dict[str, int]:
-        """Count chunks, steps and bytes stored and in quarantine; names the last arrival."""
+        """Count chunks, steps and bytes stored, in quarantine and damaged; the last arrival."""
         query = (
             "SELECT COUNT(*), COALESCE(SUM(steps), 0), COALESCE(SUM(bytes), 0),"
             " COALESCE(MAX(arrival), 0), (SELECT COUNT(*) FROM quarantine),"
-            " (SELECT COALESCE(SUM(bytes), 0) FROM quarantine) FROM chunks"
+            " (SELECT CAST(TOTAL(bytes) AS INTEGER) FROM quarantine),"
+            " (SELECT COUNT(*) FROM damaged), (SELECT COUNT(*) FROM unsound) FROM sound"
         )
-        names = ("chunks", "steps", "bytes", "arrival", "quarantined", "quarantined_bytes")
+        names = (
+            *("chunks", "steps", "bytes", "arrival", "quarantined", "quarantined_bytes"),
+            *("damaged", "unsound"),
+        )
         return dict(zip(names, self._fetch(query)[0], strict=True))
+
+    def usage(self, robot: str) -> int:
+        """Sum the bytes of the robot's chunks that are stored and were not evicted."""
+        pruned = self.pruned_through()
+        with self._read_lock:
+            if self._usage is None or self._usage_pruned != pruned:
+                query = "SELECT robot, SUM(bytes) FROM sound WHERE arrival > ? GROUP BY robot"
+                self._usage, self._usage_pruned = dict(self._fetch(query, (pruned,))), pruned
+            return self._usage.get(robot, 0)
+
+    def quarantined(self, robot: str | None = None) -> tuple[int, int]:
+        """Count rows and bytes in quarantine, of one robot or of all."""
+        query = "SELECT COUNT(*), CAST(TOTAL(bytes) AS INTEGER) FROM quarantine"
+        if robot is None:
+            rows = self._fetch(query)
+        else:
+            rows = self._fetch(f"{query} WHERE robot = ?", (robot,))
+        return int(rows[0][0]), int(rows[0][1])
 
     def pruned_through(self) -> int:
         """Return the last arrival whose file was evicted for room; 0 where none was."""
@@ -185,16 +333,35 @@ class Ledger:
     def mark_pruned(self, through: int) -> None:
         """Remember that the files up to arrival ``through`` are gone; their rows stay."""
         with self.writing():
+            self._db.execute("DELETE FROM pruned WHERE through < ?", (through,))
             self._db.execute("INSERT INTO pruned VALUES (?)", (through,))
+
+    def check(self) -> None:
+        """Raise ``StoreError`` unless every page of the database is whole."""
+        (found,) = self._fetch("PRAGMA integrity_check(1)")
+        if found[0] != "ok":
+            raise self._unusable(sqlite3.DatabaseError(str(found[0])[:200]))
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
-        with self._lock:
+        with self._lock, self._read_lock:
+            self._reader.close()
             self._db.close()
 
     def _rows(self, query: str, values: tuple[object, ...]) -> list[ChunkRow]:
         return [ChunkRow(*r) for r in self._fetch(query, values)]
 
     def _fetch(self, query: str, values: tuple[object, ...] = ()) -> list[tuple]:
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
+        try:
+            if self._writer == threading.get_ident():
+                return self._db.execute(query, values).fetchall()
+            with self._read_lock:
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

@@ -14,8 +14,10 @@ import pytest
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import write_durably
 from wm_core.format.chunk import chunk_path
-from wm_core.store.ingest import QUARANTINE, ingest, reconcile
+from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.store.quarantine import QUARANTINE
+from wm_core.store.reconcile import Reconciled, reconcile
 
 
 @pytest.fixture
@@ -145,11 +147,11 @@ def test_a_file_without_a_row_is_adopted_and_rubbish_is_quarantined(store, ledge
     write_durably(chunk_path(store, rubbish), b"no chunk")
     unfinished = chunk_path(store, key).with_name("00000002.mcap.0123abcd.tmp")
     unfinished.write_bytes(data)
-    assert reconcile(store, ledger) == (1, 1, 1, 0)
+    assert reconcile(store, ledger) == Reconciled(adopted=1, quarantined=1, unfinished=1)
     assert ingest(store, ledger, key, data, sha256).kind == "known"
     assert not unfinished.exists()
     assert not chunk_path(store, rubbish).exists()
-    assert reconcile(store, ledger) == (0, 0, 0, 0)
+    assert reconcile(store, ledger) == Reconciled()
 
 
 def test_a_lost_ledger_is_rebuilt_from_the_files(store, make_chunk):
@@ -176,7 +178,7 @@ def test_a_row_whose_file_is_gone_is_reported(store, ledger, make_chunk):
 def test_a_file_that_is_no_ledger_is_refused_with_advice(store):
     store.mkdir()
     (store / LEDGER_NAME).write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match="move it away"):
+    with pytest.raises(StoreError, match="wm store rebuild"):
         Ledger(store / LEDGER_NAME)
 
 
@@ -218,7 +220,7 @@ def test_a_full_disk_stops_a_store_without_harm(tmp_path, make_chunk):
         for path in gone:  # room again: everything can go on
             path.unlink()
         ledger = Ledger(store / LEDGER_NAME)
-        assert reconcile(store, ledger) == (0, 0, 0, 5)
+        assert reconcile(store, ledger) == Reconciled(missing=5)
         for row in ledger.since(0):
             path = chunk_path(store, row.key)
             assert path in gone or hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
@@ -248,6 +250,6 @@ def test_the_ledger_keeps_what_a_killed_process_committed(tmp_path, make_chunk):
     args = [sys.executable, "-c", script, store, source, key.robot, key.session, sha256]
     assert subprocess.run(args, check=False).returncode == -9
     ledger = Ledger(store / LEDGER_NAME)
-    assert reconcile(store, ledger) == (0, 0, 0, 0)
+    assert reconcile(store, ledger) == Reconciled()
     assert ingest(store, ledger, key, data, sha256).kind == "known"
     ledger.close()

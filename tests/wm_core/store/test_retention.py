@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from wm_core.format.chunk import check_chunk
 from wm_core.link.audit import audit
-from wm_core.store.ingest import ingest, reconcile
+from wm_core.store.ingest import ingest
+from wm_core.store.reconcile import reconcile
 from wm_core.store.retention import prune
 
 

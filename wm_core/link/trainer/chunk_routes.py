@@ -7,8 +7,6 @@ import contextlib
 import math
 import re
 import sys
-from concurrent.futures import Future
-from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,29 +19,13 @@ from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import About, answer, is_sha256
 from wm_core.link.trainer.limits import Excess, Upload, UploadLimits
 from wm_core.link.trainer.settings import ServeSettings
-from wm_core.store.ingest import Verdict
+from wm_core.store.intake import Intake
 
 _SEQ = re.compile(r"[0-9]{1,10}")
 _MAX_NAME = 64  # characters of each part of a chunk's name that an answer repeats
 _MAX_BACKLOG = 512  # chunks that wait to be stored
 _DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
 _ENDING = "the service is ending; it may be started again"
-
-
-class Intake(Protocol):
-    """Stores chunks for good."""
-
-    def offer(self, key: ChunkKey, data: bytes, sha256: str) -> Future[Verdict]:
-        """Begin to store a chunk; the result comes once it is durable."""
-        ...
-
-    def usage(self, robot: str) -> int:
-        """Give the bytes that are stored of ``robot``."""
-        ...
-
-    def backlog(self) -> tuple[int, int]:
-        """Give the chunks, and their bytes, that wait to be stored."""
-        ...
 
 
 class ChunkRoutes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from wm_core.contract.frozen import Frozen, ranged
-from wm_core.store.ingest import MAX_CHUNK_BYTES
+from wm_core.store.examine import MAX_CHUNK_BYTES
 
 STORE, POLICIES, SERVICE_FILE = "store", "policies", "service.json"
 
