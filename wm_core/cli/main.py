@@ -28,7 +28,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
-    "robot": ("wm_core.cli.robot", "check a robot file, print its spec or the schema for editors"),
+    "robot": (
+        "wm_core.cli.robot",
+        "check a robot file and print its spec; add, list, revoke robots",
+    ),
     "doctor": ("wm_ros.doctor.main", "examine a robot before it runs, and say what to mend"),
     "bench": ("wm_core.cli.bench", "measure the simulator, the learner, replay or a policy"),
     "demo": ("wm_core.cli.demo", "run the whole loop: robot, ROS 2, trainer, new policies"),

@@ -1,4 +1,4 @@
-"""``wm robot``: check a robot file, print the spec that it gives, or the schema for editors.
+"""``wm robot``: check a robot file, print what follows from it; let robots in at the trainer.
 
 It is used on the robot, where neither tyro nor rich is installed, so it parses by argparse and
 prints plain text.
@@ -10,29 +10,37 @@ import argparse
 import sys
 from pathlib import Path
 
+from wm_core.cli import robot_tokens
 from wm_core.contract.errors import SettingsError
 from wm_core.robot import RobotFile
 from wm_core.robot.channels import Channel
 from wm_core.robot.parts import ImagePart, SensorPart
 from wm_core.robot.schema import schema_text
 
-_ABOUT = "Check a robot file, or print what follows from it."
+_ABOUT = (
+    "Check a robot file, or print what follows from it; on the trainer: say which robots the "
+    "service lets in."
+)
+_VERBS = "check|spec|schema|add|list|revoke"
 
 
 def main(argv: list[str]) -> int:
     """Run ``wm robot``; the exit status: 2 for a file that is wrong."""
     parser = argparse.ArgumentParser(prog="wm robot", description=_ABOUT)
-    verbs = parser.add_subparsers(dest="verb", metavar="check|spec|schema", required=True)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar=_VERBS)
     check = verbs.add_parser("check", help="say what a robot file means, or what is wrong with it")
     check.add_argument("file", type=Path, nargs="+", help="robot file (YAML)")
     spec = verbs.add_parser("spec", help="print what a policy for this robot reads and writes")
     spec.add_argument("file", type=Path, help="robot file (YAML)")
     spec.add_argument("--json", action="store_true", help="as JSON, for `wm train --spec`")
     verbs.add_parser("schema", help="print the JSON schema with which editors help to write one")
+    robot_tokens.add_verbs(verbs)
     try:
         asked = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
+    if asked.verb in ("add", "list", "revoke"):
+        return robot_tokens.run(asked)
     if asked.verb == "schema":
         sys.stdout.write(schema_text())
     elif asked.verb == "check":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import resource
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -11,6 +13,7 @@ from rich.logging import RichHandler
 
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
+from wm_core.link.trainer.connections import RESERVED_FILES
 from wm_core.link.trainer.service import POLICIES, STORE, ServeSettings, Service
 from wm_core.link.trainer.tokens import add_token
 
@@ -37,8 +40,13 @@ def main(argv: Sequence[str]) -> int:
         return 0
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    _allow_open_files(2 * settings.max_connections + 2 * RESERVED_FILES)
     service = Service(settings)
+    for risk in service.risks:
+        logging.warning("insecure: %s", risk)
     who = f"robots of {settings.tokens}" if settings.tokens else "this machine only"
+    if settings.tls_client_ca:
+        who = f"robots with certificates of {settings.tls_client_ca}"
     root = settings.root
     console.print(
         f"serving {who} at {service.url}: "
@@ -47,3 +55,12 @@ def main(argv: Sequence[str]) -> int:
     )
     service.run()
     return 0
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Let this process open as many files as its connections may need, where the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -29,11 +29,12 @@ class Access:
     """Refuses requests of peers that may not ask, before any of their body is read.
 
     Args:
-        tokens: of the robots; None serves peers on this machine only.
+        tokens: of the robots; None serves peers on this machine only, or those with certificates.
+        certificates: whether peers show certificates, which name the robot that they are.
     """
 
-    def __init__(self, tokens: Tokens | None) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: Tokens | None, *, certificates: bool = False) -> None:
+        self.tokens, self.certificates = tokens, certificates
         self._failures: dict[str, Rate] = {}
 
     def refusal(
@@ -47,11 +48,7 @@ class Access:
             about: what the request is about, for the answer to repeat.
         """
         host = request.client.host if request.client else ""
-        if self.tokens is None:
-            if not is_loopback(host):
-                reason = "without a tokens file only this machine is served"
-                return answer("denied", reason, about, status=403)
-        else:
+        if self.tokens is not None:
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             found = self.tokens.check(token.strip() if scheme.lower() == "bearer" else None, robot)
             if found == "unreadable":
@@ -61,6 +58,14 @@ class Access:
                 return self._failed(host, about)
             if found == "other":
                 reason = f"this token may not write as {(robot or '')[:64]!r}"
+                return answer("denied", reason, about, status=403)
+        elif not self.certificates and not is_loopback(host):
+            reason = "without a tokens file only this machine is served"
+            return answer("denied", reason, about, status=403)
+        if self.certificates and robot is not None:
+            names = connection_of(request).names
+            if robot not in names:
+                reason = f"this certificate is of {sorted(names)[:4]}, not of {robot[:64]!r}"
                 return answer("denied", reason, about, status=403)
         connection_of(request).seat.known = True
         return None

@@ -33,7 +33,10 @@ class Application:
         self.settings = settings
         self.store = settings.root / STORE
         self.policies = settings.root / POLICIES
-        self.access = Access(Tokens(settings.tokens) if settings.tokens else None)
+        self.access = Access(
+            Tokens(settings.tokens) if settings.tokens else None,
+            certificates=settings.tls_client_ca is not None,
+        )
         self.ledger = Ledger(self.store / LEDGER_NAME)
         self.reconciled = reconcile(self.store, self.ledger)
         self.intake = StoreIntake(

@@ -12,7 +12,6 @@ import ipaddress
 import logging
 import resource
 import socket
-import ssl
 from collections import Counter
 from typing import Any
 
@@ -22,6 +21,7 @@ from uvicorn.server import Server
 
 from wm_core.link.trainer.answers import raw_answer
 from wm_core.link.trainer.settings import ServeSettings
+from wm_core.link.trainer.tls import Certificates, names_in
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ RESERVED_FILES = 128  #: descriptors kept for files, the ledger and accepting
 _MAX_HEADERS = 100
 _MAX_PIPELINED = 4  # requests sent ahead of the answers
 _PAUSE_S = 0.05  # after the system refused to accept a connection
+_GOODBYE_S = 3.0  # to end TLS in order
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
@@ -133,7 +134,7 @@ class Door:
         server: of Uvicorn, whose configuration and state the connections use.
         sock: bound and listening.
         settings: bounds and deadlines.
-        tls: None for plain HTTP.
+        certificates: of TLS; None for plain HTTP.
     """
 
     def __init__(
@@ -141,9 +142,10 @@ class Door:
         server: Server,
         sock: socket.socket,
         settings: ServeSettings,
-        tls: ssl.SSLContext | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
-        self._server, self._socket, self._settings, self._tls = server, sock, settings, tls
+        self._server, self._socket, self._settings = server, sock, settings
+        self._certificates = certificates
         self.seats = Seats(most_connections(settings), settings.max_connections_per_peer)
         self._accepting: asyncio.Task[None] | None = None
 
@@ -177,8 +179,13 @@ class Door:
         try:
             _watch_for_lost_peers(sock)
             more: dict[str, Any] = {}
-            if self._tls is not None:
-                more = {"ssl": self._tls, "ssl_handshake_timeout": self._settings.header_s}
+            if self._certificates is not None:
+                self._certificates.refresh()
+                more = {
+                    "ssl": self._certificates.context,
+                    "ssl_handshake_timeout": self._settings.header_s,
+                    "ssl_shutdown_timeout": _GOODBYE_S,
+                }
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Connection(self._server, seat, self._settings), sock, **more
             )
@@ -226,6 +233,11 @@ class Connection(HttpToolsProtocol):
     def gone(self) -> bool:
         """Whether the peer has closed the connection."""
         return self.transport is None or self.transport.is_closing()
+
+    @property
+    def names(self) -> set[str]:
+        """Names in the certificate that the peer has shown; none without mutual TLS."""
+        return names_in(self.transport.get_extra_info("peercert"))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -22,9 +22,11 @@ import uvicorn
 
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import try_lock, write_durably
+from wm_core.link.trainer.access import is_loopback
 from wm_core.link.trainer.application import Application
 from wm_core.link.trainer.connections import Door
 from wm_core.link.trainer.settings import POLICIES, SERVICE_FILE, STORE, ServeSettings
+from wm_core.link.trainer.tls import certificates_of, risks_of
 
 __all__ = ["POLICIES", "SERVICE_FILE", "STORE", "ServeSettings", "Service"]
 
@@ -40,11 +42,14 @@ class Service:
     Raises:
         StoreError: where another service has the root, nothing can be written there, or the
             address cannot be had.
+        SettingsError: where tokens or certificates cannot be read, or other machines could reach
+            the service without them.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self._thread: threading.Thread | None = None
         self.settings = settings
+        self.risks: list[str]  #: what its owner has to know of how it listens
         host, port = settings.host, settings.port
         with contextlib.ExitStack() as opened:
             opened.callback(os.close, _lock_root(settings.root))
@@ -53,11 +58,15 @@ class Service:
             except OSError as error:
                 raise StoreError(f"cannot listen on {host}:{port}: {error}") from error
             opened.callback(self._socket.close)
+            where = self._socket.getsockname()[0]
+            self.risks = risks_of(settings, loopback=is_loopback(where))
+            certificates = certificates_of(settings)
             self.application = Application(settings)
             opened.callback(self.application.close)
             self._opened = opened.pop_all()
         name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{self._socket.getsockname()[1]}"
+        scheme = "http" if certificates is None else "https"
+        self.url = f"{scheme}://{name}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             self.application.app,
             log_config=None,
@@ -69,7 +78,7 @@ class Service:
             timeout_graceful_shutdown=math.ceil(settings.drain_s) + _FINISH_S,
         )
         self._server = _Server(config, self)
-        self._server.door = Door(self._server, self._socket, settings)
+        self._server.door = Door(self._server, self._socket, settings, certificates)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, or ``close`` from another thread.

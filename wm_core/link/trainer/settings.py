@@ -16,7 +16,9 @@ class ServeSettings(Frozen):
     """Says what the service keeps, where it listens and what it takes in."""
 
     root: Path = Field(description="Run folder; receives the folders store and policies.")
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0: all, with tokens.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0: all, with TLS and tokens."
+    )
     port: int = ranged(8765, 0, 65535, "TCP port to listen on; 0 picks a free one.")
     tokens: Path | None = Field(
         None, description="File of lines `robot sha256(token)`; None serves this machine only."
@@ -26,6 +28,18 @@ class ServeSettings(Frozen):
     )
     statement_s: float = ranged(
         86_400, 60, 31_000_000, "Seconds that robots take a signed statement for fresh."
+    )
+    tls_cert: Path | None = Field(
+        None, description="PEM file of the service's certificate; None speaks plain HTTP."
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of its private key; None where --tls-cert has it too."
+    )
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authority of robots' certificates, then demanded."
+    )
+    insecure: bool = Field(
+        False, description="Listen to other machines without TLS, or without tokens."
     )
     max_chunk_bytes: int = Field(MAX_CHUNK_BYTES, gt=0, description="Bytes of the largest chunk.")
     min_free_bytes: int = Field(200_000_000, ge=0, description="Bytes of the disk to keep free.")

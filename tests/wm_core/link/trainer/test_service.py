@@ -213,7 +213,7 @@ def test_without_tokens_only_this_machine_is_served(serve, put, make_chunk):
     address = _own_address()
     if address is None:
         pytest.skip("needs an address beside the loopback")
-    service = serve(host="0.0.0.0")
+    service = serve(host="0.0.0.0", insecure=True)
     chunk = make_chunk()
     for host, status in (("127.0.0.1", 201), (address, 403)):
         service.url = f"http://{host}:{urlsplit(service.url).port}"
