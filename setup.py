@@ -13,6 +13,7 @@ ROBOT = [
     "zstandard>=0.22",
     "pillow>=10",  # opens compressed images
     "pyyaml>=6",  # reads the robot file; ROS brings it along
+    "urllib3>=2.3",  # speaks HTTP to the trainer: certificates, proxies, pools
     "PyNaCl>=1.5",  # verifies who signed a policy
 ]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from wm_core.contract.frozen import Frozen, ranged
+from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.policy_client import PolicyClientSettings
 from wm_core.link.robot.spool import SpoolSettings
 from wm_core.link.robot.uploader import UploaderSettings
@@ -211,7 +212,7 @@ class SlotSettings(Frozen):
         return self.exploration == "mean"
 
 
-class StreamSettings(Frozen):
+class StreamSettings(AccessSettings):
     """Says where experience goes and policies come from."""
 
     robot: str = setting("robot", "Name under which experience is stored: a-z, 0-9, _ and -")

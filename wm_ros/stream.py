@@ -33,9 +33,11 @@ class Stream:
         if url := settings.trainer_url:
             token, cache, s = read_token(settings.token_file), folder / "policies", settings
             self._client = PolicyClient(
-                url, channel=s.channel, cache=cache, token=token, settings=s.delivery
+                url, channel=s.channel, cache=cache, token=token, settings=s.delivery, access=s
             )
-            self._uploader = Uploader(self._spool_dir, url=url, token=token, settings=s.upload)
+            self._uploader = Uploader(
+                self._spool_dir, url=url, token=token, settings=s.upload, access=s
+            )
 
     @property
     def session(self) -> str:
@@ -61,7 +63,7 @@ class Stream:
             return "neither policy_dir nor trainer_url is set"
         if self._client.latest() is not None:
             return ""
-        why = self._client.counters().get("error") or "none is published yet"
+        why = self._client.counters().get("last_error") or "none is published yet"
         return f"none came from {self.settings.trainer_url}: {why}"
 
     def begin(self, task: str, spec: Spec) -> None:

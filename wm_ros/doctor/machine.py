@@ -113,7 +113,7 @@ def trainer(s: PolicySettings) -> list[CheckResult]:
     try:
         token = read_token(s.token_file)
         deadlines = ConnectionSettings(connect_s=3.0, read_s=5.0)
-        client = TrainerClient(url, token=token, settings=deadlines)
+        client = TrainerClient(url, token=token, settings=deadlines, access=s)
     except WmError as error:
         return [fail("trainer", str(error), "mend trainer_url or token_file")]
     try:

@@ -23,6 +23,7 @@ from wm_core.contract.policy_folder import (
     version_folder,
     versions_in,
 )
+from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.client import ConnectionSettings
 from wm_core.link.robot.worker import Worker
 
@@ -49,6 +50,7 @@ class PolicyClient(Worker):
         channel: name of the line of policies.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines and bounds.
+        access: certificates and proxy; None for those of the system.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class PolicyClient(Worker):
         channel: str = "main",
         token: str | None = None,
         settings: PolicyClientSettings | None = None,
+        access: AccessSettings | None = None,
     ) -> None:
         if not re.fullmatch(CHANNEL_PATTERN, channel):
             raise SettingsError(f"expected a channel like {CHANNEL_PATTERN}, got {channel!r}")
         self.settings, self._channel = settings or PolicyClientSettings(), channel
-        super().__init__("policy-client", _COUNTED, url, token, self.settings)
+        super().__init__("policy-client", _COUNTED, url, token, self.settings, access=access)
         self._home = Path(cache) / channel
         self._refused = ""  # hash of the last policy that was refused: not asked for again
         self._manifest = self._cached()

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from wm_core.contract.files import json_object
 from wm_core.contract.frozen import ranged
+from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.black_box import BlackBox
-from wm_core.link.robot.client import ConnectionSettings, Reply
+from wm_core.link.robot.client import BandwidthCap, ConnectionSettings, Reply
 from wm_core.link.robot.journal import SpoolSession, Waiting, sessions_in
 from wm_core.link.robot.worker import Worker
 
@@ -54,6 +55,7 @@ class Uploader(Worker):
         url: of the trainer's service, such as ``http://trainer:8765``.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines and bounds.
+        access: certificates and proxy; None for those of the system.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Uploader(Worker):
         url: str,
         token: str | None = None,
         settings: UploaderSettings | None = None,
+        access: AccessSettings | None = None,
     ) -> None:
         self._folder, self.settings = Path(spool_folder), settings or UploaderSettings()
-        cap = self.settings.bytes_per_s
-        super().__init__("uploader", _COUNTED, url, token, self.settings, bytes_per_s=cap)
+        rate = self.settings.bytes_per_s
+        cap = BandwidthCap(rate) if rate else None
+        super().__init__("uploader", _COUNTED, url, token, self.settings, access=access, cap=cap)
         self._waiting: list[Waiting] = []
         self._black_box = BlackBox(
             self._folder,

@@ -8,7 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
-from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
+from wm_core.link.robot.access import AccessSettings
+from wm_core.link.robot.client import (
+    FAILURES,
+    BandwidthCap,
+    ConnectionSettings,
+    TrainerClient,
+)
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +27,11 @@ class Worker:
     Args:
         name: of the thread, in the log.
         counted: names of the counters.
-        url: of the trainer's service, such as ``http://trainer:8765``.
+        url: of the trainer's service, such as ``https://trainer:8765``.
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines of requests, and waits after failures.
-        bytes_per_s: most bytes per second that are sent; 0 for no bound.
+        access: certificates and proxy; None for those of the system.
+        cap: bounds the bytes per second that are sent.
     """
 
     def __init__(
@@ -35,9 +42,10 @@ class Worker:
         token: str | None,
         settings: ConnectionSettings,
         *,
-        bytes_per_s: float = 0.0,
+        access: AccessSettings | None = None,
+        cap: BandwidthCap | None = None,
     ) -> None:
-        self._client = TrainerClient(url, token=token, settings=settings, bytes_per_s=bytes_per_s)
+        self._client = TrainerClient(url, token=token, settings=settings, access=access, cap=cap)
         self._backoff = Backoff(settings.backoff_first_s, settings.backoff_most_s)
         self._counters = Counters(name, counted)
         self._stop, self._lock = threading.Event(), threading.Lock()

@@ -206,5 +206,5 @@ def test_close_does_not_wait_for_the_open_question(follow, check_close):
 
 
 def test_an_invalid_address_is_refused(follow):
-    with pytest.raises(SettingsError, match="http://trainer"):
+    with pytest.raises(SettingsError, match="https://trainer"):
         follow("trainer:8765")

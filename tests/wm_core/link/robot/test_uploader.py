@@ -254,7 +254,7 @@ def test_the_bandwidth_cap_spreads_bytes_over_time():
 
 def test_a_capped_body_arrives_whole(serve, make_chunk):
     service = serve(max_chunk_bytes=1_000_000)
-    client = TrainerClient(service.url, bytes_per_s=1_000_000)
+    client = TrainerClient(service.url, cap=BandwidthCap(1_000_000))
     body = bytes(300_000)
     key = make_chunk()[0]
     path = f"/v1/chunks/{key.robot}/{key.session}/0"
