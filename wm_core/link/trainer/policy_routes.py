@@ -1,16 +1,16 @@
 """Answers robots that ask for policies: what to run, signed where there are keys, and its files.
 
-What a channel's robots are to run is looked up ten times a second at most, however many ask.
+What a channel's robots are to run is looked up ten times a second, however many wait for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -22,16 +22,17 @@ from wm_core.contract.card import Manifest
 from wm_core.contract.errors import PolicyRefused, StoreError, WmError
 from wm_core.contract.files import read_json, write_atomically
 from wm_core.contract.policy_folder import PolicyFolder, version_folder
-from wm_core.contract.releases import Delivery, Plan, Release
+from wm_core.contract.releases import Delivery, Release
 from wm_core.contract.signing import Signed
-from wm_core.link.trainer.access import Access
+from wm_core.link.trainer.access import Access, connection_of
 from wm_core.link.trainer.answers import answer, is_sha256
 from wm_core.link.trainer.channels import REPORTS_NAME, Channels
 from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.link.trainer.policy_watch import View, Watch
 
 LIFETIME_S = 86_400.0  #: for which robots take a statement for fresh, unless told otherwise
-_LOOK_S = 0.1  # how often a waiting request looks for something new
+_CHECK_S = 0.5  # how often a waiting request looks whether its peer is still there
 _MAX_WAIT_S = 60.0
 _MAX_REPORTS = 10_000
 _WRITE_S = 2.0  # between two writes of the reports
@@ -47,17 +48,6 @@ class _Question:
     after: int
     have: str
     serial: int | None  # of the last statement that it took; None: it does not ask for one
-
-
-@dataclass(frozen=True)
-class _View:
-    """Is what a channel's robots are to run, at one moment."""
-
-    at_s: float
-    plan: Plan
-    keyring: Signed | None = None
-    statement: Signed | None = None
-    serial: int = 0
 
 
 class PolicyRoutes:
@@ -83,8 +73,7 @@ class PolicyRoutes:
             keys.secret("channel")  # said at the start rather than to the first robot
         self.closing = False  #: waiting requests are answered at once
         self.running: dict[str, dict[str, object]] = _reports(policies)  #: by robot
-        self._written_s, self._views = 0.0, dict[str, _View]()
-        self._looking: dict[str, asyncio.Task[_View]] = {}
+        self._written_s, self._watches = 0.0, dict[str, Watch]()
         self.routes = [
             Route("/v1/policies/{channel}", self.policy),
             Route("/v1/blobs/{sha256}", self.blob),
@@ -118,20 +107,33 @@ class PolicyRoutes:
             reason = "this trainer signs nothing: start `wm serve` with --policy-keys FOLDER"
             return answer("unsigned", reason, status=409)
         await self._report(request, robot)
-        deadline_s = time.monotonic() + wait_s
-        while True:
-            try:
-                view = await self._look(channel)
-                found = await self._found(view, asked, channel)
-            except (WmError, OSError) as error:
-                return answer("unsigned", str(error), status=409)
-            if found is not None:
-                return Response(found, media_type="application/json")
-            if self.closing or time.monotonic() >= deadline_s:
-                return Response(status_code=204)
-            await asyncio.sleep(_LOOK_S)
+        try:
+            return await self._answer(request, asked, channel, time.monotonic() + wait_s)
+        except (WmError, OSError) as error:
+            return answer("unsigned", str(error), status=409)
 
-    async def _found(self, view: _View, asked: _Question, channel: str) -> bytes | None:
+    async def _answer(
+        self, request: Request, asked: _Question, channel: str, deadline_s: float
+    ) -> Response:
+        """Answer as soon as there is something new, or the deadline or the peer is gone."""
+        watch = self._watches.get(channel) or Watch(partial(self._see, channel))
+        self._watches[channel] = watch
+        connection = connection_of(request)
+        try:
+            view = await watch.now()
+            while True:
+                found = await self._found(view, asked, channel)
+                if found is not None:
+                    return Response(found, media_type="application/json")
+                left_s = deadline_s - time.monotonic()
+                if self.closing or connection.gone or left_s <= 0:
+                    return Response(status_code=204)
+                view = await watch.after(view, min(left_s, _CHECK_S))
+        finally:
+            if not watch.waiting:
+                self._watches.pop(channel, None)
+
+    async def _found(self, view: View, asked: _Question, channel: str) -> bytes | None:
         """Write what is new for who asked; None where nothing is."""
         release = view.plan.release_for(asked.robot)
         if asked.serial is not None:
@@ -145,7 +147,7 @@ class PolicyRoutes:
             return None
         return manifest.model_copy(update={"channel": channel}).model_dump_json().encode()
 
-    def _delivery(self, view: _View, release: Release | None) -> bytes:
+    def _delivery(self, view: View, release: Release | None) -> bytes:
         """Join keyring, statement and manifest; raises ``WmError`` where one is not signed."""
         assert view.keyring is not None
         assert view.statement is not None
@@ -166,29 +168,19 @@ class PolicyRoutes:
     def _folder(self, release: Release) -> PolicyFolder:
         return PolicyFolder(version_folder(self.policies / self.channels.line, release.version))
 
-    async def _look(self, channel: str) -> _View:
-        """See what the robots of ``channel`` are to run; all that ask at once share one look."""
-        view = self._views.get(channel)
-        if view is not None and time.monotonic() - view.at_s < _LOOK_S:
-            return view
-        task = self._looking.get(channel)
-        if task is None:
-            task = asyncio.create_task(run_in_threadpool(self._see, channel))
-            self._looking[channel] = task
-            task.add_done_callback(lambda done: self._looking.pop(channel, None))
-        view = await asyncio.shield(task)
-        if view.plan.current is not None or channel in self._views or len(self._views) < 100:
-            self._views[channel] = view
-        return view
-
-    def _see(self, channel: str) -> _View:
+    def _see(self, channel: str) -> View:
         plan = self.channels.course(channel).plan
         if self.keys is None:
-            return _View(time.monotonic(), plan)
+            return View(plan)
+        known = self.channels.names()
+        if channel not in known:
+            raise StoreError(
+                f"no channel {channel!r}; there are: {', '.join(known) or 'none yet'}"
+            )
         self.keys.refresh()
         signed = self.channels.statement(channel, self.keys, lifetime_s=self._lifetime_s)
         serial = json.loads(signed.document)["serial"]
-        return _View(time.monotonic(), plan, self.keys.signed, signed, serial)
+        return View(plan, self.keys.signed, signed, serial)
 
     async def blob(self, request: Request) -> Response:
         """Answer ``GET /v1/blobs/{sha256}`` with a published file or a range of it."""

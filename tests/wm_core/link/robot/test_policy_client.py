@@ -149,7 +149,8 @@ def bad_trainer():
         def blob(name):
             content = server.contents[name]
             sha256 = hashlib.sha256(content).hexdigest()
-            return Blob(name=f"policy.{name}", sha256=sha256, bytes=len(content))
+            names = {"policy": "policy.onnx", "golden": "policy.golden.npz"}
+            return Blob(name=names[name], sha256=sha256, bytes=len(content))
 
         server.manifest = Manifest(version=0, policy=blob("policy"), golden=blob("golden"))
         server.url = f"http://127.0.0.1:{server.server_port}"
@@ -165,7 +166,7 @@ def test_a_cut_download_is_resumed_where_it_ended(bad_trainer, follow, wait_unti
     client = follow(bad_trainer.url)
     wait_until(lambda: version(client) == 0)
     content = bad_trainer.contents["policy"]
-    assert (client.latest() / "policy.policy").read_bytes() == content
+    assert (client.latest() / "policy.onnx").read_bytes() == content
     assert bad_trainer.ranges[:3] == [None, "bytes=300000-", "bytes=800000-"]
     assert client.counters()["resumed"] == 2
     assert client.counters()["bytes_received"] == len(content) + len(b"golden")
@@ -192,7 +193,9 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(bad_trainer, follow, tmp_p
         good.model_copy(update={"policy": large}),
         good.model_copy(update={"channel": "other"}),
     ]
-    for manifest, word in zip(other, ("plain file name", "at most", "channel"), strict=True):
+    for manifest, word in zip(
+        other, ("expected the file name", "at most", "channel"), strict=True
+    ):
         bad_trainer.manifest = manifest
         client = follow(bad_trainer.url)
         wait_until(lambda c=client, w=word: w in str(c.counters()["last_error"]))
