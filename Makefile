@@ -4,6 +4,7 @@
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
 #   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
+#   CHAOS_FAULTS=1000 CHAOS_CHUNKS=100000   a smaller campaign
 #   WORKERS=2           how many processes run tests side by side (default: two per core, at most 8: many tests wait)
 
 SHELL := /bin/bash
@@ -14,6 +15,8 @@ SHELL := /bin/bash
 TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
 RESULTS ?=
+CHAOS_FAULTS ?= 1000
+CHAOS_CHUNKS ?= 100000
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? 2 * n : 8)))
 
 VENV := .venv
@@ -57,7 +60,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench results docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
+.PHONY: help demo test check lint format bench results chaos docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +96,9 @@ bench: setup ## measure how fast simulator, replay and learner are
 results: setup ## train every preset for the same CPU time and write down its returns (takes hours, resumes)
 	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.results $(RESULTS)
 	$(BIN)/python -m benchmarks.results --page
+
+chaos: setup ## break robots, service, disks and network on purpose, and account for every step (CHAOS_FAULTS=1000)
+	$(RUN) $(BIN)/python -m benchmarks.chaos --faults $(CHAOS_FAULTS) --chunks $(CHAOS_CHUNKS)
 
 docs: setup ## serve the documentation site on http://127.0.0.1:8000
 	$(MKDOCS) serve

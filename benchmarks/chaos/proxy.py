@@ -96,14 +96,16 @@ class Proxy:
     def close(self) -> None:
         """End the proxy and every connection."""
 
-        def end() -> None:
-            for task in asyncio.all_tasks(self._loop):
+        async def end() -> None:
+            self._server.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
                 task.cancel()
-            self._loop.call_later(0.1, self._loop.stop)
+            await asyncio.gather(*others, return_exceptions=True)
 
-        self._loop.call_soon_threadsafe(end)
-        self._thread.join(10.0)
-        self._server.close()
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(30.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30.0)
         self._loop.close()
 
     def _mood(self) -> str:

@@ -7,6 +7,7 @@ other signals are faults.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ def run(orders: RobotOrders) -> bool:
     WallClock(orders.state / "clock").install()
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    (orders.state / f"{orders.name}.ready").write_text(str(os.getpid()))
     session = uuid.uuid4().hex
     progress = ProgressFile(orders.state / f"{orders.name}.{session}.progress")
     spool = Spool(

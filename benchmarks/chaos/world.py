@@ -162,6 +162,11 @@ class World:
     def end(self, who: str) -> None:
         """SIGTERM a process, which has to end in order."""
         process = self.processes[who]
+        ready = self.state / f"{who}.ready"
+        if who in self.names:  # it may still be starting, deaf to orders
+            wait_until(
+                lambda: ready.exists() and ready.read_text() == str(process.pid), f"{who} to start"
+            )
         process.terminate()
         try:
             code = process.wait(_PATIENCE_S)
