@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,18 +39,39 @@ def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
         ChunkRefused: where the number of steps is not ``meta.steps``.
         SpecMismatch: where a step does not fit ``meta.spec``.
     """
+    return join_steps([encode_step(step, meta.spec) for step in steps], meta)
+
+
+class EncodedStep(NamedTuple):
+    """Holds the CDR messages of one step, one per topic, in the order of ``ChunkMeta.topics``."""
+
+    stamp_ns: int
+    messages: list[bytes]
+
+
+def encode_step(step: Step, spec: Spec) -> EncodedStep:
+    """Encode one step; raises ``SpecMismatch`` where a chunk of ``spec`` cannot hold it."""
+    check_step(step, spec)
+    return EncodedStep(step.stamp_ns, _step_messages(step, spec))
+
+
+def join_steps(steps: Sequence[EncodedStep], meta: ChunkMeta) -> bytes:
+    """Make the MCAP file of ``steps``, which follow each other; the same bytes each time.
+
+    Raises:
+        ChunkRefused: where the number of steps is not ``meta.steps``.
+    """
     if len(steps) != meta.steps:
         raise ChunkRefused(f"meta says {meta.steps} steps, got {len(steps)}")
     if meta.first_step > MAX_FIRST_STEP:  # a copy of a meta is not validated
         raise ChunkRefused(f"a session has at most {MAX_FIRST_STEP} steps; begin a new one")
-    spec, messages, log_time = meta.spec, [], -1
-    for step in steps:
-        check_step(step, spec)
-        log_time = max(step.stamp_ns, log_time + 1)
-        messages.append((log_time, _step_messages(step, spec)))
+    timed, log_time = [], -1
+    for stamp_ns, messages in steps:
+        log_time = max(stamp_ns, log_time + 1)
+        timed.append((log_time, messages))
     return write_recording(
         meta.topics,
-        messages,
+        timed,
         metadata={METADATA: {"meta": meta.model_dump_json()}},
         steps_per_block=STEPS_PER_BLOCK,
     )

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import check_chunk, chunk_path
-from wm_core.link.robot.journal import SpoolSession, sessions_in
+from wm_core.link.robot.finished import all_finished
+from wm_core.link.robot.journal import Journal, SpoolSession, sessions_in
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
 
@@ -33,7 +34,8 @@ class SessionAudit:
     damaged: dict[int, str]  #: acknowledged once; the file has gone or changed since
     steps_stored: int  #: in the acked chunks
     steps_pruned: int  #: in the pruned chunks, by their rows
-    steps_dropped: dict[str, int]  #: steps that the journal lists as dropped, by reason
+    steps_dropped: dict[str, int]  #: steps that the journal lists as dropped, by reason, but for
+    #: chunks that had arrived when they gave way
     ended: bool  #: the session was closed in order
 
 
@@ -58,14 +60,16 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
         spools: spool folders of the robots that wrote to it.
         session: account for this one only; None for all.
     """
+    spools = list(spools)
     spooled = {(s.robot, s.session): s for spool in spools for s in sessions_in(spool)}
+    finished = {k: v for spool in spools for k, v in all_finished(spool).items()}
     ledger = Ledger(store / LEDGER_NAME)
     try:
-        names = dict.fromkeys([*spooled, *ledger.sessions()])
+        keys = dict.fromkeys([*spooled, *finished, *ledger.sessions()])
         found = tuple(
-            _audit(store, ledger, robot, name, spooled.get((robot, name)))
-            for robot, name in names
-            if session in (None, name)
+            _audit(store, ledger, *key, spooled.get(key), finished.get(key))
+            for key in keys
+            if session in (None, key[1])
         )
     finally:
         ledger.close()
@@ -80,9 +84,14 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
 
 
 def _audit(
-    store: Path, ledger: Ledger, robot: str, name: str, spooled: SpoolSession | None
+    store: Path,
+    ledger: Ledger,
+    robot: str,
+    name: str,
+    spooled: SpoolSession | None,
+    finished: Journal | None,
 ) -> SessionAudit:
-    journal = spooled.journal() if spooled else None
+    journal = (spooled.journal() if spooled else None) or finished
     pending = {chunk.key.seq for chunk in spooled.waiting()} if spooled else set()
     refused = spooled.refused() if spooled else {}
     dropped = journal.dropped_seqs() if journal else {}
@@ -116,9 +125,24 @@ def _audit(
         damaged=damaged,
         steps_stored=sum(stored.values()),
         steps_pruned=sum(pruned.values()),
-        steps_dropped=journal.dropped_steps if journal else {},
+        steps_dropped=_steps_dropped(journal, stored | pruned),
         ended=bool(journal and journal.closed),
     )
+
+
+def _steps_dropped(journal: Journal | None, arrived: dict[int, int]) -> dict[str, int]:
+    """Count dropped steps by reason, without chunks that had arrived when they gave way.
+
+    ``arrived`` maps the numbers of chunks that the store has, or had, to their steps.
+    """
+    if journal is None:
+        return {}
+    counted = dict(journal.dropped_steps)
+    for seq, steps in arrived.items():
+        for reason, ranges in journal.dropped_chunks.items():
+            if reason in counted and any(first <= seq <= last for first, last in ranges):
+                counted[reason] = max(0, counted[reason] - steps)
+    return counted
 
 
 def _sha256(spooled: SpoolSession | None, seq: int) -> str:

@@ -2,7 +2,8 @@
 
 ``put`` never blocks and never raises.  A step that does not reach the disk is counted by reason,
 and the counts travel in the next chunk's ``dropped``; a gap in the steps ends a chunk, so the
-steps of one chunk always follow each other.
+steps of one chunk always follow each other.  What is not sealed yet is written ahead, so that a
+kill costs the queue and a power cut ``sync_s``.
 """
 
 from __future__ import annotations
@@ -11,46 +12,28 @@ import logging
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.frozen import Frozen, ranged
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, check_step, is_usable
-from wm_core.format.chunk import ChunkMeta, encode_chunk
+from wm_core.format.chunk import ChunkMeta
+from wm_core.link.robot.chunk_writer import ChunkWriter
 from wm_core.link.robot.journal import Journal
-from wm_core.link.robot.spool_disk import SpoolDisk
+from wm_core.link.robot.spool_disk import EARLIER, SpoolDisk
+from wm_core.link.robot.spool_settings import SpoolSettings as SpoolSettings
+from wm_core.link.robot.step_queue import StepQueue
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1  # how often the writer runs; a chunk may be sealed so much later
-_PRESSED, _CALM = 0.8, 0.5  # shares of max_bytes at which exploration pauses, and goes on
+_TIDY_S = 60.0  # how often sessions that have ended are looked at
+_PRESSED, _CALM = 0.8, 0.5  # shares of a bound at which exploration pauses, and goes on
 _COUNTED = ("steps_put", "steps_invalid", "steps_sealed", "chunks_sealed", "chunks_dropped")
-
-
-class SpoolSettings(Frozen):
-    """Says when a chunk is sealed and how much may wait."""
-
-    seal_steps: int = ranged(64, 1, 4096, "Steps after which a chunk of experience is sealed")
-    seal_s: float = ranged(2.0, 0.001, 3600, "Seconds after which a chunk of experience is sealed")
-    seal_bytes: int = ranged(
-        1_000_000, 1, 2**40, "Bytes, before compression, after which a chunk is sealed"
-    )
-    max_bytes: int = ranged(
-        2_000_000_000, 1, 2**62, "Most bytes on the disk that wait for the trainer"
-    )
-    queue_steps: int = ranged(2048, 1, 2**31, "Most steps in memory that wait for the disk")
-    overflow: Literal["drop_newest", "drop_oldest", "pause_exploration"] = Field(
-        "drop_oldest",
-        description="What gives way where the spool or its queue is full; pause_exploration: the "
-        "policy acts by its mean from four fifths on, and beyond the bound the newest goes",
-    )
 
 
 class Spool:
@@ -83,22 +66,28 @@ class Spool:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._wake = threading.Event()
-        self._queue: deque[tuple[int, Step]] = deque()
+        self._queue = StepQueue(self.settings.queue_steps, self.settings.overflow)
         self._next_step = 0
         self._flushes_wanted = self._flushes_done = 0
         self._closing = self._pressed = False
         self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._dropped: Counter[str] = Counter()
-        self._open: list[Step] = []  # this one and the next are the writer's own
-        self._open_first, self._open_bytes, self._opened_s = 0, 0, 0.0
         self._disk = SpoolDisk(
             self.folder,
             Journal(robot=robot, session=self.session, task=task, created_ns=time.time_ns()),
-            max_bytes=self.settings.max_bytes,
-            drop_oldest=self.settings.overflow == "drop_oldest",
+            settings=self.settings,
             on_drop=self._drop,
             on_count=self._count,
         )
+        self._writer = ChunkWriter(
+            self._disk,
+            self._template,
+            self.settings,
+            dropped=self._drops,
+            on_drop=self._drop,
+            on_count=self._count,
+        )
+        self._tidied_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"spool-{robot}", daemon=True)
         self._thread.start()
 
@@ -108,32 +97,29 @@ class Spool:
         Returns False where it was dropped and counted.  A step that must not be learnt from
         (``contract.step.usable``) is marked invalid.
         """
-        misfit = self._misfit(step)
-        if not misfit and step.is_valid and not is_usable(step, self._template.spec):
-            step = replace(step, is_valid=False)
+        step, misfit = self._examined(step)
         with self._lock:
             index, self._next_step = self._next_step, self._next_step + 1
             self._counts["steps_put"] += 1
             reason = misfit or ("closed" if self._closing else "")
-            if not reason and len(self._queue) >= self.settings.queue_steps:
-                if self.settings.overflow != "drop_oldest":
-                    reason = "queue_full"
-                else:
-                    self._queue.popleft()
-                    self._dropped["queue_full"] += 1
+            if not reason:
+                taken, gave_way = self._queue.put(index, step)
+                self._dropped["queue_full"] += gave_way
+                reason = "" if taken else "queue_full"
             if reason:
                 self._dropped[reason] += 1
                 return False
             self._counts["steps_invalid"] += not step.is_valid
-            self._queue.append((index, step))
         return True
 
     def counters(self) -> dict[str, int]:
         """Count steps and chunks so far, dropped steps by reason, and what waits."""
         with self._lock:
-            dropped = {f"dropped_{reason}": n for reason, n in self._dropped.items()}
-            waits = {"queue_steps": len(self._queue), "bytes_on_disk": self._disk.bytes}
-            return {**self._counts, **dropped, **waits}
+            counts = dict(self._counts)
+            dropped = {f"dropped_{reason}": n for reason, n in self._dropped.items() if n}
+        waits = {"queue_steps": len(self._queue), "bytes_on_disk": self._disk.bytes}
+        ahead = {"log_bytes_written": self._disk.log.bytes_written}
+        return {**counts, **dropped, **waits, **ahead}
 
     def pressure(self) -> Literal["ok", "pause"]:
         """Say whether exploration should pause, so that less comes that the trainer lacks.
@@ -143,7 +129,10 @@ class Spool:
         """
         if self.settings.overflow != "pause_exploration":
             return "ok"
-        share = self._disk.bytes / self.settings.max_bytes
+        share = max(
+            self._disk.bytes / self.settings.max_bytes,
+            len(self._queue) / self.settings.queue_steps,
+        )
         self._pressed = share >= (_CALM if self._pressed else _PRESSED)
         return "pause" if self._pressed else "ok"
 
@@ -162,15 +151,22 @@ class Spool:
         self._wake.set()
         self._thread.join(timeout_s)
 
-    def _misfit(self, step: Step) -> str:
-        """Say why ``step`` cannot be recorded; empty where it can."""
+    def _examined(self, step: Step) -> tuple[Step, str]:
+        """Mark a step that must not be learnt from, or say why it cannot be recorded at all."""
         try:
             check_step(step, self._template.spec)
+            if step.is_valid and not is_usable(step, self._template.spec):
+                step = replace(step, is_valid=False)
         except SpecMismatch as error:
-            if not self._dropped["spec_mismatch"]:  # logged once, counted always
-                log.warning("steps are dropped: %s", error)
-            return "spec_mismatch"
-        return ""
+            return step, self._refuse("spec_mismatch", error)
+        except Exception as error:  # whatever a caller makes of a step, it costs that step alone
+            return step, self._refuse("not_recordable", error)
+        return step, ""
+
+    def _refuse(self, reason: str, error: Exception) -> str:
+        if not self._dropped[reason]:  # logged once, counted always
+            log.warning("steps are dropped: %s: %s", type(error).__name__, error)
+        return reason
 
     def _drop(self, reason: str, steps: int) -> None:
         with self._lock:
@@ -189,14 +185,11 @@ class Spool:
             self._wake.clear()
             with self._lock:
                 closing, ticket = self._closing, self._flushes_wanted
-                taken = list(self._queue)
-                self._queue.clear()
-            for index, step in taken:
-                self._append(index, step)
-            aged = time.monotonic() - self._opened_s >= self.settings.seal_s
-            if aged or closing or ticket > self._flushes_done:
-                self._seal()
-            self._try(self._disk.forget_acknowledged)
+                taken = self._queue.take()
+            self._try(lambda taken=taken: self._record(taken))  # type: ignore[misc]
+            if closing or ticket > self._flushes_done:
+                self._try(self._writer.seal)
+            self._try(self._look_after)
             if closing:
                 self._try(self._end)
             with self._changed:
@@ -205,37 +198,29 @@ class Spool:
             if closing:
                 return
 
-    def _append(self, index: int, step: Step) -> None:
-        if index != self._open_first + len(self._open):
-            self._seal()
-        if not self._open:
-            self._open_first, self._open_bytes, self._opened_s = index, 0, time.monotonic()
-        self._open.append(step)
-        self._open_bytes += sum(array.nbytes for array in step.obs.values())
-        full = self._open_bytes >= self.settings.seal_bytes
-        if full or len(self._open) >= self.settings.seal_steps:
-            self._seal()
+    def _record(self, taken: list[tuple[int, Step]]) -> None:
+        for number, step in taken:
+            self._writer.add(number, step)
+        self._writer.seal_if_old()
+        self._writer.write_ahead()
 
-    def _seal(self) -> None:
-        if self._open:
-            steps, self._open = self._open, []
-            if not self._try(lambda: self._write(steps)):
-                self._drop("writer_fault", len(steps))
+    def _look_after(self) -> None:
+        self._disk.forget_acknowledged()
+        if time.monotonic() - self._tidied_s >= _TIDY_S:
+            self._tidied_s = time.monotonic()
+            self._disk.tidy()
 
-    def _write(self, steps: list[Step]) -> None:
-        seq, first = self._disk.journal.next_seq, self._open_first
-        update = {"seq": seq, "first_step": first, "steps": len(steps), "dropped": self._drops()}
-        data = encode_chunk(steps, self._template.model_copy(update=update))
-        self._disk.write(data, len(steps))
-        self._disk.save(next_step=first + len(steps), dropped_steps=self._drops())
-
-    def _drops(self) -> dict[str, int]:
+    def _drops(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Give the dropped steps of this session, and those with what earlier ones lost."""
         with self._lock:
-            return dict(self._dropped)
+            told = {reason: n for reason, n in self._dropped.items() if n}
+        own = {reason: n for reason, n in told.items() if not reason.startswith(EARLIER)}
+        return own, told
 
     def _end(self) -> None:
         with self._lock:
-            next_step, dropped = self._next_step, dict(self._dropped)
+            next_step = self._next_step
+        dropped, _ = self._drops()
         self._disk.save(next_step=next_step, dropped_steps=dropped)
         self._disk.end()
 

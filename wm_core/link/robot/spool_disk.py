@@ -5,30 +5,30 @@ Only the spool's writer thread uses it; the uploader may remove files at any tim
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections import deque
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.contract.files import NO_ROOM, TMP_SUFFIX, write_durably
-from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
-from wm_core.link.robot.journal import Journal, SpoolSession, sessions_in
+from wm_core.contract.files import NO_ROOM, make_folder, write_new
+from wm_core.format.chunk import ChunkKey, chunk_path
+from wm_core.link.robot.finished import finish
+from wm_core.link.robot.journal import LOCK_NAME, Journal, SpoolSession, sessions_in
+from wm_core.link.robot.open_log import LOG_NAME, OpenLog
+from wm_core.link.robot.recovery import recover
+from wm_core.link.robot.spool_room import Kept, SpoolRoom, Victim
+from wm_core.link.robot.spool_settings import SpoolSettings
 
 log = logging.getLogger(__name__)
 
-_MAX_LEFTOVER_BYTES = 64 << 20
-
-
-class _Kept(NamedTuple):
-    """Describes a chunk that was on the disk when last checked."""
-
-    created_ns: int  #: of its session; sorts oldest first
-    key: ChunkKey
-    bytes: int
-    steps: int  #: in it; 0 for a chunk of an earlier session
+_LOCK_ATTEMPTS = 10  # another process may look, for a moment, whether this one has ended
+_BATCH = 32  #: sessions that are finished together, with one sync of the disk
+EARLIER = "earlier_"  #: in front of the reason for which steps of an earlier session were dropped
 
 
 class SpoolDisk:
@@ -37,9 +37,9 @@ class SpoolDisk:
     Args:
         folder: the spool folder.
         journal: of the new session.
-        max_bytes: most bytes of all of the robot's chunks that wait.
-        drop_oldest: at the bound, evict the oldest chunk instead of the new one.
-        on_drop: called with (reason, steps) for dropped steps of this session.
+        settings: bounds, and what gives way.
+        on_drop: called with (reason, steps) for dropped steps; those of earlier sessions have
+            ``EARLIER`` in front of the reason.
         on_count: called with (name, n) for everything else that is counted.
     """
 
@@ -48,54 +48,70 @@ class SpoolDisk:
         folder: Path,
         journal: Journal,
         *,
-        max_bytes: int,
-        drop_oldest: bool,
+        settings: SpoolSettings,
         on_drop: Callable[[str, int], None],
         on_count: Callable[[str, int], None],
     ) -> None:
         self.journal, self._folder = journal, folder
         self._home = SpoolSession(chunk_path(folder, self._key(0)).parent)
-        if self._home.journal() is not None:
+        if self._home.path.is_symlink() or self._is_used():
             raise ChunkRefused(
                 f"session {journal.session} was used before; leave it out to draw a new one"
             )
-        self._max_bytes, self._drop_oldest = max_bytes, drop_oldest
+        self._room = SpoolRoom(folder, journal.robot, journal.session, settings)
+        self._evicts = settings.evicts
         self._on_drop, self._on_count = on_drop, on_count
-        self._kept: deque[_Kept] = deque()
         self._lock: int | None = None
-        self.bytes = 0  #: of chunks that wait
+        self._recovered: set[str] = set()
+        self.log = OpenLog(self._home.path / LOG_NAME, sync_s=settings.sync_s)
+        self.bytes = 0  #: of chunks that wait, for other threads
 
     def begin(self) -> None:
-        """Open the session and list the chunks that earlier ones left."""
-        self.save()
-        self._lock = self._home.try_lock()
-        for session in sessions_in(self._folder):
-            if session.robot != self.journal.robot or session.session == self.journal.session:
-                continue
-            self._recover(session)
-            journal = session.journal()
-            created_ns = journal.created_ns if journal else 0
-            self._kept.extend(
-                _Kept(created_ns, chunk.key, chunk.bytes, 0) for chunk in session.waiting()
-            )
-        self._kept = deque(sorted(self._kept))
-        self.bytes = sum(kept.bytes for kept in self._kept)
-        self._on_count("chunks_left_over", len(self._kept))
+        """Open the session, and finish what earlier ones left."""
+        self._hold_lock()
+        newest_ns = self._finish_earlier()
+        created_ns = min(max(self.journal.created_ns, newest_ns + 1), 2**63 - 1)
+        self.save(created_ns=created_ns)
+        self._room.ended(self.journal.session, created_ns)  # lists it with its own time
+        self._room.look()
+        self._bury(self._room.make(0), "spool_full")
+        self._note_bytes()
+        self._on_count("chunks_left_over", len(self._room))
 
-    def write(self, data: bytes, steps: int) -> bool:
-        """Make the next chunk durable; returns False where its ``steps`` were dropped."""
-        if not self._make_room(len(data)):
-            self._on_drop("spool_full", steps)
+    def write(
+        self, data: bytes, steps: int, *, valuable: bool, before: Callable[[], None]
+    ) -> bool:
+        """Make the next chunk durable.
+
+        Args:
+            data: the chunk's file.
+            steps: in it.
+            valuable: whether one of them is worth more than others.
+            before: called once there is room, and before a file appears.
+
+        Returns:
+            False where its steps were dropped.
+        """
+        key, n = self._key(self.journal.next_seq), len(data)
+        why = self._room.lack(n)
+        self._bury(self._room.make(n), why)
+        if reason := self._room.lack(n):
+            self._on_drop(reason, steps)
             return False
-        key = self._key(self.journal.next_seq)
         try:
+            before()
             self._write(chunk_path(self._folder, key), data)
         except OSError as error:
             log.error("chunk %s could not be written: %s", key, error)
-            self._on_drop("disk_full" if error.errno in NO_ROOM else "write_error", steps)
+            reason = "disk_full" if error.errno in NO_ROOM else "write_error"
+            # whatever may be left of it on the disk, its number is never given again
+            update = {"next_seq": key.seq + 1}
+            self.journal = self.journal.with_dropped(reason, key.seq, steps)
+            self.journal = self.journal.model_copy(update=update)
+            self._on_drop(reason, steps)
             return False
-        self._kept.append(_Kept(self.journal.created_ns, key, len(data), steps))
-        self.bytes += len(data)
+        self._room.add(Kept(self.journal.created_ns, key, n, steps, valuable))
+        self._note_bytes()
         self.journal = self.journal.model_copy(update={"next_seq": key.seq + 1})
         self._on_count("chunks_sealed", 1)
         self._on_count("steps_sealed", steps)
@@ -104,15 +120,24 @@ class SpoolDisk:
     def save(self, **changes: object) -> None:
         """Write the journal with ``changes``; on a full disk the last one stays."""
         self.journal = self.journal.model_copy(update=changes)
+        self._hold_lock()
         self._try_save(self._home, self.journal)
 
     def forget_acknowledged(self) -> None:
         """Forget chunks whose files the uploader has removed."""
-        while self._kept and not chunk_path(self._folder, self._kept[0].key).exists():
-            self.bytes -= self._kept.popleft().bytes
+        self._room.forget_acknowledged()
+        self._note_bytes()
+
+    def tidy(self) -> None:
+        """Finish sessions whose processes have ended; to be called now and then."""
+        self._finish_earlier()
+        self._room.look()
+        self._note_bytes()
 
     def end(self) -> None:
         """Close the session's journal and release its lock."""
+        with contextlib.suppress(OSError):
+            self.log.remove()
         self.save(closed=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -121,44 +146,123 @@ class SpoolDisk:
     def _key(self, seq: int) -> ChunkKey:
         return ChunkKey(self.journal.robot, self.journal.session, seq)
 
+    def _is_used(self) -> bool:
+        try:
+            return bool(set(os.listdir(self._home.path)) - {LOCK_NAME})
+        except OSError:  # nothing is there, or nothing can be written there either
+            return False
+
+    def _hold_lock(self) -> None:
+        """Lock the session, anew where its folder was removed and made again."""
+        path = self._home.path / LOCK_NAME
+        for _ in range(_LOCK_ATTEMPTS):
+            if self._lock is not None:
+                with contextlib.suppress(OSError):
+                    if os.stat(path).st_ino == os.fstat(self._lock).st_ino:
+                        return
+                os.close(self._lock)
+                self._lock = None
+            try:
+                make_folder(path.parent)
+            except OSError:
+                return
+            self._lock = self._home.try_lock()
+            if self._lock is None:
+                time.sleep(0.01)
+        self._on_count("lock_faults", 1)
+
+    def _finish_earlier(self) -> int:
+        """Recover and remove sessions whose processes have ended; returns the newest time."""
+        newest_ns = 0
+        earlier = sessions_in(self._folder, self.journal.robot)
+        earlier = [s for s in earlier if s.session != self.journal.session]
+        for start in range(0, len(earlier), _BATCH):
+            with ExitStack() as locks:
+                ended = []
+                for session in earlier[start : start + _BATCH]:
+                    if session.session in self._recovered and session.waiting():
+                        continue  # nothing to do before they are sent
+                    journal = self._recover(session, locks)
+                    if session.session in self._recovered and journal is not None:
+                        newest_ns = max(newest_ns, journal.created_ns)
+                        ended.append((session, journal))
+                self._try_finish(ended)
+        return newest_ns
+
+    def _recover(self, session: SpoolSession, locks: ExitStack) -> Journal | None:
+        """Recover a session, if its process has ended, and keep its lock; gives its journal."""
+        journal = session.journal()
+        lock = session.try_lock()
+        if lock is None:  # that process still runs
+            return journal
+        locks.callback(os.close, lock)
+        created_ns = journal.created_ns if journal else 0
+        try:
+            journal = recover(session, self._on_count)
+            self._recovered.add(session.session)
+        except Exception as error:  # one session must not keep the others from theirs
+            log.error("session %s is left as it is: %s", session.session, error)
+            self._on_count("recovery_faults", 1)
+        self._room.ended(session.session, journal.created_ns if journal else created_ns)
+        return journal
+
+    def _try_finish(self, ended: list[tuple[SpoolSession, Journal]]) -> None:
+        try:
+            self._on_count("sessions_finished", finish(ended))
+        except OSError as error:
+            log.error("finished sessions could not be removed: %s", error)
+            self._on_count("recovery_faults", 1)
+
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            write_durably(path, data)
+            self._write_new(path, data)
         except OSError as error:
-            if error.errno not in NO_ROOM or not self._drop_oldest:
+            if error.errno not in NO_ROOM or not self._evicts:
                 raise
-            freed = 0
-            while self._kept and freed < len(data):
-                freed += self._evict_oldest("disk_full")
-            if not freed:
+            victims = self._room.free(len(data))
+            if not victims:
                 raise
-            write_durably(path, data)
+            self._bury(victims, "disk_full")
+            self._write_new(path, data)
 
-    def _make_room(self, size: int) -> bool:
-        """Evict chunks until ``size`` more bytes fit the bound; returns whether they do."""
-        self.forget_acknowledged()
-        while self._drop_oldest and self._kept and self.bytes + size > self._max_bytes:
-            self._evict_oldest("spool_full")
-        return self.bytes + size <= self._max_bytes
-
-    def _evict_oldest(self, reason: str) -> int:
-        """Remove the oldest chunk and note its number; returns the bytes that it held."""
-        kept = self._kept.popleft()
-        self.bytes -= kept.bytes
+    def _write_new(self, path: Path, data: bytes) -> None:
         try:
-            chunk_path(self._folder, kept.key).unlink()
-        except FileNotFoundError:  # acknowledged meanwhile
-            return kept.bytes
-        self._on_count("chunks_dropped", 1)
-        if kept.key.session == self.journal.session:
-            self._on_drop(reason, kept.steps)
-            self.journal = self.journal.with_dropped(reason, kept.key.seq)
-        else:
-            session = SpoolSession(chunk_path(self._folder, kept.key).parent)
-            journal = session.journal()
-            if journal is not None:
-                self._try_save(session, journal.with_dropped(reason, kept.key.seq))
-        return kept.bytes
+            taken = write_new(path, data)
+        except OSError:
+            if path.exists():  # it has its name; only a sync failed
+                return
+            raise
+        if not taken:
+            raise FileExistsError(f"another file has the name {path}")
+
+    def _bury(self, victims: list[Victim], reason: str) -> None:
+        """Note durably that chunks gave way, then remove them."""
+        ordered = sorted(victims, key=lambda victim: victim.key)
+        for name, group in groupby(ordered, key=lambda victim: victim.key.session):
+            found = list(group)
+            self._on_count("chunks_dropped", len(found))
+            if name == self.journal.session:
+                for victim in found:
+                    self._on_drop(reason, victim.steps)
+                    self.journal = self.journal.with_dropped(reason, victim.key.seq, victim.steps)
+                self.save()
+            else:
+                self._on_drop(EARLIER + reason, sum(victim.steps for victim in found))
+                self._note_earlier(found, reason)
+            for victim in found:
+                with contextlib.suppress(OSError):
+                    victim.path.unlink(missing_ok=True)
+        self._note_bytes()
+
+    def _note_earlier(self, victims: list[Victim], reason: str) -> None:
+        """Write what an earlier session lost into its own journal."""
+        session = SpoolSession(victims[0].path.parent)
+        journal = session.journal()
+        if journal is None:  # damaged or newer; this session's counts say it all the same
+            return
+        for victim in victims:
+            journal = journal.with_dropped(reason, victim.key.seq, victim.steps)
+        self._try_save(session, journal)
 
     def _try_save(self, session: SpoolSession, journal: Journal) -> None:
         try:
@@ -167,19 +271,5 @@ class SpoolDisk:
             log.error("journal of session %s could not be written: %s", session.session, error)
             self._on_count("journal_faults", 1)
 
-    def _recover(self, session: SpoolSession) -> None:
-        """Finish or remove files that a killed process left half written."""
-        unfinished = list(session.path.glob(f"*.mcap.*{TMP_SUFFIX}"))
-        handle = session.try_lock() if unfinished else None
-        if handle is None:  # nothing to do, or that process still runs
-            return
-        for path in unfinished:
-            key = ChunkKey(session.robot, session.session, int(path.name.split(".")[0]))
-            try:
-                check_chunk(path.read_bytes(), key, max_bytes=_MAX_LEFTOVER_BYTES)
-                path.rename(chunk_path(self._folder, key))
-                self._on_count("tmp_recovered", 1)
-            except (ChunkRefused, OSError):
-                path.unlink(missing_ok=True)
-                self._on_count("tmp_removed", 1)
-        os.close(handle)
+    def _note_bytes(self) -> None:
+        self.bytes = self._room.bytes

@@ -165,7 +165,8 @@ def test_a_full_disk_is_counted_and_the_spool_continues(open_spool, make_step):
     spool.close()
     ((meta, rewards),) = stored(spool)
     assert rewards == [4, 5, 6, 7]
-    assert (meta.seq, meta.first_step, meta.dropped) == (0, 4, {"disk_full": 4})
+    assert (meta.seq, meta.first_step, meta.dropped) == (1, 4, {"disk_full": 4})
+    assert home(spool).journal().dropped_seqs() == {0: "disk_full"}  # never given again
     assert spool.counters()["dropped_disk_full"] == 4
 
 
