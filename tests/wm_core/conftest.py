@@ -236,13 +236,15 @@ def tagged(tmp_path):
     def fill(chunks, *, count=20, **kwargs):
         return [write(seq, seq * count, count, **kwargs) for seq in range(chunks)]
 
-    def open_store(cache_bytes=10**7):
-        store = Store(root, cache_bytes=cache_bytes)
+    def open_store(cache_bytes=10**7, spec=None):
+        store = Store(root, cache_bytes=cache_bytes, spec=spec)
         stores.append(store)
         store.refresh()
         return store
 
-    yield SimpleNamespace(root=root, ledger=ledger, write=write, fill=fill, open=open_store)
+    yield SimpleNamespace(
+        root=root, ledger=ledger, write=write, fill=fill, open=open_store, spec=TAGGED_SPEC
+    )
     for store in stores:
         store.close()
     ledger.close()

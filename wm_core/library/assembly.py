@@ -71,9 +71,10 @@ def make_trainer(
     config = settings.config
     where = choose_device(settings.device)
     streams = Streams(config.seed, where)
-    store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes)
+    known = _known_spec(settings, resumed)
+    store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes, spec=known)
     store.refresh()
-    spec = _spec(settings, store, resumed)
+    spec = known or _stored_spec(settings, store)
     agent = AgentCore(spec, config, generator=streams.init).to(where)
     if agent.behavior.wants_environment and settings.task:
         agent.behavior.fitness = Population(agent, settings.task)
@@ -139,8 +140,8 @@ def _resumed(settings: TrainSettings) -> dict[str, Any] | None:
     return state
 
 
-def _spec(settings: TrainSettings, store: Store, resumed: dict[str, Any] | None) -> Spec:
-    """Take the spec from the checkpoint, a file, the task or the store, in this order."""
+def _known_spec(settings: TrainSettings, resumed: dict[str, Any] | None) -> Spec | None:
+    """Take the spec from the checkpoint, a file or the task, in this order; else None."""
     if resumed is not None:
         return Spec.model_validate(resumed["spec"])
     if settings.spec is not None:
@@ -156,6 +157,11 @@ def _spec(settings: TrainSettings, store: Store, resumed: dict[str, Any] | None)
             return spec_of(env)
         finally:
             env.close()
+    return None
+
+
+def _stored_spec(settings: TrainSettings, store: Store) -> Spec:
+    """Take the spec that most of what is stored was recorded with."""
     if store.steps:
         return store.spec
     raise SettingsError(

@@ -8,6 +8,7 @@ until others were used more recently.
 from __future__ import annotations
 
 import os
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ class BlockPlace(NamedTuple):
     offset: int
     size: int
     unpacked: int
+    crc: int  #: CRC-32 of the unpacked block
 
 
 class BlockLost(StoreError):
@@ -67,8 +69,8 @@ class BlockCache:
             block = self._decompressor.decompress(packed, max_output_size=place.unpacked)
         except (OSError, zstandard.ZstdError) as error:
             raise BlockLost(f"{place.path} at {place.offset}: {error}") from error
-        if len(block) != place.unpacked:
-            raise BlockLost(f"{place.path}: expected {place.unpacked} bytes, got {len(block)}")
+        if len(block) != place.unpacked or zlib.crc32(block) != place.crc:
+            raise BlockLost(f"{place.path} at {place.offset}: the block is damaged")
         if len(block) <= self.max_bytes:
             self._blocks[key] = block
             self.nbytes += len(block)

@@ -85,6 +85,7 @@ class StoreIntake:
         syncers: int = 8,
     ) -> None:
         self.root, self.ledger = Path(root), ledger
+        self.checked = 0  #: offers that were checked and went to a commit
         self.groups = self.grouped = 0  #: commits so far, and the chunks in them
         self._max_bytes, self._min_free_bytes, self._spec = max_bytes, min_free_bytes, spec
         self._checkers = ThreadPoolExecutor(checkers, thread_name_prefix="intake-check")
@@ -163,6 +164,7 @@ class StoreIntake:
             self._answer([offer], [offer.examined.verdict])
             return
         with self._changed:
+            self.checked += 1
             self._ready.append(offer)
             self._changed.notify_all()
 

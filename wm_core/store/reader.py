@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_right
+from collections import Counter
 from itertools import pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
 
-from wm_core.contract.errors import ChunkRefused, StoreError
+from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
@@ -27,6 +28,21 @@ log = logging.getLogger(__name__)
 
 _SESSION_SHIFT = 32
 _FIRST_ROWS = 4096
+_TOLD = 20  # chunks that are named in the log, per reason
+
+
+def lacks(got: Spec, wanted: Spec) -> str:
+    """Say what of ``wanted`` a recording of ``got`` does not have; empty where it can be used."""
+    if got == wanted:
+        return ""
+    for name, sensor in wanted.inputs.items():
+        if got.inputs.get(name) != sensor:
+            return f"input {name}: expected {sensor}, got {got.inputs.get(name)}"[:500]
+    for name in ("action", "period_s"):
+        expected, has = getattr(wanted, name), getattr(got, name)
+        if expected != has:
+            return f"{name}: expected {expected}, got {has}"[:500]
+    return ""
 
 
 class Store:
@@ -35,17 +51,23 @@ class Store:
     ``refresh`` reads from the ledger what has arrived and what was pruned.  Every method may be
     called from any thread; ``lock`` keeps the store still over several calls.
 
+    A chunk that cannot be used is left out, counted by reason and named in the log: no row and no
+    file ends the reading.
+
     Args:
         root: the folder that holds the ledger and the chunk files.
         cache_bytes: bound of the unpacked images that stay in memory.
+        spec: of what is learnt: chunks that lack one of its inputs, or have other actions or
+            another period, are left out, and inputs that it does not name are not read.  None
+            takes the spec that most of the first steps were recorded with.
     """
 
-    def __init__(self, root: Path, *, cache_bytes: int) -> None:
+    def __init__(self, root: Path, *, cache_bytes: int, spec: Spec | None = None) -> None:
         self.root = Path(root)
         self.lock = threading.RLock()
         self.cache = BlockCache(cache_bytes)
         self.steps = 0  #: that ever arrived, whether or not they are still there; never falls
-        self.skipped = 0  #: chunks that are in the ledger and of no use: other spec, or damaged
+        self.left_out: Counter[str] = Counter()  #: chunks that are of no use, by reason
         self.arrival = 0  #: the last one in the ledger that ``refresh`` has read
         self.version = 0  #: grows with every change of ``segments``
         self._ledger = Ledger(self.root / LEDGER_NAME)
@@ -58,6 +80,13 @@ class Store:
         self._table = np.empty(0, np.uint8)
         self._first_row = self.end_row = 0  # rows keep their numbers when older ones leave
         self._segments: list[Segment] | None = None
+        if spec is not None:
+            self._pin(spec)
+
+    @property
+    def skipped(self) -> int:
+        """Chunks that are in the ledger and of no use: another spec, damaged, or gone."""
+        return self.left_out.total()
 
     @property
     def spec(self) -> Spec:
@@ -84,29 +113,70 @@ class Store:
             if pruned > self._pruned:
                 self._pruned = pruned
                 self._keep({n for n, c in self._chunks.items() if c.arrival > pruned})
-            for row in self._ledger.since(self.arrival):
-                self._take(row)
+            rows = self._ledger.since(self.arrival)
+            found = [(row, self._look(row)) for row in rows] if self._spec is None else None
+            if found is not None:
+                self._choose_spec(found)
+            for at, row in enumerate(rows):
+                index = self._look(row) if found is None else found[at][1]
+                self._take(row, index)
                 self.arrival = row.arrival
             return self.steps - before
 
-    def _take(self, row: ChunkRow) -> None:
+    def _look(self, row: ChunkRow) -> Index | str:
+        """Read the index of a row's chunk; the reason where it is of no use."""
+        if row.arrival <= self._pruned:
+            return "pruned"
+        try:
+            return load_index(self.root, row)
+        except FileNotFoundError:
+            reason, error = "gone", "its file is not there"
+        except OSError as refused:
+            reason, error = "unreadable", str(refused)
+        except Exception as damage:  # whatever a file holds, the others are read
+            reason, error = "damaged", str(damage)
+        log.warning("chunk %s is left out: %s", tuple(row.key), error)
+        return reason
+
+    def _choose_spec(self, found: list[tuple[ChunkRow, Index | str]]) -> None:
+        """Pin the spec that most steps were recorded with; of two equals, the first."""
+        steps: dict[str, int] = {}
+        specs: dict[str, Spec] = {}
+        for row, index in found:
+            if isinstance(index, Index):
+                text = index.spec.model_dump_json()
+                specs[text], steps[text] = index.spec, steps.get(text, 0) + row.steps
+        if steps:
+            self._pin(specs[max(steps, key=lambda text: steps[text])])
+
+    def _pin(self, spec: Spec) -> None:
+        self._spec = spec
+        fields = [("key", "<i8"), ("chunk", "<i4"), *step_dtype(spec).descr]
+        self._table = np.empty(_FIRST_ROWS, np.dtype(fields))
+
+    def _take(self, row: ChunkRow, index: Index | str) -> None:
         number = self._numbers.setdefault((row.robot, row.session), len(self._numbers))
         self.steps += row.steps
-        if row.arrival <= self._pruned:
+        if index == "pruned":
             return
-        try:
-            index = load_index(self.root, row)
-            if self._spec is not None and index.spec != self._spec:
-                raise ChunkRefused("recorded with another spec than the rest of the store")
-        except (OSError, ChunkRefused) as error:
-            log.warning("chunk %s is left out: %s", tuple(row.key), error)
-            self.skipped += 1
+        if isinstance(index, str):
+            self.left_out[index] += 1
             return
-        if self._spec is None:
-            self._spec = index.spec
-            fields = [("key", "<i8"), ("chunk", "<i4"), *step_dtype(index.spec).descr]
-            self._table = np.empty(_FIRST_ROWS, np.dtype(fields))
-        self._add(row, number, index)
+        difference = lacks(index.spec, self.spec)
+        if difference:
+            self._leave_out(row, "other spec", difference)
+        elif not self._sessions.setdefault(number, Session(number)).fits(
+            row.seq, row.first_step, row.steps
+        ):
+            self._leave_out(row, "overlap", "its steps are those of another chunk")
+        else:
+            self._add(row, number, index)
+
+    def _leave_out(self, row: ChunkRow, reason: str, why: str) -> None:
+        self.left_out[reason] += 1
+        if self.left_out[reason] <= _TOLD:
+            more = " (later ones are only counted)" if self.left_out[reason] == _TOLD else ""
+            log.warning("chunk %s is left out: %s%s", tuple(row.key), why, more)
 
     def _add(self, row: ChunkRow, number: int, index: Index) -> None:
         path = chunk_path(self.root, row.key)
@@ -121,13 +191,13 @@ class Store:
             runs=valid_runs(index),
         )
         new = self._grow(row.steps)
-        for name in index.steps.dtype.names or ():
+        for name in step_dtype(self.spec).names or ():
             new[name] = index.steps[name]
         new["key"] = (number << _SESSION_SHIFT) + row.first_step + np.arange(row.steps)
         new["chunk"] = chunk.number
         self._chunks[chunk.number] = chunk
         self._arrivals.append(row.arrival)
-        self._sessions.setdefault(number, Session(number)).add(chunk)
+        self._sessions[number].add(chunk)
         self._changed()
 
     def _grow(self, count: int) -> np.ndarray:
@@ -229,7 +299,7 @@ class Store:
                 copy_frames(block, offsets[begin:end], out[begin:end])
         except BlockLost:
             log.warning("chunk %s is gone", tuple(self._chunks[name[0]].key))
-            self.skipped += 1
+            self.left_out["gone or damaged"] += 1
             self._keep(self._chunks.keys() - {name[0]})
             raise
         finally:

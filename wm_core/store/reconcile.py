@@ -106,13 +106,14 @@ def _session(
         for entry in sorted(entries, key=lambda entry: entry.name):
             number, _, kind = entry.name.partition(".")
             seq = int(number) if number.isdecimal() and len(number) == 8 else -1
-            if kind.endswith(TMP_SUFFIX):
-                os.unlink(entry.path)
-                count["unfinished"] += 1
-            elif kind == "mcap" and seq >= 0:
+            if kind == "mcap" and seq >= 0:
                 files[seq] = entry.stat(follow_symlinks=False)
-            elif kind in SIDECARS and not (folder / f"{number}.mcap").exists():
-                os.unlink(entry.path)
+            elif kind.endswith(TMP_SUFFIX):
+                _unlink(entry.path, "unfinished", count)
+            elif kind == "idx.npz" or (  # of an older version: it is made again
+                kind in SIDECARS and not (folder / f"{number}.mcap").exists()
+            ):
+                _unlink(entry.path, "", count)
     for seq, row in rows.items():
         if row.arrival <= pruned:
             if seq in files:  # evicted for room by a writer killed in between
@@ -129,6 +130,17 @@ def _session(
         except OSError as error:
             log.warning("%s could not be read: %s", path, error)
             count["unreadable"] += 1
+
+
+def _unlink(path: str, name: str, count: dict[str, int]) -> None:
+    try:
+        os.unlink(path)
+    except OSError as error:
+        log.warning("%s could not be removed: %s", path, error)
+        count["unreadable"] += 1
+    else:
+        if name:
+            count[name] += 1
 
 
 def _lost(ledger: Ledger, row: ChunkRow, why: str, count: dict[str, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wm_core.format.chunk import chunk_path
-from wm_core.store.index import index_path
+from wm_core.store.index import SIDECARS
 from wm_core.store.ledger import Ledger
 
 
@@ -30,6 +30,6 @@ def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
         ledger.mark_pruned(evicted[-1].arrival)
     for row in evicted:
         # the chunk last: one that a kill leaves leads the next start to both
-        index_path(root, row.key).unlink(missing_ok=True)
-        chunk_path(root, row.key).unlink(missing_ok=True)
+        for kind in (*SIDECARS, "mcap"):
+            chunk_path(root, row.key).with_suffix(f".{kind}").unlink(missing_ok=True)
     return len(evicted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,6 +83,14 @@ class Session:
         else:
             insort(self.chunks, chunk, key=lambda c: c.key.seq)
             self._rebuild()
+
+    def fits(self, seq: int, first_step: int, steps: int) -> bool:
+        """Tell whether a chunk of these steps lies between its neighbours by number."""
+        at = bisect_left(self.chunks, seq, key=lambda c: c.key.seq)
+        before, after = self.chunks[max(0, at - 1) : at], self.chunks[at : at + 1]
+        return all(c.first_step + c.steps <= first_step for c in before) and all(
+            c.key.seq != seq and c.first_step >= first_step + steps for c in after
+        )
 
     def keep(self, numbers: set[int]) -> None:
         """Forget every chunk whose number is not among ``numbers``."""

@@ -62,7 +62,7 @@ def test_chunks_that_come_at_once_share_a_commit(start, ledger, make_chunk, wait
     chunks = [make_chunk() for _ in range(40)]
     with ledger.writing():  # no one else can commit: what comes meanwhile gathers
         offers = [intake.offer(*chunk) for chunk in chunks]
-        wait_until(lambda: len(intake._ready) >= 39)
+        wait_until(lambda: intake.checked == 40)
     assert answers(offers) == ["stored"] * 40
     assert intake.groups <= 3
     assert intake.grouped == 40

@@ -14,7 +14,6 @@ import pytest
 from wm_core.contract.errors import StoreError
 from wm_core.format import chunk
 from wm_core.replay.sampler import Sampler
-from wm_core.store import index
 from wm_core.store.frames import BlockLost, copy_frames
 from wm_core.store.retention import prune
 
@@ -155,17 +154,16 @@ def test_a_damaged_chunk_that_has_to_be_read_again_is_left_out_and_the_rest_goes
 
 
 def sidecar(path):
-    return path.with_suffix(".idx.npz")
+    return path.with_suffix(".idx")
 
 
 def test_a_chunk_is_hashed_and_decoded_once_between_arrival_and_first_batch(tagged, monkeypatch):
     hashed, decoded = [], []
     sha256, read_columns = hashlib.sha256, chunk.read_columns
     monkeypatch.setattr(hashlib, "sha256", lambda data: hashed.append(len(data)) or sha256(data))
-    for module in (chunk, index):  # each that may read a whole chunk
-        monkeypatch.setattr(
-            module, "read_columns", lambda data: decoded.append(len(data)) or read_columns(data)
-        )
+    monkeypatch.setattr(
+        chunk, "read_columns", lambda data: decoded.append(len(data)) or read_columns(data)
+    )
     [path] = tagged.fill(1)
     Sampler(tagged.open(), batch=2, length=4, rng=np.random.default_rng(0)).sample()
     assert hashed == decoded == [path.stat().st_size]

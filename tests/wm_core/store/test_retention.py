@@ -21,7 +21,7 @@ def test_a_pruned_chunk_that_is_sent_again_is_known_and_not_stored_again(tagged)
 
 def test_files_that_a_killed_pruner_left_are_removed_at_the_next_start(tagged):
     [old, new] = tagged.fill(2)
-    index = old.with_suffix(".idx.npz")
+    index = old.with_suffix(".idx")
     left = {path: path.read_bytes() for path in (old, index)}
     prune(tagged.root, tagged.ledger, 1)
     assert not old.exists()
