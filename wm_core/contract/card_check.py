@@ -37,6 +37,21 @@ def check_card(card: PolicyCard, inputs: Mapping[str, Info], outputs: Mapping[st
     _check_roles(card)
 
 
+def check_split(card: PolicyCard, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ``PolicyRefused`` where the card splits the graph at what that does not compute.
+
+    Args:
+        card: of the policy.
+        shapes: name -> shape of what the graph reads and computes.
+    """
+    for info in card.split:
+        if shapes.get(info.name) != info.shape:
+            raise PolicyRefused(
+                f"policy card: its split says {info.name!r} is {info.shape}, the graph computes "
+                f"{shapes.get(info.name, 'nothing of that name')}"
+            )
+
+
 def check_limits_hold(card: PolicyCard, call: Call) -> None:
     """Raise ``PolicyRefused`` unless the graph keeps the card's range, units and slew limit.
 

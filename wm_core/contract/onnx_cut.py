@@ -181,7 +181,11 @@ def _strings(message: memoryview, number: int) -> list[str]:
 
 def _entry(entry: int | memoryview) -> tuple[str, str]:
     """Read a StringStringEntryProto; what is left out is empty."""
-    parts = {number: bytes(value).decode() for number, value in fields(entry) if value}
+    parts = {
+        number: bytes(value).decode()
+        for number, value in fields(entry)
+        if isinstance(value, memoryview)
+    }
     return parts.get(1, ""), parts.get(2, "")
 
 

@@ -7,7 +7,25 @@ from collections.abc import Iterator
 Field = tuple[int, int | memoryview]
 Piece = bytes | memoryview
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  #: how a field is written
+_MOST_BITS = 64
+
+
+class Budget:
+    """Bounds how many fields are read of one file, and so the time that it takes.
+
+    Args:
+        fields: that may be read.
+    """
+
+    def __init__(self, fields: int) -> None:
+        self.left = fields
+
+    def spend(self) -> None:
+        """Count one field; raises ``IndexError`` for one too many."""
+        self.left -= 1
+        if self.left < 0:
+            raise IndexError("it has more fields than any policy")
 
 
 def fields(message: int | memoryview) -> Iterator[Field]:
@@ -17,25 +35,42 @@ def fields(message: int | memoryview) -> Iterator[Field]:
         IndexError: for a field that ends behind its message.
         TypeError: for what is no message of protobuf 3.
     """
+    for number, value, _ in wire_fields(message):
+        yield number, value
+
+
+def wire_fields(
+    message: int | memoryview, budget: Budget | None = None
+) -> Iterator[tuple[int, int | memoryview, int]]:
+    """Yield (number, value, wire type) of each field of ``message``.
+
+    Raises:
+        IndexError: for a field that ends behind its message, or more fields than ``budget``.
+        TypeError: for what no writer of protobuf 3 writes: groups, numbers longer than need be.
+    """
     if isinstance(message, int):
         raise TypeError("expected a message, got a number")
     at, end = 0, len(message)
     while at < end:
+        if budget is not None:
+            budget.spend()
         key, at = _varint(message, at)
         number, kind = key >> 3, key & 7
-        if kind == _VARINT:
+        if not 0 < number < 1 << 29:
+            raise TypeError(f"no number of a field: {number}")
+        if kind == VARINT:
             value, at = _varint(message, at)
-            yield number, value
+            yield number, value, kind
             continue
-        if kind == _BYTES:
+        if kind == BYTES:
             size, at = _varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
+        elif kind in (FIXED32, FIXED64):
+            size = 4 if kind == FIXED32 else 8
         else:
             raise TypeError(f"no wire type of protobuf 3: {kind}")
         if at + size > end:
             raise IndexError("a field ends behind its message")
-        yield number, message[at : at + size]
+        yield number, message[at : at + size], kind
         at += size
 
 
@@ -54,20 +89,22 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
+            if value >> _MOST_BITS or (not byte and shift > 7):
+                raise TypeError("a number is longer than it need be, or has more than 64 bits")
             return value, at
-        if shift > 63:
+        if shift >= _MOST_BITS + 6:
             raise IndexError("a number of more than 64 bits")
 
 
 def number_field(number: int, value: int) -> bytes:
     """Encode the field ``number`` with a value that is not negative."""
-    return _encoded(number << 3 | _VARINT) + _encoded(value)
+    return _encoded(number << 3 | VARINT) + _encoded(value)
 
 
 def bytes_field(number: int, pieces: list[Piece]) -> list[Piece]:
     """Encode the field ``number`` whose content is ``pieces`` one after the other, not copied."""
     size = sum(len(piece) for piece in pieces)
-    return [_encoded(number << 3 | _BYTES) + _encoded(size), *pieces]
+    return [_encoded(number << 3 | BYTES) + _encoded(size), *pieces]
 
 
 def text_field(number: int, text: str) -> bytes:

@@ -22,6 +22,7 @@ from wm_core.contract.card_check import (
     check_card,
     check_limits_hold,
     check_same_version,
+    check_split,
 )
 from wm_core.contract.engine import PolicyCarry as PolicyCarry
 from wm_core.contract.engine import PolicyEngine as PolicyEngine
@@ -106,7 +107,7 @@ class PolicyRunner:
         """
         if len(model) > max_bytes:
             raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
-        check_limits(model)
+        shapes = check_limits(model)
         graph = Graph(model)
         text = graph.metadata.get(CARD_KEY)
         if text is None:
@@ -115,6 +116,7 @@ class PolicyRunner:
             )
         card = PolicyCard.parse(text)
         check_card(card, graph.inputs, graph.outputs)
+        check_split(card, shapes)
         if manifest is not None:
             check_same_version(card, manifest)
         return cls(PolicyGraph(model, graph, card, halves=halves), card, manifest)

@@ -17,7 +17,7 @@ from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.onnx_cut import TYPES
 from wm_core.contract.onnx_limits import check_limits
 from wm_core.exporting.leapp import Bundle, read_bundle
-from wm_core.exporting.to_onnx import OPSET
+from wm_core.exporting.to_onnx import OPSET, strip
 
 _DTYPES = {number: name for name, number in TYPES.items()}
 
@@ -60,8 +60,22 @@ class Network:
         )
         del graph.input[:]
         graph.input.extend(given)
-        check_limits(proto.SerializeToString())
+        check_limits(_bare(proto))
         return cls(proto, inputs, outputs, metadata, bundle)
+
+
+def _bare(proto: onnx.ModelProto) -> bytes:
+    """``proto`` as it will stand in a policy: of its format, without what only describes it."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    bare = strip(bare)
+    del bare.opset_import[:], bare.training_info[:], bare.graph.quantization_annotation[:]
+    bare.opset_import.add(domain="", version=OPSET)
+    del bare.graph.value_info[:]
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")  # which may name sizes that are 1 here
+    data: bytes = bare.SerializeToString()
+    return data
 
 
 def _current(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:

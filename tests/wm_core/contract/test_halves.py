@@ -167,10 +167,13 @@ def test_the_golden_rollout_proves_both_ways(runners, golden_of):
     ("split", "said"),
     [
         (
-            (COUNTED, TensorInfo(name="felt", dtype="float32", shape=(1,))),
+            (COUNTED, TensorInfo(name="felt", dtype="float32", shape=(1, 1))),
             "needs the observations",
         ),
-        ((TensorInfo(name="no_such", dtype="float32", shape=(1, 1)),), "no part of it computes"),
+        (
+            (TensorInfo(name="no_such", dtype="float32", shape=(1, 1)),),
+            "computes nothing of that name",
+        ),
         ((TensorInfo(name="kept", dtype="int64", shape=(1, 1)),), "does not load"),
     ],
 )

@@ -337,21 +337,6 @@ def test_a_weight_that_claims_more_than_it_holds_is_refused(model_of):
         PolicyRunner.from_bytes(model.SerializeToString())
 
 
-def test_a_graph_that_asks_for_more_memory_than_any_policy_is_refused(
-    tmp_path, write, golden_of, model_of, graph
-):
-    golden = golden_of()
-    wide = graph.replace(
-        "nothing = Mul(felt, none)",
-        "sizes = Constant<value = int64[2] {131072, 131072}>()\n    flood = Expand(felt, sizes)\n"
-        "    drop = ReduceSum(flood)\n    nothing = Mul(drop, none)",
-    )
-    model = model_of(graph=wide, golden_sha256=hashlib.sha256(golden).hexdigest())
-    folder = write(tmp_path / "policy", golden=golden, model=model)
-    with pytest.raises(PolicyRefused, match="does not run"):
-        PolicyRunner.load(folder)
-
-
 def test_a_golden_rollout_that_unpacks_to_too_much_is_refused_unread(
     tmp_path, write, golden_of, monkeypatch
 ):
