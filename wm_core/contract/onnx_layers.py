@@ -10,9 +10,9 @@ from wm_core.contract.onnx_shapes import (
     Rule,
     Shape,
     Unknown,
+    as_shape,
     axis_of,
     given_at,
-    sizes_of,
 )
 
 
@@ -38,7 +38,7 @@ def _window(node: Node, given: Given) -> list[Shape]:
         inside = size + (pads[at] if auto == "NOTSET" else 0)  # where the last one may begin
         sizes.append(windows - int(windows > 1 and (windows - 1) * step >= inside))
     channels = weights[0] if node.op == "Conv" else shape[1]
-    return [sizes_of((shape[0], channels, *sizes))] * len(node.outputs)
+    return [as_shape((shape[0], channels, *sizes))] * len(node.outputs)
 
 
 def _transposed(node: Node, given: Given) -> list[Shape]:
@@ -56,7 +56,7 @@ def _transposed(node: Node, given: Given) -> list[Shape]:
             whole = step * (size - 1) + more[at] + (kernel[at] - 1) * dilations[at] + 1
             whole -= pads[at] + pads[at + n] if auto == "NOTSET" else 0
             sizes.append(size * step if str(auto).startswith("SAME") else whole)
-    return [sizes_of((shape[0], weights[1] * node.number("group", 1), *sizes[-n:]))]
+    return [as_shape((shape[0], weights[1] * node.number("group", 1), *sizes[-n:]))]
 
 
 def _global_pool(node: Node, given: Given) -> list[Shape]:
@@ -71,7 +71,7 @@ def _recurrent(node: Node, given: Given) -> list[Shape]:
     ways = 2 if node.attributes.get("direction", "forward") == "bidirectional" else 1
     hidden = given_at(given, 2).shape[-1]
     last = (ways, batch, hidden)
-    return [sizes_of((steps, ways, batch, hidden)), last, last]
+    return [as_shape((steps, ways, batch, hidden)), last, last]
 
 
 def _resize(node: Node, given: Given) -> list[Shape]:
@@ -88,7 +88,7 @@ def _resize(node: Node, given: Given) -> list[Shape]:
     else:
         raise Unknown("a size is computed from what is observed")
     resized = dict(zip(axes, sizes, strict=True))
-    return [sizes_of([resized.get(at, size) for at, size in enumerate(shape)])]
+    return [as_shape([resized.get(at, size) for at, size in enumerate(shape)])]
 
 
 def _layer_norm(node: Node, given: Given) -> list[Shape]:

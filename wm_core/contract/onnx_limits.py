@@ -19,7 +19,7 @@ import numpy as np
 from wm_core.contract.card import PolicyCard
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.onnx_operators import ELEMENT_BYTES, IR_VERSION, OPERATORS, OPSET
-from wm_core.contract.onnx_schema import Message, floats_of, ints_of, read_model, signed
+from wm_core.contract.onnx_schema import OnnxMessage, floats_of, ints_of, read_model, signed
 from wm_core.contract.onnx_shapes import Node, Shape, Tensor
 from wm_core.contract.onnx_sizes import MAX_KNOWN, MAX_RANK, Sizes
 from wm_core.contract.onnx_wire import fields
@@ -58,7 +58,7 @@ def check_limits(model: bytes) -> dict[str, Shape]:
     """
     found = read_model(model)
     graph = found.content.get("graph")
-    if not isinstance(graph, Message):
+    if not isinstance(graph, OnnxMessage):
         raise PolicyRefused("policy file does not load: it is no ONNX model, for it has no graph")
     if found.number("ir_version") != IR_VERSION:
         raise _refused(f"format version {IR_VERSION}", f"{found.number('ir_version')}")
@@ -109,7 +109,7 @@ def _refused(expected: str, got: str) -> PolicyRefused:
     return PolicyRefused(f"policy file: expected {expected}, it has {got[:200]}")
 
 
-def _check_graph(graph: Message) -> dict[str, Shape]:
+def _check_graph(graph: OnnxMessage) -> dict[str, Shape]:
     inputs = dict(_described(graph.many("input")))
     weights = dict(_weights(graph.many("initializer")))
     names = [*inputs, *weights]
@@ -136,10 +136,10 @@ def _check_graph(graph: Message) -> dict[str, Shape]:
     return shapes
 
 
-def _described(values: Iterable[Message]) -> Iterator[tuple[str, Shape | None]]:
+def _described(values: Iterable[OnnxMessage]) -> Iterator[tuple[str, Shape | None]]:
     """Name and shape of each tensor; None where a size is open, or the shape is left out."""
     for value in values:
-        tensor = value.content.get("type", Message("type", {})).content.get("tensor_type")
+        tensor = value.content.get("type", OnnxMessage("type", {})).content.get("tensor_type")
         if tensor is None:
             raise _refused("inputs and outputs that are tensors", f"{value.text('name')!r}")
         _element_bytes(tensor.number("elem_type"), value.text("name"))
@@ -158,13 +158,13 @@ def _element_bytes(kind: int, name: str) -> int:
     return ELEMENT_BYTES[kind]
 
 
-def _weights(tensors: Iterable[Message]) -> Iterator[tuple[str, Tensor]]:
+def _weights(tensors: Iterable[OnnxMessage]) -> Iterator[tuple[str, Tensor]]:
     for tensor in tensors:
         shape, value = _tensor(tensor)
         yield tensor.text("name"), Tensor(shape, value)
 
 
-def _tensor(tensor: Message) -> tuple[Shape, np.ndarray | None]:
+def _tensor(tensor: OnnxMessage) -> tuple[Shape, np.ndarray | None]:
     """Shape of a tensor whose numbers lie in it, and these (...) where they are few."""
     name, kind = tensor.text("name"), tensor.number("data_type")
     width, dims = _element_bytes(kind, name), ints_of(tensor.many("dims"), MAX_RANK)
@@ -195,7 +195,7 @@ def _tensor(tensor: Message) -> tuple[Shape, np.ndarray | None]:
     return tuple(dims), np.array(numbers).astype(dtype).reshape(dims) if dtype else None
 
 
-def _node(message: Message) -> Node:
+def _node(message: OnnxMessage) -> Node:
     given = [_attribute(a) for a in message.many("attribute")]
     operator, domain = message.text("op_type"), message.text("domain")
     if domain not in _DOMAINS:
@@ -223,7 +223,7 @@ def _node(message: Message) -> Node:
     return Node(operator, tuple(message.many("input")), tuple(outputs), attributes)
 
 
-def _attribute(attribute: Message) -> tuple[str, str, Any]:
+def _attribute(attribute: OnnxMessage) -> tuple[str, str, Any]:
     """Name of an attribute, kind of its value, and that value."""
     name, number = attribute.text("name"), attribute.number("type")
     held = _VALUES & {*attribute.content}
@@ -234,7 +234,7 @@ def _attribute(attribute: Message) -> tuple[str, str, Any]:
     raise _refused("attributes of one value of their type", f"{name!r} of type {number}: {held}")
 
 
-def _attribute_value(attribute: Message, kind: str, field: str) -> Any:
+def _attribute_value(attribute: OnnxMessage, kind: str, field: str) -> Any:
     value = attribute.content.get(field, [])
     if kind == "i":
         return signed(value)

@@ -30,7 +30,7 @@ MAX_CARD_BYTES = 500_000  #: of an entry of the metadata
 _MANY = "*"  #: behind the kind of a field that may come more than once
 
 
-class Message(NamedTuple):
+class OnnxMessage(NamedTuple):
     """Holds the fields of one message by name; what may come more than once is a list."""
 
     kind: str
@@ -131,7 +131,7 @@ _REFUSED = {
 _WIRES = {"int": VARINT, "float": FIXED32}
 
 
-def read_model(model: bytes) -> Message:
+def read_model(model: bytes) -> OnnxMessage:
     """Read a whole ONNX file; large contents stay views of ``model``.
 
     Raises:
@@ -145,7 +145,7 @@ def read_model(model: bytes) -> Message:
         ) from error
 
 
-def _read(message: int | memoryview, kind: str, budget: Budget) -> Message:
+def _read(message: int | memoryview, kind: str, budget: Budget) -> OnnxMessage:
     known, content = _MESSAGES[kind], dict[str, Any]()
     for number, value, wire in wire_fields(message, budget):
         if number not in known:
@@ -165,7 +165,7 @@ def _read(message: int | memoryview, kind: str, budget: Budget) -> Message:
             raise PolicyRefused(f"policy file: expected one {name} in a {kind}, it has two")
         else:
             content[name] = got
-    return Message(kind, content)
+    return OnnxMessage(kind, content)
 
 
 def _one(value: int | memoryview, kind: str, budget: Budget) -> Any:

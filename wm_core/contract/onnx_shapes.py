@@ -54,7 +54,7 @@ Rule = Callable[[Node, Given], list[Shape]]
 
 
 def given_at(given: Given, at: int) -> Tensor:
-    """Give what a node reads at one place; raises ``Unknown`` where that is left out."""
+    """Give what a node reads (...) at one place; raises ``Unknown`` where that is left out."""
     found = given[at] if at < len(given) else None
     if found is None:
         raise Unknown(f"its input {at} is missing")
@@ -210,10 +210,10 @@ def _reshape(node: Node, given: Given) -> list[Shape]:
 
 
 def _expand(node: Node, given: Given) -> list[Shape]:
-    return [broadcast([given_at(given, 0).shape, sizes_of(given_at(given, 1).ints())])]
+    return [broadcast([given_at(given, 0).shape, as_shape(given_at(given, 1).ints())])]
 
 
-def sizes_of(numbers: Sequence[int]) -> Shape:
+def as_shape(numbers: Sequence[int]) -> Shape:
     """Take numbers as a shape; raises ``Unknown`` where one is negative."""
     if any(size < 0 for size in numbers):
         raise Unknown(f"sizes {[*numbers]}")
@@ -221,7 +221,7 @@ def sizes_of(numbers: Sequence[int]) -> Shape:
 
 
 def _tile(node: Node, given: Given) -> list[Shape]:
-    shape, times = given_at(given, 0).shape, sizes_of(given_at(given, 1).ints())
+    shape, times = given_at(given, 0).shape, as_shape(given_at(given, 1).ints())
     return [tuple(size * n for size, n in zip(shape, times, strict=True))]
 
 
@@ -232,7 +232,7 @@ def _pad(node: Node, given: Given) -> list[Shape]:
         shape[axis_of(axis, len(shape))] += before + after
     if len(pads) != 2 * len(axes):
         raise Unknown(f"{len(pads)} numbers for {len(axes)} axes")
-    return [sizes_of(shape)]
+    return [as_shape(shape)]
 
 
 def _depth_to_space(node: Node, given: Given) -> list[Shape]:
@@ -262,7 +262,7 @@ def _constant(node: Node, given: Given) -> list[Shape]:
 
 
 def _constant_of_shape(node: Node, given: Given) -> list[Shape]:
-    return [sizes_of(given_at(given, 0).ints())]
+    return [as_shape(given_at(given, 0).ints())]
 
 
 def _range(node: Node, given: Given) -> list[Shape]:
@@ -273,13 +273,13 @@ def _range(node: Node, given: Given) -> list[Shape]:
 def _one_hot(node: Node, given: Given) -> list[Shape]:
     shape, (depth,) = given_at(given, 0).shape, given_at(given, 1).ints()
     axis = axis_of(node.number("axis", -1), len(shape) + 1)
-    return [sizes_of((*shape[:axis], depth, *shape[axis:]))]
+    return [as_shape((*shape[:axis], depth, *shape[axis:]))]
 
 
 def _top_k(node: Node, given: Given) -> list[Shape]:
     shape, (k,) = given_at(given, 0).shape, given_at(given, 1).ints()
     axis = axis_of(node.number("axis", -1), len(shape))
-    return [sizes_of((*shape[:axis], k, *shape[axis + 1 :]))] * 2
+    return [as_shape((*shape[:axis], k, *shape[axis + 1 :]))] * 2
 
 
 def _product(node: Node, given: Given) -> list[Shape]:

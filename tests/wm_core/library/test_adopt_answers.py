@@ -227,7 +227,7 @@ def test_a_network_that_draws_for_itself_is_refused_and_nothing_is_written(tmp_p
         "action": {"scale": 1.0, "default": 0.0, "low": -1.0, "high": 1.0},
     }
     with pytest.raises(
-        PolicyRefused, match="expected operators that compute .* 'RandomNormalLike'"
+        PolicyRefused, match=r"expected operators that compute .* 'RandomNormalLike'"
     ):
         adopt(tmp_path / "n.onnx", tmp_path / "p", said)
     assert not (tmp_path / "p").exists()
