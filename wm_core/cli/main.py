@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
     "keys": ("wm_core.cli.keys", "make and keep the keys that sign policies, and sign with them"),
     "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
+    "store": ("wm_core.cli.store", "look after stored experience; copy it from an object store"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
     "robot": (

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     root = settings.root
     console.print(
         f"serving {who} at {service.url}: "
-        f"experience into {root / STORE}, policies from {root / POLICIES}",
+        f"experience into {settings.objects or root / STORE}, policies from {root / POLICIES}",
         markup=False,
     )
     service.run()

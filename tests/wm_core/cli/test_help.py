@@ -39,7 +39,7 @@ def stands_alone(text):
 
 
 #: verbs that run where tyro is not installed
-OF_ARGPARSE = ("robot", "doctor", "keys", "policy")
+OF_ARGPARSE = ("store", "robot", "doctor", "keys", "policy")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {*OF_ARGPARSE}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 
 from starlette.applications import Starlette
@@ -17,9 +18,11 @@ from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_routes import PolicyRoutes
 from wm_core.link.trainer.settings import POLICIES, STORE, ServeSettings
 from wm_core.link.trainer.tokens import Tokens
-from wm_core.store.intake import StoreIntake
+from wm_core.store.intake import Intake, StoreIntake
 from wm_core.store.ledger import LEDGER_NAME, Ledger
-from wm_core.store.reconcile import reconcile
+from wm_core.store.object_intake import ObjectIntake
+from wm_core.store.objects import open_objects
+from wm_core.store.reconcile import Reconciled, reconcile
 
 
 class Application:
@@ -30,21 +33,16 @@ class Application:
     """
 
     def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
+        self.settings, self._closing = settings, contextlib.ExitStack()
         self.store = settings.root / STORE
         self.policies = settings.root / POLICIES
         self.access = Access(
             Tokens(settings.tokens) if settings.tokens else None,
             certificates=settings.tls_client_ca is not None,
         )
-        self.ledger = Ledger(self.store / LEDGER_NAME)
-        self.reconciled = reconcile(self.store, self.ledger)
-        self.intake = StoreIntake(
-            self.store,
-            self.ledger,
-            max_bytes=settings.max_chunk_bytes,
-            min_free_bytes=settings.min_free_bytes,
-        )
+        self.ledger: Ledger | None = None  #: None before an object store
+        self.reconciled = Reconciled()  #: what an unclean end had left
+        self.intake = self._open_intake()
         self.chunk_routes = ChunkRoutes(settings, self.access, self.intake)
         self.policy_routes = PolicyRoutes(
             self.policies,
@@ -62,6 +60,21 @@ class Application:
             exception_handlers={404: not_found, 405: wrong_method},
         )
 
+    def _open_intake(self) -> Intake:
+        settings = self.settings
+        if settings.objects:
+            objects = open_objects(settings.objects)
+            return ObjectIntake(objects, max_bytes=settings.max_chunk_bytes)
+        self.ledger = ledger = Ledger(self.store / LEDGER_NAME)
+        self._closing.callback(ledger.close)
+        self.reconciled = reconcile(self.store, ledger)
+        return StoreIntake(
+            self.store,
+            ledger,
+            max_bytes=settings.max_chunk_bytes,
+            min_free_bytes=settings.min_free_bytes,
+        )
+
     @property
     def uploads(self) -> int:
         """Bodies that are being received or stored."""
@@ -75,7 +88,7 @@ class Application:
     def close(self) -> None:
         """Finish what was offered and close the ledger."""
         self.intake.close()
-        self.ledger.close()
+        self._closing.close()
 
     async def health(self, request: Request) -> Response:
         """Answer ``GET /v1/health``, for anyone."""
@@ -88,5 +101,5 @@ class Application:
             return refusal
         counts = await run_in_threadpool(self.intake.counts)
         versions = await run_in_threadpool(self.policy_routes.versions)
-        free = shutil.disk_usage(self.store).free
+        free = shutil.disk_usage(self.settings.root).free
         return JSONResponse({**counts, "policies": versions, "free_bytes": free})

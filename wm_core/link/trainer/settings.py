@@ -16,6 +16,11 @@ class ServeSettings(Frozen):
     """Says what the service keeps, where it listens and what it takes in."""
 
     root: Path = Field(description="Run folder; receives the folders store and policies.")
+    objects: str = Field(
+        "",
+        description="Object store that takes the experience instead of the root folder, such as "
+        "s3://bucket/robots; `wm store pull` brings it to a learner. Empty: none.",
+    )
     host: str = Field(
         "127.0.0.1", description="Address to listen on; 0.0.0.0: all, with TLS and tokens."
     )
