@@ -24,7 +24,7 @@ os.environ.setdefault("LP_NUM_THREADS", "0")  # softpipe's threads only compete 
 ACCEPTED = re.compile(
     r"launch_ros|launch_testing|launch system|is not built"  # ROS beyond what pip gives
     r"|CUDA|GPU|Python 3\.|robot-setup|onnxruntime 1\."  # other machines, other interpreters
-    r"|tmpfs|beside the loopback",  # rights and networks of a container
+    r"|tmpfs|beside the loopback|ptrace",  # rights and networks of a container
     re.IGNORECASE,
 )
 
