@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from wm_core.contract.errors import SpecMismatch
@@ -17,6 +18,7 @@ from wm_ros.episodes.judge import Judge
 from wm_ros.pilot import Pilot, check_exploration
 from wm_ros.policies.slot import PolicySlot, check_acceptable
 from wm_ros.policies.source import FolderSource
+from wm_ros.policies.trusted import open_trusted, running_of, trust_of
 from wm_ros.reporting.diagnosis import detail
 from wm_ros.reporting.status import StatusBoard
 from wm_ros.robot import Robot
@@ -55,7 +57,8 @@ class Assembly:
             else Sensors.of_file(robot.file, self.period_ns)
         )
         self.guard = Guard(s)
-        self.stream = Stream(s, folder)
+        trust = trust_of(s, folder)
+        self.stream = Stream(s, folder, trust, lambda: running_of(self.slot.runner))
         self._fixed = FolderSource(Path(s.policy_dir).expanduser()) if s.policy_dir else None
         self.slot = PolicySlot(
             self._fixed or self.stream,
@@ -63,6 +66,7 @@ class Assembly:
             seed=s.seed,
             log=folder / "swaps.jsonl",
             accept=self._accept,
+            opens=partial(open_trusted, trust=trust),
             on_event=self._on_event,
         )
         self.pilot = Pilot(

@@ -219,6 +219,14 @@ class StreamSettings(AccessSettings):
     trainer_url: str = setting("", "Address (http or https) of `wm serve`; empty: no trainer")
     token_file: str = setting("", "File with this robot's token for the trainer; empty: no token")
     channel: str = setting("main", "The trainer's line of policies that this robot follows")
+    trusted_keys: str = setting(
+        "", "File of the owner's public keys, by which policies must be signed; empty: none"
+    )
+    require_signature: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Whether unsigned policies are refused; auto: where keys are trusted, or the trainer is "
+        "another machine",
+    )
     record: bool = setting(True, "Whether experience is recorded at all")
     spool_dir: str = setting("", "Folder for experience that waits; empty: spool in state_dir")
     spool: SpoolSettings = SpoolSettings()

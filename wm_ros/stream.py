@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
+from wm_core.contract.trust import Trust
 from wm_core.format.chunk import ChunkKey
-from wm_core.link.robot.policy_client import PolicyClient
+from wm_core.link.robot.policy_client import PolicyClient, Running
 from wm_core.link.robot.spool import Spool
 from wm_core.link.robot.uploader import Uploader
 from wm_ros.settings import StreamSettings
@@ -20,9 +22,17 @@ class Stream:
     Args:
         settings: where experience goes and policies come from.
         folder: of the node's files; the trainer's policies are kept there.
+        trust: verifies the trainer's policies; None takes unsigned ones.
+        running: tells which policy acts.
     """
 
-    def __init__(self, settings: StreamSettings, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        folder: Path,
+        trust: Trust | None = None,
+        running: Callable[[], Running | None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self._spool_dir = Path(settings.spool_dir or folder / "spool").expanduser()
         self._spool: Spool | None = None
@@ -33,7 +43,15 @@ class Stream:
         if url := settings.trainer_url:
             token, cache, s = read_token(settings.token_file), folder / "policies", settings
             self._client = PolicyClient(
-                url, channel=s.channel, cache=cache, token=token, settings=s.delivery, access=s
+                url,
+                channel=s.channel,
+                cache=cache,
+                token=token,
+                settings=s.delivery,
+                access=s,
+                robot=s.robot,
+                trust=trust,
+                running=running,
             )
             self._uploader = Uploader(
                 self._spool_dir, url=url, token=token, settings=s.upload, access=s
@@ -63,7 +81,7 @@ class Stream:
             return "neither policy_dir nor trainer_url is set"
         if self._client.latest() is not None:
             return ""
-        why = self._client.counters().get("last_error") or "none is published yet"
+        why = self._client.problem() or "none is published yet"
         return f"none came from {self.settings.trainer_url}: {why}"
 
     def begin(self, task: str, spec: Spec) -> None:

@@ -104,6 +104,7 @@ class Statement(Plan):
     statement_version: Literal[1] = 1
     channel: CHANNEL
     serial: int = Field(ge=1, le=MAX_SERIAL)  #: grows by each statement; robots take no older one
+    keyring: int = Field(1, ge=1, le=2**31 - 1)  #: number of the keyring that comes along
     issued: SECONDS
     expires: SECONDS
 

@@ -148,6 +148,11 @@ class Trust:
         with self._lock:
             keyring = self._newer(delivery.keyring)
             statement, key = verify_statement(delivery.statement, keyring, channel, self.now_s())
+            if statement.keyring > keyring.number:
+                raise PolicyRefused(
+                    f"keyring: the statement asks for number {statement.keyring}, got "
+                    f"{keyring.number}: one of them was held back"
+                )
             self._hear(delivery, keyring, statement, key)
             release = statement.release_for(robot)
             if release is None:

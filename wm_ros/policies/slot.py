@@ -58,6 +58,7 @@ class PolicySlot:
         seed: of every random draw of a policy.
         log: file that gets one JSON line per swap; None for none.
         accept: raises ``WmError`` for a policy that this robot cannot run.
+        opens: opens a folder, and raises ``WmError`` for a policy that is not trusted.
         on_event: called with one sentence on what was loaded, refused or swapped (any thread).
     """
 
@@ -69,10 +70,11 @@ class PolicySlot:
         seed: int = 0,
         log: Path | None = None,
         accept: Callable[[PolicyRunner], None] = lambda runner: None,
+        opens: Callable[[Path], PolicyRunner] = PolicyRunner.open,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._settings, self._seed, self._log = settings, seed, log
-        self._accept, self._on_event = accept, on_event
+        self._accept, self._opens, self._on_event = accept, opens, on_event
         memory = None if log is None else log.with_name("rolled_back.json")
         self._shelf = Shelf(source, on_event, memory)
         self._running: Candidate | None = None
@@ -80,14 +82,12 @@ class PolicySlot:
         self._ready: Candidate | None = None
         self._retired: deque[Candidate] = deque()  # the worker frees them
         self._history = TickHistory()
-        self._trial_until_s = 0.0
+        self._trial_until_s, self._said = 0.0, ""
         self._sent: np.ndarray | None = None  # (A,) what was sent last
         self._log_lines: deque[str] = deque(maxlen=1000)
         self._opened: PolicyRunner | None = None  # what the worker proves just now
-        self._said = ""
         self.loaded = self.swaps = self.rollbacks = 0
-        self._lock = threading.Lock()
-        self._stop, self._news = threading.Event(), threading.Event()
+        self._lock, self._stop, self._news = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
@@ -315,7 +315,7 @@ class PolicySlot:
         """Open and prove a policy, and let it see the last seconds; None where it is refused."""
         bound = None
         try:
-            runner = self._opened = PolicyRunner.open(folder)
+            runner = self._opened = self._opens(folder)
             bound = threading.Timer(_PROOF_S, runner.cancel)
             bound.start()
             self._accept(runner)

@@ -77,14 +77,20 @@ class PolicyCache:
         """
         put_version(self.home, content, files, endorsement)
         manifest = Manifest.parse(content)
-        self._order = [v for v in self._order if v != manifest.version] + [manifest.version]
+        before = [v for v in self._order if v != manifest.version]
+        if endorsement is not None:  # signed: a lower number is a rollback, not a new run
+            before = [v for v in before if v < manifest.version]
+        self._order = [*before, manifest.version]
         self._point(manifest, content, never)
 
-    def go_back(self, content: bytes, never: Collection[int]) -> bool:
+    def go_back(
+        self, content: bytes, endorsement: Endorsement | None, never: Collection[int]
+    ) -> bool:
         """Run a version that is here again; those that came after it are withdrawn.
 
         Args:
             content: bytes of its manifest.
+            endorsement: its signatures, which replace those that are here.
             never: further versions that must stay here.
 
         Returns:
@@ -92,24 +98,17 @@ class PolicyCache:
         """
         manifest = Manifest.parse(content)
         folder = version_folder(self.home, manifest.version)
-        if manifest.version not in self._order or self._whole(folder) is None:
+        if manifest.version not in self._order or not _holds(folder / MANIFEST_NAME, content):
             return False
-        if (folder / MANIFEST_NAME).read_bytes() != content:
+        if endorsement is not None:
+            text = endorsement.model_dump_json(indent=1).encode()
+            if not _holds(PolicyFolder(folder).endorsement, text):
+                write_durably(PolicyFolder(folder).endorsement, text)
+        if self._whole(folder) is None:
             return False
         self._order = self._order[: self._order.index(manifest.version) + 1]
         self._point(manifest, content, never)
         return True
-
-    def endorse(self, version: int, endorsement: Endorsement) -> None:
-        """Keep newer signatures of a version that is here."""
-        folder = PolicyFolder(version_folder(self.home, version))
-        text = endorsement.model_dump_json(indent=1).encode()
-        try:
-            if folder.endorsement.read_bytes() == text:
-                return
-        except OSError:
-            pass
-        write_durably(folder.endorsement, text)
 
     def begin_part(self, blob: Blob, wanted: Collection[Blob]) -> Path:
         """Locate the file into which ``blob`` is fetched; others than ``wanted`` are removed."""
@@ -176,3 +175,10 @@ class PolicyCache:
                 log.warning("cached policy %s is ignored: %s", folder, error)
             return None
         return manifest
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False

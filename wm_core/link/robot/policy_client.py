@@ -202,9 +202,7 @@ class PolicyClient(Worker):
             return False
         self._check(manifest)
         never = self._never()
-        if self._cache.go_back(offer.content, never):
-            if offer.endorsement is not None:
-                self._cache.endorse(manifest.version, offer.endorsement)
+        if self._cache.go_back(offer.content, offer.endorsement, never):
             self._counters.count("went_back")
         else:
             wanted = (manifest.policy, manifest.golden)

@@ -219,12 +219,15 @@ class Channels:
             last = Statement.parse(signed.document)
             serial = last.serial
             ours = [s.key for s in signed.signatures] == [key.public]
-            same = all(getattr(last, name) == getattr(plan, name) for name in Plan.model_fields)
+            same = last.keyring == keys.keyring.number and all(
+                getattr(last, name) == getattr(plan, name) for name in Plan.model_fields
+            )
             if ours and same and 0 <= now_s - last.issued <= lifetime_s / 8:
                 return signed
         statement = Statement(
             channel=channel,
             serial=min(max(serial + 1, now_s), MAX_SERIAL),
+            keyring=keys.keyring.number,
             issued=now_s,
             expires=now_s + max(1, round(lifetime_s)),
             **{name: getattr(plan, name) for name in Plan.model_fields},

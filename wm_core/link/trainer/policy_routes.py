@@ -29,7 +29,7 @@ from wm_core.link.trainer.answers import answer, is_sha256
 from wm_core.link.trainer.channels import REPORTS_NAME, Channels
 from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_repository import PolicyRepository
-from wm_core.link.trainer.policy_watch import View, Watch
+from wm_core.link.trainer.policy_watch import ChannelView, Watch
 
 LIFETIME_S = 86_400.0  #: for which robots take a statement for fresh, unless told otherwise
 _CHECK_S = 0.5  # how often a waiting request looks whether its peer is still there
@@ -133,7 +133,7 @@ class PolicyRoutes:
             if not watch.waiting:
                 self._watches.pop(channel, None)
 
-    async def _found(self, view: View, asked: _Question, channel: str) -> bytes | None:
+    async def _found(self, view: ChannelView, asked: _Question, channel: str) -> bytes | None:
         """Write what is new for who asked; None where nothing is."""
         release = view.plan.release_for(asked.robot)
         if asked.serial is not None:
@@ -147,7 +147,7 @@ class PolicyRoutes:
             return None
         return manifest.model_copy(update={"channel": channel}).model_dump_json().encode()
 
-    def _delivery(self, view: View, release: Release | None) -> bytes:
+    def _delivery(self, view: ChannelView, release: Release | None) -> bytes:
         """Join keyring, statement and manifest; raises ``WmError`` where one is not signed."""
         assert view.keyring is not None
         assert view.statement is not None
@@ -168,10 +168,10 @@ class PolicyRoutes:
     def _folder(self, release: Release) -> PolicyFolder:
         return PolicyFolder(version_folder(self.policies / self.channels.line, release.version))
 
-    def _see(self, channel: str) -> View:
+    def _see(self, channel: str) -> ChannelView:
         plan = self.channels.course(channel).plan
         if self.keys is None:
-            return View(plan)
+            return ChannelView(plan)
         known = self.channels.names()
         if channel not in known:
             raise StoreError(
@@ -180,7 +180,7 @@ class PolicyRoutes:
         self.keys.refresh()
         signed = self.channels.statement(channel, self.keys, lifetime_s=self._lifetime_s)
         serial = json.loads(signed.document)["serial"]
-        return View(plan, self.keys.signed, signed, serial)
+        return ChannelView(plan, self.keys.signed, signed, serial)
 
     async def blob(self, request: Request) -> Response:
         """Answer ``GET /v1/blobs/{sha256}`` with a published file or a range of it."""

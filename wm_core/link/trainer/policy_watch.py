@@ -20,7 +20,7 @@ LOOK_S = 0.1  #: between two looks at a channel for which somebody waits
 
 
 @dataclass(frozen=True)
-class View:
+class ChannelView:
     """Is what a channel's robots are to run, at one moment."""
 
     plan: Plan
@@ -36,22 +36,22 @@ class Watch:
         see: looks once; it is called in a thread and may raise.
     """
 
-    def __init__(self, see: Callable[[], View]) -> None:
+    def __init__(self, see: Callable[[], ChannelView]) -> None:
         self._see = see
-        self._view: View | None = None
+        self._view: ChannelView | None = None
         self._seen_s = -LOOK_S
         self._news: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self.waiting = 0  #: requests that wait for a change
 
-    async def now(self) -> View:
+    async def now(self) -> ChannelView:
         """Give what holds now, at most ``LOOK_S`` old while somebody waits."""
         if self._view is None or time.monotonic() - self._seen_s > LOOK_S:
             await self._look()
         assert self._view is not None
         return self._view
 
-    async def after(self, view: View, wait_s: float) -> View:
+    async def after(self, view: ChannelView, wait_s: float) -> ChannelView:
         """Wait at most ``wait_s`` seconds for something else than ``view``."""
         self.waiting += 1
         try:
