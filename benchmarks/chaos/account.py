@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from benchmarks.chaos.steps import ProgressFile, wrong_steps
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
+from wm_core.link.robot.finished import all_finished
 from wm_core.link.robot.journal import SENT, SpoolSession
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
@@ -149,7 +150,8 @@ def check_session(
             account.steps_set_aside += len(steps)
         present |= steps
     missing = set(range(done.put)) - present
-    journal = session.journal()
+    finished = all_finished(session.path.parents[1])
+    journal = session.journal() or finished.get((session.robot, session.session))
     last = max(present, default=-1)
     tail = {n for n in missing if n > last}
     inner = len(missing) - len(tail)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from wm_core.contract.errors import ChunkRefused, SpecMismatch
 from wm_core.contract.step import Step
-from wm_core.format.chunk import ChunkMeta, EncodedStep, encode_step, join_steps
+from wm_core.format.chunk import MAX_STEPS, ChunkMeta, EncodedStep, encode_step, join_steps
+from wm_core.format.meta import MAX_UNPACKED_BYTES
 from wm_core.link.robot.spool_disk import SpoolDisk
 from wm_core.link.robot.spool_settings import SpoolSettings
 from wm_core.link.robot.step_queue import is_valuable
@@ -42,6 +43,7 @@ class ChunkWriter:
     ) -> None:
         self._disk, self._template, self._settings = disk, template, settings
         self._dropped, self._on_drop, self._on_count = dropped, on_drop, on_count
+        self._most_steps = min(settings.seal_steps, most_steps(template))
         self._steps: list[EncodedStep] = []
         self._logged = 0  # of these steps, how many were written ahead
         self._first, self._bytes, self._opened_s = 0, 0, 0.0
@@ -63,8 +65,7 @@ class ChunkWriter:
         self._steps.append(encoded)
         self._valuable |= is_valuable(step)
         self._bytes += sum(array.nbytes for array in step.obs.values())
-        s = self._settings
-        if self._bytes >= s.seal_bytes or len(self._steps) >= s.seal_steps:
+        if self._bytes >= self._settings.seal_bytes or len(self._steps) >= self._most_steps:
             self.seal()
 
     def write_ahead(self) -> None:
@@ -136,3 +137,9 @@ class ChunkWriter:
         seq = self._disk.journal.next_seq
         update = {"seq": seq, "first_step": self._first, "steps": steps, "dropped": dropped}
         return self._template.model_copy(update=update)
+
+
+def most_steps(meta: ChunkMeta) -> int:
+    """Compute how many steps of this spec a chunk may have, by the bytes that they unpack to."""
+    one, two = (meta.model_copy(update={"steps": n}).unpacked_bytes for n in (1, 2))
+    return int(min(MAX_STEPS, 1 + (MAX_UNPACKED_BYTES - one) // (two - one)))

@@ -28,11 +28,12 @@ from wm_core.link.robot.journal import (
     robots_in,
 )
 from wm_core.link.robot.recovery import DAMAGED_NAME
+from wm_core.link.robot.reserve import RESERVE_NAME
 
 FINISHED_NAME = "finished.jsonl"
 MAX_FINISHED_BYTES = 4 << 20
 _KEPT_EMPTY = (SENT, REFUSED)
-_REMOVED = (JOURNAL_NAME, LOCK_NAME, DAMAGED_NAME)
+_REMOVED = (JOURNAL_NAME, LOCK_NAME, DAMAGED_NAME, RESERVE_NAME)
 
 
 class Folded(Frozen):

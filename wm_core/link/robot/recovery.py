@@ -31,6 +31,7 @@ from wm_core.link.robot.journal import (
     read_regular,
 )
 from wm_core.link.robot.open_log import LOG_NAME, LoggedChunk, read_log
+from wm_core.link.robot.reserve import Reserve
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def recover(session: SpoolSession, count: Count) -> Journal | None:
     """
     if session.has_newer_journal():
         return None
+    Reserve(session.path).release()
     journal = session.journal() or _made_again(session, count)
     before = journal
     spool = session.path.parents[1]

@@ -21,6 +21,7 @@ from wm_core.link.robot.finished import finish
 from wm_core.link.robot.journal import LOCK_NAME, Journal, SpoolSession, sessions_in
 from wm_core.link.robot.open_log import LOG_NAME, OpenLog
 from wm_core.link.robot.recovery import recover
+from wm_core.link.robot.reserve import Reserve
 from wm_core.link.robot.spool_room import Kept, SpoolRoom, Victim
 from wm_core.link.robot.spool_settings import SpoolSettings
 
@@ -64,6 +65,7 @@ class SpoolDisk:
         self._lock: int | None = None
         self._recovered: set[str] = set()
         self.log = OpenLog(self._home.path / LOG_NAME, sync_s=settings.sync_s)
+        self._reserve = Reserve(self._home.path)
         self.bytes = 0  #: of chunks that wait, for other threads
 
     def begin(self) -> None:
@@ -74,7 +76,7 @@ class SpoolDisk:
         self.save(created_ns=created_ns)
         self._room.ended(self.journal.session, created_ns)  # lists it with its own time
         self._room.look()
-        self._bury(self._room.make(0), "spool_full")
+        self._bury(self._room.make(0)[0], "spool_full")
         self._note_bytes()
         self._on_count("chunks_left_over", len(self._room))
 
@@ -94,8 +96,9 @@ class SpoolDisk:
         """
         key, n = self._key(self.journal.next_seq), len(data)
         why = self._room.lack(n)
-        self._bury(self._room.make(n), why)
-        if reason := self._room.lack(n):
+        victims, reason = self._room.make(n)
+        self._bury(victims, why or "spool_full")
+        if reason:
             self._on_drop(reason, steps)
             return False
         try:
@@ -138,6 +141,7 @@ class SpoolDisk:
         """Close the session's journal and release its lock."""
         with contextlib.suppress(OSError):
             self.log.remove()
+        self._reserve.release()
         self.save(closed=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -241,35 +245,50 @@ class SpoolDisk:
         for name, group in groupby(ordered, key=lambda victim: victim.key.session):
             found = list(group)
             self._on_count("chunks_dropped", len(found))
-            if name == self.journal.session:
-                for victim in found:
-                    self._on_drop(reason, victim.steps)
-                    self.journal = self.journal.with_dropped(reason, victim.key.seq, victim.steps)
-                self.save()
-            else:
-                self._on_drop(EARLIER + reason, sum(victim.steps for victim in found))
-                self._note_earlier(found, reason)
+            session, journal = self._home, self._with_lost(name, found, reason)
+            if name != self.journal.session:
+                session = SpoolSession(found[0].path.parent)
+            saved = journal is None or self._try_save(session, journal)
             for victim in found:
                 with contextlib.suppress(OSError):
                     victim.path.unlink(missing_ok=True)
+            if journal is not None and not saved:  # now there may be room
+                self._try_save(session, journal)
         self._note_bytes()
 
-    def _note_earlier(self, victims: list[Victim], reason: str) -> None:
-        """Write what an earlier session lost into its own journal."""
-        session = SpoolSession(victims[0].path.parent)
-        journal = session.journal()
-        if journal is None:  # damaged or newer; this session's counts say it all the same
-            return
+    def _with_lost(self, name: str, victims: list[Victim], reason: str) -> Journal | None:
+        """Count chunks of session ``name`` as dropped; gives its journal, where it has one."""
+        steps = sum(victim.steps for victim in victims)
+        if own := name == self.journal.session:
+            journal: Journal | None = self.journal
+            self._on_drop(reason, steps)
+        else:
+            journal = SpoolSession(victims[0].path.parent).journal()
+            self._on_drop(EARLIER + reason, steps)
+        if journal is None:  # of a newer version
+            return None
         for victim in victims:
             journal = journal.with_dropped(reason, victim.key.seq, victim.steps)
-        self._try_save(session, journal)
+        if own:
+            self.journal = journal
+        return journal
 
-    def _try_save(self, session: SpoolSession, journal: Journal) -> None:
+    def _try_save(self, session: SpoolSession, journal: Journal) -> bool:
+        """Write a journal, into what is held back where the disk is full."""
         try:
-            session.write_journal(journal)
+            try:
+                session.write_journal(journal)
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._reserve.release():
+                    raise
+                session.write_journal(journal)
+            if not journal.closed:
+                self._reserve.hold()
         except OSError as error:
             log.error("journal of session %s could not be written: %s", session.session, error)
             self._on_count("journal_faults", 1)
+            return False
+        return True
 
     def _note_bytes(self) -> None:
         self.bytes = self._room.bytes

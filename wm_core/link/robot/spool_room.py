@@ -106,29 +106,41 @@ class SpoolRoom:
 
     def lack(self, size: int) -> str:
         """Say why ``size`` more bytes do not fit: "spool_full", "disk_low", or empty."""
-        if self.bytes + size > self._settings.max_bytes:
+        if self._is_over(size):
             return "spool_full"
         return "disk_low" if self._disk_lacks(size) else ""
 
-    def make(self, size: int) -> list[Victim]:
+    def make(self, size: int) -> tuple[list[Victim], str]:
         """Have chunks give way until ``size`` more bytes fit; where they cannot, none does.
 
-        What the trainer has acknowledged or refused goes before what still waits.
+        What the trainer has acknowledged or refused goes before what still waits.  Where the disk
+        is low, as much goes as comes: experience grows no more, and does not pay for what others
+        write.
+
+        Returns:
+            What gave way, and why the new bytes do not fit all the same; empty where they do.
         """
         self.forget_acknowledged()
         self._look_if_shared()
         if self.lack(size):
             self.look()
-        if self.lack(size) == "disk_low":
-            give_way(self._folder, size)
-        if not self._settings.evicts or size > self._settings.max_bytes - self._others_bytes:
-            return []
+        freed = give_way(self._folder, size) if self._disk_lacks(size) else 0
+        evicts = self._settings.evicts and size <= self._settings.max_bytes - self._others_bytes
         victims = []
-        while self.bytes + size > self._settings.max_bytes and (victim := self._give_up()):
+        while evicts and self._is_over(size) and (victim := self._give_up()):
             victims.append(victim)
-        if self._disk_lacks(size):  # grow no more, but do not pay for what others write
-            victims += self.free(size - sum(victim.bytes for victim in victims))
-        return victims
+        if self._is_over(size):
+            return victims, "spool_full"
+        freed += sum(victim.bytes for victim in victims)
+        if freed < size and self._disk_lacks(size):
+            more = self.free(size - freed) if evicts else []
+            victims += more
+            if freed + sum(victim.bytes for victim in more) < size:
+                return victims, "disk_low"
+        return victims, ""
+
+    def _is_over(self, size: int) -> bool:
+        return self.bytes + size > self._settings.max_bytes
 
     def free(self, size: int) -> list[Victim]:
         """Have chunks give way that hold ``size`` bytes together, as far as there are any."""
