@@ -6,7 +6,7 @@ traced with would move an arm farther than its policy ever meant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ NOISE_ACTION = "noise_action"  #: 0.5 in it gives the mean action
 NOISE_ROLES = ("noise_latent", NOISE_ACTION)  #: what a policy may draw
 _NEAR = 1e-4  #: largest difference of a command, as a share of its range, that rounding explains
 _PROBES = 4
+_EIGHT_BITS = {"DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -35,6 +36,20 @@ def check_card(card: PolicyCard, inputs: Mapping[str, Info], outputs: Mapping[st
     for what, infos, found in (("input", card.inputs, inputs), ("output", card.outputs, outputs)):
         _check_same(what, "the card says {}, the graph has {}", _shapes(infos), found)
     _check_roles(card)
+
+
+def check_precision(card: PolicyCard, operators: Collection[str]) -> None:
+    """Raise ``PolicyRefused`` for a card that asks for the tolerance of 8 bits without having any.
+
+    Args:
+        card: of the policy.
+        operators: of its graph, by name.
+    """
+    if card.quantized and not _EIGHT_BITS & {*operators}:
+        raise PolicyRefused(
+            f"policy card: it says {card.quantized}, and the graph computes in float32 alone: "
+            "the tolerance of 8 bits is not its own"
+        )
 
 
 def check_split(card: PolicyCard, shapes: Mapping[str, tuple[int, ...]]) -> None:

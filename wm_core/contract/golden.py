@@ -17,37 +17,28 @@ average; the robot's owner bounds both.
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
 from wm_core.contract.card import PolicyCard, TensorInfo, Tolerance
 from wm_core.contract.card_check import Call, check_same_spec
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SettingsError, SpecMismatch
+from wm_core.contract.golden_archive import Column, open_golden, said
+from wm_core.contract.golden_archive import read_golden as read_golden
 from wm_core.contract.image import to_network
 
-MAX_UNPACKED_BYTES = 1_000_000_000
 PARITY = 1e-5  #: largest difference of an output, relative to its scale (at least 1)
 TIE = 1e-4  #: a draw whose best two candidates are nearer than this may fall either way
 MAX_QUANTIZED = 0.15  #: largest difference accepted of a quantised policy, unless its owner says
+MAX_STEPS = 100_000
+MAX_TIES = 0.01  #: share of a float32 policy's draws that may fall the other way at a tie
+MAX_ESTIMATE_SCALE = 1e9  #: of ``value``, which decides nothing: bins of symexp reach 5e8
 
-
-def read_golden(data: bytes) -> dict[str, np.ndarray]:
-    """Read the arrays (T, ...) of a golden archive by name; raises ``PolicyRefused``."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            unpacked = sum(entry.file_size for entry in packed.infolist())
-        if unpacked > MAX_UNPACKED_BYTES:
-            raise PolicyRefused(
-                f"golden rollout: at most {MAX_UNPACKED_BYTES} bytes, unpacked it has {unpacked}"
-            )
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise PolicyRefused(f"golden rollout is not readable: {error}") from error
+Arrays = Mapping[str, np.ndarray | Column]
 
 
 def accepted(card: PolicyCard, max_tolerance: float | None = None) -> Tolerance:
@@ -89,33 +80,46 @@ def check_golden(
         PolicyRefused: when the preprocessing of the frame differs in a single bit, an output by
             more than ``accepted``, at once or on average, or a draw that was no tie.
     """
-    golden, limit = read_golden(data), accepted(card, max_tolerance)
+    golden, limit = open_golden(data), accepted(card, max_tolerance)
     try:
         if "spec" in golden:
-            check_same_spec(golden["spec"], card)
+            check_same_spec(golden["spec"].whole(), card)
         _check_frames(golden, card)
         return _Comparison(golden, card, limit).of(call)
+    except PolicyRefused:
+        raise
     except KeyError as error:
         raise PolicyRefused(f"golden rollout lacks {error.args[0]!r}") from error
     except PolicyFailed as error:
         raise PolicyRefused(f"golden rollout: {error}") from error
+    except Exception as error:  # whatever odd arrays make of the arithmetic
+        raise PolicyRefused(f"golden rollout is not usable: {said(error)}") from error
 
 
-def _check_frames(golden: Mapping[str, np.ndarray], card: PolicyCard) -> None:
+def _check_frames(golden: Mapping[str, Column], card: PolicyCard) -> None:
     for key, image in card.spec.images.items():
         try:
-            seen = to_network(golden[f"frame/{key}"], image)
+            seen = to_network(golden[f"frame/{key}"].whole(), image)
         except SpecMismatch as error:
             raise PolicyRefused(f"golden frame of {key!r}: {error}") from error
-        if not np.array_equal(seen, golden[f"seen/{key}"]):
+        if not np.array_equal(seen, golden[f"seen/{key}"].whole()):
             raise PolicyRefused(
                 f"preprocessing of {key!r} differs from the trainer's: expected bit-equal pixels; "
                 f"use the same version of this package on both sides"
             )
 
 
+class _Moment(NamedTuple):
+    """One step of a golden rollout, (1, ...) each, by name."""
+
+    feed: dict[str, np.ndarray]
+    want: dict[str, np.ndarray]
+    gaps: dict[str, np.ndarray]  #: (S,) of each output that is drawn
+    scales: dict[str, np.ndarray]
+
+
 def rollout(
-    golden: Mapping[str, np.ndarray], card: PolicyCard
+    golden: Arrays, card: PolicyCard
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Yield every step of a golden rollout: all inputs (1, ...) and all outputs (1, ...) by name.
 
@@ -127,26 +131,46 @@ def rollout(
         PolicyRefused: when an array has another shape or dtype than the card says.
         KeyError: when one is missing.
     """
+    for moment in _moments(golden, card):
+        yield moment.feed, moment.want
+
+
+def _moments(golden: Arrays, card: PolicyCard) -> Iterator[_Moment]:
     carried = {pair.input: pair.output for pair in card.carry}
     steps = len(golden["in/is_first"])
-    if steps == 0:
-        raise PolicyRefused("golden rollout is empty: expected at least one step")
-    inputs = {
-        i.name: _column(golden, f"in/{i.name}", i, steps)
-        for i in card.inputs
-        if i.name not in carried
-    }
-    expected = {i.name: _column(golden, f"out/{i.name}", i, steps) for i in card.outputs}
+    if not 0 < steps <= MAX_STEPS:
+        raise PolicyRefused(
+            f"golden rollout is {'too long' if steps else 'empty'}: expected 1 to {MAX_STEPS} "
+            f"steps, got {steps}"
+        )
+    inputs = [
+        _rows(golden, f"in/{i.name}", i, steps) for i in card.inputs if i.name not in carried
+    ]
+    expected = [_rows(golden, f"out/{i.name}", i, steps) for i in card.outputs]
+    gaps = [_beside(golden, f"gap/{i.name}", i, steps) for i in card.outputs]
+    scales = [_beside(golden, f"scale/{i.name}", i, steps) for i in card.outputs]
+    names = [i.name for i in card.inputs if i.name not in carried]
+    answers = [i.name for i in card.outputs]
     previous = {i.name: np.zeros(i.shape, np.float32) for i in card.inputs if i.name in carried}
-    for t in range(steps):
-        want = {name: value[t][None] for name, value in expected.items()}
-        yield {name: value[t][None] for name, value in inputs.items()} | previous, want
+    for ins, outs, near, wide in zip(
+        _together(inputs), _together(expected), _together(gaps), _together(scales), strict=True
+    ):
+        want = {name: row[None] for name, row in zip(answers, outs, strict=True)}
+        feed = {name: row[None] for name, row in zip(names, ins, strict=True)} | previous
+        yield _Moment(
+            feed,
+            want,
+            {name: row for name, row in zip(answers, near, strict=True) if row.size},
+            {name: row for name, row in zip(answers, wide, strict=True) if row.size},
+        )
         previous = {name: want[output] for name, output in carried.items()}
 
 
-def _column(
-    golden: Mapping[str, np.ndarray], name: str, info: TensorInfo, steps: int
-) -> np.ndarray:
+def _together(columns: list[Iterable[np.ndarray]]) -> Iterator[tuple[np.ndarray, ...]]:
+    return zip(*columns, strict=True)
+
+
+def _rows(golden: Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[np.ndarray]:
     """Take one input or output of every step, (T, ...), in the card's shape and dtype."""
     column, shape = golden[name], (steps, *info.shape[1:])
     if column.shape != shape or column.dtype != info.dtype:
@@ -157,22 +181,43 @@ def _column(
     return column
 
 
-class _Comparison:
-    """Compares the answers to a golden rollout with those in it, within ``limit``."""
+def _beside(golden: Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[np.ndarray]:
+    """Take what stands beside an output at every step, no larger than that; empty where none."""
+    if name not in golden:
+        return repeat(np.empty(0, np.float32), steps)
+    column, most = golden[name], math.prod(info.shape)
+    if len(column) != steps or not 0 < math.prod(column.shape[1:]) <= most:
+        raise PolicyRefused(
+            f"golden rollout's {name!r}: expected {steps} rows of 1 to {most} numbers, got "
+            f"{column.shape}"
+        )
+    return column
 
-    def __init__(
-        self, golden: Mapping[str, np.ndarray], card: PolicyCard, limit: Tolerance
-    ) -> None:
+
+class _Comparison:
+    """Compares the answers to a golden rollout with those in it, within ``limit``.
+
+    What the rollout says of itself excuses little: a ``gap`` a few draws, a ``scale`` no more than
+    the card's own range of the command, and ``value``, which decides nothing.
+    """
+
+    def __init__(self, golden: Arrays, card: PolicyCard, limit: Tolerance) -> None:
         self._golden, self._card, self._limit = golden, card, limit
         self._recurrent = {pair.output for pair in card.carry}
         self._tie = TIE * limit.largest / PARITY  # what moves the answers moves the draws too
         self._off: dict[str, list[float]] = {info.name: [] for info in card.outputs}
+        self._draws, self._flipped = dict[str, int](), dict[str, int]()
+        action = card.spec.action
+        self._scales: dict[str, np.ndarray] = {"value": np.array(MAX_ESTIMATE_SCALE)}
+        if not action.discrete:
+            self._scales["command"] = 1.001 * np.subtract(action.high, action.low)
 
     def of(self, call: Call) -> float:
         """Replay every step; the largest relative difference, apart from what a tie decides."""
         worst = 0.0
-        for t, (feed, want) in enumerate(rollout(self._golden, self._card)):
-            worst = max(worst, self._compare(t, call(feed), want))
+        for t, moment in enumerate(_moments(self._golden, self._card)):
+            self._check_scales(moment.scales)
+            worst = max(worst, self._compare(t, call(moment.feed), moment))
         for name, off in self._off.items():
             # a float32 policy is bound at each step alone: there, a tie is one draw in thousands
             mean = float(np.mean(off)) if off and self._card.tolerance is not None else 0.0
@@ -181,7 +226,22 @@ class _Comparison:
                     f"golden rollout: {name!r} differs by {mean:.1e} of its scale on average, "
                     f"at most {self._limit.mean:.0e} is accepted{self._advice}"
                 )
+        for name, flipped in self._flipped.items():
+            most = max(1, math.ceil(MAX_TIES * self._draws[name]))
+            if flipped > most and not self._card.quantized:
+                raise PolicyRefused(
+                    f"golden rollout: {flipped} of {self._draws[name]} draws of {name!r} fell the "
+                    f"other way, at most {most} can have been ties"
+                )
         return worst
+
+    def _check_scales(self, scales: Mapping[str, np.ndarray]) -> None:
+        for name, scale in scales.items():
+            most = self._scales.get(name, np.zeros(1))
+            if not ((scale >= 0.0) & (scale <= most)).all():
+                raise PolicyRefused(
+                    f"golden rollout: its scale of {name!r} may be at most {most}, it is {scale}"
+                )
 
     @property
     def _advice(self) -> str:
@@ -192,40 +252,51 @@ class _Comparison:
             "in float32, or raise max_tolerance if you have seen it act well"
         )
 
-    def _compare(
-        self, t: int, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]
-    ) -> float:
+    def _compare(self, t: int, got: Mapping[str, np.ndarray], moment: _Moment) -> float:
         """Return the largest relative difference of step ``t``, apart from what a tie decides."""
-        golden, recurrent = self._golden, self._recurrent
-        sampled = [name for name in want if f"gap/{name}" in golden]
-        compared = set(want) - set(sampled)
-        flips = False
-        for name in sorted(sampled, key=lambda name: name not in recurrent):
+        want, recurrent = moment.want, self._recurrent
+        compared = set(want) - {*moment.gaps}
+        flips, worst = False, 0.0
+        for name in sorted(moment.gaps, key=lambda name: name not in recurrent):
             if flips and name not in recurrent:
                 continue
-            flipped = np.any(np.rint(got[name]) != want[name], axis=-1).reshape(-1)
-            self._off[name].append(float(flipped.mean()))
-            if not flipped.any():
-                continue
-            gap = golden[f"gap/{name}"][t].reshape(-1)[flipped].max()
-            if not gap <= self._tie:
+            flipped = self._flips(t, name, got[name], moment)
+            if flipped.any():
+                compared, flips = compared & recurrent, True
+            # a draw that fell as it did there is a whole number on both sides
+            off = np.abs(got[name] - np.rint(got[name])).max()
+            if not off <= self._limit.largest:
                 raise PolicyRefused(
-                    f"golden step {t}: {name!r} was drawn differently where the choice was clear "
-                    f"(gap {gap:.1e}, ties end at {self._tie:.0e}){self._advice}"
+                    f"golden step {t}: {name!r} is said to be drawn, expected whole numbers, it "
+                    f"is off by {off:.1e}"
                 )
-            compared, flips = compared & recurrent, True
-        return max(
-            (self._difference(t, name, got, want) for name in sorted(compared)), default=0.0
-        )
+        for name in sorted(compared):
+            worst = max(worst, self._difference(t, name, got, moment))
+        return worst
+
+    def _flips(self, t: int, name: str, got: np.ndarray, moment: _Moment) -> np.ndarray:
+        """Tell which draws (S,) of ``got`` (1, ...) fell otherwise; raises where it was clear."""
+        gaps = moment.gaps[name].reshape(-1)
+        flipped = np.any(np.rint(got) != moment.want[name], axis=-1).reshape(-1)
+        self._off[name].append(float(flipped.mean()))
+        self._draws[name] = self._draws.get(name, 0) + flipped.size
+        self._flipped[name] = self._flipped.get(name, 0) + int(flipped.sum())
+        if flipped.any() and not (gap := gaps[flipped].max()) <= self._tie:
+            raise PolicyRefused(
+                f"golden step {t}: {name!r} was drawn differently where the choice was clear "
+                f"(gap {gap:.1e}, ties end at {self._tie:.0e}){self._advice}"
+            )
+        return flipped
 
     def _difference(
-        self, t: int, name: str, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]
+        self, t: int, name: str, got: Mapping[str, np.ndarray], moment: _Moment
     ) -> float:
         """Return the largest relative difference of one output at step ``t``."""
-        scale = np.maximum(1.0, np.abs(want[name]))
-        if f"scale/{name}" in self._golden:
-            scale = np.maximum(scale, self._golden[f"scale/{name}"][t])
-        off = np.abs(got[name] - want[name]) / scale
+        want = moment.want[name]
+        scale = np.maximum(1.0, np.abs(want))
+        if name in moment.scales:
+            scale = np.maximum(scale, moment.scales[name])
+        off = np.abs(got[name] - want) / scale
         difference = float(np.max(off))
         if not difference <= self._limit.largest:
             raise PolicyRefused(

@@ -17,7 +17,7 @@ except ImportError:  # a system without it cannot bound a process
 
 _STATM = Path("/proc/self/statm")
 _LOCK = threading.Lock()
-_BYTES = 2 << 30  #: by which a process may grow while it runs an unproven policy ...
+_BYTES = 1 << 30  #: by which a process may grow while it runs an unproven policy ...
 _FACTOR = 8  #: ... and this many times the file
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,11 +45,15 @@ _DATA = {
 }  # fmt: skip
 
 
-def check_limits(model: bytes) -> dict[str, Shape]:
-    """Hold a policy's file to what a policy may be.
+class Contents(NamedTuple):
+    """Says what a policy's graph is made of."""
 
-    Returns:
-        Name -> shape of every input and of every tensor that its graph computes.
+    shapes: dict[str, Shape]  #: by name, of every input and of every tensor that it computes
+    operators: frozenset[str]
+
+
+def check_limits(model: bytes) -> Contents:
+    """Hold a policy's file to what a policy may be, and say what is in it.
 
     Raises:
         PolicyRefused: for anything that no policy has, naming it: operators that are not listed,
@@ -109,7 +113,7 @@ def _refused(expected: str, got: str) -> PolicyRefused:
     return PolicyRefused(f"policy file: expected {expected}, it has {got[:200]}")
 
 
-def _check_graph(graph: OnnxMessage) -> dict[str, Shape]:
+def _check_graph(graph: OnnxMessage) -> Contents:
     inputs = dict(_described(graph.many("input")))
     weights = dict(_weights(graph.many("initializer")))
     names = [*inputs, *weights]
@@ -133,7 +137,7 @@ def _check_graph(graph: OnnxMessage) -> dict[str, Shape]:
         known = sizes.shape(name)
         if known is not None and shape is not None and known != shape:
             raise _refused(f"{name!r} to be {known}, as its operators make it", f"it as {shape}")
-    return shapes
+    return Contents(shapes, frozenset(message.text("op_type") for message in nodes))
 
 
 def _described(values: Iterable[OnnxMessage]) -> Iterator[tuple[str, Shape | None]]:

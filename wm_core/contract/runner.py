@@ -21,6 +21,7 @@ from wm_core.contract.card_check import (
     check_answer,
     check_card,
     check_limits_hold,
+    check_precision,
     check_same_version,
     check_split,
 )
@@ -37,7 +38,7 @@ from wm_core.contract.policy_graph import ESTIMATES, PolicyGraph
 from wm_core.contract.spec import ActionSpec, Obs
 
 MAX_MODEL_BYTES = 1_500_000_000  #: a larger policy file is refused before it is read
-MAX_GOLDEN_BYTES = 500_000_000
+MAX_GOLDEN_BYTES = 200_000_000
 _ROUNDING = 1e-5  #: by which an action may leave [-1, 1]
 
 
@@ -107,7 +108,7 @@ class PolicyRunner:
         """
         if len(model) > max_bytes:
             raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
-        shapes = check_limits(model)
+        contents = check_limits(model)
         graph = Graph(model)
         text = graph.metadata.get(CARD_KEY)
         if text is None:
@@ -116,7 +117,8 @@ class PolicyRunner:
             )
         card = PolicyCard.parse(text)
         check_card(card, graph.inputs, graph.outputs)
-        check_split(card, shapes)
+        check_split(card, contents.shapes)
+        check_precision(card, contents.operators)
         if manifest is not None:
             check_same_version(card, manifest)
         return cls(PolicyGraph(model, graph, card, halves=halves), card, manifest)

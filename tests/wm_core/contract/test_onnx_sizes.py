@@ -88,7 +88,7 @@ def test_sizes_that_the_file_computes_from_its_own_shapes_are_followed():
     ]
     weights = [*numbers(zero=0), ints("first", 0), ints("three", 3)]
     model = model_with(*nodes, weights=weights, inputs={"x": (5, 2)})
-    assert check_limits(model.SerializeToString())["y"] == (5, 3)
+    assert check_limits(model.SerializeToString()).shapes["y"] == (5, 3)
 
 
 def test_a_step_of_too_many_products_is_refused():
@@ -125,7 +125,7 @@ def test_shapes_are_those_that_the_definitions_of_the_operators_give():
         if len(nodes) != 1 or nodes[0].op_type not in OPERATORS or nodes[0].domain:
             continue
         try:
-            found = check_limits(_fixed(case).SerializeToString())
+            found = check_limits(_fixed(case).SerializeToString()).shapes
         except (PolicyRefused, NotImplementedError):  # types and attributes of later versions
             continue
         for value, answer in zip(case.model.graph.output, case.data_sets[0][1], strict=True):

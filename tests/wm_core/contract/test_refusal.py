@@ -340,7 +340,7 @@ def test_a_weight_that_claims_more_than_it_holds_is_refused(model_of):
 def test_a_golden_rollout_that_unpacks_to_too_much_is_refused_unread(
     tmp_path, write, golden_of, monkeypatch
 ):
-    monkeypatch.setattr("wm_core.contract.golden.MAX_UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr("wm_core.contract.golden_archive.MAX_UNPACKED_BYTES", 1_000_000)
     golden = golden_of(more=np.zeros(1_000_000, np.uint8))
     assert len(golden) < 100_000
     with pytest.raises(PolicyRefused, match="at most 1000000 bytes, unpacked it has 1"):
