@@ -38,7 +38,7 @@ MAX_STEPS = 100_000
 MAX_TIES = 0.01  #: share of a float32 policy's draws that may fall the other way at a tie
 MAX_ESTIMATE_SCALE = 1e9  #: of ``value``, which decides nothing: bins of symexp reach 5e8
 
-Arrays = Mapping[str, np.ndarray | Column]
+_Arrays = Mapping[str, np.ndarray | Column]
 
 
 def accepted(card: PolicyCard, max_tolerance: float | None = None) -> Tolerance:
@@ -119,7 +119,7 @@ class _Moment(NamedTuple):
 
 
 def rollout(
-    golden: Arrays, card: PolicyCard
+    golden: _Arrays, card: PolicyCard
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Yield every step of a golden rollout: all inputs (1, ...) and all outputs (1, ...) by name.
 
@@ -135,7 +135,7 @@ def rollout(
         yield moment.feed, moment.want
 
 
-def _moments(golden: Arrays, card: PolicyCard) -> Iterator[_Moment]:
+def _moments(golden: _Arrays, card: PolicyCard) -> Iterator[_Moment]:
     carried = {pair.input: pair.output for pair in card.carry}
     steps = len(golden["in/is_first"])
     if not 0 < steps <= MAX_STEPS:
@@ -170,7 +170,7 @@ def _together(columns: list[Iterable[np.ndarray]]) -> Iterator[tuple[np.ndarray,
     return zip(*columns, strict=True)
 
 
-def _rows(golden: Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[np.ndarray]:
+def _rows(golden: _Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[np.ndarray]:
     """Take one input or output of every step, (T, ...), in the card's shape and dtype."""
     column, shape = golden[name], (steps, *info.shape[1:])
     if column.shape != shape or column.dtype != info.dtype:
@@ -181,7 +181,7 @@ def _rows(golden: Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[n
     return column
 
 
-def _beside(golden: Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[np.ndarray]:
+def _beside(golden: _Arrays, name: str, info: TensorInfo, steps: int) -> Iterable[np.ndarray]:
     """Take what stands beside an output at every step, no larger than that; empty where none."""
     if name not in golden:
         return repeat(np.empty(0, np.float32), steps)
@@ -201,7 +201,7 @@ class _Comparison:
     the card's own range of the command, and ``value``, which decides nothing.
     """
 
-    def __init__(self, golden: Arrays, card: PolicyCard, limit: Tolerance) -> None:
+    def __init__(self, golden: _Arrays, card: PolicyCard, limit: Tolerance) -> None:
         self._golden, self._card, self._limit = golden, card, limit
         self._recurrent = {pair.output for pair in card.carry}
         self._tie = TIE * limit.largest / PARITY  # what moves the answers moves the draws too

@@ -91,7 +91,7 @@ def check(model_of, golden_of):
     ],
 )
 def test_odd_arrays_are_refused_and_nothing_else_is_raised(check, member, data):
-    with pytest.raises(PolicyRefused, match="golden|preprocessing of 'image' differs"):
+    with pytest.raises(PolicyRefused, match=r"golden|preprocessing of 'image' differs"):
         check({member: data})
 
 
