@@ -16,7 +16,7 @@ from wm_core.contract.frozen import Frozen, ranged
 from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.policy_client import PolicyClientSettings
 from wm_core.link.robot.spool import SpoolSettings
-from wm_core.link.robot.uploader import UploaderSettings
+from wm_core.link.robot.upload_settings import UploaderSettings
 from wm_ros.commands import COMMANDS, TWIST_FIELDS
 from wm_ros.sensors.joint_states import FIELDS
 from wm_ros.sensors.table import SENSORS

@@ -148,7 +148,7 @@ def json_object(text: bytes) -> dict[str, Any]:
     """Parse the JSON object in ``text``; empty where it holds none."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -128,6 +128,7 @@ class TrainerClient:
         use_exchange(self._manager, self._exchange, context)
         self._base, self._token, self._cap = address.base, token, cap
         self._read_s = settings.read_s
+        self.sent_bytes = 0  #: of the last request's body that were handed to the system
 
     def request(
         self,
@@ -204,6 +205,7 @@ class TrainerClient:
                 raise ConnectionAbortedError("the client was closed")
             dialled = self._exchange.dialled
             self._exchange.until_s = time.monotonic() + wait_s
+            self.sent_bytes = 0
             try:
                 return self._manager.urlopen(
                     method,
@@ -230,6 +232,7 @@ class TrainerClient:
                 raise ConnectionAbortedError("the client was closed")
             self._exchange.until_s = time.monotonic() + wait_s
             yield piece
+            self.sent_bytes += len(piece)
         self._exchange.until_s = time.monotonic() + wait_s  # for the whole answer
 
     def _drop(self, raw: urllib3.BaseHTTPResponse | None) -> None:

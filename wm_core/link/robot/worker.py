@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.client import (
     FAILURES,
-    BandwidthCap,
     ConnectionSettings,
     TrainerClient,
 )
@@ -31,7 +30,6 @@ class Worker:
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines of requests, and waits after failures.
         access: certificates and proxy; None for those of the system.
-        cap: bounds the bytes per second that are sent.
     """
 
     def __init__(
@@ -43,9 +41,8 @@ class Worker:
         settings: ConnectionSettings,
         *,
         access: AccessSettings | None = None,
-        cap: BandwidthCap | None = None,
     ) -> None:
-        self._client = TrainerClient(url, token=token, settings=settings, access=access, cap=cap)
+        self._client = TrainerClient(url, token=token, settings=settings, access=access)
         self._backoff = Backoff(settings.backoff_first_s, settings.backoff_most_s)
         self._counters = Counters(name, counted)
         self._stop, self._lock = threading.Event(), threading.Lock()

@@ -11,6 +11,14 @@ from types import SimpleNamespace
 import pytest
 import trustme
 
+from wm_core.contract.files import write_durably
+from wm_core.format.chunk import chunk_path
+from wm_core.link.robot.access import AccessSettings
+from wm_core.link.robot.upload_settings import UploaderSettings
+from wm_core.link.robot.uploader import Uploader
+
+QUICK = {"backoff_first_s": 0.02, "backoff_most_s": 0.1, "denied_s": 0.2, "read_s": 5.0}
+
 
 class ScriptedServer:
     """Answers each connection by ``handle(sock)``, in threads; remembers what it received."""
@@ -123,3 +131,35 @@ def authority(tmp_path_factory):
         return path
 
     return SimpleNamespace(ca_file=str(ca_file), context=context, robot=robot)
+
+
+# ------------------------------------------------------------------ a spool and its uploader
+
+
+@pytest.fixture
+def spool_folder(tmp_path):
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def upload(spool_folder, closing):
+    def start(url, *, token=None, access=None, **settings):
+        settings = UploaderSettings(**QUICK | settings)
+        access = AccessSettings(**access or {})
+        return closing(
+            Uploader(spool_folder, url=url, token=token, settings=settings, access=access)
+        )
+
+    return start
+
+
+@pytest.fixture
+def lay(spool_folder, make_chunk):
+    """Lays a sealed chunk into the spool folder."""
+
+    def make(*args, **kwargs):
+        key, data, sha256 = make_chunk(*args, **kwargs)
+        write_durably(chunk_path(spool_folder, key), data)
+        return key, data, sha256
+
+    return make

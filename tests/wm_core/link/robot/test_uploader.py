@@ -17,39 +17,10 @@ from wm_core.link.audit import audit
 from wm_core.link.robot.client import BandwidthCap, TrainerClient
 from wm_core.link.robot.journal import REFUSED, SENT, SpoolSession
 from wm_core.link.robot.spool import Spool, SpoolSettings
-from wm_core.link.robot.uploader import Uploader, UploaderSettings
 from wm_core.link.robot.worker import Backoff
 from wm_core.link.trainer.tokens import add_token
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
-
-QUICK = {"backoff_first_s": 0.02, "backoff_most_s": 0.1, "denied_s": 0.2, "read_s": 5.0}
-
-
-@pytest.fixture
-def spool_folder(tmp_path):
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def upload(spool_folder, closing):
-    def start(url, *, token=None, **settings):
-        settings = UploaderSettings(**QUICK | settings)
-        return closing(Uploader(spool_folder, url=url, token=token, settings=settings))
-
-    return start
-
-
-@pytest.fixture
-def lay(spool_folder, make_chunk):
-    """Lays a sealed chunk into the spool folder."""
-
-    def make(*args, **kwargs):
-        key, data, sha256 = make_chunk(*args, **kwargs)
-        write_durably(chunk_path(spool_folder, key), data)
-        return key, data, sha256
-
-    return make
 
 
 def test_sealed_chunks_arrive_and_leave_the_spool(serve, upload, lay, spool_folder):
@@ -57,7 +28,7 @@ def test_sealed_chunks_arrive_and_leave_the_spool(serve, upload, lay, spool_fold
     session = lay()[0].session
     for seq in range(1, 5):
         lay(seq, session=session)
-    uploader = upload(service.url)
+    uploader = upload(service.url, connections=1)
     assert uploader.drain(60.0)
     rows = service.application.ledger.since(0)
     assert [row.seq for row in rows] == [0, 1, 2, 3, 4]  # oldest first
