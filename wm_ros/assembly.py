@@ -78,7 +78,9 @@ class Assembly:
             s,
             interventions=Interventions(s),
             seed=s.seed,
+            calm=self._calm,
         )
+        self._is_calm = False
         self.loop = ControlLoop(
             pilot=self.pilot,
             sensors=self.sensors,
@@ -133,6 +135,7 @@ class Assembly:
         self.settings = settings
         for part in (self.guard, self.pilot, self.slot, self.loop):
             part.use(settings)
+        self._is_calm = False  # the slot is told anew
 
     def _accept(self, runner: PolicyRunner) -> None:
         """Raise ``SpecMismatch`` for a policy that this robot cannot run (the slot's thread)."""
@@ -170,6 +173,16 @@ class Assembly:
                 f"period_s {period_s:g} s overrides the {spec.period_s:g} s of the policy's card: "
                 f"it acts at {1 / period_s:.3g} Hz, trained at {1 / spec.period_s:.3g} Hz",
             )
+
+    def _calm(self) -> bool:
+        """Tell whether exploration pauses; the policy then acts by its mean (control thread)."""
+        calm = self.stream.pressure() == "pause"
+        if calm != self._is_calm:
+            self._is_calm, s = calm, self.settings
+            self.slot.use(s.model_copy(update={"exploration": "mean"}) if calm else s)
+            word = "pauses: the spool is nearly full" if calm else "goes on: the spool has room"
+            self._outside.say(WARN if calm else OK, f"exploration {word}")
+        return calm
 
     def _on_event(self, text: str) -> None:
         warns = any(word in text for word in _WARNING_WORDS)

@@ -6,7 +6,7 @@ command was sent.  The policy gets ``is_first`` exactly where the record begins 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,6 +68,7 @@ class Pilot:
         settings: exploration.
         interventions: what people do to the robot.
         seed: of every random draw.
+        calm: says whether exploration pauses, so that less experience comes.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class Pilot:
         *,
         interventions: Interventions,
         seed: int = 0,
+        calm: Callable[[], bool] = lambda: False,
     ) -> None:
         self._slot, self._guard, self._actuation = slot, guard, actuation
         self._signals, self._recorder = signals, recorder
         self._settings, self.interventions = settings, interventions
+        self._calm = calm
         self._rng = np.random.default_rng(seed)
         self._spec: Spec | None = None
         self._sent = np.zeros(0, np.float32)  # (A,) in [-1, 1], what was sent last
@@ -203,7 +206,7 @@ class Pilot:
     def _act(
         self, senses: Senses, obs: Obs, signal: Signal | None, spec: Spec, now_ns: int
     ) -> Decision:
-        begins = self._recorder.begins(senses.stamp_ns, signal)
+        begins, calm = self._recorder.begins(senses.stamp_ns, signal), self._calm()
         try:
             out = self._slot.act(obs, self._sent, begins is not None)
         except WmError:
@@ -211,11 +214,11 @@ class Pilot:
         runner = self._slot.runner
         assert runner is not None
         version, requested = runner.card.version, out.action
-        if self._prefill > 0:
+        if self._prefill > 0 and not calm:
             self._prefill -= 1
             version, wanted = -1, self._random_action(spec.action)
         else:
-            wanted = self._explore(requested, spec.action)
+            wanted = requested if calm else self._explore(requested, spec.action)
         chosen = self._chosen(out, wanted, spec.action)
         if isinstance(chosen, str):
             return self._safe(chosen, senses, now_ns, signal)

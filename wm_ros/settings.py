@@ -216,7 +216,11 @@ class StreamSettings(AccessSettings):
     """Says where experience goes and policies come from."""
 
     robot: str = setting("robot", "Name under which experience is stored: a-z, 0-9, _ and -")
-    trainer_url: str = setting("", "Address (http or https) of `wm serve`; empty: no trainer")
+    trainer_url: str = setting(
+        "",
+        "Address (https or http) of `wm serve`, or file:///folder, to which experience is copied; "
+        "empty: no trainer",
+    )
     token_file: str = setting("", "File with this robot's token for the trainer; empty: no token")
     channel: str = setting("main", "The trainer's line of policies that this robot follows")
     trusted_keys: str = setting(

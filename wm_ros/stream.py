@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.contract.trust import Trust
 from wm_core.format.chunk import ChunkKey
+from wm_core.link.robot.carrier import folder_of
 from wm_core.link.robot.policy_client import PolicyClient, Running
 from wm_core.link.robot.spool import Spool
 from wm_core.link.robot.uploader import Uploader
@@ -42,17 +44,18 @@ class Stream:
             ChunkKey(settings.robot, session="0" * 32, seq=0).check()
         if url := settings.trainer_url:
             token, cache, s = read_token(settings.token_file), folder / "policies", settings
-            self._client = PolicyClient(
-                url,
-                channel=s.channel,
-                cache=cache,
-                token=token,
-                settings=s.delivery,
-                access=s,
-                robot=s.robot,
-                trust=trust,
-                running=running,
-            )
+            if folder_of(url) is None:  # a folder takes experience and gives no policies
+                self._client = PolicyClient(
+                    url,
+                    channel=s.channel,
+                    cache=cache,
+                    token=token,
+                    settings=s.delivery,
+                    access=s,
+                    robot=s.robot,
+                    trust=trust,
+                    running=running,
+                )
             self._uploader = Uploader(
                 self._spool_dir, url=url, token=token, settings=s.upload, access=s
             )
@@ -78,6 +81,8 @@ class Stream:
     def problem(self) -> str:
         """Say why there is no policy at all; empty where there is one."""
         if self._client is None:
+            if self.settings.trainer_url:
+                return "set policy_dir: a folder as trainer_url takes experience only"
             return "neither policy_dir nor trainer_url is set"
         if self._client.latest() is not None:
             return ""
@@ -95,6 +100,10 @@ class Stream:
     def put(self, step: Step) -> bool:
         """Take one step; False where it was dropped."""
         return self._spool is not None and self._spool.put(step)
+
+    def pressure(self) -> Literal["ok", "pause"]:
+        """Say whether exploration should pause, because the spool is nearly full."""
+        return "ok" if self._spool is None else self._spool.pressure()
 
     def counters(self) -> dict[str, int | float | str]:
         """Give the counters of the three threads, each with a prefix."""

@@ -80,6 +80,24 @@ def test_steps_that_are_not_stored_are_said_by_reason():
     assert stream_status(FINE).level == OK
 
 
+@pytest.mark.parametrize(
+    ("counters", "level", "said"),
+    [
+        ({"uploader_last_error": ""}, OK, "delivered$"),
+        (
+            {"uploader_last_error": "502, not an answer", "uploader_pending_chunks": 4},
+            WARN,
+            "4 wait: 502",
+        ),
+        ({"uploader_stuck_chunks": 2}, WARN, "2 cannot be sent, see the log"),
+        ({"uploader_stuck_chunks": 2, "uploader_last_error": "413"}, WARN, "be sent: 413"),
+    ],
+)
+def test_experience_that_does_not_leave_the_robot_is_said(counters, level, said):
+    got = stream_status(FINE | {"stream": counters})
+    assert (got.level, bool(re.search(said, got.message))) == (level, True), got.message
+
+
 def test_two_robots_are_told_apart_in_one_graph():
     from builtin_interfaces.msg import Time
 

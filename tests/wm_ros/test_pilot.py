@@ -41,7 +41,9 @@ class Robot:
             self.recorder,
             settings or PilotSettings(),
             interventions=self.interventions,
+            calm=lambda: self.calm,
         )
+        self.calm = False
         self.pilot.activate(0)
         self.now_ns = 0
 
@@ -92,6 +94,18 @@ def test_the_action_that_was_sent_and_the_one_that_the_policy_requested_are_both
     np.testing.assert_allclose([s.requested_action for s in robot.steps], 0.5)
     assert np.std([a[0] for a in sent]) > 0.05
     assert all(s.policy_version == 0 for s in robot.steps)
+
+
+def test_a_robot_that_must_be_calm_does_as_the_policy_asks_and_explores_later(folder):
+    robot = Robot(folder, PilotSettings(exploration_noise=0.5, random_prefill=3)).adopt()
+    robot.calm = True
+    calm = [robot.tick(k) for k in range(4)]
+    assert [d.policy_version for d in calm] == [0] * 4
+    np.testing.assert_allclose([d.action for d in calm], 0.5)
+    robot.calm = False
+    later = [robot.tick(k) for k in range(4, 10)]
+    assert [d.policy_version for d in later] == [-1] * 3 + [0] * 3
+    assert not np.allclose([d.action for d in later[3:]], 0.5)
 
 
 @pytest.mark.parametrize("record", [True, False])

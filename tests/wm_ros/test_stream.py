@@ -40,3 +40,32 @@ def test_a_robot_that_cannot_name_a_file_is_refused_at_once(tmp_path):
     with pytest.raises(ChunkRefused, match="robot 'Robot 1'"):
         stream_at(tmp_path, robot="Robot 1")
     stream_at(tmp_path, robot="Robot 1", record=False).close()
+
+
+def test_experience_goes_to_a_folder_that_stands_for_the_trainer(tmp_path, spec_of):
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    stream, spec = stream_at(tmp_path / "robot", trainer_url=stick.as_uri()), spec_of()
+    assert "policy_dir" in stream.problem()
+    stream.begin("task", spec)
+    for _ in range(4):
+        assert stream.put(Step(spec.zeros(), np.zeros(2, np.float32), 0.0, False, False, False))
+    deadline = time.monotonic() + 60
+    while len(list((stick / "chunks" / "tester").rglob("*.mcap"))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    stream.close()
+    assert not list((tmp_path / "robot").rglob("*.mcap"))
+
+
+def test_a_spool_that_fills_up_asks_for_calm(tmp_path, spec_of):
+    spool = SpoolSettings(seal_steps=2, max_bytes=100_000, overflow="pause_exploration")
+    stream, spec = stream_at(tmp_path, spool=spool), spec_of()
+    assert stream.pressure() == "ok"
+    stream.begin("task", spec)
+    deadline = time.monotonic() + 60
+    while stream.pressure() == "ok":
+        stream.put(Step(spec.zeros(), np.zeros(2, np.float32), 0.0, False, False, False))
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    stream.close()

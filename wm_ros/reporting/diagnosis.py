@@ -159,7 +159,14 @@ def stream_status(report: dict[str, Any]) -> Diagnosis:
         text = f"steps were not stored, by reason: {reasons}"
         return Diagnosis("stream", WARN, text, dict(report["stream"]))
     text = f"{report['steps_recorded']} steps recorded, {report['chunks_acked']} chunks delivered"
-    return Diagnosis("stream", OK, text, dict(report["stream"]))
+    stuck = report["stream"].get("uploader_stuck_chunks", 0)
+    why = report["stream"].get("uploader_last_error", "")
+    if stuck:
+        text += f"; {stuck} cannot be sent{f': {why}' if why else ', see the log'}"
+    elif why:
+        text += f"; {report['stream'].get('uploader_pending_chunks', 0)} wait: {why}"
+    level = WARN if stuck or why else OK
+    return Diagnosis("stream", level, text, dict(report["stream"]))
 
 
 def to_message(

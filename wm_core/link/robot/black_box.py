@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,8 @@ class _Shelf:
         except OSError as error:
             log.error("chunk %s cannot leave the spool: %s", chunk.key, error)
             return False
-        files.append(_File(int(chunk.sealed_s * 1e9), target, chunk.bytes))
+        # several connections acknowledge in another order than was sealed
+        insort(files, _File(int(chunk.sealed_s * 1e9), target, chunk.bytes))
         self.bytes += chunk.bytes
         self.bound()
         return True

@@ -164,6 +164,62 @@ def test_a_denied_chunk_of_another_robot_does_not_delay_the_own_ones(
     assert uploader.counters()["denied"] >= 1
 
 
+def test_a_chunk_that_cannot_be_read_lets_the_others_pass(
+    serve, upload, lay, spool_folder, wait_until
+):
+    """As of another user: root reads everything, so folders stand here where files should."""
+    service = serve()
+    first = lay()[0]
+    unreadable = [chunk_path(spool_folder, lay()[0]) for _ in range(5)]
+    for path in unreadable:
+        path.unlink()
+        path.mkdir()
+    last = lay()[0]
+    uploader = upload(service.url, backoff_most_s=3600.0)
+    wait_until(lambda: uploader.counters()["acked"] == 2)
+    wait_until(lambda: uploader.counters()["unreadable"] == 5)
+    assert {row.session for row in service.application.ledger.since(0)} == {
+        first.session,
+        last.session,
+    }
+    assert not uploader.drain(5.0)  # which does not wait for what cannot go
+    assert all(path.exists() for path in unreadable)
+
+
+def test_closing_is_soon_over_though_every_connection_waits(upload, lay, silent):
+    for _ in range(8):
+        lay()
+    uploader = upload(silent[0], connections=4, read_s=3600.0)
+    taken = [silent[1].accept()[0] for _ in range(4)]
+    uploader.close(timeout_s=60.0)
+    for sock in taken:
+        sock.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("uploader")]
+
+
+def test_several_connections_send_each_chunk_once(serve, upload, lay):
+    service = serve()
+    session = lay()[0].session
+    for seq in range(1, 40):
+        lay(seq, session=session)
+    uploader = upload(service.url, connections=4)
+    assert uploader.drain(60.0)
+    assert sorted(row.seq for row in service.application.ledger.since(0)) == list(range(40))
+    counts = uploader.counters()
+    assert (counts["acked"], counts["acked_before"], counts["retries"]) == (40, 0, 0)
+
+
+def test_the_newest_goes_first_where_that_is_set(answering, upload, lay, wait_until):
+    session = lay()[0].session
+    for seq in range(1, 5):
+        lay(seq, session=session)
+    server = answering(lambda request: (507,))  # so that the order can be read from what was tried
+    uploader = upload(server.url, order="newest", connections=1)
+    wait_until(lambda: len(server.requests) >= 2)
+    uploader.close()
+    assert server.requests[0].path.endswith("/4")
+
+
 def test_a_reply_without_the_chunks_hash_is_no_acknowledgement(
     upload, lay, spool_folder, wait_until
 ):
