@@ -226,7 +226,7 @@ class Connection(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._idle = False  # between two requests, and nothing of the next one has come
         self._open_message = False  # a request has begun and has not ended
-        self._overhead = 0  # bytes since the request began that are not of its body
+        self._overhead = 0  # bytes since the last request ended that are not of a body
         self._body = 0  # bytes of the request's body
 
     @property
@@ -254,9 +254,8 @@ class Connection(HttpToolsProtocol):
         if self._idle:
             self._idle = False
             self._arm(self._settings.header_s)
-        before = self._body
+        self._overhead += len(data)  # less what turns out to be of a body, in on_body
         super().data_received(data)
-        self._overhead += len(data) - max(0, self._body - before)
         if self._overhead > self._settings.max_header_bytes + self._body // 16:
             most = self._settings.max_header_bytes
             self._refuse(431, f"expected at most {most} bytes of headers, more came")
@@ -265,7 +264,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["wm_connection"] = self  # type: ignore[typeddict-unknown-key]
         self._open_message = True
-        self._overhead = self._body = 0
+        self._body = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= _MAX_HEADERS:
@@ -280,10 +279,12 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
+        self._overhead -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._open_message = False
+        self._overhead = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

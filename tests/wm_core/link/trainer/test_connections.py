@@ -160,6 +160,21 @@ def test_a_body_in_tiny_pieces_does_not_pass_for_headers(serve, connect, make_ch
     assert b" 201 " in connect(service, head.encode() + body).recv(1000)
 
 
+def test_large_chunks_one_after_the_other_do_not_pass_for_headers(serve, connect, make_chunk):
+    service = serve()
+    sock = connect(service)
+    for seq in range(3):
+        key, data, sha256 = make_chunk(seq, steps=400)
+        assert len(data) > 2 * service.settings.max_header_bytes
+        head = f"PUT /v1/chunks/{key.robot}/{key.session}/{seq} HTTP/1.1\r\nHost: x\r\n"
+        head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
+        sock.sendall(head.encode() + data)
+        said = b""
+        while b"}" not in said:
+            said += sock.recv(1000)
+        assert b" 201 " in said
+
+
 def test_a_peer_that_does_not_read_is_closed(serve, connect, wait_until):
     service = serve(write_s=0.3)
     blob = bytes(64 << 20)
