@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from wm_core.link.trainer.answers import NOTHING, About, answer
 from wm_core.link.trainer.connections import Connection, network_of
-from wm_core.link.trainer.limits import Rate
+from wm_core.link.trainer.limits import RateLimit
 from wm_core.link.trainer.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Access:
 
     def __init__(self, tokens: Tokens | None, *, certificates: bool = False) -> None:
         self.tokens, self.certificates = tokens, certificates
-        self._failures: dict[str, Rate] = {}
+        self._failures: dict[str, RateLimit] = {}
 
     def refusal(
         self, request: Request, robot: str | None = None, about: About = NOTHING
@@ -75,7 +75,9 @@ class Access:
         now_s, peer = time.monotonic(), network_of(host)
         if len(self._failures) >= _MAX_PEERS:
             self._failures.clear()
-        rate = self._failures.setdefault(peer, Rate(_FAILURES_PER_S, _FAILURES_AT_ONCE, now_s))
+        rate = self._failures.setdefault(
+            peer, RateLimit(_FAILURES_PER_S, _FAILURES_AT_ONCE, now_s)
+        )
         headers = {"WWW-Authenticate": "Bearer"}
         reason = "expected the header `Authorization: Bearer TOKEN` of a robot"
         if rate.wait_s(now_s) > 0:

@@ -17,7 +17,7 @@ _MAX_IDLE_ROBOTS = 4096  # robots remembered that upload nothing just now
 _ROBOT_SHARE = 8  # a robot's bodies may take this fraction of the memory for bodies
 
 
-class Rate:
+class RateLimit:
     """Lets through ``per_s`` units a second on average and ``burst`` at once; 0: no bound."""
 
     def __init__(self, per_s: float, burst: float, now_s: float) -> None:
@@ -54,8 +54,8 @@ class Excess:
 class _Use:
     """What one robot uses just now."""
 
-    requests: Rate
-    bytes: Rate
+    requests: RateLimit
+    bytes: RateLimit
     uploads: int = 0
     held_bytes: int = 0
 
@@ -154,7 +154,7 @@ class UploadLimits:
             settings, now_s = self._settings, self._clock()
             chunks, size = settings.robot_chunks_per_s, settings.robot_bytes_per_s
             use = self._robots[robot] = _Use(
-                Rate(chunks, 2 * chunks, now_s),
-                Rate(size, max(2.0 * size, 1.0), now_s),
+                RateLimit(chunks, 2 * chunks, now_s),
+                RateLimit(size, max(2.0 * size, 1.0), now_s),
             )
         return use

@@ -33,7 +33,7 @@ _MAX_FILE_BYTES = 1 << 24
 _MODE = 0o600
 
 
-class Entry(NamedTuple):
+class Permit(NamedTuple):
     """Lets whoever has the token of this hash write as ``robot``."""
 
     robot: str
@@ -62,7 +62,7 @@ class Tokens:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._entries: dict[str, list[Entry]] = {}  # by hash
+        self._entries: dict[str, list[Permit]] = {}  # by hash
         data, self._state = _read(self.path)
         self._settled = _is_settled(self._state)
         entries, wrong = _parse(data)
@@ -108,7 +108,7 @@ class Tokens:
         self._state = state
         return True
 
-    def _index(self, entries: list[Entry]) -> None:
+    def _index(self, entries: list[Permit]) -> None:
         self._entries = {}
         for entry in entries:
             self._entries.setdefault(entry.sha256, []).append(entry)
@@ -126,7 +126,7 @@ def add_token(path: Path, robot: str, *, expires_s: float | None = None) -> str:
         The token, which is kept nowhere.
     """
     token = secrets.token_urlsafe(32)
-    entry = Entry(robot, _digest(token), expires_s)
+    entry = Permit(robot, _digest(token), expires_s)
     if not _LINE.fullmatch(entry.line):
         raise SettingsError(f"robot {robot!r}: expected 1 to 64 of a-z, 0-9, _ and -")
     with _rewriting(path) as lines:
@@ -134,7 +134,7 @@ def add_token(path: Path, robot: str, *, expires_s: float | None = None) -> str:
     return token
 
 
-def list_tokens(path: Path) -> list[Entry]:
+def list_tokens(path: Path) -> list[Permit]:
     """List what the file at ``path`` lets in, expired tokens included.
 
     Raises:
@@ -203,7 +203,7 @@ def _is_settled(state: tuple[int, ...]) -> bool:
     return time.time_ns() - max(state[2:]) > 10**9
 
 
-def _parse(data: bytes) -> tuple[list[Entry], list[int]]:
+def _parse(data: bytes) -> tuple[list[Permit], list[int]]:
     """Read the entries, and the numbers of lines that are none."""
     entries, wrong = [], []
     for number, raw in enumerate(data.splitlines(), 1):
@@ -215,7 +215,7 @@ def _parse(data: bytes) -> tuple[list[Entry], list[int]]:
             if match is None:
                 raise ValueError
             expires_s = None if match[3] is None else parse_time_s(match[3])
-            entries.append(Entry(match[1], match[2], expires_s))
+            entries.append(Permit(match[1], match[2], expires_s))
         except ValueError:
             wrong.append(number)
     return entries, wrong

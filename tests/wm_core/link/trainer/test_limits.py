@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from wm_core.link.robot.client import TrainerClient
-from wm_core.link.trainer.limits import Excess, Rate, Upload, UploadLimits
+from wm_core.link.trainer.limits import Excess, RateLimit, Upload, UploadLimits
 from wm_core.link.trainer.settings import ServeSettings
 from wm_core.link.trainer.tokens import add_token
 
@@ -40,14 +40,14 @@ def limits(tmp_path):
 
 
 def test_a_rate_lets_a_burst_pass_and_then_its_average():
-    rate = Rate(2.0, 4.0, 0.0)
+    rate = RateLimit(2.0, 4.0, 0.0)
     passed = 0
     for tenth in range(100):
         while rate.wait_s(tenth / 10) == 0:
             rate.take(1)
             passed += 1
     assert 22 <= passed <= 24  # 4 at once and 2 a second for 9.9 s
-    assert Rate(0, 0, 0.0).wait_s(5.0) == 0
+    assert RateLimit(0, 0, 0.0).wait_s(5.0) == 0
 
 
 def test_a_robot_has_its_own_bound_of_uploads(limits):
