@@ -58,7 +58,7 @@ class Assembly:
         )
         self.guard = Guard(s)
         trust = trust_of(s, folder)
-        self.stream = Stream(s, folder, trust, lambda: running_of(self.slot.runner))
+        self.stream = Stream(s, folder, trust)
         self._fixed = FolderSource(Path(s.policy_dir).expanduser()) if s.policy_dir else None
         self.slot = PolicySlot(
             self._fixed or self.stream,
@@ -69,6 +69,7 @@ class Assembly:
             opens=partial(open_trusted, trust=trust),
             on_event=self._on_event,
         )
+        self.stream.running = lambda: running_of(self.slot.runner)
         self.pilot = Pilot(
             self.slot,
             self.guard,

@@ -25,17 +25,11 @@ class Stream:
         settings: where experience goes and policies come from.
         folder: of the node's files; the trainer's policies are kept there.
         trust: verifies the trainer's policies; None takes unsigned ones.
-        running: tells which policy acts.
     """
 
-    def __init__(
-        self,
-        settings: StreamSettings,
-        folder: Path,
-        trust: Trust | None = None,
-        running: Callable[[], Running | None] = lambda: None,
-    ) -> None:
+    def __init__(self, settings: StreamSettings, folder: Path, trust: Trust | None = None) -> None:
         self.settings = settings
+        self.running: Callable[[], Running | None] = lambda: None  #: which policy acts
         self._spool_dir = Path(settings.spool_dir or folder / "spool").expanduser()
         self._spool: Spool | None = None
         self._uploader: Uploader | None = None
@@ -54,7 +48,7 @@ class Stream:
                     access=s,
                     robot=s.robot,
                     trust=trust,
-                    running=running,
+                    running=lambda: self.running(),
                 )
             self._uploader = Uploader(
                 self._spool_dir, url=url, token=token, settings=s.upload, access=s

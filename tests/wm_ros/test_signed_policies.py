@@ -106,4 +106,6 @@ def test_only_signed_policies_run_and_the_trainer_rolls_back(
     says(lambda r: r.get("policy_version") == 4, "the new key's policy runs")
     running = tmp_path / "run" / "policies" / "robots.json"
     watcher.until(lambda: report_of(running).get("tester", {}).get("version") == 4, "it is told")
+    said = processes.said("policy_node")
     assert processes.stop("policy_node") == 0
+    assert "Traceback" not in said
