@@ -146,9 +146,21 @@ class _Cursor:
             raise ChunkRefused(f"{left} bytes too many in a CDR message")
 
 
+STAMP = slice(4, 12)  #: the bytes of the stamp that every message of a chunk begins with
+
+
 def decode_stamp(data: bytes | memoryview) -> int:
     """Read the nanoseconds in the header that every message of a chunk begins with."""
     return _Cursor(data).stamp_ns()
+
+
+def stamps_of(rows: np.ndarray) -> np.ndarray | None:
+    """Read the stamps (k,) int64 ns of messages (k, bytes); None where one is impossible."""
+    parts = np.ascontiguousarray(rows[:, STAMP]).view("<i4").astype(np.int64)
+    seconds, nanos = parts[:, 0], parts[:, 1]
+    if (parts < 0).any() or (nanos >= 1_000_000_000).any():
+        return None
+    return np.asarray(seconds * 1_000_000_000 + nanos)
 
 
 class ImageMessage(NamedTuple):
@@ -190,6 +202,8 @@ class JointStateMessage(NamedTuple):
     names: tuple[str, ...]
     position: np.ndarray  #: (n,) float64
     effort: np.ndarray  #: (m,) float64
+    position_at: int  #: where the positions begin within the message
+    effort_at: int  #: where the efforts do
 
 
 def decode_joint_state(data: bytes | memoryview) -> JointStateMessage:
@@ -201,6 +215,10 @@ def decode_joint_state(data: bytes | memoryview) -> JointStateMessage:
     if count > len(data) // 4:
         raise ChunkRefused(f"{count} names cannot fit a CDR message of {len(data)} bytes")
     names = tuple(cursor.string() for _ in range(count))
-    position, _, effort = cursor.doubles(), cursor.doubles(), cursor.doubles()
+    position = cursor.doubles()
+    position_at = cursor.at - position.nbytes
+    cursor.doubles()
+    effort = cursor.doubles()
+    effort_at = cursor.at - effort.nbytes
     cursor.end()
-    return JointStateMessage(stamp_ns, names, position, effort)
+    return JointStateMessage(stamp_ns, names, position, effort, position_at, effort_at)

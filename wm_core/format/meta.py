@@ -119,17 +119,19 @@ class ChunkMeta(Frozen):
         if len(text) > MAX_META_BYTES:
             raise ChunkRefused(f"chunk's meta of {len(text)} characters; at most {MAX_META_BYTES}")
         try:
-            fields = json.loads(text)
-            version = fields.get("version") if isinstance(fields, dict) else None
-            if version != CHUNK_VERSION:
-                raise ChunkVersionRefused(
-                    f"expected a chunk of version {CHUNK_VERSION}, got {version!r:.40}"
-                )
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ChunkRefused(f"chunk's meta does not fit: {_first(error)}") from None
+            reason = f"chunk's meta does not fit: {_first(error)}"
+        try:
+            fields = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ChunkRefused(f"chunk's meta is no JSON: {error}") from None
+        version = fields.get("version") if isinstance(fields, dict) else None
+        if version != CHUNK_VERSION:
+            raise ChunkVersionRefused(
+                f"expected a chunk of version {CHUNK_VERSION}, got {version!r:.40}"
+            )
+        raise ChunkRefused(reason)
 
 
 def _first(error: ValidationError) -> str:

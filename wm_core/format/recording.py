@@ -1,34 +1,37 @@
-"""Writes MCAP files by the mcap library, and reads them with every size checked first.
+"""Writes MCAP files by the mcap library, and reads them with every size and count checked first.
 
-The library's own reader believes the sizes that a file states.  This one is for bytes that came
-over a network: it validates each size against what is there before it uses it, and every
-checksum is compared, so that one changed bit is noticed.
+The library's own reader believes what a file states.  This one is for bytes that came over a
+network: it counts records, topics and messages against what the file may hold before it builds
+anything, compares every checksum, and takes no record that it does not expect.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import zstandard
-from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
-from mcap.opcode import Opcode
-from mcap.records import Channel, DataEnd, Footer, Header, Metadata, Schema
 from mcap.writer import MCAP0_MAGIC, CompressionType, Writer
 
 from wm_core.contract.errors import ChunkRefused
+from wm_core.format import records
 from wm_core.format.cdr import DEFINITIONS
+from wm_core.format.records import MESSAGE_HEAD, RECORD, Block, RecordBody, walk
 
-PROFILE, SCHEMA_ENCODING, MESSAGE_ENCODING, COMPRESSION = "ros2", "ros2msg", "cdr", "zstd"
+PROFILE, SCHEMA_ENCODING, MESSAGE_ENCODING = "ros2", "ros2msg", "cdr"
+MAX_RECORDS = 65_536  #: outside of the blocks of a file
+MAX_BLOCKS = 4096  #: of a file
+MAX_INDEXES = 128  #: message indexes behind a block
+MAX_METADATA_BYTES = 2**21  #: of all metadata
 
-_RECORD = struct.Struct("<BQ")  # opcode, length
-_MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
-_CHUNK = struct.Struct("<QQQII")  # start, end, unpacked size, its crc, length of the codec's name
+_MAX_NAME_BYTES = 256
+_LOG_TIME_AT = RECORD.size + 6  # within a message's record
+_HEAD_BYTES = RECORD.size + MESSAGE_HEAD.size
+_SAME_BYTES = RECORD.size + 2  # opcode, length and channel: equal for messages alike
 
 
 class Topic(NamedTuple):
@@ -68,23 +71,12 @@ def write_recording(
     return out.getvalue()
 
 
-@dataclass(frozen=True)
-class Block:
-    """Locates one compressed run of records within the file."""
+class Messages(NamedTuple):
+    """Locates the messages of one topic, in the order of the file."""
 
-    offset: int  #: of the compressed bytes in the file
-    size: int  #: of the compressed bytes
-    unpacked_size: int
-    crc: int
-
-
-class Message(NamedTuple):
-    """Locates one message."""
-
-    log_time: int  #: ns
-    block: int  #: number of the block that holds it
-    offset: int  #: of its first CDR byte within the unpacked block
-    size: int
+    log_time: np.ndarray  #: (n,) uint64 ns
+    offset: np.ndarray  #: (n,) int64, of the first CDR byte in all that was unpacked
+    size: np.ndarray  #: (n,) int64 bytes
 
 
 @dataclass
@@ -94,147 +86,246 @@ class Recording:
     data: bytes
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
-    unpacked: list[bytes] = field(default_factory=list)
-    types: dict[str, str] = field(default_factory=dict)  #: topic -> message type
-    messages: dict[str, list[Message]] = field(default_factory=dict)  #: by topic, in file order
+    summary: list[tuple[int, int, int]] = field(default_factory=list)  #: opcode, place, size
+    #: per block, the message indexes that follow it: (place, size)
+    indexes: list[list[tuple[int, int]]] = field(default_factory=list)
+    unpacked: memoryview = field(default_factory=lambda: memoryview(b""))  #: of all blocks
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))  #: (blocks + 1,)
+    schemas: dict[int, tuple[int, int]] = field(default_factory=dict)  #: id -> place, size
+    channels: dict[int, tuple[int, int]] = field(default_factory=dict)  #: id -> place, size
+    topics: dict[int, str] = field(default_factory=dict)  #: channel id -> name
+    messages: dict[str, Messages] = field(default_factory=dict)  #: by topic
 
-    def view(self, message: Message) -> memoryview:
-        """View the CDR bytes of ``message``."""
-        return memoryview(self.unpacked[message.block])[message.offset :][: message.size]
+    def view(self, messages: Messages, index: int) -> memoryview:
+        """View the CDR bytes of message ``index`` of a topic."""
+        start = int(messages.offset[index])
+        return self.unpacked[start : start + int(messages.size[index])]
 
-    def unpack(self, *, max_bytes: int) -> None:
-        """Decompress all blocks and find the messages in them.
+    def block_of(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find, (n,) int64 both, the blocks of ``offsets`` (n,) and the offsets within them."""
+        blocks = np.searchsorted(self.starts, offsets, "right") - 1
+        return blocks, offsets - self.starts[blocks]
+
+    def unpack(
+        self, topics: Sequence[Topic], steps: int, *, max_bytes: int, bulk: bool = True
+    ) -> None:
+        """Decompress all blocks and find the messages of ``topics`` in them.
+
+        Args:
+            topics: the only ones that may be there, each of which has to be.
+            steps: most messages of a topic, and most blocks.
+            max_bytes: of all blocks together; more is refused before anything is unpacked.
+            bulk: find messages that repeat a pattern at once; False looks at one after another.
 
         Raises:
-            ChunkRefused: for more than ``max_bytes`` in all, raised before anything is unpacked.
+            ChunkRefused: for anything else.
         """
         total = sum(block.unpacked_size for block in self.blocks)
         if total > max_bytes:
             raise ChunkRefused(f"unpacks to {total} bytes; its steps need at most {max_bytes}")
-        schemas: dict[int, Schema] = {}
-        topics: dict[int, str] = {}
-        for number, block in enumerate(self.blocks):
-            data = unpack_block(self.data[block.offset :][: block.size], block)
-            self.unpacked.append(data)
-            for opcode, at, body in _records(memoryview(data), 0):
-                if opcode == Opcode.MESSAGE:
-                    self._add_message(number, at, body, topics)
-                elif opcode == Opcode.SCHEMA:
-                    schema = _read(Schema, body)
-                    schemas[schema.id] = schema
-                elif opcode == Opcode.CHANNEL:
-                    self._add_channel(_read(Channel, body), schemas, topics)
+        sizes = [block.unpacked_size for block in self.blocks]
+        if not 0 < len(sizes) <= steps or min(sizes) == 0:
+            raise ChunkRefused(f"{len(sizes)} blocks for {steps} steps, or one of no bytes")
+        self.starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        self.unpacked = np.empty(total, np.uint8).data
+        decompressor, file = zstandard.ZstdDecompressor(), memoryview(self.data)
+        for block, start, end in zip(self.blocks, self.starts, self.starts[1:], strict=False):
+            out = self.unpacked[start:end]
+            packed = file[block.offset : block.offset + block.size]
+            records.unpack_into(decompressor, packed, out)
+            if zlib.crc32(out) != block.crc:
+                raise ChunkRefused("block does not fit its checksum")
+        _Finder(self, topics, steps).find(bulk=bulk)
+
+
+class _Finder:
+    """Finds the messages in what a recording unpacked to."""
+
+    def __init__(self, recording: Recording, topics: Sequence[Topic], steps: int) -> None:
+        self._recording, self._expected, self._steps = recording, dict(topics), steps
+        self._types: dict[int, str] = {}  # of schemas, by id
+        self._channels: list[int] = []  # ids in order of their introduction
+        self._rows: list[tuple[int, int, int, int]] = []  # channel, log time, offset, size
+
+    def find(self, *, bulk: bool) -> None:
+        """Fill ``messages`` of the recording; each topic has at most ``steps`` messages."""
+        recording = self._recording
+        most = len(self._expected)
+        rows: np.ndarray | None = None
+        for number in range(len(recording.blocks)):
+            start, end = (int(at) for at in recording.starts[number : number + 2])
+            limit = 2 * most + self._steps * most + 1
+            for opcode, at, size in walk(recording.unpacked, start, end, most=limit):
+                if opcode == records.MESSAGE:
+                    if bulk and not self._rows and len(self._channels) == most:
+                        rows = self._pattern(at - RECORD.size)
+                        if rows is not None:
+                            break
+                    self._add_message(at, size)
+                elif opcode == records.CHANNEL:
+                    self._add_channel(at, size)
+                elif opcode == records.SCHEMA:
+                    self._add_schema(at, size)
                 else:
                     raise ChunkRefused(f"unexpected record {opcode} within a block")
+            if rows is not None:
+                break
+        if len(self._channels) != most:
+            raise ChunkRefused(f"expected the topics {list(self._expected)}, got fewer")
+        self._sort(np.array(self._rows, np.uint64).reshape(-1, 4) if rows is None else rows)
 
-    def _add_channel(
-        self, channel: Channel, schemas: dict[int, Schema], topics: dict[int, str]
-    ) -> None:
-        schema = schemas.get(channel.schema_id)
-        if schema is None or schema.encoding != SCHEMA_ENCODING:
-            raise ChunkRefused(f"topic {channel.topic!r} has no {SCHEMA_ENCODING} definition")
-        if channel.message_encoding != MESSAGE_ENCODING or channel.topic in self.types:
+    def _add_schema(self, at: int, size: int) -> None:
+        body = RecordBody(self._recording.unpacked, at, size, "schema")
+        number, name, encoding = body.u16(), body.text(_MAX_NAME_BYTES), body.text(64)
+        if number == 0 or number in self._types:
+            raise ChunkRefused(f"schema {number} is none, or is there twice")
+        if name not in self._expected.values() or encoding != SCHEMA_ENCODING:
+            raise ChunkRefused(f"unexpected schema {name!r} in {encoding!r}")
+        if body.sized() != DEFINITIONS[name].encode():
+            raise ChunkRefused(f"the definition of {name!r} is another one than ROS's")
+        body.done()
+        if name in self._types.values():
+            raise ChunkRefused(f"schema {name!r} is there twice")
+        self._recording.schemas[number], self._types[number] = (at, size), name
+
+    def _add_channel(self, at: int, size: int) -> None:
+        recording = self._recording
+        body = RecordBody(recording.unpacked, at, size, "channel")
+        number, schema, topic = body.u16(), body.u16(), body.text(_MAX_NAME_BYTES)
+        encoding, attributes = body.text(64), body.sized()
+        body.done()
+        expected = self._expected.get(topic)
+        if expected is None or number in recording.topics or topic in recording.topics.values():
             raise ChunkRefused(
-                f"topic {channel.topic!r} is not {MESSAGE_ENCODING}, or is there twice"
+                f"topic {topic!r} on channel {number} is there twice, or is none of "
+                f"{list(self._expected)}"
             )
-        topics[channel.id] = channel.topic
-        self.types[channel.topic] = schema.name
-        self.messages[channel.topic] = []
+        if encoding != MESSAGE_ENCODING or len(attributes):
+            raise ChunkRefused(f"topic {topic!r}: expected plain {MESSAGE_ENCODING} messages")
+        if self._types.get(schema) != expected:
+            raise ChunkRefused(
+                f"topic {topic!r}: expected {expected}, got {self._types.get(schema)}"
+            )
+        recording.channels[number], recording.topics[number] = (at, size), topic
+        self._channels.append(number)
 
-    def _add_message(self, block: int, at: int, body: memoryview, topics: dict[int, str]) -> None:
-        if len(body) < _MESSAGE.size:
-            raise ChunkRefused(f"message record of {len(body)} bytes")
-        channel, _, log_time, _ = _MESSAGE.unpack_from(body)
-        topic = topics.get(channel)
-        if topic is None:
+    def _add_message(self, at: int, size: int) -> None:
+        if size < MESSAGE_HEAD.size:
+            raise ChunkRefused(f"message record of {size} bytes")
+        channel, _, log_time, _ = MESSAGE_HEAD.unpack_from(self._recording.unpacked, at)
+        if channel not in self._recording.topics:
             raise ChunkRefused(f"message on channel {channel}, which was not introduced")
-        offset, size = at + _MESSAGE.size, len(body) - _MESSAGE.size
-        self.messages[topic].append(Message(log_time, block, offset, size))
+        if len(self._rows) >= self._steps * len(self._expected):
+            raise ChunkRefused(f"more messages than {self._steps} steps have")
+        self._rows.append((channel, log_time, at + MESSAGE_HEAD.size, size - MESSAGE_HEAD.size))
+
+    def _pattern(self, start: int) -> np.ndarray | None:
+        """Read all messages from ``start`` on at once, where each step repeats the first.
+
+        Returns:
+            (n, 4) uint64 rows as ``_rows`` has them, or None where steps differ in layout.
+        """
+        recording, count = self._recording, len(self._channels)
+        heads, at, end = [], start, int(recording.starts[1])
+        for _ in range(count):
+            if end - at < _HEAD_BYTES:
+                return None
+            opcode, length = RECORD.unpack_from(recording.unpacked, at)
+            if opcode != records.MESSAGE or not MESSAGE_HEAD.size <= length <= end - at:
+                return None
+            heads.append((at - start, length - MESSAGE_HEAD.size))
+            at += RECORD.size + length
+        step = at - start
+        sizes = np.diff(np.concatenate([[start], recording.starts[1:]]))
+        steps = int(recording.starts[-1] - start) // step
+        if at > end or (sizes % step).any() or steps > self._steps:
+            return None
+        table = np.frombuffer(recording.unpacked, np.uint8, offset=start).reshape(steps, step)
+        offsets = np.array([head for head, _ in heads])
+        same = table.take((offsets[:, None] + np.arange(_SAME_BYTES)).ravel(), axis=1)
+        if (same != same[0]).any():
+            return None
+        channels = same[0].reshape(count, -1)[:, -2:].copy().view("<u2").ravel()
+        if sorted(channels.tolist()) != sorted(self._channels):
+            return None
+        times = table.take((offsets[:, None] + _LOG_TIME_AT + np.arange(8)).ravel(), axis=1)
+        rows = np.empty((steps, count, 4), np.uint64)
+        rows[:, :, 0], rows[:, :, 1] = channels, times.view("<u8")
+        first = start + offsets + _HEAD_BYTES
+        rows[:, :, 2] = first + step * np.arange(steps)[:, None]
+        rows[:, :, 3] = [size for _, size in heads]
+        return rows.reshape(-1, 4)
+
+    def _sort(self, rows: np.ndarray) -> None:
+        """Sort rows (n, 4) uint64 of channel, log time, offset and size by topic."""
+        for channel, topic in self._recording.topics.items():
+            own = rows[rows[:, 0] == channel]
+            if len(own) > self._steps:
+                raise ChunkRefused(f"{topic} has more messages than there are steps")
+            places = own[:, 2:].astype(np.int64)
+            self._recording.messages[topic] = Messages(own[:, 1], places[:, 0], places[:, 1])
 
 
-def unpack_block(packed: bytes, block: Block) -> bytes:
-    """Unpack one block; raises ``ChunkRefused`` where size or checksum do not fit."""
-    try:
-        stated = zstandard.frame_content_size(packed)
-        if stated != block.unpacked_size:
-            raise ChunkRefused(f"block states {block.unpacked_size} bytes, its frame {stated}")
-        data = zstandard.ZstdDecompressor().decompress(packed)
-    except zstandard.ZstdError as error:
-        raise ChunkRefused(f"block does not decompress: {error}") from error
-    if len(data) != block.unpacked_size or zlib.crc32(data) != block.crc:
-        raise ChunkRefused("block does not fit its size or checksum")
-    return data
-
-
-def _records(data: memoryview, start: int) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield opcode, offset of the body, and body of each record from ``start`` to the end."""
-    while start < len(data):
-        if len(data) - start < _RECORD.size:
-            raise ChunkRefused(f"{len(data) - start} bytes left over behind the last record")
-        opcode, length = _RECORD.unpack_from(data, start)
-        start += _RECORD.size
-        if length > len(data) - start:
-            raise ChunkRefused(f"record of {length} bytes where {len(data) - start} are left")
-        yield opcode, start, data[start : start + length]
-        start += length
-
-
-def _read(kind: type[Any], body: memoryview) -> Any:
-    """Parse ``body`` as a record of the mcap library."""
-    try:
-        return kind.read(ReadDataStream(io.BytesIO(body)))
-    except (McapError, struct.error, UnicodeDecodeError) as error:
-        raise ChunkRefused(f"{kind.__name__} record does not parse: {error!r}") from error
-
-
-def _block(at: int, body: memoryview) -> Block:
-    """Read the chunk record at ``at`` and validate its sizes against the record's length."""
-    if len(body) < _CHUNK.size:
-        raise ChunkRefused(f"chunk record of {len(body)} bytes")
-    _, _, unpacked_size, crc, name_size = _CHUNK.unpack_from(body)
-    start = _CHUNK.size + name_size + 8
-    if start > len(body) or bytes(body[_CHUNK.size : start - 8]) != COMPRESSION.encode():
-        raise ChunkRefused(f"block is not compressed with {COMPRESSION}")
-    size = int.from_bytes(body[start - 8 : start], "little")
-    if size != len(body) - start:
-        raise ChunkRefused(
-            f"block states {size} packed bytes, its record holds {len(body) - start}"
-        )
-    return Block(at + start, size, unpacked_size, crc)
+def _add_metadata(recording: Recording, at: int, size: int) -> None:
+    """Read a metadata record; there is one entry in it, and few records."""
+    body = RecordBody(recording.data, at, size, "metadata")
+    name, entries = body.text(_MAX_NAME_BYTES), body.sized()
+    body.done()
+    inner = RecordBody(entries, 0, len(entries), "metadata")
+    key, value = inner.text(_MAX_NAME_BYTES), inner.text(MAX_METADATA_BYTES)
+    inner.done()
+    if recording.metadata:
+        raise ChunkRefused("more than one metadata record")
+    recording.metadata[name] = {key: value}
 
 
 def read_recording(data: bytes) -> Recording:
     """Read the outer records of an MCAP file; nothing is decompressed yet.
 
     Raises:
-        ChunkRefused: for what is truncated, fails a checksum or is not of profile ``ros2``.
+        ChunkRefused: for what is truncated, fails a checksum, is not of profile ``ros2`` or
+            holds a record that ``write_recording`` does not write.
     """
     magic = len(MCAP0_MAGIC)
     if len(data) < 2 * magic or data[:magic] != MCAP0_MAGIC or data[-magic:] != MCAP0_MAGIC:
         raise ChunkRefused(f"{len(data)} bytes that do not begin and end as an MCAP file does")
-    recording, view = Recording(data), memoryview(data)[:-magic]
-    footer: Footer | None = None
-    profile, data_crc, summary_at = "", -1, len(data)
-    for opcode, at, body in _records(view, magic):
+    recording, end = Recording(data), len(data) - magic
+    profile, summary_at, footer = None, None, None
+    for opcode, at, size in walk(data, magic, end, most=MAX_RECORDS):
         if footer is not None:
             raise ChunkRefused("records behind the footer")
-        if opcode == Opcode.HEADER:
-            profile = _read(Header, body).profile
-        elif opcode == Opcode.METADATA:
-            metadata = _read(Metadata, body)
-            recording.metadata[metadata.name] = metadata.metadata
-        elif opcode == Opcode.CHUNK:
-            recording.blocks.append(_block(at, body))
-        elif opcode == Opcode.DATA_END:
-            start = at - _RECORD.size
-            data_crc = zlib.crc32(view[:start]) ^ _read(DataEnd, body).data_section_crc
-            summary_at = at + len(body)
-        elif opcode == Opcode.FOOTER:
-            footer = _read(Footer, body)
+        if (opcode == records.HEADER) != (profile is None):
+            raise ChunkRefused("MCAP file does not begin with its one header")
+        if opcode == records.HEADER:
+            profile = RecordBody(data, at, size, "header").text(64)
+        elif summary_at is not None:
+            if opcode == records.FOOTER:
+                footer = RecordBody(data, at, size, "footer")
+            recording.summary.append((opcode, at, size))
+        elif opcode == records.CHUNK:
+            recording.blocks.append(records.read_block(data, at, size))
+            recording.indexes.append([])
+            if len(recording.blocks) > MAX_BLOCKS:
+                raise ChunkRefused(f"more than {MAX_BLOCKS} blocks")
+        elif opcode == records.MESSAGE_INDEX and recording.blocks:
+            recording.indexes[-1].append((at, size))
+            if len(recording.indexes[-1]) > MAX_INDEXES:
+                raise ChunkRefused(f"more than {MAX_INDEXES} message indexes of one block")
+        elif opcode == records.METADATA and not recording.blocks:
+            _add_metadata(recording, at, size)
+        elif opcode == records.DATA_END:
+            stated = RecordBody(data, at, size, "data end").u32()
+            if stated != zlib.crc32(memoryview(data)[: at - RECORD.size]):
+                raise ChunkRefused("MCAP file fails its checksum")
+            summary_at = at + size
+        else:
+            raise ChunkRefused(f"unexpected record {opcode} of an MCAP file")
     if profile != PROFILE:
         raise ChunkRefused(f"expected MCAP profile {PROFILE!r}, got {profile!r}")
-    if footer is None or footer.summary_start != summary_at:
-        raise ChunkRefused("MCAP file without its data end and footer")
-    if data_crc != 0 or footer.summary_crc != zlib.crc32(view[summary_at:-4]):
+    if footer is None or footer.u64() != summary_at:
+        raise ChunkRefused("MCAP file without its data end, summary and footer")
+    footer.u64()
+    if footer.u32() != zlib.crc32(memoryview(data)[summary_at : end - 4]):
         raise ChunkRefused("MCAP file fails its checksum")
+    footer.done()
     return recording
