@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from wm_core.contract.files import sync_folder, try_lock, write_durably
+from wm_core.contract.files import remove_unfinished, sync_folder, try_lock, write_durably
 from wm_core.contract.frozen import Frozen
 from wm_core.link.robot.journal import (
     JOURNAL_NAME,
@@ -65,6 +65,7 @@ def finish(
     if lock is None:
         return 0
     try:
+        remove_unfinished(robot, FINISHED_NAME)
         journals = [journal for _, journal in empty if journal.next_seq or journal.next_step]
         if journals:
             _add(robot / FINISHED_NAME, journals, max_bytes)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused, SpecMismatch
-from wm_core.contract.files import TMP_SUFFIX, write_new
+from wm_core.contract.files import TMP_SUFFIX, remove_unfinished, write_new
 from wm_core.format.chunk import (
     METADATA,
     ChunkKey,
@@ -54,6 +54,7 @@ def recover(session: SpoolSession, count: Count) -> Journal | None:
     if session.has_newer_journal():
         return None
     Reserve(session.path).release()
+    remove_unfinished(session.path, JOURNAL_NAME)
     journal = session.journal() or _made_again(session, count)
     before = journal
     spool = session.path.parents[1]

@@ -33,7 +33,16 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.1  # how often the writer runs; a chunk may be sealed so much later
 _TIDY_S = 60.0  # how often sessions that have ended are looked at
 _PRESSED, _CALM = 0.8, 0.5  # shares of a bound at which exploration pauses, and goes on
-_COUNTED = ("steps_put", "steps_invalid", "steps_sealed", "chunks_sealed", "chunks_dropped")
+_COUNTED = (
+    "steps_put",
+    "steps_invalid",
+    "steps_sealed",
+    "steps_recovered",
+    "chunks_sealed",
+    "chunks_dropped",
+    "journal_faults",
+    "log_faults",
+)
 
 
 class Spool:

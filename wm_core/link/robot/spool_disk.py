@@ -18,7 +18,7 @@ from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import NO_ROOM, make_folder, write_new
 from wm_core.format.chunk import ChunkKey, chunk_path
 from wm_core.link.robot.finished import finish
-from wm_core.link.robot.journal import LOCK_NAME, Journal, SpoolSession, sessions_in
+from wm_core.link.robot.journal import LOCK_NAME, Journal, SpoolSession, robots_in, sessions_in
 from wm_core.link.robot.open_log import LOG_NAME, OpenLog
 from wm_core.link.robot.recovery import recover
 from wm_core.link.robot.reserve import Reserve
@@ -178,20 +178,28 @@ class SpoolDisk:
     def _finish_earlier(self) -> int:
         """Recover and remove sessions whose processes have ended; returns the newest time."""
         newest_ns = 0
-        earlier = sessions_in(self._folder, self.journal.robot)
-        earlier = [s for s in earlier if s.session != self.journal.session]
-        for start in range(0, len(earlier), _BATCH):
-            with ExitStack() as locks:
-                ended = []
-                for session in earlier[start : start + _BATCH]:
-                    if session.session in self._recovered and session.waiting():
-                        continue  # nothing to do before they are sent
-                    journal = self._recover(session, locks)
-                    if session.session in self._recovered and journal is not None:
-                        newest_ns = max(newest_ns, journal.created_ns)
-                        ended.append((session, journal))
-                self._try_finish(ended)
+        for robot in robots_in(self._folder):  # one that was renamed left its sessions, too
+            earlier = sessions_in(self._folder, robot)
+            for start in range(0, len(earlier), _BATCH):
+                with ExitStack() as locks:
+                    ended = self._recover_some(earlier[start : start + _BATCH], locks)
+                    newest_ns = max([newest_ns, *(journal.created_ns for _, journal in ended)])
+                    self._try_finish(ended)
         return newest_ns
+
+    def _recover_some(
+        self, sessions: list[SpoolSession], locks: ExitStack
+    ) -> list[tuple[SpoolSession, Journal]]:
+        ended = []
+        for session in sessions:
+            if session.session == self.journal.session:
+                continue
+            if session.session in self._recovered and session.waiting():
+                continue  # nothing to do before they are sent
+            journal = self._recover(session, locks)
+            if session.session in self._recovered and journal is not None:
+                ended.append((session, journal))
+        return ended
 
     def _recover(self, session: SpoolSession, locks: ExitStack) -> Journal | None:
         """Recover a session, if its process has ended, and keep its lock; gives its journal."""

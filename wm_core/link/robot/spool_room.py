@@ -58,6 +58,7 @@ class SpoolRoom:
         self._folder, self._robot, self._session = folder, robot, session
         self._settings = settings
         self._kept: list[Kept] = []
+        self._kept_bytes = 0
         self._ended: dict[str, int] = {}  # sessions of processes that ended -> created_ns
         self._others_bytes = 0  # of chunks of processes that run
         self._listed_ns = -1
@@ -65,7 +66,7 @@ class SpoolRoom:
     @property
     def bytes(self) -> int:
         """Sum up the chunks that wait."""
-        return self._others_bytes + sum(kept.bytes for kept in self._kept)
+        return self._others_bytes + self._kept_bytes
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -77,6 +78,7 @@ class SpoolRoom:
     def add(self, kept: Kept) -> None:
         """Note a chunk of this process."""
         self._kept.append(kept)
+        self._kept_bytes += kept.bytes
 
     def forget_acknowledged(self) -> None:
         """Forget the oldest chunks whose files the uploader has removed."""
@@ -85,6 +87,7 @@ class SpoolRoom:
             if chunk_path(self._folder, kept.key).exists():
                 break
             gone += 1
+            self._kept_bytes -= kept.bytes
         del self._kept[:gone]
 
     def look(self) -> None:
@@ -103,6 +106,7 @@ class SpoolRoom:
                 kept = known.get(chunk.key)
                 found.append(kept or Kept(chunk.created_ns, chunk.key, chunk.bytes))
         self._kept, self._others_bytes = sorted(found), others
+        self._kept_bytes = sum(kept.bytes for kept in found)
 
     def lack(self, size: int) -> str:
         """Say why ``size`` more bytes do not fit: "spool_full", "disk_low", or empty."""
@@ -168,6 +172,7 @@ class SpoolRoom:
         """Rename the chunk that is worth least, so that nothing sends or lists it any more."""
         while self._kept:
             kept = self._kept.pop(self._worth_least())
+            self._kept_bytes -= kept.bytes
             path = chunk_path(self._folder, kept.key)
             claimed = path.with_suffix(GIVEN_UP)
             try:

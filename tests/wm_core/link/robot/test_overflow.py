@@ -269,6 +269,27 @@ def test_on_a_full_disk_every_step_is_stored_or_counted(tmp_path, spec, make_ste
         assert there + sum(lost.values()) == 3 * 16 * 12
 
 
+def test_a_read_only_disk_costs_steps_and_nothing_else(tmp_path, spec, make_step):
+    """What waits stays; once the disk takes files again, recording goes on by itself."""
+    settings = SpoolSettings(seal_steps=4, seal_s=60.0)
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        spool = Spool(disk, robot="rover", task="", spec=spec, settings=settings)
+        fill(spool, make_step, 4)
+        spool.close()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        spool = Spool(disk, robot="rover", task="", spec=spec, settings=settings)
+        fill(spool, make_step, 8)
+        assert spool.counters()["dropped_write_error"] == 8
+        assert spool.counters()["journal_faults"] > 0
+        assert rewards(disk) == [[0, 1, 2, 3]]
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        fill(spool, make_step, 4, start=8)
+        spool.close()
+        assert sorted(rewards(disk)) == [[0, 1, 2, 3], [8, 9, 10, 11]]
+        assert home(spool).journal().dropped_steps == {"write_error": 8}
+        assert spool.counters().get("writer_faults", 0) == 0
+
+
 def test_the_disk_keeps_what_its_owner_wants_free(tmp_path, spec, make_step):
     settings = SpoolSettings(
         seal_steps=16, seal_s=60.0, min_free_bytes=10**9

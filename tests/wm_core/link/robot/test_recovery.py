@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -249,3 +251,51 @@ def test_a_folder_that_vanishes_costs_no_later_chunk(open_spool, tmp_path, make_
     assert [rewards(data) for data in waiting(home.path).values()] == [[1, 2, 3, 4]]
     assert home.journal().next_seq == 2
     assert home.try_lock() is None  # locked again, so nobody takes it for ended
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that every user of this machine may reach."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
+    shutil.rmtree(folder)
+
+
+def test_what_another_user_owns_is_passed_over(shared_folder, make_chunk):
+    """A session of root in the spool of a robot that is not: no exception, and its own is done."""
+    _, data, _ = make_chunk(0, session="b" * 32)
+    foreign, own = (shared_folder / "rover" / (digit * 32) for digit in "ab")
+    for folder in (foreign, own):
+        write_durably(folder / "00000000.mcap", data)
+    (foreign / "session.json").write_text("not to be read")
+    (own / "00000000.mcap").rename(own / "00000000.mcap.01234567.tmp")
+    me, other = os.geteuid(), 65534
+    if me == 0:
+        for path in (shared_folder, own.parent, own, *own.iterdir()):
+            os.chown(path, other, other)
+    foreign.chmod(0)
+    args = [sys.executable, "-B", ONE_SEAL, "check", shared_folder]
+    args += [] if me else ["--user", other]
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["chunks"]["b" * 32] == {"0": [0.0, 1.0, 2.0]}
+    assert said["chunks"]["a" * 32] == {}
+    assert said["counts"].get("writer_faults", 0) == 0
+
+
+def test_sessions_of_a_robot_that_was_renamed_are_recovered_too(left, tmp_path, spec, closing):
+    folder, steps, meta = left(seq=3)
+    closing(Spool(tmp_path, robot="new_name", task="", spec=spec)).flush(60.0)
+    assert waiting(folder) == {3: join_steps(steps, meta)}
+
+
+def test_a_session_that_was_killed_before_its_journal_stood_is_removed(open_spool, tmp_path):
+    folder = tmp_path / "rover" / ("a" * 32)
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()
+    (folder / "session.json.01234567.tmp").write_bytes(b'{"version"')
+    open_spool()
+    assert not folder.exists()
