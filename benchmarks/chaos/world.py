@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from benchmarks.chaos.account import Injured
@@ -95,7 +95,7 @@ class World:
         options = ["--root", str(self.run), "--port", "0", "--min-free-bytes", "0"]
         options += ["--tokens", str(self.tokens_file)]
         clock = str(self.state / "clock")
-        process = self._start("service", "benchmarks.chaos.wm", clock, "serve", *options)
+        process = self.start("service", "benchmarks.chaos.wm", clock, "serve", *options)
 
         def announced() -> bool:
             if process.poll() is not None:
@@ -111,7 +111,7 @@ class World:
 
     def start_reader(self) -> None:
         """Start the reader, which follows the store."""
-        self._start("reader", "benchmarks.chaos.reader", str(self.store), str(self.state))
+        self.start("reader", "benchmarks.chaos.reader", str(self.store), str(self.state))
 
     def spool_of(self, name: str) -> Path:
         """Give the spool folder of a robot."""
@@ -121,8 +121,11 @@ class World:
         """Give the disk on which a robot's spool lies."""
         return self.spools[self.names.index(name) % _SPOOL_DISKS]
 
-    def start_robot(self, name: str) -> None:
-        """Start a robot with a new session; the last one has a small spool and never waits."""
+    def start_robot(self, name: str, pause_s: float = 0.0) -> None:
+        """Start a robot with a new session; the last of several has a small spool.
+
+        That one never waits for room; any other pauses ``pause_s`` after 16 steps.
+        """
         greedy = name == self.names[-1] and len(self.names) > 1
         orders = RobotOrders(
             name=name,
@@ -132,11 +135,12 @@ class World:
             token=self.tokens[name],
             spool_bytes=300_000 if greedy else 2**40,
             backlog=0 if greedy else 150,
-            pause_s=0.4 if greedy else 0.0,
+            pause_s=0.4 if greedy else pause_s,
         )
-        self._start(name, "benchmarks.chaos.robot", orders.model_dump_json())
+        self.start(name, "benchmarks.chaos.robot", orders.model_dump_json())
 
-    def _start(self, who: str, module: str, *args: str) -> subprocess.Popen[bytes]:
+    def start(self, who: str, module: str, *args: str) -> subprocess.Popen[bytes]:
+        """Start a module as a process, with a log of its own."""
         with (self.state / "logs" / who).open("ab") as log:
             self.processes[who] = subprocess.Popen(
                 [sys.executable, "-m", module, *args],
@@ -175,10 +179,10 @@ class World:
         if code:
             raise Stuck(f"{who} ended with {code} after SIGTERM: {self.tail(who)}")
 
-    def check_alive(self) -> None:
+    def check_alive(self, ended: Container[str] = ()) -> None:
         """Raise where a process ended that nobody ended."""
         for who, process in self.processes.items():
-            if process.poll() is not None:
+            if who not in ended and process.poll() is not None:
                 raise Stuck(f"{who} ended by itself with {process.returncode}: {self.tail(who)}")
 
     def tail(self, who: str) -> str:
