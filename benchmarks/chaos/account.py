@@ -17,6 +17,7 @@ from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import ChunkKey, check_chunk, chunk_path
 from wm_core.link.robot.finished import all_finished
 from wm_core.link.robot.journal import SENT, SpoolSession
+from wm_core.link.robot.spool_disk import EARLIER
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 
@@ -155,9 +156,10 @@ def check_session(
     last = max(present, default=-1)
     tail = {n for n in missing if n > last}
     inner = len(missing) - len(tail)
-    counted = sum(journal.dropped_steps.values()) if journal else 0
-    counted = max(counted, done.dropped)
-    for reason, steps in (journal.dropped_steps if journal else {}).items():
+    own = journal.dropped_steps if journal else {}
+    own = {reason: n for reason, n in own.items() if not reason.startswith(EARLIER)}
+    counted = max(sum(own.values()), done.dropped)
+    for reason, steps in own.items():
         account.steps_dropped[reason] = account.steps_dropped.get(reason, 0) + steps
     uncounted = max(0, inner - counted)
     # Of the newest steps, none that the spool called durable may be missing without a count.

@@ -21,6 +21,7 @@ from benchmarks.chaos.clock import WallClock
 from benchmarks.chaos.steps import SPEC, Progress, ProgressFile, make_step
 from wm_core.link.robot.journal import sessions_in
 from wm_core.link.robot.spool import Spool, SpoolSettings
+from wm_core.link.robot.spool_disk import EARLIER
 from wm_core.link.robot.uploader import Uploader, UploaderSettings
 
 
@@ -36,6 +37,11 @@ class RobotOrders(BaseModel):
     spool_bytes: int = 2**40
     seal_steps: int = 4
     pause_s: float = 0.0  #: between steps
+
+
+def _is_own_drop(name: str) -> bool:
+    """Whether a counter of the spool counts dropped steps of this session."""
+    return name.startswith("dropped_") and not name.startswith(f"dropped_{EARLIER}")
 
 
 def run(orders: RobotOrders) -> bool:
@@ -73,7 +79,7 @@ def run(orders: RobotOrders) -> bool:
     number = 0
     while not ending.is_set():
         counts = spool.counters()
-        dropped = sum(n for name, n in counts.items() if name.startswith("dropped_"))
+        dropped = sum(n for name, n in counts.items() if _is_own_drop(name))
         progress.write(Progress(number, counts["steps_sealed"], dropped))
         full = orders.backlog and (
             counts["queue_steps"] > 256 or uploader.counters()["pending_chunks"] > orders.backlog
