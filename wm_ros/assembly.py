@@ -67,6 +67,7 @@ class Assembly:
             log=folder / "swaps.jsonl",
             accept=self._accept,
             opens=partial(open_trusted, trust=trust),
+            simulated=outside.simulated,
             on_event=self._on_event,
         )
         self.stream.running = lambda: running_of(self.slot.runner)

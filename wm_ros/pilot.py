@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from wm_core.contract.engine import PolicyOutput
-from wm_core.contract.errors import SpecMismatch, WmError
+from wm_core.contract.errors import PolicySlow, SpecMismatch, WmError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_ros.episodes.experience import Recorder, Signal, Signals
@@ -209,8 +209,9 @@ class Pilot:
         begins, calm = self._recorder.begins(senses.stamp_ns, signal), self._calm()
         try:
             out = self._slot.act(obs, self._sent, begins is not None)
-        except WmError:
-            return self._safe(self._guard.trip("policy_failed"), senses, now_ns, signal)
+        except WmError as error:
+            reason = "policy_slow" if isinstance(error, PolicySlow) else "policy_failed"
+            return self._safe(self._guard.trip(reason), senses, now_ns, signal)
         runner = self._slot.runner
         assert runner is not None
         version, requested = runner.card.version, out.action

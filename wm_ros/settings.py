@@ -200,6 +200,13 @@ class SlotSettings(Frozen):
         "Largest deviation from its golden rollout that a new policy may have, whatever its card "
         "asks for, relative to an output's scale; 0: 1e-5, or 0.15 of an 8-bit one",
     )
+    inference_deadline_s: Live[float] = ranged(
+        0.0,
+        -1,
+        10,
+        "Longest processor time of a policy's step in seconds; one that takes more is not taken, "
+        "or gives way; 0: one period; -1: any",
+    )
     policy_poll_s: Live[float] = ranged(
         0.25, 0.01, 3600, "Seconds between two looks for a new policy"
     )

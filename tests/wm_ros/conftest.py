@@ -81,7 +81,12 @@ def _choosing(h):
 
 
 def _graph(
-    spec: Spec, bias, spread: float, breaks_at: float | None = None, surprised: bool = False
+    spec: Spec,
+    bias,
+    spread: float,
+    breaks_at: float | None = None,
+    surprised: bool = False,
+    products: int = 0,
 ):
     """Its carry counts steps since ``is_first``; its action is ``bias`` plus noise; no weights.
 
@@ -131,6 +136,22 @@ def _graph(
         constant("hot", [0.0, 1.0]),
     ]
     constants.append(constant("zero", 0.0))
+    if products:  # of zeros, which follow from what was sent and so at every step anew
+        wide = np.array([1024, 1024], np.int64)
+        constants.append(onnx.numpy_helper.from_array(wide, "wide"))
+        work = [
+            h.make_node("ReduceSum", ["nothing"], ["none"], keepdims=0),
+            h.make_node("Expand", ["none", "wide"], ["product_0"]),
+            *(
+                h.make_node("MatMul", [f"product_{k}", f"product_{k}"], [f"product_{k + 1}"])
+                for k in range(products)
+            ),
+            h.make_node("ReduceSum", [f"product_{products}"], ["worked"], keepdims=0),
+            h.make_node("Add", ["none_yet", "worked"], ["some"]),
+        ]
+        at = next(i for i, node in enumerate(nodes) if [*node.output] == ["some"])
+        nodes[at].output[0] = "none_yet"
+        nodes[at + 1 : at + 1] = work
     inputs = [
         *(
             TensorInfo(name=name, dtype=str(kind.dtype), shape=(1, *kind.shape))
@@ -209,14 +230,16 @@ def write_policy(
     breaks_at: float | None = None,
     golden_steps: int = 4,
     surprised: bool = False,
+    products: int = 0,
 ) -> Path:
     """Write a policy folder whose action is ``bias`` (and noise of ``spread``); returns it.
 
     An image whose mean is ``breaks_at`` or brighter makes it answer NaN.  One that can be
-    ``surprised`` is, by the mean of its image's pixels in nats.
+    ``surprised`` is, by the mean of its image's pixels in nats.  ``products`` of large matrices
+    make it slow.
     """
     spec = spec or tiny_spec()
-    onnx, model, inputs, outputs = _graph(spec, bias, spread, breaks_at, surprised)
+    onnx, model, inputs, outputs = _graph(spec, bias, spread, breaks_at, surprised, products)
     golden = _golden(model.SerializeToString(), spec, inputs, outputs, golden_steps)
     weights = hashlib.sha256(f"{bias} {spread}".encode()).hexdigest()
     card = PolicyCard(

@@ -142,6 +142,17 @@ def test_a_bad_tick_sends_zero_and_breaks_the_record(folder, change, reason):
     assert robot.recorder.skipped == {reason: 1}
 
 
+def test_a_policy_that_is_too_slow_stops_the_robot_for_a_reason_of_its_own(folder):
+    robot = Robot(folder).adopt()
+    robot.tick(0)
+    robot.pilot._slot._running.deadline.limit_s = 1e-9
+    told = [robot.tick(k).safe for k in range(1, 6)]
+    assert told == [None, None, "policy_slow", "policy_slow", "policy_slow"]
+    robot.pilot._slot._running.deadline.limit_s = 60.0
+    assert robot.tick(6).safe is None
+    assert robot.recorder.skipped == {"policy_slow": 3}
+
+
 def test_a_safe_command_answers_a_new_frame_or_none(tmp_path, policy_at, spec_of):
     robot = Robot(policy_at(tmp_path / "policy", spec=spec_of(vectors=1))).adopt()
     obs = {"image": np.full((32, 32, 3), 100, np.uint8), "proprio": np.full(1, np.nan, np.float32)}

@@ -35,8 +35,16 @@ class PolicyRefused(WmError):
     """Reports a policy file that does not load, lacks a card, or fails hash or golden rollout."""
 
 
+class PolicyUnready(PolicyRefused):
+    """Reports a policy that cannot be used now, for a cause that may pass: try it again later."""
+
+
 class PolicyFailed(WmError):
     """Reports a running policy without an answer, or with NaN or infinity in it."""
+
+
+class PolicySlow(PolicyFailed):
+    """Reports a policy whose steps take more processor time than the robot allows."""
 
 
 class ChunkRefused(WmError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_core.contract.card import Blob, Manifest, blob_of, check_bytes
-from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.errors import PolicyRefused, PolicyUnready
 from wm_core.contract.files import sync_folder, write_durably
 from wm_core.contract.releases import Endorsement
 
@@ -29,6 +29,7 @@ ENDORSEMENT_NAME = "policy.manifest.sig.json"
 LATEST_NAME = "latest.json"
 CHANNEL_PATTERN = r"[a-z0-9_-]{1,64}"
 MAX_MANIFEST_BYTES = 1_000_000
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
 def make_manifest(
@@ -70,7 +71,7 @@ class PolicyFolder:
 
     def read_manifest(self) -> Manifest:
         """Read the manifest; raises ``PolicyRefused`` unless it is one and names the ONNX file."""
-        return self._named(_read(self.manifest, MAX_MANIFEST_BYTES))
+        return self._named(read_plain(self.manifest, MAX_MANIFEST_BYTES))
 
     def _named(self, content: bytes) -> Manifest:
         manifest = Manifest.parse(content)
@@ -96,8 +97,8 @@ class PolicyFolder:
                 f"expected {self.endorsement.name} beside the manifest, which is not there: sign "
                 "the policy with `wm keys sign`, or let the learner do it (--policy-keys)"
             )
-        endorsement = Endorsement.parse(_read(self.endorsement, MAX_MANIFEST_BYTES))
-        content = _read(self.manifest, MAX_MANIFEST_BYTES)
+        endorsement = Endorsement.parse(read_plain(self.endorsement, MAX_MANIFEST_BYTES))
+        content = read_plain(self.manifest, MAX_MANIFEST_BYTES)
         self._named(content)
         return content, endorsement
 
@@ -105,8 +106,11 @@ class PolicyFolder:
         """Read the file of ``blob``; raises ``PolicyRefused`` unless it is what that names."""
         if Path(blob.name).name != blob.name:
             raise PolicyRefused(f"manifest names {blob.name!r}: expected a plain file name")
-        data = _read(self.onnx.with_name(blob.name), max_bytes, expected=blob.bytes)
-        check_bytes(data, blob)
+        data = read_plain(self.onnx.with_name(blob.name), max_bytes, expected=blob.bytes)
+        try:
+            check_bytes(data, blob)
+        except PolicyRefused as error:  # it may be replaced or copied just now
+            raise PolicyUnready(str(error)) from error
         return data
 
     def files(self) -> list[Path]:
@@ -154,8 +158,8 @@ class PolicyFolder:
     def _grows(self) -> bool:
         """Whether the manifest is the beginning of one."""
         try:
-            text = self.manifest.read_bytes()[:MAX_MANIFEST_BYTES].strip()
-        except OSError:
+            text = read_plain(self.manifest, MAX_MANIFEST_BYTES).strip()
+        except PolicyRefused:
             return False
         return not text or (text.startswith(b"{") and not text.endswith(b"}"))
 
@@ -167,11 +171,20 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _read(path: Path, max_bytes: int, *, expected: int | None = None) -> bytes:
-    """Read a plain file of at most ``max_bytes``, and of ``expected`` bytes if that is known."""
+def read_plain(path: Path, max_bytes: int, *, expected: int | None = None) -> bytes:
+    """Read a plain file of at most ``max_bytes``, and of ``expected`` bytes if that is known.
+
+    A pipe or device in its place makes nobody wait, and is not read.
+
+    Raises:
+        PolicyRefused: for another kind of file, or a size that is too large; ``PolicyUnready``
+            where reading it again later may help.
+    """
     try:
-        # a pipe in place of a file must not make the reader wait
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a device can do something
+            raise PolicyRefused(f"cannot read {path}: it is no plain file")
+        # and what was put in its place meanwhile must not make the reader wait
+        with open(os.open(path, os.O_RDONLY | _AT_ONCE), "rb") as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise PolicyRefused(f"cannot read {path}: it is no plain file")
@@ -180,12 +193,12 @@ def _read(path: Path, max_bytes: int, *, expected: int | None = None) -> bytes:
                     f"{path.name}: at most {max_bytes} bytes are read, it holds {about.st_size}"
                 )
             if expected is not None and about.st_size != expected:
-                raise PolicyRefused(f"{path.name}: expected {expected} bytes, got {about.st_size}")
+                raise PolicyUnready(f"{path.name}: expected {expected} bytes, got {about.st_size}")
             return file.read(about.st_size)
     except OSError as error:
-        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
+        raise PolicyUnready(f"cannot read {path}: {error.strerror}") from error
     except MemoryError as error:
-        raise PolicyRefused(f"cannot read {path}: this machine's memory is too small") from error
+        raise PolicyUnready(f"cannot read {path}: this machine's memory is too small") from error
 
 
 def version_folder(home: Path, version: int) -> Path:

@@ -30,7 +30,7 @@ from wm_core.contract.engine import PolicyEngine as PolicyEngine
 from wm_core.contract.engine import PolicyOutput as PolicyOutput
 from wm_core.contract.errors import PolicyFailed, PolicyRefused, SpecMismatch
 from wm_core.contract.golden import check_golden
-from wm_core.contract.memory_limit import bounded_memory
+from wm_core.contract.memory_limit import bounded_memory, unready_without_memory
 from wm_core.contract.onnx_cut import Graph
 from wm_core.contract.onnx_limits import check_limits, check_weights
 from wm_core.contract.policy_folder import PolicyFolder
@@ -108,6 +108,11 @@ class PolicyRunner:
         """
         if len(model) > max_bytes:
             raise PolicyRefused(f"policy file: at most {max_bytes} bytes, got {len(model)}")
+        with unready_without_memory():
+            return cls._opened(model, manifest, halves=halves)
+
+    @classmethod
+    def _opened(cls, model: bytes, manifest: Manifest | None, *, halves: bool) -> PolicyRunner:
         contents = check_limits(model)
         graph = Graph(model)
         text = graph.metadata.get(CARD_KEY)
@@ -172,11 +177,15 @@ class PolicyRunner:
                 network gave that it was exported from; also after ``cancel``.
         """
         manifest = self.manifest
-        with bounded_memory(0 if manifest is None else manifest.policy.bytes):
-            check_limits_hold(self.card, self.call)
+        with unready_without_memory():
+            golden = b""
             if rollout and manifest is not None:
                 golden = folder.read(manifest.golden, MAX_GOLDEN_BYTES)
-                check_golden(golden, self.card, self._checked_call, max_tolerance=max_tolerance)
+            with bounded_memory(0 if manifest is None else manifest.policy.bytes):
+                check_limits_hold(self.card, self.call)
+                if golden:
+                    bound = max_tolerance
+                    check_golden(golden, self.card, self._checked_call, max_tolerance=bound)
 
     def _checked_call(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """``call``, of which every answer keeps the limits of the card."""

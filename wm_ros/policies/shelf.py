@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.errors import PolicyRefused, PolicySlow, PolicyUnready
 from wm_core.contract.files import write_durably
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_ros.policies.source import PolicySource
 
 _STILL_S = 10.0  #: seconds without a byte after which a copy counts as broken off
 _KEPT = 20
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 600.0  #: before a policy is tried again
 
 Fingerprint = tuple[tuple[int, ...], ...]
 
@@ -33,6 +34,8 @@ class _Known:
     lacks: str  #: what is not there yet
     identity: str  #: hash of the policy; empty where no manifest says it
     hopeless: bool = False  #: refused
+    tries: int = 0  #: that failed for a cause which may pass
+    again_s: float = 0.0  #: steady time before which it is not tried again
     said: str = ""  #: the last reason that was said of it, without its numbers
 
 
@@ -55,15 +58,19 @@ class Shelf:
         self._known: dict[Path, _Known] = {}
         self._banned = _remembered(memory)  # hashes of policies that were rolled back
         self._unwritten = False
+        self.first_wait_s = _FIRST_WAIT_S
         self.refused = 0
         self.refusals: list[str] = []  #: the latest 20 reasons
         self.waiting = ""  #: which newer policy is still being copied
 
-    def worth_trying(self, running: tuple[Path, str] | None) -> Iterator[Path]:
+    def worth_trying(
+        self, running: tuple[Path, str] | None, *, older_too: bool = False
+    ) -> Iterator[Path]:
         """Go through the folders that may be loaded, the newest first, down to the running one.
 
         Args:
             running: folder and hash of the policy that runs or is about to; None: there is none.
+            older_too: go on behind the running one, which has failed.
         """
         versions = self._source.versions()
         self._known = {path: self._known[path] for path in versions if path in self._known}
@@ -75,17 +82,26 @@ class Shelf:
                 self._give_up(folder, known)
             self.waiting = waiting
             if (folder, known.identity) == running:
-                return
+                if not older_too:
+                    return
+                continue
             if known.identity in self._banned:
                 if running is None:
                     self.waiting = waiting = waiting or self._why_banned(folder)
-            elif not (known.lacks or known.hopeless):
+            elif not (known.lacks or known.hopeless) and time.monotonic() >= known.again_s:
                 yield folder
 
     def refuse(self, folder: Path, error: Exception | str) -> None:
-        """Remember that ``folder`` was refused, until one of its files changes; say it once."""
+        """Remember that ``folder`` was refused, until one of its files changes; say it once.
+
+        Where the cause may pass, it is tried again, at first soon and then ever more seldom.
+        """
         known = self._look(folder)
-        known.hopeless = True
+        if isinstance(error, PolicyUnready | PolicySlow):
+            wait_s = min(_LONGEST_WAIT_S, self.first_wait_s * 2.0 ** min(known.tries, 10))
+            known.tries, known.again_s = known.tries + 1, time.monotonic() + wait_s
+        else:
+            known.hopeless = True
         self._say(folder, known, str(error))
 
     def ban(self, identity: str) -> None:

@@ -8,7 +8,6 @@ thread only calls ``act``, ``between_ticks`` and ``prepare``, and computes nothi
 from __future__ import annotations
 
 import atexit
-import json
 import sys
 import threading
 import time
@@ -19,19 +18,20 @@ from typing import Literal
 
 import numpy as np
 
-from wm_core.contract.errors import PolicyFailed, SpecMismatch, WmError
-from wm_core.contract.policy_folder import PolicyFolder
-from wm_core.contract.runner import PolicyEngine, PolicyOutput, PolicyRunner
+from wm_core.contract.errors import PolicyFailed, PolicySlow, SpecMismatch, WmError
+from wm_core.contract.runner import PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.commands import CommandSet
 from wm_ros.policies.candidate import Candidate, TickHistory
+from wm_ros.policies.loading import Loader
 from wm_ros.policies.shelf import Shelf, kind_of
 from wm_ros.policies.source import PolicySource
+from wm_ros.policies.swap_log import SwapLog
 from wm_ros.settings import SlotSettings
 
 _PATIENT_TICKS = 200  #: for which a policy follows only between ticks, then also within them
 _SWITCH_S = 0.0005
-_PROOF_S = 120.0  #: longest time that the proof of a policy may take
+_FAILURES = 5  #: steps in a row after which a policy that ran well once gives way
 
 Mode = Literal["start", "reinfer", "border", "rollback"]
 
@@ -59,6 +59,7 @@ class PolicySlot:
         log: file that gets one JSON line per swap; None for none.
         accept: raises ``WmError`` for a policy that this robot cannot run.
         opens: opens a folder, and raises ``WmError`` for a policy that is not trusted.
+        simulated: time stands still while a policy thinks.
         on_event: called with one sentence on what was loaded, refused or swapped (any thread).
     """
 
@@ -71,10 +72,11 @@ class PolicySlot:
         log: Path | None = None,
         accept: Callable[[PolicyRunner], None] = lambda runner: None,
         opens: Callable[[Path], PolicyRunner] = PolicyRunner.open,
+        simulated: bool = False,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._settings, self._seed, self._log = settings, seed, log
-        self._accept, self._opens, self._on_event = accept, opens, on_event
+        self._settings, self._log = settings, SwapLog(log)
+        self._on_event = on_event
         memory = None if log is None else log.with_name("rolled_back.json")
         self._shelf = Shelf(source, on_event, memory)
         self._running: Candidate | None = None
@@ -82,10 +84,11 @@ class PolicySlot:
         self._ready: Candidate | None = None
         self._retired: deque[Candidate] = deque()  # the worker frees them
         self._history = TickHistory()
+        self._loader = Loader(
+            settings, self._history, seed=seed, accept=accept, opens=opens, simulated=simulated
+        )
         self._trial_until_s, self._said = 0.0, ""
         self._sent: np.ndarray | None = None  # (A,) what was sent last
-        self._log_lines: deque[str] = deque(maxlen=1000)
-        self._opened: PolicyRunner | None = None  # what the worker proves just now
         self.loaded = self.swaps = self.rollbacks = 0
         self._lock, self._stop, self._news = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -105,10 +108,11 @@ class PolicySlot:
 
     def use(self, settings: SlotSettings) -> None:
         """Act, look and swap by changed settings from now on (the control thread)."""
-        self._settings = settings
+        self._settings = self._loader.settings = settings
         for candidate in (self._running, self._ready, self._previous):
             if candidate is not None:
                 candidate.engine.mean = settings.acts_by_mean
+                candidate.deadline.limit_s = self._loader.limit_s(candidate.engine.runner)
 
     def start(self) -> None:
         """Start the thread that watches for new policies."""
@@ -124,8 +128,7 @@ class PolicySlot:
         atexit.unregister(self.close)
         self._stop.set()
         self._news.set()
-        if (opened := self._opened) is not None:
-            opened.cancel()
+        self._loader.cancel()
         if self._thread is not None:
             self._thread.join(timeout=30.0)  # opening a file cannot be broken off
             self._thread = None
@@ -142,8 +145,8 @@ class PolicySlot:
             is_first: no action of this episode led here.
 
         Raises:
-            WmError: where the policy fails; within ``trial_s`` of a swap the one before comes
-                back as soon as it knows the situation.
+            WmError: where the policy fails or takes too long.  Within ``trial_s`` of a swap, or
+                when it goes on, another one takes its place: the one before, or one on the disk.
         """
         self._take_over(border=is_first)
         running = self._running
@@ -153,13 +156,38 @@ class PolicySlot:
         if (ready := self._ready) is not None and self._impatient(ready):
             self._news.set()
         try:
-            out = running.engine.act(obs, prev_action, is_first)
+            out = self._step(running, obs, prev_action, is_first)
         except PolicyFailed as error:
-            if time.monotonic() < self._trial_until_s:
-                self.roll_back(f"it failed: {error}")
+            self._failed(running, error)
             raise
+        running.failures, running.condemned = 0, ""
         entry.action = out.action
         return out
+
+    def _step(
+        self, running: Candidate, obs: Obs, prev_action: np.ndarray, is_first: bool
+    ) -> PolicyOutput:
+        ready = self._ready
+        if isinstance(running.last_error, PolicySlow) and ready is not None and ready.back:
+            raise running.last_error  # its time is better spent on its successor
+        with running.deadline.timed():
+            out = running.engine.act(obs, prev_action, is_first)
+        running.deadline.step()
+        running.last_error = None
+        return out
+
+    def _failed(self, running: Candidate, error: PolicyFailed) -> None:
+        """Have another policy take the place of one that fails or is too slow, if it goes on."""
+        running.last_error, running.failures = error, running.failures + 1
+        soon = time.monotonic() < self._trial_until_s
+        if not (soon or isinstance(error, PolicySlow) or running.failures >= _FAILURES):
+            return
+        why = f"{'it is too slow' if isinstance(error, PolicySlow) else 'it failed'}: {error}"
+        if self._previous is not None:
+            self.roll_back(why)
+        elif not running.condemned and (self._ready is None or not self._ready.back):
+            running.condemned = why
+            self._news.set()
 
     def between_ticks(self) -> None:
         """Swap in a policy that knows the situation; call it right after a command was sent."""
@@ -175,8 +203,9 @@ class PolicySlot:
         self._sent = sent_action
         if self._ready is not None:
             self._news.set()
-        if self._running is not None:
-            self._running.engine.prepare(sent_action)
+        if (running := self._running) is not None and running.last_error is None:
+            with running.deadline.timed():
+                running.engine.prepare(sent_action)
 
     def roll_back(self, why: str) -> str:
         """Run the policy before the present one again, and never again the present one.
@@ -197,6 +226,7 @@ class PolicySlot:
         self._previous, self._trial_until_s = None, 0.0
         previous.engine.reset()
         back = Candidate(previous.engine, previous.folder, since=self._history.ticks, back=why)
+        back.deadline = self._loader.deadline(previous.engine.runner)
         with self._lock:
             waiting, self._ready = self._ready, back
         self._retired.extend([] if waiting is None else [waiting])
@@ -218,7 +248,7 @@ class PolicySlot:
                 mode: Mode = "start"
             elif ready.back and (knows or border or not self._follows):
                 mode = "rollback"
-            elif border:
+            elif border or (self._running.condemned and not self._follows):
                 mode = "border"
             elif self._follows and knows:
                 mode = "reinfer"
@@ -254,20 +284,15 @@ class PolicySlot:
         card = candidate.engine.runner.card
         self.swaps += int(mode != "start")
         self.rollbacks += int(mode == "rollback")
-        line = {
-            "time_s": round(time.time(), 3),
-            "version": card.version,
-            "weights_sha256": card.weights_sha256,
-            "learner_updates": card.learner_updates,
-            "agent_steps": card.agent_steps,
-            "mode": mode,
-            "reinferred_steps": candidate.steps,
-            "action_difference": candidate.difference,
-            "because": candidate.back,
-            "swaps": self.swaps,
-            "tick": self._history.ticks,
-        }
-        self._log_lines.append(json.dumps(line))
+        self._log.add(
+            card,
+            mode=mode,
+            reinferred_steps=candidate.steps,
+            action_difference=candidate.difference,
+            because=candidate.back,
+            swaps=self.swaps,
+            tick=self._history.ticks,
+        )
         self._on_event(f"policy version {card.version} runs (mode {mode})")
 
     # ------------------------------------------------------------------------- worker thread
@@ -281,11 +306,15 @@ class PolicySlot:
         if ready is not None and ready.back:
             return False
         newest = ready or self._running
+        condemned = "" if newest is None else newest.condemned
         running = None if newest is None else (newest.folder, newest.identity)
-        for folder in self._shelf.worth_trying(running):
+        for folder in self._shelf.worth_trying(running, older_too=bool(condemned)):
             candidate = None if self._stop.is_set() else self._load(folder)
             if candidate is not None:
                 self.loaded += 1
+                if condemned and newest is not None:
+                    candidate.back = condemned
+                    self._shelf.ban(newest.identity)
                 with self._lock:
                     waiting, self._ready = self._ready, candidate
                 if waiting is not None and waiting.withdraw():
@@ -301,8 +330,9 @@ class PolicySlot:
             return
         try:
             all_of_it = candidate.steps > _PATIENT_TICKS
-            while not self._stop.is_set() and candidate.follow(self._history, all_of_it=all_of_it):
-                pass
+            for _ in range(self._history.kept):  # a slow one must not keep the others waiting
+                if self._stop.is_set() or not candidate.follow(self._history, all_of_it=all_of_it):
+                    break
             if (sent := self._sent) is not None and candidate.steps:
                 candidate.prepare(sent)
         except WmError as error:
@@ -313,38 +343,12 @@ class PolicySlot:
 
     def _load(self, folder: Path) -> Candidate | None:
         """Open and prove a policy, and let it see the last seconds; None where it is refused."""
-        bound = None
         try:
-            runner = self._opened = self._opens(folder)
-            bound = threading.Timer(_PROOF_S, runner.cancel)
-            bound.start()
-            self._accept(runner)
-            runner.prove(PolicyFolder(folder), max_tolerance=self._settings.max_tolerance or None)
-            candidate = self._candidate(runner, folder)
-            while candidate.follow(self._history, all_of_it=False):
-                pass
-            if not self._follows:  # that was its trial; it begins with an episode
-                candidate.engine.reset()
-            return candidate
+            return self._loader.load(folder)
         except WmError as error:
             if not self._stop.is_set():
                 self._shelf.refuse(folder, error)
-            if self._opened is not None:
-                self._opened.close()
             return None
-        finally:
-            self._opened = None
-            if bound is not None:
-                bound.cancel()
-
-    def _candidate(self, runner: PolicyRunner, folder: Path) -> Candidate:
-        settings, spec = self._settings, runner.spec
-        mean, seed = settings.acts_by_mean, self._seed + runner.card.version
-        engine = PolicyEngine(runner, seed=seed, mean=mean, estimates=("surprise",))
-        candidate = Candidate(engine, folder, since=self._history.ticks)
-        candidate.try_()
-        self._history.keep(max(2, round(settings.history_s / spec.period_s)))
-        return candidate
 
     def _watch(self) -> None:
         look_s = time.monotonic() + self._settings.policy_poll_s
@@ -386,15 +390,5 @@ class PolicySlot:
         }
 
     def _write_log(self) -> None:
-        """Append waiting lines to the log; where the disk refuses they wait for the next time."""
         self._shelf.write()
-        path = self._log
-        if path is None or not self._log_lines:
-            return
-        lines = [self._log_lines.popleft() for _ in range(len(self._log_lines))]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
-        except OSError:
-            self._log_lines.extendleft(reversed(lines))
+        self._log.write()

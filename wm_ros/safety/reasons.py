@@ -95,6 +95,12 @@ REASONS: dict[str, Reason] = {
         "see the log; go back to an older policy",
         urgent=True,
     ),
+    "policy_slow": Reason(
+        ERROR,
+        "the policy's steps take longer than they may",
+        "take a smaller policy or a faster computer; inference_deadline_s says how long they may",
+        urgent=True,
+    ),
     "nan_action": Reason(
         ERROR,
         "the policy's action is not a finite number",
