@@ -30,6 +30,7 @@ TRAIN = [
     "starlette>=1.0",
     "uvicorn>=0.34",
     "httptools>=0.6.3",  # uvicorn's fast parser of HTTP
+    "prometheus-client>=0.20",  # what the service does, in numbers
     "uvloop>=0.21",  # its fast event loop and TLS
     "cmaes>=0.11",
     "gymnasium>=1.1",  # the interface of environments; the tasks themselves come with sim

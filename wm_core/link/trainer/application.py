@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import not_found, wrong_method
 from wm_core.link.trainer.chunk_routes import ChunkRoutes
+from wm_core.link.trainer.health_routes import HealthRoutes
 from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_routes import PolicyRoutes
 from wm_core.link.trainer.settings import POLICIES, STORE, ServeSettings
@@ -50,10 +46,13 @@ class Application:
             PolicyKeys(settings.policy_keys) if settings.policy_keys else None,
             settings.statement_s,
         )
+        self.health_routes = HealthRoutes(
+            settings, self.access, self.intake, self.chunk_routes, self.policy_routes.versions
+        )
+        self.chunk_routes.metrics = self.health_routes.metrics
         self.app = Starlette(
             routes=[
-                Route("/v1/health", self.health),
-                Route("/v1/status", self.status),
+                *self.health_routes.routes,
                 *self.chunk_routes.routes,
                 *self.policy_routes.routes,
             ],
@@ -89,17 +88,3 @@ class Application:
         """Finish what was offered and close the ledger."""
         self.intake.close()
         self._closing.close()
-
-    async def health(self, request: Request) -> Response:
-        """Answer ``GET /v1/health``, for anyone."""
-        return JSONResponse({"ok": True})
-
-    async def status(self, request: Request) -> Response:
-        """Answer ``GET /v1/status``: what is stored, quarantined and published."""
-        refusal = self.access.refusal(request)
-        if refusal:
-            return refusal
-        counts = await run_in_threadpool(self.intake.counts)
-        versions = await run_in_threadpool(self.policy_routes.versions)
-        free = shutil.disk_usage(self.settings.root).free
-        return JSONResponse({**counts, "policies": versions, "free_bytes": free})

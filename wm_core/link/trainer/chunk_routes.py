@@ -7,6 +7,7 @@ import contextlib
 import math
 import re
 import sys
+import time
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,14 +17,15 @@ from starlette.types import Receive, Scope, Send
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.trainer.access import Access
-from wm_core.link.trainer.answers import About, answer, is_sha256
+from wm_core.link.trainer.answers import VERDICT_HEADER, About, answer, is_sha256
 from wm_core.link.trainer.limits import Excess, Upload, UploadLimits
+from wm_core.link.trainer.metrics import Metrics
 from wm_core.link.trainer.settings import ServeSettings
 from wm_core.store.intake import Intake
 
 _SEQ = re.compile(r"[0-9]{1,10}")
 _MAX_NAME = 64  # characters of each part of a chunk's name that an answer repeats
-_MAX_BACKLOG = 512  # chunks that wait to be stored
+MAX_BACKLOG = 512  #: chunks that wait to be stored
 _DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
 _ENDING = "the service is ending; it may be started again"
 
@@ -40,6 +42,7 @@ class ChunkRoutes:
     def __init__(self, settings: ServeSettings, access: Access, intake: Intake) -> None:
         self.settings, self.access, self.intake = settings, access, intake
         self.limits = UploadLimits(settings, intake.usage)
+        self.metrics: Metrics | None = None  #: counts the answers
         self.closing = False  #: new uploads are refused
         self._receiving: set[_Receipt] = set()
         self.routes = [Route("/v1/chunks/{robot}/{session}/{seq}", self.put, methods=["PUT"])]
@@ -52,28 +55,38 @@ class ChunkRoutes:
 
     async def put(self, request: Request) -> Response:
         """Store a chunk, once, and say what became of it."""
-        path = request.path_params
+        path, began_s = request.path_params, time.monotonic()
         sha256 = request.headers.get("x-content-sha256", "")
         about = About(
             "/".join(path[k][:_MAX_NAME] for k in ("robot", "session", "seq")),
             sha256 if is_sha256(sha256) else "",
         )
         refusal = self.access.refusal(request, path["robot"], about)
-        if refusal is not None:
-            closed = "connection" in refusal.headers
-            return refusal if closed else _Drained(refusal, request)
-        refusal = self._refusal(request, about)
-        if refusal is not None:
-            return _Drained(refusal, request)
-        admitted = self.limits.admit(path["robot"])
-        if isinstance(admitted, Excess):
-            return _Drained(_excess(admitted, about), request)
+        if refusal is None:
+            refusal = self._refusal(request, about)
+        upload = None
+        if refusal is None:
+            admitted = self.limits.admit(path["robot"])
+            if isinstance(admitted, Excess):
+                refusal = _excess(admitted, about)
+            else:
+                upload = admitted
+        if upload is None or refusal is not None:
+            assert refusal is not None
+            if self.metrics is not None:
+                self.metrics.refused(refusal.headers[VERDICT_HEADER])
+            return refusal if "connection" in refusal.headers else _Drained(refusal, request)
         key = ChunkKey(path["robot"], path["session"], int(path["seq"]))
-        with admitted as upload:
+        with upload:
             try:
-                return await self._store(request, key, about, upload)
+                made = await self._store(request, key, about, upload)
             except ClientDisconnect:  # no one receives this answer; the chunk will come again
-                return answer("slow", "the body was cut", about)
+                made = answer("slow", "the body was cut", about)
+            if self.metrics is not None:
+                took_s = time.monotonic() - began_s
+                verdict = made.headers[VERDICT_HEADER]
+                self.metrics.answered(key.robot, verdict, upload.held_bytes, took_s)
+            return made
 
     def _refusal(self, request: Request, about: About) -> Response | None:
         """Refuse by what the head of the request says; None where the body may come."""
@@ -96,7 +109,7 @@ class ChunkRoutes:
             reason = f"expected at most {most} bytes, {announced[:20]} are announced"
             return answer("too_large", reason, about)
         offers, _ = self.intake.backlog()
-        if offers > _MAX_BACKLOG:
+        if offers > MAX_BACKLOG:
             return answer("busy", f"{offers} chunks wait to be stored", about)
         return None
 

@@ -66,7 +66,7 @@ class Upload:
 
     _limits: UploadLimits
     _use: _Use
-    _held: int = field(default=0)
+    held_bytes: int = field(default=0)  #: of the body, in memory
 
     def __enter__(self) -> Upload:
         self._use.uploads += 1
@@ -81,12 +81,12 @@ class Upload:
     ) -> None:
         self._use.uploads -= 1
         self._limits.uploads -= 1
-        self._use.held_bytes -= self._held
-        self._limits.held_bytes -= self._held
+        self._use.held_bytes -= self.held_bytes
+        self._limits.held_bytes -= self.held_bytes
 
     def hold(self, size: int) -> Excess | None:
         """Count ``size`` more bytes of the body in memory; says which bound they exceed."""
-        self._held += size
+        self.held_bytes += size
         self._use.held_bytes += size
         self._limits.held_bytes += size
         self._use.bytes.take(size)

@@ -79,6 +79,7 @@ class Service:
         )
         self._server = _Server(config, self)
         self._server.door = Door(self._server, self._socket, settings, certificates)
+        self.application.health_routes.seats = self._server.door.seats
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, or ``close`` from another thread.

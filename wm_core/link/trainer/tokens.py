@@ -70,6 +70,11 @@ class Tokens:
             raise SettingsError(f"{self.path}:{wrong[0]}: expected `robot sha256 of its token`")
         self._index(entries)
 
+    @property
+    def readable(self) -> bool:
+        """Whether the file can be read just now; where it cannot, nobody is let in."""
+        return self._refresh()
+
     def check(self, token: str | None, robot: str | None) -> Found:
         """Tell whether ``token`` is known, and belongs to ``robot`` where one is named.
 
