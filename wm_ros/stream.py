@@ -11,7 +11,7 @@ from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.contract.trust import Trust
 from wm_core.format.chunk import ChunkKey
-from wm_core.link.robot.carrier import folder_of
+from wm_core.link.robot.carrier import folder_trainer
 from wm_core.link.robot.policy_client import PolicyClient, Running
 from wm_core.link.robot.spool import Spool
 from wm_core.link.robot.uploader import Uploader
@@ -38,7 +38,7 @@ class Stream:
             ChunkKey(settings.robot, session="0" * 32, seq=0).check()
         if url := settings.trainer_url:
             token, cache, s = read_token(settings.token_file), folder / "policies", settings
-            if folder_of(url) is None:  # a folder takes experience and gives no policies
+            if folder_trainer(url) is None:  # a folder takes experience and gives no policies
                 self._client = PolicyClient(
                     url,
                     channel=s.channel,

@@ -12,7 +12,7 @@ from pathlib import Path
 from wm_core.contract.errors import WmError
 from wm_core.contract.files import try_lock
 from wm_core.contract.runner import PolicyRunner
-from wm_core.link.robot.carrier import folder_of
+from wm_core.link.robot.carrier import folder_trainer
 from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
 from wm_ros.doctor.findings import CheckResult, fail, ok, warn
 from wm_ros.policies.source import FolderSource
@@ -112,7 +112,7 @@ def trainer(s: PolicySettings) -> list[CheckResult]:
         return []
     url = s.trainer_url
     try:
-        if (folder := folder_of(url)) is not None:
+        if (folder := folder_trainer(url)) is not None:
             return [_folder("trainer", folder, needed=LEAST_FREE_BYTES)]
         token = read_token(s.token_file)
         deadlines = ConnectionSettings(connect_s=3.0, read_s=5.0)

@@ -105,7 +105,7 @@ class FolderCarrier:
         """Do nothing: nothing stays open."""
 
 
-def folder_of(url: str) -> Path | None:
+def folder_trainer(url: str) -> Path | None:
     """Give the folder of a ``file:`` URL; None for another kind.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from wm_core.link.robot.journal import Waiting
 
-Order = Literal["oldest", "newest"]
+SendOrder = Literal["oldest", "newest"]
 _STUCK = 3  #: failures after which a chunk counts as stuck
 _EVERY = 16  #: so many chunks go between two tries of those that may well fail
 
@@ -45,7 +45,7 @@ class SendPlan:
         most_s: its longest wait.
     """
 
-    def __init__(self, order: Order, first_s: float, most_s: float) -> None:
+    def __init__(self, order: SendOrder, first_s: float, most_s: float) -> None:
         self._wanted = order == "newest"
         self._first_s, self._most_s = first_s, most_s
         self._lock = threading.Lock()

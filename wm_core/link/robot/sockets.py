@@ -17,6 +17,7 @@ from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NewConnectionError
 
 _LOOK_S = 0.05  #: how often a wait for a name looks whether it was cut short
 _KEEPALIVE_S, _KEEPALIVE_TIMES = 15, 4  #: a peer that is gone is noticed after 75 s of silence
@@ -151,13 +152,18 @@ def use_exchange(
     """Let ``manager`` make all of its connections by ``exchange``."""
     context.sslsocket_class = type("_ClientTls", (_Tls,), {"exchange": exchange})
 
-    class Http(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return exchange.dial(self._dns_host, self.port)
+    class Dialled:
+        def _new_conn(self: Any) -> socket.socket:
+            try:
+                return exchange.dial(self._dns_host, self.port)
+            except OSError as error:  # urllib3 takes some kinds for an early answer
+                raise NewConnectionError(self, str(error)) from error
 
-    class Https(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return exchange.dial(self._dns_host, self.port)
+    class Http(Dialled, HTTPConnection):
+        pass
+
+    class Https(Dialled, HTTPSConnection):
+        pass
 
     class HttpPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Http

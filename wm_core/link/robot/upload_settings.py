@@ -6,14 +6,14 @@ from pydantic import Field
 
 from wm_core.contract.frozen import ranged
 from wm_core.link.robot.client import ConnectionSettings
-from wm_core.link.robot.send_plan import Order
+from wm_core.link.robot.send_plan import SendOrder
 
 
 class UploaderSettings(ConnectionSettings):
     """Sets deadlines and bounds of the uploader."""
 
     connections: int = ranged(2, 1, 4, "Chunks that are on their way to the trainer at once")
-    order: Order = Field(
+    order: SendOrder = Field(
         "oldest", description="Which of the chunks that wait for the trainer goes first"
     )
     denied_s: float = ranged(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.black_box import BlackBox
-from wm_core.link.robot.carrier import Carrier, FolderCarrier, HttpCarrier, folder_of
+from wm_core.link.robot.carrier import Carrier, FolderCarrier, HttpCarrier, folder_trainer
 from wm_core.link.robot.client import FAILURES, BandwidthCap, TrainerClient
 from wm_core.link.robot.journal import Waiting
 from wm_core.link.robot.scan import SpoolScan
@@ -89,7 +89,7 @@ class Uploader:
         cap = BandwidthCap(s.bytes_per_s) if s.bytes_per_s else None
         self._carriers: list[Carrier] = []
         for _ in range(s.connections):
-            stick = folder_of(url)
+            stick = folder_trainer(url)
             if stick is not None:
                 self._carriers.append(FolderCarrier(stick))
                 break

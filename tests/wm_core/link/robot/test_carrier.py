@@ -8,7 +8,7 @@ import pytest
 
 from wm_core.contract.errors import SettingsError
 from wm_core.format.chunk import check_chunk, chunk_path
-from wm_core.link.robot.carrier import CHUNKS, folder_of
+from wm_core.link.robot.carrier import CHUNKS, folder_trainer
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ def test_a_folder_that_refuses_keeps_the_chunk_in_the_spool(upload, lay, stick, 
 @pytest.mark.parametrize("url", ["file://server/share", "file:", "file:///", "file:///a%00b"])
 def test_an_address_that_is_no_folder_here_is_refused(url):
     with pytest.raises(SettingsError, match="file:///absolute/folder"):
-        folder_of(url)
+        folder_trainer(url)
 
 
 def test_other_addresses_are_no_folders():
-    assert folder_of("https://trainer:8765") is None
-    assert str(folder_of("file:///media/usb%20stick")) == "/media/usb stick"
+    assert folder_trainer("https://trainer:8765") is None
+    assert str(folder_trainer("file:///media/usb%20stick")) == "/media/usb stick"

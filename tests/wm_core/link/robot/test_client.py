@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import gzip
 import http.server
@@ -372,6 +373,34 @@ def test_an_answer_to_half_a_body_is_read(scripted, client):
 
     got = client(scripted(early).url).request("PUT", "/", body=bytes(4 * MIB))
     assert (got.status, got.body) == (413, b"big")
+
+
+def test_closing_ends_a_wait_for_a_connection_that_nobody_takes(client, wait_until):
+    """The queue of connections is full, so that further ones hear nothing."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listening.getsockname())
+        url, failed = f"http://127.0.0.1:{listening.getsockname()[1]}", []
+        with pytest.raises(FAILURES, match="timed out"):
+            client(url, connect_s=0.2).request("GET", "/")
+        robot = client(url, connect_s=3600.0)
+
+        def ask():
+            try:
+                robot.request("PUT", "/", body=b"1")
+            except Exception as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(lambda: len(robot._exchange._sockets) == 1)
+        robot.abort()
+        thread.join(60.0)
+        assert not thread.is_alive()
+        assert isinstance(failed[0], FAILURES)
 
 
 def test_closing_ends_a_wait_for_a_name_that_no_server_resolves(client, monkeypatch):
