@@ -64,6 +64,9 @@ class Settings(Frozen):
     realtime: bool = Field(
         False, description="Run the loop under SCHED_FIFO, which takes the right to do so"
     )
+    follow: bool = Field(
+        False, description="Run the stream's threads under SCHED_FIFO too, at the lowest priority"
+    )
 
 
 # ------------------------------------------------------------------ the other side
@@ -211,6 +214,13 @@ def turn(spool: Spool | None, steps: list[Step], settings: Settings) -> tuple[li
     return late, took
 
 
+def _follow() -> None:
+    """Let no other program keep the processor from a thread that holds the interpreter."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(("spool", "uploader")) and thread.native_id is not None:
+            os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(1))
+
+
 def measure(state: str, settings: Settings, steps: list[Step], spec: Spec) -> dict[str, list]:
     """Take turns in ``state`` and without a stream; gives what each tick came to."""
     found: dict[str, list] = {"none": [], "late": [], "took": []}
@@ -225,6 +235,8 @@ def measure(state: str, settings: Settings, steps: list[Step], spec: Spec) -> di
                 folder / "spool", robot="bench", task="", spec=spec, settings=spool_settings
             )
             uploader = Uploader(folder / "spool", url=url, settings=deadlines) if url else None
+            if settings.follow:
+                _follow()
             late, took = turn(spool, steps, settings)
             found["late"] += late
             found["took"] += took

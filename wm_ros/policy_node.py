@@ -227,6 +227,7 @@ class PolicyNode(LifecycleNode):
     # --------------------------------------------------------------------------------- reports
 
     def _judge(self) -> tuple[dict[str, Any], list[Diagnosis]]:
+        realtime.lend()
         report = self._write_reports()
         return report, self._parts.board.statuses(report)
 

@@ -58,6 +58,33 @@ def test_a_thread_that_the_control_thread_starts_has_no_priority(granted):
     assert in_thread(started)["priority"] == 0
 
 
+@pytest.mark.parametrize(("priority", "lent"), [(3, 1), (1, 0), (0, 0)])
+def test_the_streams_threads_follow_at_the_lowest_priority(granted, priority, lent):
+    """No other program then keeps the processor from a thread that holds the interpreter."""
+    ended = threading.Event()
+    threads = {
+        name: threading.Thread(target=ended.wait, name=name)
+        for name in ("spool-rover", "uploader-1", "policy-slot")
+    }
+
+    def lend():
+        realtime.enter(RealtimeSettings(realtime_priority=priority))
+        realtime.lend()
+        realtime.lend()
+        return {n: os.sched_getparam(t.native_id).sched_priority for n, t in threads.items()}
+
+    for thread in threads.values():
+        thread.start()
+    try:
+        got = in_thread(lend)
+    finally:
+        ended.set()
+        for thread in threads.values():
+            thread.join()
+    wanted = lent if granted else 0
+    assert got == {"spool-rover": wanted, "uploader-1": wanted, "policy-slot": 0}
+
+
 def test_processors_are_taken_and_those_that_are_not_there_are_named():
     first, *_ = sorted(os.sched_getaffinity(0))
     said, now = in_thread(

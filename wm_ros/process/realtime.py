@@ -1,12 +1,16 @@
 """Gives the control thread a real-time priority and processors of its own; no ROS.
 
 Both hold for the calling thread alone: threads that were started before keep theirs, and those
-that it starts later get no priority, for their work must never stop the control thread.
+that it starts later get no priority, for their work must never stop the control thread.  Only the
+threads of the stream get the lowest real-time priority: the control thread waits for whichever of
+them holds the interpreter, and on a busy computer another program would keep the processor from
+it meanwhile.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 
 from wm_ros.settings import RealtimeSettings
 
@@ -14,6 +18,33 @@ _RIGHTS = (
     "run the node with CAP_SYS_NICE (docker: --cap-add sys_nice --ulimit rtprio=99), or give its "
     "user `rtprio 99` in /etc/security/limits.d and log in again"
 )
+
+
+#: names of threads that hold the interpreter briefly and often; the one that proves policies
+#: computes for seconds and is none of them
+_BRIEF = ("spool", "uploader", "policy-client", "report-writer")
+_lent: set[int] = set()  # threads by their number in the system
+
+
+def lend() -> None:
+    """Let no other program keep the processor from the stream's threads.
+
+    To be called by the control thread, now and then, for threads come and go; nothing happens
+    where it has no real-time priority above the lowest.
+    """
+    try:
+        fifo = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
+        if not fifo or os.sched_getparam(0).sched_priority < 2:
+            return
+        brief = [t.native_id for t in threading.enumerate() if t.name.startswith(_BRIEF)]
+        for number in brief:
+            if number is not None and number not in _lent:
+                policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(number, policy, os.sched_param(1))
+        _lent.clear()
+        _lent.update(number for number in brief if number is not None)
+    except (AttributeError, OSError):  # not Linux, or a thread that has just ended
+        return
 
 
 def enter(settings: RealtimeSettings) -> list[str]:
