@@ -188,14 +188,13 @@ class Spool:
     # ------------------------------------------------------------------ the writer's thread
 
     def _run(self) -> None:
-        self._try(self._disk.begin)
+        self._try(lambda: self._disk.begin(self._try_record))
         while True:
             self._wake.wait(_POLL_S)
             self._wake.clear()
             with self._lock:
                 closing, ticket = self._closing, self._flushes_wanted
-                taken = self._queue.take()
-            self._try(lambda taken=taken: self._record(taken))  # type: ignore[misc]
+            self._try_record()
             if closing or ticket > self._flushes_done:
                 self._try(self._writer.seal)
             self._try(self._look_after)
@@ -207,7 +206,12 @@ class Spool:
             if closing:
                 return
 
-    def _record(self, taken: list[tuple[int, Step]]) -> None:
+    def _try_record(self) -> None:
+        self._try(self._record_queue)
+
+    def _record_queue(self) -> None:
+        with self._lock:
+            taken = self._queue.take()
         for number, step in taken:
             self._writer.add(number, step)
         self._writer.seal_if_old()
@@ -217,7 +221,7 @@ class Spool:
         self._disk.forget_acknowledged()
         if time.monotonic() - self._tidied_s >= _TIDY_S:
             self._tidied_s = time.monotonic()
-            self._disk.tidy()
+            self._disk.tidy(self._try_record)
 
     def _drops(self) -> tuple[dict[str, int], dict[str, int]]:
         """Give the dropped steps of this session, and those with what earlier ones lost."""

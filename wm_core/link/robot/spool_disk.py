@@ -68,10 +68,13 @@ class SpoolDisk:
         self._reserve = Reserve(self._home.path)
         self.bytes = 0  #: of chunks that wait, for other threads
 
-    def begin(self) -> None:
-        """Open the session, and finish what earlier ones left."""
+    def begin(self, meanwhile: Callable[[], None]) -> None:
+        """Open the session, and finish what earlier ones left.
+
+        ``meanwhile`` is called now and then: there may be thousands, and steps come all the time.
+        """
         self._hold_lock()
-        newest_ns = self._finish_earlier()
+        newest_ns = self._finish_earlier(meanwhile)
         created_ns = min(max(self.journal.created_ns, newest_ns + 1), 2**63 - 1)
         self.save(created_ns=created_ns)
         self._room.ended(self.journal.session, created_ns)  # lists it with its own time
@@ -131,9 +134,9 @@ class SpoolDisk:
         self._room.forget_acknowledged()
         self._note_bytes()
 
-    def tidy(self) -> None:
+    def tidy(self, meanwhile: Callable[[], None]) -> None:
         """Finish sessions whose processes have ended; to be called now and then."""
-        self._finish_earlier()
+        self._finish_earlier(meanwhile)
         self._room.look()
         self._note_bytes()
 
@@ -175,7 +178,7 @@ class SpoolDisk:
                 time.sleep(0.01)
         self._on_count("lock_faults", 1)
 
-    def _finish_earlier(self) -> int:
+    def _finish_earlier(self, meanwhile: Callable[[], None]) -> int:
         """Recover and remove sessions whose processes have ended; returns the newest time."""
         newest_ns = 0
         for robot in robots_in(self._folder):  # one that was renamed left its sessions, too
@@ -185,6 +188,7 @@ class SpoolDisk:
                     ended = self._recover_some(earlier[start : start + _BATCH], locks)
                     newest_ns = max([newest_ns, *(journal.created_ns for _, journal in ended)])
                     self._try_finish(ended)
+                meanwhile()
         return newest_ns
 
     def _recover_some(

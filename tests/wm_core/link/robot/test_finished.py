@@ -12,6 +12,7 @@ from wm_core.link.audit import audit
 from wm_core.link.robot.finished import FINISHED_NAME, Folded, all_finished, finish, finished_in
 from wm_core.link.robot.journal import Journal, SpoolSession, sessions_in
 from wm_core.link.robot.spool import Spool, SpoolSettings
+from wm_core.link.robot.spool_disk import SpoolDisk
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
@@ -177,6 +178,25 @@ def test_many_sessions_are_finished_at_one_start(start, tmp_path):
     assert spool.counters()["sessions_finished"] == 200
     assert [s.session for s in sessions_in(tmp_path)] == [spool.session]
     assert len(all_finished(tmp_path)) == 200
+
+
+def test_steps_need_not_wait_until_all_sessions_are_finished(tmp_path):
+    """The writer records what has come in between, a few sessions at a time."""
+    for number in range(100):
+        ended(tmp_path, number)
+    left = []
+    disk = SpoolDisk(
+        tmp_path,
+        journal_of(200),
+        settings=SpoolSettings(),
+        on_drop=lambda reason, steps: None,
+        on_count=lambda name, n: None,
+    )
+    disk.begin(lambda: left.append(len(sessions_in(tmp_path, "rover"))))
+    disk.end()
+    assert len(left) >= 3
+    assert left == sorted(left, reverse=True)
+    assert left[0] > 50
 
 
 def test_order_of_sessions_does_not_depend_on_the_clock(start, tmp_path, make_step):
