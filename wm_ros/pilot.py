@@ -210,8 +210,9 @@ class Pilot:
         try:
             out = self._slot.act(obs, self._sent, begins is not None)
         except WmError as error:
-            reason = "policy_slow" if isinstance(error, PolicySlow) else "policy_failed"
-            return self._safe(self._guard.trip(reason), senses, now_ns, signal)
+            slow = isinstance(error, PolicySlow)
+            reason = self._guard.trip("policy_slow" if slow else "policy_failed")
+            return self._safe(reason, senses, now_ns, signal)
         runner = self._slot.runner
         assert runner is not None
         version, requested = runner.card.version, out.action
