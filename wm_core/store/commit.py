@@ -28,6 +28,8 @@ from wm_core.store.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
+REPLACED = "its damaged file was replaced by these bytes"
+
 
 @dataclass
 class _Write:
@@ -35,7 +37,8 @@ class _Write:
 
     chunk: Examined
     path: Path
-    arrival: int | None  #: of its new row; None where a damaged file is replaced
+    arrival: int  #: of its row
+    is_new: bool  #: False where a damaged file is replaced
     handle: int = -1
     error: OSError | None = None
     same: list[int] = field(default_factory=list)  #: places in the group of these very bytes
@@ -155,10 +158,9 @@ class _Group:
             why = f"{free} bytes are free and {self._min_free_bytes} must stay so"
             self._room += len(chunk.data)
             return _no_room(self._root, why)
-        arrival = None
-        if row is None:
-            arrival = ledger.add(key, chunk.sha256, len(chunk.data), meta)
-        self._writes[key] = _Write(chunk, chunk_path(self._root, key), arrival, same=[i])
+        arrival = row.arrival if row else ledger.add(key, chunk.sha256, len(chunk.data), meta)
+        path = chunk_path(self._root, key)
+        self._writes[key] = _Write(chunk, path, arrival, row is None, same=[i])
         return None
 
     def _write(self, write: _Write) -> None:
@@ -203,7 +205,7 @@ class _Group:
         failed = [write for write in self._writes.values() if write.error is not None]
         self._take_back(failed)
         for write in failed:
-            if write.arrival is not None:
+            if write.is_new:
                 self._ledger.remove(write.arrival)
         for write in self._writes.values():
             if write.error is not None:
@@ -214,15 +216,17 @@ class _Group:
                     else Verdict("busy", f"the file could not be written: {error}")
                 )
             else:
-                first = Verdict("stored" if write.arrival is not None else "known")
-                then = Verdict("known")
+                first, then = Verdict("stored"), Verdict("known")
+                if not write.is_new:
+                    self._ledger.mark_sound(write.arrival)
+                    first = Verdict("known", REPLACED)
             for place, i in enumerate(write.same):
                 self._found[i] = then if place else first
 
     def _take_back(self, writes: list[_Write]) -> None:
         """Remove files that will have no row; still inside the transaction, as the only writer."""
         for write in writes:
-            if write.arrival is not None:
+            if write.is_new:
                 with contextlib.suppress(OSError):
                     write.path.unlink()
 

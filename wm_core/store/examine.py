@@ -9,8 +9,15 @@ from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused
 from wm_core.contract.spec import Spec
-from wm_core.format.chunk import MAX_STEPS, ChunkKey, Columns, check_chunk, chunk_path
-from wm_core.store.ledger import MAX_FIRST_STEP, ChunkRow, Ledger
+from wm_core.format.chunk import (
+    MAX_FIRST_STEP,
+    MAX_STEPS,
+    ChunkKey,
+    Columns,
+    check_chunk,
+    chunk_path,
+)
+from wm_core.store.ledger import ChunkRow, Ledger
 from wm_core.store.verdict import Kind, Verdict
 
 log = logging.getLogger(__name__)
@@ -95,21 +102,24 @@ def check(data: bytes, key: ChunkKey, *, max_bytes: int, spec: Spec | None = Non
         raise ChunkRefused(f"first_step: expected at most {MAX_FIRST_STEP}, got {meta.first_step}")
     if blocks > MAX_STEPS:
         raise ChunkRefused(f"expected at most {MAX_STEPS} compressed blocks, got {blocks}")
-    if spec is not None and meta.spec != spec:
-        raise ForeignChunk(
-            "recorded with another spec than this store is for: "
-            + spec_difference(spec, meta.spec)
-        )
+    lacking = lacks(meta.spec, spec) if spec is not None else ""
+    if lacking:
+        raise ForeignChunk(f"recorded with another spec than this store is for: {lacking}")
     return columns
 
 
-def spec_difference(expected: Spec, got: Spec) -> str:
-    """Name the first field in which two specs differ, with both values."""
-    for name in type(expected).model_fields:
-        want, have = getattr(expected, name), getattr(got, name)
-        if want != have:
-            return f"{name}: expected {want}, got {have}"[:400]
-    return "none"
+def lacks(got: Spec, wanted: Spec) -> str:
+    """Say what of ``wanted`` a recording of ``got`` does not have; empty where it can be used."""
+    if got == wanted:
+        return ""
+    for name, sensor in wanted.inputs.items():
+        if got.inputs.get(name) != sensor:
+            return f"input {name}: expected {sensor}, got {got.inputs.get(name)}"[:500]
+    for name in ("action", "period_s"):
+        expected, has = getattr(wanted, name), getattr(got, name)
+        if expected != has:
+            return f"{name}: expected {expected}, got {has}"[:500]
+    return ""
 
 
 def is_settled(root: Path, ledger: Ledger, row: ChunkRow) -> bool:

@@ -12,34 +12,18 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from wm_core.contract.errors import StoreError
-from wm_core.format.chunk import MAX_STEPS, ChunkKey, ChunkMeta
+from wm_core.contract.errors import StoreError, shown
+from wm_core.format.chunk import ChunkKey, ChunkMeta
+from wm_core.store.rows import COLUMNS, MAX_REASON, SOUND
+from wm_core.store.rows import ChunkRow as ChunkRow
+from wm_core.store.rows import Refused as Refused
 
 LEDGER_NAME = "ledger.sqlite"
 SCHEMA_VERSION = 2
-MAX_FIRST_STEP = 2**31 - 1 - MAX_STEPS  #: so that every step's index fits 31 bits
-MAX_REASON = 500  #: characters of why a chunk was refused
 _BUSY_S = 30.0  # longest wait for another process's commit
-_SOUND = " AND ".join(
-    (
-        "arrival > 0",
-        "typeof(robot) = 'text' AND length(robot) BETWEEN 1 AND 64",
-        "robot NOT GLOB '*[^a-z0-9_-]*'",
-        "typeof(session) = 'text' AND length(session) = 32",
-        "session NOT GLOB '*[^0-9a-f]*'",
-        "typeof(seq) = 'integer' AND seq BETWEEN 0 AND 99999999",
-        "typeof(sha256) = 'text' AND length(sha256) = 64",
-        "sha256 NOT GLOB '*[^0-9a-f]*'",
-        f"typeof(bytes) = 'integer' AND bytes BETWEEN 0 AND {2**40}",
-        f"typeof(steps) = 'integer' AND steps BETWEEN 1 AND {MAX_STEPS}",
-        f"typeof(first_step) = 'integer' AND first_step BETWEEN 0 AND {MAX_FIRST_STEP}",
-        "typeof(received_ns) = 'integer'",
-    )
-)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS chunks (
     arrival INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -56,39 +40,8 @@ CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unsound (content TEXT NOT NULL, noticed_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS damaged (
     arrival INTEGER PRIMARY KEY, reason TEXT NOT NULL, noticed_ns INTEGER NOT NULL);
-CREATE VIEW IF NOT EXISTS sound AS SELECT * FROM chunks WHERE {_SOUND}
+CREATE VIEW IF NOT EXISTS sound AS SELECT * FROM chunks WHERE {SOUND}
 """
-_COLUMNS = "arrival, robot, session, seq, sha256, bytes, steps, first_step, received_ns"
-
-
-class ChunkRow(NamedTuple):
-    """Describes one acknowledged chunk."""
-
-    arrival: int
-    robot: str
-    session: str
-    seq: int
-    sha256: str
-    bytes: int
-    steps: int
-    first_step: int
-    received_ns: int
-
-    @property
-    def key(self) -> ChunkKey:
-        return ChunkKey(self.robot, self.session, self.seq)
-
-
-class Refused(NamedTuple):
-    """Describes one chunk in quarantine."""
-
-    robot: str
-    session: str
-    seq: int
-    sha256: str
-    bytes: int
-    reason: str
-    received_ns: int
 
 
 class Ledger:
@@ -131,11 +84,11 @@ class Ledger:
         return db
 
     def _unusable(self, error: sqlite3.DatabaseError) -> StoreError:
-        root = self.path.parent
+        run = self.path.parent.parent
         return StoreError(
-            f"{self.path} cannot be used as a ledger ({error}); make room if the disk is full; "
-            f"if the file is damaged, `wm store rebuild {root}` makes a new one from the chunk "
-            "files and moves this one away"
+            f"{self.path} cannot be used as a ledger ({shown(error)}); make room if the disk is "
+            f"full; if the file is damaged, `wm store rebuild --root {run}` makes a new one from "
+            "the chunk files and moves this one away"
         )
 
     def _prepare(self) -> None:
@@ -183,7 +136,7 @@ class Ledger:
         """
         row = (*key, sha256, size, meta.steps, meta.first_step, time.time_ns())
         statement = (
-            f"INSERT INTO chunks ({_COLUMNS.removeprefix('arrival, ')})"
+            f"INSERT INTO chunks ({COLUMNS.removeprefix('arrival, ')})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         )
         with self.writing():
@@ -199,6 +152,19 @@ class Ledger:
                     self._usage[key.robot] = self._usage.get(key.robot, 0) + size
             return int(cursor.lastrowid or 0)
 
+    def restore(self, rows: Iterable[ChunkRow], pruned: int) -> None:
+        """Enter rows of another ledger as they were, and the last arrival that was evicted."""
+        marks = ", ".join("?" * len(ChunkRow._fields))
+        with self.writing():
+            self._db.executemany(f"INSERT INTO chunks ({COLUMNS}) VALUES ({marks})", rows)
+            if pruned:
+                self.mark_pruned(pruned)
+
+    def fold(self) -> None:
+        """Fold the log of recent commits into the database file, durably."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def remove(self, arrival: int) -> None:
         """Take back a row that was added within the same ``writing``."""
         with self.writing():
@@ -208,7 +174,7 @@ class Ledger:
     def set_aside_unsound(self) -> int:
         """Move rows that are out of bounds to the table ``unsound``; returns how many."""
         columns = ("robot", "session", "seq", "sha256", "bytes", "steps", "first_step")
-        unsound = f"NOT coalesce({_SOUND}, 0)"
+        unsound = f"NOT coalesce({SOUND}, 0)"
         listed = " || ' ' || ".join(f"quote({name})" for name in columns)
         content = f"substr({listed}, 1, ?)"
         with self.writing():
@@ -224,7 +190,7 @@ class Ledger:
         with self.writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*key, sha256, size, reason[:MAX_REASON], time.time_ns()),
+                (*key, sha256, size, shown(reason), time.time_ns()),
             )
 
     def mark_damaged(self, arrival: int, reason: str) -> None:
@@ -232,7 +198,7 @@ class Ledger:
         with self.writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
-                (arrival, reason[:MAX_REASON], time.time_ns()),
+                (arrival, shown(reason), time.time_ns()),
             )
 
     def mark_sound(self, arrival: int) -> None:
@@ -250,7 +216,7 @@ class Ledger:
         Within a session the numbers of the steps grow with those of the chunks, so only the two
         neighbours of ``key`` can.
         """
-        where = f"SELECT {_COLUMNS} FROM sound WHERE robot = ? AND session = ?"
+        where = f"SELECT {COLUMNS} FROM sound WHERE robot = ? AND session = ?"
         before = self._rows(f"{where} AND seq < ? ORDER BY seq DESC LIMIT 1", tuple(key))
         after = self._rows(f"{where} AND seq > ? ORDER BY seq LIMIT 1", tuple(key))
         end = first_step + steps
@@ -270,18 +236,18 @@ class Ledger:
 
     def find(self, key: ChunkKey) -> ChunkRow | None:
         """Find the row of ``key``, if that chunk was acknowledged."""
-        query = f"SELECT {_COLUMNS} FROM sound WHERE robot = ? AND session = ? AND seq = ?"
+        query = f"SELECT {COLUMNS} FROM sound WHERE robot = ? AND session = ? AND seq = ?"
         rows = self._rows(query, tuple(key))
         return rows[0] if rows else None
 
     def since(self, arrival: int, *, limit: int = -1) -> list[ChunkRow]:
         """List rows that arrived after ``arrival`` (0: all), oldest first; at most ``limit``."""
-        query = f"SELECT {_COLUMNS} FROM sound WHERE arrival > ? ORDER BY arrival LIMIT ?"
+        query = f"SELECT {COLUMNS} FROM sound WHERE arrival > ? ORDER BY arrival LIMIT ?"
         return self._rows(query, (arrival, limit))
 
     def of_session(self, robot: str, session: str) -> list[ChunkRow]:
         """List the rows of one session by sequence number."""
-        query = f"SELECT {_COLUMNS} FROM sound WHERE robot = ? AND session = ? ORDER BY seq"
+        query = f"SELECT {COLUMNS} FROM sound WHERE robot = ? AND session = ? ORDER BY seq"
         return self._rows(query, (robot, session))
 
     def sessions(self) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ import numpy as np
 from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import chunk_path
+from wm_core.store.examine import lacks
 from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
 from wm_core.store.index import Index, load_index, step_dtype
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
@@ -29,20 +30,6 @@ log = logging.getLogger(__name__)
 _SESSION_SHIFT = 32
 _FIRST_ROWS = 4096
 _TOLD = 20  # chunks that are named in the log, per reason
-
-
-def lacks(got: Spec, wanted: Spec) -> str:
-    """Say what of ``wanted`` a recording of ``got`` does not have; empty where it can be used."""
-    if got == wanted:
-        return ""
-    for name, sensor in wanted.inputs.items():
-        if got.inputs.get(name) != sensor:
-            return f"input {name}: expected {sensor}, got {got.inputs.get(name)}"[:500]
-    for name in ("action", "period_s"):
-        expected, has = getattr(wanted, name), getattr(got, name)
-        if expected != has:
-            return f"{name}: expected {expected}, got {has}"[:500]
-    return ""
 
 
 class Store:

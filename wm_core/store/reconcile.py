@@ -126,7 +126,7 @@ def _session(
     for seq in sorted(files.keys() - rows.keys()):
         path = folder / f"{seq:08d}.mcap"
         try:
-            _adopt(root, ledger, first._replace(seq=seq), path, files[seq], count)
+            count[adopt_file(root, ledger, first._replace(seq=seq), path)] += 1
         except OSError as error:
             log.warning("%s could not be read: %s", path, error)
             count["unreadable"] += 1
@@ -154,19 +154,19 @@ def _remove(folder: Path, seq: int) -> None:
         (folder / f"{seq:08d}.{kind}").unlink(missing_ok=True)
 
 
-def _adopt(
-    root: Path,
-    ledger: Ledger,
-    key: ChunkKey,
-    path: Path,
-    found: os.stat_result,
-    count: dict[str, int],
-) -> None:
-    """Enter a file that has no row, or move it to the quarantine with the reason."""
+def adopt_file(root: Path, ledger: Ledger, key: ChunkKey, path: Path) -> str:
+    """Enter a file that has no row, or move it to the quarantine with the reason.
+
+    Returns:
+        What became of it, as ``Reconciled`` names it: adopted, quarantined or unreadable.
+
+    Raises:
+        OSError: where it cannot be read.
+    """
+    found = path.lstat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FOUND_BYTES:
         log.warning("%s is no chunk: not a plain file of at most %d bytes", path, MAX_FOUND_BYTES)
-        count["unreadable"] += 1
-        return
+        return "unreadable"
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     try:
@@ -178,16 +178,14 @@ def _adopt(
         verdict = Verdict("damaged", f"found without a row and is no chunk: {error}")
         chunk = Examined(key, data, sha256, None, verdict, keep=True)
         quarantine(root, ledger, [(chunk, verdict)])
-        if quarantine_path(root, key, sha256).exists():
-            _remove(path.parent, key.seq)
-            count["quarantined"] += 1
-        else:  # no room there: it stays, and the next start looks again
-            count["unreadable"] += 1
-        return
+        if not quarantine_path(root, key, sha256).exists():
+            return "unreadable"  # no room there: it stays, and the next start looks again
+        _remove(path.parent, key.seq)
+        return "quarantined"
     _sync(path)
     write_sidecar(root, key, make_index(columns), sha256)
     ledger.add(key, sha256, len(data), columns.meta)
-    count["adopted"] += 1
+    return "adopted"
 
 
 def _sync(path: Path) -> None:

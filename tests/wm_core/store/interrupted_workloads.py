@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from interrupted import Workload
 
+from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, decode_chunk, encode_chunk
@@ -20,6 +21,7 @@ from wm_core.store.intake import StoreIntake
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.quarantine import QUARANTINE
 from wm_core.store.reader import Store
+from wm_core.store.rebuild import rebuild
 from wm_core.store.reconcile import Reconciled, reconcile
 from wm_core.store.retention import prune
 
@@ -187,6 +189,28 @@ def old_ledger(root: Path) -> None:
     db.close()
 
 
+def unreadable_ledger(root: Path) -> None:
+    """A store whose ledger has a scrambled page."""
+    sound(root)
+    with (root / LEDGER_NAME).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * 4096)
+
+
+def write_rebuild(root: Path, say) -> None:
+    rebuild(root)
+    say("rebuilt")
+
+
+def check_rebuild(root: Path, said: list[str]) -> None:
+    try:
+        Ledger(root / LEDGER_NAME).check()
+    except StoreError:
+        assert not said
+        rebuild(root)
+    check_checkpoint(root, [])
+
+
 def write_seal(root: Path, say) -> None:
     """One session of a spool that seals twice; the robot's journal and its open log."""
     settings = SpoolSettings(seal_steps=4096, seal_s=3600.0, min_free_bytes=0)
@@ -223,6 +247,7 @@ WORKLOADS = {
     "prune": Workload(sound, write_prune, check_prune),
     "quarantine": Workload(sound, write_quarantine, check_quarantine),
     "migration": Workload(old_ledger, write_migration, check_checkpoint),
+    "rebuild": Workload(unreadable_ledger, write_rebuild, check_rebuild),
     "seal": Workload(lambda root: root.mkdir(), write_seal, check_seal),
 }
 

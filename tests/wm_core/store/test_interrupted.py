@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("interrupted.py")
 NOT_PERMITTED = 77
-WORKLOADS = ("group", "checkpoint", "prune", "quarantine", "migration", "seal")
+WORKLOADS = ("group", "checkpoint", "prune", "quarantine", "migration", "rebuild", "seal")
 
 
 def kill_at_every(stride, workload, folder):

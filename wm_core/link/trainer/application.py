@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from starlette.applications import Starlette
 
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import Spec
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import not_found, wrong_method
 from wm_core.link.trainer.chunk_routes import ChunkRoutes
@@ -19,6 +22,7 @@ from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.object_intake import ObjectIntake
 from wm_core.store.objects import open_objects
 from wm_core.store.reconcile import Reconciled, reconcile
+from wm_core.store.verify import Scrub
 
 
 class Application:
@@ -61,17 +65,22 @@ class Application:
 
     def _open_intake(self) -> Intake:
         settings = self.settings
+        spec = _read_spec(settings.spec) if settings.spec else None
         if settings.objects:
             objects = open_objects(settings.objects)
-            return ObjectIntake(objects, max_bytes=settings.max_chunk_bytes)
+            return ObjectIntake(objects, max_bytes=settings.max_chunk_bytes, spec=spec)
         self.ledger = ledger = Ledger(self.store / LEDGER_NAME)
         self._closing.callback(ledger.close)
         self.reconciled = reconcile(self.store, ledger)
+        if settings.scrub_bytes_per_s:
+            scrub = Scrub(self.store, ledger, bytes_per_s=settings.scrub_bytes_per_s)
+            self._closing.callback(scrub.close)
         return StoreIntake(
             self.store,
             ledger,
             max_bytes=settings.max_chunk_bytes,
             min_free_bytes=settings.min_free_bytes,
+            spec=spec,
         )
 
     @property
@@ -88,3 +97,12 @@ class Application:
         """Finish what was offered and close the ledger."""
         self.intake.close()
         self._closing.close()
+
+
+def _read_spec(path: Path) -> Spec:
+    try:
+        return Spec.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"--spec {path}: expected a spec as `wm robot spec --json` prints it: {error}"
+        ) from error

@@ -48,6 +48,12 @@ class ServeSettings(Frozen):
     )
     max_chunk_bytes: int = Field(MAX_CHUNK_BYTES, gt=0, description="Bytes of the largest chunk.")
     min_free_bytes: int = Field(200_000_000, ge=0, description="Bytes of the disk to keep free.")
+    spec: Path | None = Field(
+        None, description="Spec (JSON) that chunks must have; None takes chunks of any spec."
+    )
+    scrub_bytes_per_s: float = Field(
+        4e6, ge=0, description="Bytes per second at which stored files are re-hashed; 0: never."
+    )
     max_uploads: int = Field(64, gt=0, description="Uploads at once; more must try again.")
     max_uploads_per_robot: int = Field(
         4, gt=0, description="Uploads of one robot at once; more must try again."

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from wm_core.contract.errors import StoreError
+from wm_core.contract.errors import SettingsError, StoreError
 from wm_core.format.chunk import METADATA, check_chunk, chunk_path
 from wm_core.format.recording import write_recording
 from wm_core.link.robot.client import TrainerClient
@@ -322,3 +322,17 @@ def test_wm_serve_makes_a_token_and_keeps_its_hash(tmp_path):
     token = said.split()[-1]
     assert tokens.read_text() == f"rover {hashlib.sha256(token.encode()).hexdigest()}\n"
     assert re.fullmatch(r"[\w-]{43}", token)
+
+
+def test_a_service_takes_only_chunks_of_the_spec_that_it_was_given(
+    serve, spec, tmp_path, make_chunk
+):
+    pinned = tmp_path / "spec.json"
+    pinned.write_text(spec.model_copy(update={"period_s": 0.5}).model_dump_json())
+    intake = serve(spec=pinned).application.intake
+    verdict = intake.offer(*make_chunk()).result(60.0)
+    assert verdict.kind == "conflict"
+    assert "period_s" in verdict.reason
+    pinned.write_text("{}")
+    with pytest.raises(SettingsError, match="wm robot spec"):
+        serve(root=tmp_path / "other", spec=pinned)

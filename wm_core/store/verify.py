@@ -1,0 +1,141 @@
+"""Re-hashes what is stored: files rot, and an acknowledged chunk has no other copy.
+
+``verify`` looks at everything once; ``Scrub`` does the same beside a service, slowly and for ever.
+What is damaged is noted in the ledger, so that counters and alarms say it, and is replaced when
+its bytes come again, from a robot's black box for instance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wm_core.contract.errors import StoreError
+from wm_core.format.chunk import ChunkKey, chunk_path
+from wm_core.store.ledger import ChunkRow, Ledger
+
+log = logging.getLogger(__name__)
+
+_ROWS = 256  # that are asked of the ledger at once
+_PASS_S = 3600.0  # between two passes of a scrub
+
+
+@dataclass
+class Verified:
+    """Says what a pass over the store found."""
+
+    chunks: int = 0  #: that were read
+    bytes: int = 0
+    damaged: list[tuple[ChunkKey, str]] = field(default_factory=list)  #: with the reason
+
+
+def verify(
+    root: Path, ledger: Ledger, *, on_chunk: Callable[[ChunkRow], object] = lambda row: None
+) -> Verified:
+    """Read and hash every chunk that should be there; note in the ledger what is damaged.
+
+    Args:
+        root: the store's folder.
+        ledger: of that store.
+        on_chunk: called before each chunk.
+    """
+    found, arrival = Verified(), ledger.pruned_through()
+    marked = ledger.damaged()
+    while rows := ledger.since(arrival, limit=_ROWS):
+        for row in rows:
+            on_chunk(row)
+            reason = verify_chunk(root, ledger, row, marked.get(row.arrival))
+            found.chunks += 1
+            found.bytes += row.bytes
+            if reason is not None:
+                found.damaged.append((row.key, reason))
+        arrival = rows[-1].arrival
+    return found
+
+
+def verify_chunk(root: Path, ledger: Ledger, row: ChunkRow, marked: str | None) -> str | None:
+    """Hash one chunk and bring the ledger's note on it up to date; the reason where damaged.
+
+    Args:
+        root: the store's folder.
+        ledger: of that store.
+        row: of the chunk.
+        marked: what the ledger says of it; None where nothing.
+    """
+    reason = _damage(chunk_path(root, row.key), row)
+    if reason is not None and row.arrival <= ledger.pruned_through():
+        return None  # evicted meanwhile
+    if reason is None and marked is not None:
+        ledger.mark_sound(row.arrival)
+    elif reason is not None and reason != marked:
+        log.error("chunk %s is damaged: %s", tuple(row.key), reason)
+        ledger.mark_damaged(row.arrival, reason)
+    return reason
+
+
+def _damage(path: Path, row: ChunkRow) -> str | None:
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != row.bytes:
+            return f"expected a file of {row.bytes} bytes, found {found.st_size}"
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(handle, row.bytes, 0)
+            # what was read once need not push other files out of memory
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        return "its file is gone"
+    except OSError as error:
+        return f"its file cannot be read: {error.strerror}"
+    got = hashlib.sha256(data).hexdigest()
+    return None if got == row.sha256 else f"expected sha256 {row.sha256}, the file has {got}"
+
+
+class Scrub:
+    """Verifies a store again and again in a thread, at a bounded rate.
+
+    Args:
+        root: the store's folder.
+        ledger: of that store.
+        bytes_per_s: most bytes that are read in a second.
+    """
+
+    def __init__(self, root: Path, ledger: Ledger, *, bytes_per_s: float) -> None:
+        self.passes = 0  #: over the whole store so far
+        self._root, self._ledger, self._bytes_per_s = root, ledger, bytes_per_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; a second call does nothing."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                verify(self._root, self._ledger, on_chunk=self._pause)
+                self.passes += 1
+            except _Stopped:
+                return
+            except (StoreError, sqlite3.Error, OSError) as error:
+                log.error("the store could not be verified: %s", error)
+            self._stop.wait(_PASS_S)
+
+    def _pause(self, row: ChunkRow) -> None:
+        if self._stop.wait(row.bytes / self._bytes_per_s):
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """Ends a pass."""
