@@ -34,6 +34,7 @@ def keys(tmp_path):
         ({"trainer_url": "http://[::1]:1"}, False),
         ({"policy_dir": "policy"}, False),
         ({"policy_dir": "policy", "trainer_url": AWAY}, False),
+        ({"trainer_url": "file:///media/usb/wm"}, False),
         ({"trainer_url": AWAY}, True),
         ({"trainer_url": "http://127.0.0.1.example:1"}, True),
         ({"trainer_url": "http://10.0.0.2:1"}, True),

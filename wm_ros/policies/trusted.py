@@ -10,6 +10,7 @@ from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.signing import read_public_keys
 from wm_core.contract.trust import Trust
 from wm_core.link.robot.access import parse_address
+from wm_core.link.robot.carrier import folder_trainer
 from wm_core.link.robot.policy_client import Running
 from wm_core.link.robot.sockets import is_this_machine
 from wm_ros.settings import PolicySettings
@@ -34,7 +35,10 @@ def trust_of(settings: PolicySettings, folder: Path) -> Trust | None:
     if s.require_signature == "never":
         return None
     owners = read_public_keys(Path(s.trusted_keys).expanduser()) if s.trusted_keys else {}
-    foreign = bool(s.trainer_url) and not s.policy_dir
+    asks = (
+        bool(s.trainer_url) and folder_trainer(s.trainer_url) is None
+    )  # a folder gives no policies
+    foreign = asks and not s.policy_dir
     if foreign and s.require_signature == "auto":
         foreign = not is_this_machine(parse_address(s.trainer_url).host)
     if owners or foreign or s.require_signature == "always":
