@@ -17,6 +17,7 @@ DEMO_MINUTES ?= 15
 RESULTS ?=
 CHAOS_FAULTS ?= 1000
 CHAOS_CHUNKS ?= 100000
+FLEET_MINUTES ?= 10
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? 2 * n : 8)))
 
 VENV := .venv
@@ -60,7 +61,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench results chaos docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
+.PHONY: help demo test check lint format bench results chaos fleet docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,6 +100,9 @@ results: setup ## train every preset for the same CPU time and write down its re
 
 chaos: setup ## break robots, service, disks and network on purpose, and account for every step (CHAOS_FAULTS=1000)
 	$(RUN) $(BIN)/python -m benchmarks.chaos --faults $(CHAOS_FAULTS) --chunks $(CHAOS_CHUNKS)
+
+fleet: setup ## how many robots one service takes in before acknowledgements lag (FLEET_MINUTES=10)
+	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fleet --minutes $(FLEET_MINUTES)
 
 docs: setup ## serve the documentation site on http://127.0.0.1:8000
 	$(MKDOCS) serve

@@ -166,14 +166,14 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 class Service:
     """Runs ``wm serve`` with TLS and tokens on a folder of its own."""
 
-    def __init__(self, folder: Path, tokens: Path, profile: Path | None) -> None:
+    def __init__(self, folder: Path, tokens: Path, profile: Path | None, *more: str) -> None:
         self.root = folder / "run"
         self.certificate, key = certificate(folder)
         words = [sys.executable]
         words += ["-m", "cProfile", "-o", str(profile)] if profile else []
         words += ["-m", "wm_core.cli.main", "serve", "--root", self.root, "--port", "0"]
         words += ["--tokens", tokens, "--tls-cert", self.certificate, "--tls-key", key]
-        words += ["--robot-chunks-per-s", "0", "--min-free-bytes", "0"]
+        words += ["--robot-chunks-per-s", "0", "--min-free-bytes", "0", *more]
         self.process = subprocess.Popen([*map(str, words)], stdout=subprocess.DEVNULL)
         where, deadline_s = self.root / SERVICE_FILE, time.monotonic() + WAIT_S
         while not where.exists():

@@ -46,10 +46,10 @@ KEY = "experience/rover0"
 class Outage(BaseModel):
     """Compare one outage of the receiver, ours and a peer transport's."""
 
-    hz: float = 50.0  #: frames each second
+    hz: float = 20.0  #: frames each second
     before_s: float = 4.0
     outage_s: float = 3.0
-    after_s: float = 5.0
+    after_s: float = 13.0  #: long enough for either side to be connected again
     rounds: int = 2
     json_to: Path | None = None
 
