@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from wm_core.contract.errors import ChunkRefused, SpecMismatch
 from wm_core.contract.step import Step
-from wm_core.format.chunk import MAX_STEPS, ChunkMeta, EncodedStep, encode_step, join_steps
-from wm_core.format.meta import MAX_UNPACKED_BYTES
+from wm_core.format.chunk import ChunkMeta, EncodedStep, encode_step, join_steps
+from wm_core.link.robot.open_log import most_steps
 from wm_core.link.robot.spool_disk import SpoolDisk
 from wm_core.link.robot.spool_settings import SpoolSettings
 from wm_core.link.robot.step_queue import is_valuable
@@ -137,9 +137,3 @@ class ChunkWriter:
         seq = self._disk.journal.next_seq
         update = {"seq": seq, "first_step": self._first, "steps": steps, "dropped": dropped}
         return self._template.model_copy(update=update)
-
-
-def most_steps(meta: ChunkMeta) -> int:
-    """Compute how many steps of this spec a chunk may have, by the bytes that they unpack to."""
-    one, two = (meta.model_copy(update={"steps": n}).unpacked_bytes for n in (1, 2))
-    return int(min(MAX_STEPS, 1 + (MAX_UNPACKED_BYTES - one) // (two - one)))

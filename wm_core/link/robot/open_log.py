@@ -33,6 +33,7 @@ _RECORD = struct.Struct("<II")  # length of kind and content, crc32 of both
 _STEP = struct.Struct("<qI")  # stamp in ns, number of messages; then their lengths
 _META, _STEPS, _END = b"m", b"s", b"e"
 _MAX_RECORD_BYTES = 64 << 20
+_MAX_META_BYTES = 1 << 20
 _LEVEL = 1  # of zstd: less to write for little work
 
 
@@ -187,18 +188,23 @@ def read_log(data: bytes) -> LoggedChunk | None:
     if magic != _MAGIC:
         return None
     at, found = _FRONT.size, None
+    most = most_bytes = 0
     while record := _next(data, at, seq):
-        kind, content = record[0][:1], _unpacked(record[0][1:])
+        kind, packed = bytes(record[0][:1]), record[0][1:]
         if found is None:
-            found = LoggedChunk(_meta(content, seq))
+            found = LoggedChunk(_meta(packed, seq))
+            most = most_steps(found.meta)
+            most_bytes = found.meta.model_copy(update={"steps": 1}).unpacked_bytes
         elif kind == _END:
-            meta = _meta(content, seq)
+            meta = _meta(packed, seq)
             if meta.steps != len(found.steps):
                 raise ChunkRefused(f"log ends with {len(found.steps)} steps, not {meta.steps}")
             found.meta = meta
             return found
-        elif len(found.steps) < MAX_STEPS:
-            found.steps.append(_step(content))
+        elif len(found.steps) == most:
+            raise ChunkRefused(f"log of chunk {seq} has more than {most} steps")
+        else:
+            found.steps.append(_step(_unpacked(packed, most_bytes)))
         at = record[1]
     if found is not None:
         found.torn_bytes = len(data) - at
@@ -219,11 +225,17 @@ def _next(data: bytes, at: int, seq: int) -> tuple[memoryview, int] | None:
     return (body, start + size) if zlib.crc32(body, seq) == crc else None
 
 
-def _unpacked(packed: memoryview) -> bytes:
+def most_steps(meta: ChunkMeta) -> int:
+    """Compute how many steps of this spec a chunk may have, by the bytes that they unpack to."""
+    one, two = (meta.model_copy(update={"steps": n}).unpacked_bytes for n in (1, 2))
+    return int(min(MAX_STEPS, 1 + (MAX_UNPACKED_BYTES - one) // (two - one)))
+
+
+def _unpacked(packed: memoryview, most_bytes: int) -> bytes:
     try:
         size = zstandard.frame_content_size(packed)
-        if not 0 <= size <= MAX_UNPACKED_BYTES:
-            raise ChunkRefused(f"record of a log unpacks to {size} bytes")
+        if not 0 <= size <= most_bytes:
+            raise ChunkRefused(f"record of a log unpacks to {size}, not {most_bytes} bytes")
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError as error:
         raise ChunkRefused(f"record of a log does not decompress: {error}") from error
@@ -233,9 +245,9 @@ def _encoded(meta: ChunkMeta) -> bytes:
     return meta.model_dump_json().encode()
 
 
-def _meta(content: bytes, seq: int) -> ChunkMeta:
+def _meta(packed: memoryview, seq: int) -> ChunkMeta:
     try:
-        meta = ChunkMeta.parse(content.decode())
+        meta = ChunkMeta.parse(_unpacked(packed, _MAX_META_BYTES).decode())
     except (ValidationError, UnicodeDecodeError) as error:
         raise ChunkRefused(f"log of chunk {seq} has no meta in front: {error}") from error
     if meta.seq != seq:

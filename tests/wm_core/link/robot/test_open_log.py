@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 import resource
+import struct
+import tracemalloc
+import zlib
 
 import pytest
+import zstandard
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import ChunkMeta, decode_chunk, encode_step, join_steps
@@ -154,3 +158,36 @@ def test_a_log_whose_file_was_removed_is_made_again(open_log, steps, meta, tmp_p
 @pytest.mark.parametrize("junk", [b"", b"wm open\x01", b"\0" * 64, b"wm open\x01" + b"\xff" * 99])
 def test_junk_is_no_log(junk):
     assert read_log(junk) is None
+
+
+def record(content, seq=7, kind=b"s"):
+    body = kind + zstandard.compress(content)
+    return struct.pack("<II", len(body), zlib.crc32(body, seq)) + body
+
+
+LIES = {
+    "unpacks to 200 MB": record(bytes(200 << 20)),
+    "four billion messages": record(struct.pack("<qI", 5, 2**32 - 1)),
+    "messages beyond its end": record(struct.pack("<qIII", 5, 2, 10, 2**31) + b"0123456789"),
+    "no message": record(b""),
+    "no zstd": struct.pack("<II", 5, zlib.crc32(b"sabcd", 7)) + b"sabcd",
+    "ends with other steps": record(b"{}", kind=b"e"),
+    "a meta of 200 MB": record(bytes(200 << 20), kind=b"e"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_record_that_lies_is_refused_before_it_takes_memory(data, lie):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ChunkRefused):
+            read_log(data + LIES[lie])
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_steps_than_a_chunk_may_have_are_refused(data):
+    one = record(struct.pack("<qI", 5, 0))
+    with pytest.raises(ChunkRefused, match="4096 steps"):
+        read_log(data + one * 4096)

@@ -13,9 +13,9 @@ import pytest
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.format.chunk import ChunkMeta, decode_chunk
-from wm_core.link.robot.chunk_writer import most_steps
 from wm_core.link.robot.finished import all_finished
 from wm_core.link.robot.journal import SpoolSession, sessions_in
+from wm_core.link.robot.open_log import most_steps
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.step_queue import StepQueue
 
