@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   the interpreter to build with (default: the first of 3.10 .. 3.13 that runs)
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
+#   FUZZ_MINUTES=5      shorter fuzzing
 #   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
 #   CHAOS_FAULTS=1000 CHAOS_CHUNKS=100000   a smaller campaign
 #   WORKERS=2           how many processes run tests side by side (default: two per core, at most 8: many tests wait)
@@ -14,6 +15,7 @@ SHELL := /bin/bash
 
 TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
+FUZZ_MINUTES ?= 120
 RESULTS ?=
 CHAOS_FAULTS ?= 1000
 CHAOS_CHUNKS ?= 100000
@@ -61,7 +63,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench results chaos fleet docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
+.PHONY: help demo test check lint format bench results chaos fleet fuzz docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -103,6 +105,9 @@ chaos: setup ## break robots, service, disks and network on purpose, and account
 
 fleet: setup ## how many robots one service takes in before acknowledgements lag (FLEET_MINUTES=10)
 	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fleet --minutes $(FLEET_MINUTES)
+
+fuzz: setup ## feed every decoder of network and files with changed inputs for hours (FUZZ_MINUTES=120)
+	$(RUN) $(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
 docs: setup ## serve the documentation site on http://127.0.0.1:8000
 	$(MKDOCS) serve

@@ -32,7 +32,13 @@ class SpecMismatch(WmError, ValueError):
 
 
 class PolicyRefused(WmError):
-    """Reports a policy file that does not load, lacks a card, or fails hash or golden rollout."""
+    """Reports a policy file that does not load, lacks a card, or fails hash or golden rollout.
+
+    The reason is one short line of printable characters, whatever the file held.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(shown(reason))
 
 
 class PolicyUnready(PolicyRefused):
