@@ -73,8 +73,8 @@ def hints(report: dict[str, Any]) -> list[str]:
         found.append(f"{lost} frames of {of} got lost; {advice}")
     if report["alarm"]:
         found.insert(0, f"{report['alarm']}: {reason_of(report['alarm']).text()}")
-    if stale := report["stream"].get("policies_stale"):
-        found.append(str(stale))
+    told = (report["stream"].get(f"policies_{word}") for word in ("untrusted", "stale"))
+    found += [str(text) for text in told if text]
     unheard = [text for text in report.get("command_problems", {}).values() if text]
     if unheard:
         found.insert(0, f"no driver takes the commands: {'; '.join(unheard)}")

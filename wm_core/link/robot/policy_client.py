@@ -22,6 +22,7 @@ from wm_core.contract.policy_folder import (
     CHANNEL_PATTERN,
     GOLDEN_NAME,
     ONNX_NAME,
+    PolicyFolder,
     version_folder,
 )
 from wm_core.contract.releases import Endorsement
@@ -103,6 +104,7 @@ class PolicyClient(Worker):
         self._cache = PolicyCache(Path(cache) / channel, self.settings.keep, trust)
         self._refused = ""  # hash of the last policy that was refused: not asked for again
         self._serial = -1  # of the last statement whose policy is here
+        self._checked, self._untrusted = (0, -1), ""  # keyring and version that acted then
         self._versions = self._to_run()
         self._start()
 
@@ -133,12 +135,17 @@ class PolicyClient(Worker):
             said["keyring"] = self._trust.keyring.number if self._trust.keyring else 0
             said["serial"] = self._trust.serial.get(self._channel, 0)
             said["stale"] = self._trust.stale(self._channel)
+            said["untrusted"] = self._untrusted
         return said
 
     def _work(self) -> None:
         began_s = time.monotonic()
         try:
-            self._ask()
+            try:
+                self._ask()
+            finally:
+                if self._trust is not None:
+                    self._check_running(self._trust)
         except PolicyRefused as error:
             self._counters.count("refused")
             self._retry_later(f"refused: {error}")
@@ -191,6 +198,25 @@ class PolicyClient(Worker):
         if told is not None:
             self._receive(_Offer(told.manifest, told.content, told.endorsement))
         self._serial = trust.serial[self._channel]
+
+    def _check_running(self, trust: Trust) -> None:
+        """Notice where the policy that acts is by a key that was taken away."""
+        running = self._running()
+        seen = (trust.keyring.number if trust.keyring else 0, running.version if running else -1)
+        if running is None or seen == self._checked:
+            return
+        self._checked, self._untrusted = seen, ""
+        folder = PolicyFolder(version_folder(self._cache.home, running.version))
+        if not folder.manifest.exists():  # it came by hand, and is checked where it is opened
+            return
+        try:
+            trust.check(folder)
+        except PolicyRefused as error:
+            self._untrusted = (
+                f"version {running.version} acts though its key is not trusted any more "
+                f"({error}): publish a version of a trusted key, or stop the robot"
+            )
+            log.warning(self._untrusted)
 
     def _receive(self, offer: _Offer) -> bool:
         """Fetch, verify and store a version, or go back to one that is here; then run that.

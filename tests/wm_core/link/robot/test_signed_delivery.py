@@ -151,6 +151,22 @@ def test_what_a_revoked_key_signed_is_not_started_from_the_disk(
     assert robot(closed_url).latest() is None
 
 
+def test_a_running_policy_whose_key_was_revoked_is_said(signed, robot, keys, wait_until):
+    signed.publish(0)
+    client = robot(signed.url, running=lambda: Running(0, "0" * 64))
+    wait_until(lambda: version(client) == 0)
+    old = PolicyKeys(keys).secret("policy").public
+    rotate(keys, "policy")
+    revoke(keys, old)
+    wait_until(lambda: "key is not trusted any more" in client.counters()["untrusted"])
+    assert version(client) == 0
+    folder = signed.application.policies / "main" / "00000000"
+    PolicyKeys(keys).endorse_folder(folder)
+    wait_until(lambda: error(client) == "")
+    rotate(keys, "channel")  # the next statement brings the new signature along
+    wait_until(lambda: client.counters()["untrusted"] == "")
+
+
 def test_channels_shares_and_pins_decide_per_robot(signed, robot, wait_until):
     signed.publish(0, 1, 2)
     signed.channels.promote("stable", 0)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import signal
+import time
 
 import pytest
 
@@ -53,3 +57,33 @@ def test_a_half_written_version_is_ignored(tmp_path):
 def test_a_channel_cannot_name_another_folder(tmp_path):
     with pytest.raises(StoreError, match="channel"):
         PolicyRepository(tmp_path, "../main")
+
+
+def _publish_for_ever(root):
+    repository = PolicyRepository(root, keep=2)
+    last = repository.latest()
+    version = 0 if last is None else last.version + 1
+    while True:
+        repository.publish(b"%d" % version, b"golden", version=version)
+        version += 1
+
+
+def test_a_kill_while_versions_are_published_leaves_each_of_them_whole(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    repository, reached = PolicyRepository(tmp_path), -1
+    for _ in range(2):
+        writer = context.Process(target=_publish_for_ever, args=(tmp_path,))
+        writer.start()
+        while (last := repository.latest()) is None or last.version < reached + 3:
+            time.sleep(0.002)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        last = repository.latest()
+        assert last.version > reached
+        reached = last.version
+        for version in repository.versions():
+            content = (repository.folder(version) / "policy.onnx").read_bytes()
+            assert content == b"%d" % version
+        assert reached in repository.versions()
+    repository.publish(b"next", b"golden", version=reached + 5)
+    assert not list((tmp_path / "main").glob("*.tmp"))
