@@ -14,6 +14,7 @@ import trustme
 from wm_core.contract.files import write_durably
 from wm_core.format.chunk import chunk_path
 from wm_core.link.robot.access import AccessSettings
+from wm_core.link.robot.client import ConnectionSettings, TrainerClient
 from wm_core.link.robot.upload_settings import UploaderSettings
 from wm_core.link.robot.uploader import Uploader
 
@@ -125,12 +126,16 @@ def authority(tmp_path_factory):
         return server
 
     def robot(name):
-        cert = made.issue_cert(f"{name}.robots.example")
+        cert = made.issue_cert(name, common_name=name)
         path = folder / f"{name}.pem"
         cert.private_key_and_cert_chain_pem.write_to_path(path)
         return path
 
-    return SimpleNamespace(ca_file=str(ca_file), context=context, robot=robot)
+    service = folder / "service.pem"
+    made.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(service)
+    return SimpleNamespace(
+        ca_file=str(ca_file), context=context, robot=robot, service=str(service)
+    )
 
 
 # ------------------------------------------------------------------ a spool and its uploader
@@ -161,5 +166,24 @@ def lay(spool_folder, make_chunk):
         key, data, sha256 = make_chunk(*args, **kwargs)
         write_durably(chunk_path(spool_folder, key), data)
         return key, data, sha256
+
+    return make
+
+
+# ------------------------------------------------------------------ a client
+
+
+@pytest.fixture
+def client(closing):
+    def make(url, *, token=None, cap=None, read_s=60.0, connect_s=60.0, **access):
+        return closing(
+            TrainerClient(
+                url,
+                token=token,
+                settings=ConnectionSettings(read_s=read_s, connect_s=connect_s),
+                access=AccessSettings(**{"proxy": "none"} | access),
+                cap=cap,
+            )
+        )
 
     return make

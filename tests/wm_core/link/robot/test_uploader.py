@@ -149,6 +149,28 @@ def test_a_wrong_token_keeps_everything(serve, upload, lay, spool_folder, tmp_pa
     assert upload(service.url, token=token).drain(60.0)
 
 
+def test_experience_travels_by_tls_with_a_token_and_a_certificate(
+    serve, upload, lay, authority, tmp_path, wait_until
+):
+    token = add_token(tmp_path / "tokens", "rover")
+    service = serve(
+        tokens=tmp_path / "tokens",
+        tls_cert=authority.service,
+        tls_client_ca=authority.ca_file,
+    )
+    for _ in range(5):
+        lay()
+    access = {"ca_file": authority.ca_file}
+    bare = upload(service.url, token=token, access=access)
+    wait_until(lambda: bare.counters()["retries"] > 1)
+    bare.close()
+    access["client_certificate"] = str(authority.robot("rover"))
+    uploader = upload(service.url, token=token, access=access)
+    assert uploader.drain(60.0)
+    assert service.application.ledger.counts()["chunks"] == 5
+    assert (bare.counters()["acked"], uploader.counters()["retries"]) == (0, 0)
+
+
 def test_a_denied_chunk_of_another_robot_does_not_delay_the_own_ones(
     serve, upload, lay, tmp_path, wait_until
 ):
