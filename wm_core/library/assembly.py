@@ -27,7 +27,7 @@ from wm_core.robot import RobotFile
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
-from wm_core.store.retention import prune
+from wm_core.store.retention import keep_within
 from wm_core.training import checkpoint
 from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
 from wm_core.training.context_memory import ContextMemory
@@ -238,7 +238,7 @@ def _pruner(settings: TrainSettings) -> Callable[[], None] | None:
     def prune_oldest() -> None:
         ledger = Ledger(root / LEDGER_NAME)
         try:
-            prune(root, ledger, limit)
+            keep_within(root, ledger, limit)
         finally:
             ledger.close()
 

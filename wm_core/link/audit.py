@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.format.chunk import check_chunk, chunk_path
+from wm_core.format.chunk import chunk_path
 from wm_core.link.robot.finished import all_finished
 from wm_core.link.robot.journal import Journal, SpoolSession, sessions_in
+from wm_core.store.examine import check
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
 
@@ -158,4 +159,4 @@ def _verified_steps(store: Path, row: ChunkRow) -> int:
     got = hashlib.sha256(data).hexdigest()
     if got != row.sha256:
         raise ChunkRefused(f"expected sha256 {row.sha256}, the file has {got}")
-    return check_chunk(data, row.key, max_bytes=len(data)).meta.steps
+    return check(data, row.key, max_bytes=len(data)).meta.steps

@@ -283,6 +283,16 @@ class Ledger:
                 self._usage, self._usage_pruned = dict(self._fetch(query, (pruned,))), pruned
             return self._usage.get(robot, 0)
 
+    def kept(self) -> tuple[int, int]:
+        """Sum the bytes of all chunks that were not evicted, and name the last arrival."""
+        query = "SELECT COALESCE(SUM(bytes), 0), COALESCE(MAX(arrival), 0) FROM sound"
+        (found,) = self._fetch(f"{query} WHERE arrival > ?", (self.pruned_through(),))
+        return int(found[0]), int(found[1])
+
+    def newest(self, count: int) -> list[ChunkRow]:
+        """List the ``count`` rows that arrived last, the last one first."""
+        return self._rows(f"SELECT {COLUMNS} FROM sound ORDER BY arrival DESC LIMIT ?", (count,))
+
     def quarantined(self, robot: str | None = None) -> tuple[int, int]:
         """Count rows and bytes in quarantine, of one robot or of all."""
         query = "SELECT COUNT(*), CAST(TOTAL(bytes) AS INTEGER) FROM quarantine"

@@ -31,6 +31,7 @@ class Status:
     metrics: dict[str, float] = field(default_factory=dict)  #: of the last line in the log
     cpu_s: float = 0.0  #: CPU time of the whole run
     cpu_s_goal: float | None = None  #: None where no ``train.minutes`` says when to stop
+    left_out: dict[str, int] = field(default_factory=dict)  #: stored chunks of no use, by reason
 
     def write(self, run: Path) -> None:
         """Replace the status file of ``run`` in one piece."""

@@ -311,6 +311,7 @@ class Trainer:
             metrics=self._last_metrics,
             cpu_s=round(self._cpu.seconds(), 2),
             cpu_s_goal=self._cpu.goal_s,
+            left_out=dict(self._store.left_out),
         )
         status.write(self.run_folder)
         if self._hooks.status is not None:
