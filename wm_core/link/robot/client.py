@@ -287,7 +287,7 @@ def _why(error: BaseException) -> str:
     if isinstance(root, ssl.SSLError):
         return f"no TLS with the trainer: {root}; see whether the address is https there"
     text = " ".join(str(root).split())[:300]
-    return f"{type(root).__name__}: {text}"
+    return text if type(root) is OSError else f"{type(root).__name__}: {text}"
 
 
 def _seconds_of(date: str) -> float:

@@ -18,7 +18,7 @@ from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.black_box import BlackBox
 from wm_core.link.robot.carrier import Carrier, FolderCarrier, HttpCarrier, folder_trainer
 from wm_core.link.robot.client import FAILURES, BandwidthCap, TrainerClient
-from wm_core.link.robot.journal import Waiting
+from wm_core.link.robot.journal import Waiting, read_regular
 from wm_core.link.robot.scan import SpoolScan
 from wm_core.link.robot.send_plan import SendPlan
 from wm_core.link.robot.upload_settings import UploaderSettings
@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 _DAMAGED_ATTEMPTS = 3
 _LOOK_S = 0.2  #: how often the spool is looked at ...
 _LOOK_SHARE = 20  #: ... or once in so many times as a look takes
+_LEAST_REST_S = 0.05  #: while another thread tries a way that fails
 _TIDY_S = 10.0
+_MAX_BYTES = 256 << 20  #: of a chunk's file, before memory is taken for it ...
+_GROWTH_BYTES = 16 << 20  #: ... and beyond the size that it had when it was found
 _PAGE_WAIT_S = 2.0  #: at most, after a refusal that concerns one request and not the way
 _OF_ONE_REQUEST = (400, 404, 409, 411, 413, 414, 415, 422, 431)
 _COUNTED = (
@@ -155,7 +158,7 @@ class Uploader:
         self._look_now_and_then()
         now_s = time.monotonic()
         if not self._way.enter(now_s):
-            self._way.rest(min(_LOOK_S, self._way.wait_s(now_s)))
+            self._way.rest(min(_LOOK_S, max(_LEAST_REST_S, self._way.wait_s(now_s))))
             return
         try:
             chunk = self._plan.take(now_s)
@@ -195,7 +198,7 @@ class Uploader:
     def _send(self, carrier: Carrier, chunk: Waiting) -> None:
         """Send one chunk and act on the answer."""
         try:
-            data = chunk.path.read_bytes()
+            data = read_regular(chunk.path, min(chunk.bytes + _GROWTH_BYTES, _MAX_BYTES))
         except FileNotFoundError:  # the spool evicted it at its bound
             self._plan.done(chunk)
             return
@@ -326,7 +329,7 @@ class _Way:
     def rest(self, seconds: float) -> None:
         """Wait for so long, or until ``wake``."""
         with self._changed:
-            self._changed.wait(max(0.001, seconds))
+            self._changed.wait(max(0.005, seconds))
 
     def wake(self) -> None:
         """End every ``rest``."""

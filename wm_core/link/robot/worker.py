@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -16,6 +17,8 @@ from wm_core.link.robot.client import (
 )
 
 log = logging.getLogger(__name__)
+
+_BETWEEN_LINES_S = 1.0  # of the log, however many chunks fail, each in its own way
 
 
 class Worker:
@@ -114,6 +117,7 @@ class Counters:
         self._what, self._lock = what, threading.Lock()
         self._counts: Counter[str] = Counter(dict.fromkeys(names, 0))
         self._error = ""
+        self._quiet_s = 0.0  # time.monotonic() until which no error is logged
 
     def count(self, name: str, n: int = 1) -> None:
         """Add ``n`` to one counter."""
@@ -121,10 +125,14 @@ class Counters:
             self._counts[name] += n
 
     def set_error(self, error: str) -> None:
-        """Keep the last error, empty for none; a repeated one is logged once."""
+        """Keep the last error, empty for none; a repeated one, or many at once, is logged once."""
+        now_s = time.monotonic()
         with self._lock:
             before, self._error = self._error, error
-        if error and error != before:
+            is_news = bool(error) and error != before and now_s >= self._quiet_s
+            if is_news:
+                self._quiet_s = now_s + _BETWEEN_LINES_S
+        if is_news:
             log.warning("%s: %s", self._what, error)
 
     def read(self) -> dict[str, int | str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import itertools
 import json
+import os
 import threading
 import time
 from urllib.parse import urlsplit
@@ -206,6 +208,73 @@ def test_a_chunk_that_cannot_be_read_lets_the_others_pass(
     }
     assert not uploader.drain(5.0)  # which does not wait for what cannot go
     assert all(path.exists() for path in unreadable)
+
+
+def test_pipes_and_links_in_the_place_of_chunks_are_not_read(
+    serve, upload, lay, spool_folder, tmp_path, wait_until
+):
+    service, secret = serve(), tmp_path / "secret"
+    secret.write_text("not for the trainer")
+    pipe, link = (chunk_path(spool_folder, lay()[0]) for _ in range(2))
+    for path in (pipe, link):
+        path.unlink()
+    os.mkfifo(pipe)
+    link.symlink_to(secret)
+    good = lay()[0]
+    uploader = upload(service.url, backoff_most_s=3600.0, connections=1)
+    wait_until(lambda: uploader.counters()["acked"] == 1)
+    wait_until(lambda: uploader.counters()["unreadable"] == 2)
+    assert service.application.ledger.find(good)
+    assert "see who owns it" in str(uploader.counters()["last_error"])
+
+
+def test_a_connection_whose_peer_is_gone_without_a_word_is_left_for_a_new_one(
+    scripted, upload, lay, wait_until
+):
+    """As of a trainer whose power failed: nothing on the old connection is answered any more."""
+    heard = []
+
+    def handle(sock):
+        file, number = sock.makefile("rb"), len(heard)
+        heard.append(number)
+        while True:
+            length = 0
+            while (line := file.readline()) not in (b"\r\n", b""):
+                if line.lower().startswith(b"content-length"):
+                    length = int(line.split(b":")[1])
+            if not line:
+                return
+            body = file.read(length)
+            if number == 0 and heard != [0]:
+                continue
+            said = {"verdict": "stored", "sha256": hashlib.sha256(body).hexdigest()}
+            content = json.dumps(said).encode()
+            sock.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(content))
+            sock.sendall(content)
+            if number == 0:
+                heard.append("the power fails")
+
+    lay()
+    uploader = upload(scripted(handle).url, connections=1, read_s=0.5)
+    wait_until(lambda: uploader.counters()["acked"] == 1)
+    lay()
+    assert uploader.drain(60.0)
+    wait_until(lambda: uploader.counters()["acked"] == 2)
+    assert heard == [0, "the power fails", 2]
+
+
+def test_threads_that_wait_for_another_one_to_try_do_not_spin(upload, lay, silent, wait_until):
+    for _ in range(8):
+        lay()
+    uploader = upload(silent[0], connections=4, read_s=1.0)
+    wait_until(lambda: uploader.counters()["retries"] >= 4)
+    rests = []
+    rest = uploader._way.rest
+    uploader._way.rest = lambda seconds: (rests.append(seconds), rest(seconds))
+    before = uploader.counters()["retries"]
+    wait_until(lambda: uploader.counters()["retries"] > before + 1)
+    assert min(rests, default=1.0) >= 0.005
+    assert len(rests) < 300
 
 
 def test_closing_is_soon_over_though_every_connection_waits(upload, lay, silent):
