@@ -29,10 +29,13 @@ from wm_core.contract.releases import Delivery, Keyring, Statement, verify_keyri
 from wm_core.contract.signing import SecretKey, Signed, read_public_keys, seal
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
+from wm_core.contract.trust import Trust
 from wm_core.format import cdr
 from wm_core.format.chunk import ChunkKey, ChunkMeta, check_chunk, encode_chunk
 from wm_core.format.columns import read_columns
 from wm_core.link.robot.journal import Journal, SpoolSession
+from wm_core.link.robot.policy_cache import PolicyCache
+from wm_core.link.trainer.channels import Channels
 from wm_core.link.trainer.tokens import Tokens
 from wm_core.robot.robot_file import RobotFile
 from wm_core.store.index import index_path, load_index, make_index, write_sidecar
@@ -220,6 +223,71 @@ def decode_signed(data: bytes) -> None:
     verify_keyring(Signed.parse(data), {_OWNER.public: "owner"})
 
 
+def _statement() -> list[bytes]:
+    first, second = ({"manifest": f"{n}" * 64, "version": n} for n in (2, 3))
+    times = {"issued": 1_800_000_000, "expires": 1_800_086_400, "channel": "main", "serial": 5}
+    rollout = {"release": second, "share": 0.0, "robots": ["x"]}
+    return [json.dumps({**times, "pins": {"r": first}, "rollout": rollout}).encode()]
+
+
+def decode_statement(data: bytes) -> None:
+    """Take a statement that a stolen channel key signed."""
+    role = {"keys": [{"key": _OWNER.public, "roles": ["channel"]}], "number": 1}
+    document = data.decode("utf-8", "replace")
+    delivery = Delivery.model_construct(
+        keyring=seal("keyring", json.dumps(role), [_OWNER]),
+        statement=seal("statement", document, [_OWNER]),
+        manifest=None,
+    )
+    trust = Trust({_OWNER.public: "owner"}, clock=lambda: 1_800_000_001)
+    trust.take(delivery.model_dump_json().encode(), channel="main", robot="rover")
+
+
+def decode_memory(data: bytes) -> None:
+    """Start with a damaged memory of what was told: it is passed over."""
+    path = _written("trust.json", data)
+    try:
+        trust = Trust({_OWNER.public: "owner"}, path)
+        trust.now_s()
+        trust.stale("main")
+    finally:
+        _remove(path)
+
+
+def _memory() -> list[bytes]:
+    heard = {"serial": 5, "key": _OWNER.public, "issued": 7, "expires": 9, "digest": "0"}
+    keys = {"keys": [{"key": _OWNER.public, "roles": ["channel"]}], "number": 1}
+    ring = json.loads(seal("keyring", json.dumps(keys), [_OWNER]).model_dump_json())
+    return [json.dumps({"keyring": ring, "heard": {"main": heard}}).encode()]
+
+
+def decode_plan(data: bytes) -> None:
+    """Read the course of a channel, and sum up who runs what."""
+    path = _written("plan.json", data)
+    try:
+        channels = Channels(path.parent.parent, line="none")
+        channels.course(path.parent.name).plan.release_for("rover")
+    finally:
+        _remove(path)
+
+
+def _plan() -> list[bytes]:
+    release = {"manifest": "0" * 64, "version": 2}
+    rollout = {"release": release, "share": 0.25, "robots": ["rover"]}
+    plan = {"current": release, "rollout": rollout, "pins": {"arm": release}}
+    return [json.dumps({"follow": False, "plan": plan, "history": [release]}).encode()]
+
+
+def decode_order(data: bytes) -> None:
+    """Start with a damaged order of arrival, and a damaged pointer: both are passed over."""
+    path = _written("order.json", data)
+    (path.parent / "latest.json").write_bytes(data)
+    try:
+        assert PolicyCache(path.parent, 3).versions() == []
+    finally:
+        _remove(path)
+
+
 # ---- files -----------------------------------------------------------------------------------
 
 
@@ -362,6 +430,11 @@ TARGETS: dict[str, Target] = {
                        (PolicyRefused,), _JSON),
     "card": Target(PolicyCard.parse, lambda: [_card()], (PolicyRefused,), _JSON),
     "signed": Target(decode_signed, _signed, (PolicyRefused,), _JSON),
+    "statement": Target(decode_statement, _statement, (PolicyRefused,), _JSON),
+    "memory": Target(decode_memory, _memory, (), _JSON),
+    "plan": Target(decode_plan, _plan, (StoreError,), _JSON),
+    "order": Target(decode_order, lambda: [b"[1, 2, 3]", _policy()["policy.manifest.json"]], (),
+                    _JSON),
     "onnx": Target(check_limits, lambda: [_policy()["policy.onnx"]], (PolicyRefused,),
                    mutations.edit_protobuf),
     "golden": Target(read_golden, lambda: [_policy()["policy.golden.npz"]], (PolicyRefused,),
