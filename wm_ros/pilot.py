@@ -120,6 +120,10 @@ class Pilot:
         """Explore by changed settings from the next tick on."""
         self._settings = settings
 
+    def narrowed(self) -> list[str]:
+        """Say where a limit that nobody stated holds in place of the policy's own."""
+        return self._actuation.commands.narrowed()
+
     @property
     def prev_action(self) -> np.ndarray:
         """Give the action (A,) in [-1, 1] or one-hot that was sent last; empty before a policy."""

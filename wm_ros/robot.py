@@ -27,6 +27,7 @@ REPLACED: Mapping[str, str] = {
     "safe_action": "actions[].safe",
     "safe_posture": "actions[].safe",
     "hold_s": "actions[].hold_s",
+    "max_command": "actions[].low and high",
     "max_rate": "actions[].max_rate",
     "max_jerk": "actions[].max_jerk",
     "takeover_topic": "actions[].takeover",

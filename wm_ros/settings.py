@@ -73,6 +73,11 @@ class SafetySettings(Frozen):
     hold_s: float = ranged(
         0.0, 0, 3600, "Seconds that hold repeats a velocity or effort, then zero; 0: without end"
     )
+    max_command: tuple[float, ...] = setting(
+        (0.0,),
+        "Largest magnitude of the command that a policy may ask for, in its units, one for all or "
+        "each; 0: a careful one by unit, such as 2 m/s",
+    )
     max_rate: tuple[float, ...] = setting(
         (0.0,),
         "Largest change of the command, in its units per second, one for all or each; 0: none. "
@@ -86,7 +91,7 @@ class SafetySettings(Frozen):
         0.0,
         -1,
         60,
-        "Oldest image in seconds, by its stamp; 0: as the policy's card says; -1: any",
+        "Oldest image in seconds, by its stamp; 0: as the policy's card says, at most 2; -1: any",
     )
     max_gap_s: Live[float] = ranged(
         0.0,

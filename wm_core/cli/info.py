@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wm_core.cli.settings import parse
+from wm_core.contract.errors import shown
 from wm_core.contract.spec import Frozen
 from wm_core.library.describe import Facts, describe
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     if settings.json_:
         sys.stdout.write(json.dumps(facts, default=str) + "\n")
         return 0
-    table = Table("", "", title=f"{facts['kind']}: {settings.path}", title_justify="left")
+    table = Table("", "", title=f"{facts['kind']}: {shown(settings.path)}", title_justify="left")
     table.show_header = False
     for name, value in _flat(facts):
         table.add_row(name, value)
@@ -52,9 +53,9 @@ def _flat(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict) and value:
             rows += _flat({str(k): v for k, v in value.items()}, f"{name}.")
         elif isinstance(value, list):
-            rows.append((name, "\n".join(map(str, value))))
+            rows.append((name, "\n".join(map(shown, value))))
         elif isinstance(value, float):
             rows.append((name, f"{value:.6g}"))
         else:
-            rows.append((name, str(value)))
-    return rows
+            rows.append((name, shown(value)))
+    return [(shown(name), text) for name, text in rows]

@@ -7,9 +7,11 @@ on disk is three files: ``policy.onnx``, ``policy.golden.npz`` and ``policy.mani
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -18,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from wm_core.contract.errors import PolicyRefused
+from wm_core.contract.errors import PolicyRefused, shown
 from wm_core.contract.spec import Frozen, Spec
 
+_LONGEST_NAME = 200
 CARD_KEY = "wm_card"  #: the key in the ONNX file's metadata_props
 MAX_VERSION = 2**31 - 1  #: of a policy: steps carry it, and indexes hold it in 32 bits
 
@@ -96,7 +99,12 @@ class _PolicyDocument(_Finite):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise PolicyRefused(f"policy {cls.what} does not fit version 1: {error}") from error
+            # without what stands there, which may be any file of the robot
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in found[:5])
+            raise PolicyRefused(
+                f"policy {cls.what} does not fit version 1: {shown(wrong)}"
+            ) from None
 
 
 class PolicyCard(_PolicyDocument):
@@ -149,10 +157,17 @@ _LATER = (
 )  # fmt: skip
 
 
+def _plain_name(name: str) -> str:
+    plain = Path(name).name == name and name not in ("", "..") and name.isprintable()
+    if not plain or len(name) > _LONGEST_NAME:
+        raise ValueError(f"expected a plain file name, got {shown(name)!r}")
+    return name
+
+
 class Blob(Frozen):
     """Names one file of a policy by its content."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_plain_name)]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(gt=0)
 

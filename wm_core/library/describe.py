@@ -11,8 +11,8 @@ import numpy as np
 
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.files import read_json, siblings
-from wm_core.contract.policy_folder import PolicyFolder
-from wm_core.contract.runner import PolicyRunner
+from wm_core.contract.policy_folder import PolicyFolder, read_plain
+from wm_core.contract.runner import MAX_MODEL_BYTES, PolicyRunner
 from wm_core.format.chunk import decode_chunk
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -51,7 +51,7 @@ def _policy(path: Path) -> Facts:
     if folder.manifest.exists():
         runner, proof = PolicyRunner.load(path), "hashes and golden rollout hold"
     else:
-        runner = PolicyRunner.from_bytes(folder.onnx.read_bytes())
+        runner = PolicyRunner.from_bytes(read_plain(folder.onnx, MAX_MODEL_BYTES))
         proof = "no manifest: not proved"
     card = json.loads(runner.card.model_dump_json())
     card["inputs"] = [f"{i['name']} {i['dtype']} {i['shape']}" for i in card["inputs"]]

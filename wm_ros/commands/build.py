@@ -36,6 +36,7 @@ def commands_of_parameters(s: PolicySettings) -> CommandSet:
         command,
         safe=safe,
         hold_s=s.hold_s,
+        most=_limits(s.max_command),
         max_rate=_limits(s.max_rate),
         max_jerk=_limits(s.max_jerk),
         takeover=s.takeover_topic,

@@ -15,6 +15,7 @@ import numpy as np
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import ActionSpec
 from wm_ros.commands.command import MOTIONS, Command, Motion
+from wm_ros.commands.owner import largest
 
 #: what stops a channel: a word, or the numbers of a posture
 SafeAction = Literal["zero", "hold", "none"] | tuple[float, ...]
@@ -26,7 +27,8 @@ _ROUNDING = 1e-6  #: of numbers that a message carries as float32
 class CommandChannel:
     """Describes one topic that moves a part of the robot.
 
-    Limits are one number per element; none stated means that the policy's card alone limits.
+    Limits are one number per element; a policy's card may narrow them.  Where no range is stated,
+    that of ``commands.owner`` holds.
     """
 
     command: Command
@@ -35,6 +37,7 @@ class CommandChannel:
     size: int | None = None  #: elements; None: all of the policy's action
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    most: tuple[float, ...] = ()  #: largest magnitude, where there is no ``low`` and ``high``
     max_rate: tuple[float, ...] = ()  #: units per second
     max_jerk: tuple[float, ...] = ()  #: units per second squared
     units: tuple[str, ...] = ()
@@ -187,14 +190,32 @@ class CommandSet:
         return None if choice is None else np.array([choice], np.float32)
 
     def warnings(self) -> list[str]:
-        """List what a person should know of the safe actions, one sentence each."""
-        return [
+        """List what a person should know of safe actions and limits, one sentence each."""
+        return self.narrowed() + [
             f"{channel.label}: hold repeats the last {motion}, so the robot may move on when it "
             f"should stop{f', for {channel.hold_s} s' if channel.hold_s else ''}; "
             "zero stops it" + ("" if channel.hold_s else ", hold_s bounds the time")
             for channel, motion in zip(self.channels, self.motions, strict=True)
             if channel.safe == "hold" and motion in ("velocity", "effort")
         ]
+
+    def narrowed(self) -> list[str]:
+        """Say of each channel without an owner's range where that narrows the policy's."""
+        if self.action is None or self.action.discrete:
+            return []
+        found = []
+        for channel, part in zip(self.channels, self.slices, strict=True):
+            if channel.low or channel.high or channel.most:
+                continue
+            most = assumed(channel, self.action, part)
+            asked = np.maximum(np.abs(self.action.low[part]), np.abs(self.action.high[part]))
+            if (asked > most + _ROUNDING).any():
+                found.append(
+                    f"{channel.label}: no limit of this robot is stated, so at most "
+                    f"{most.round(3).tolist()} is sent, the policy's card says {asked.tolist()}; "
+                    "state max_command, or low and high in a robot file"
+                )
+        return found
 
     def _sizes(self, action: ActionSpec, what: str) -> list[int]:
         """Count the elements of each channel.
@@ -258,20 +279,34 @@ def limits_of(
         SpecMismatch: where nothing is left between them.
     """
     low, high = np.array(action.low[part]), np.array(action.high[part])
+    if not channel.low and not channel.high:
+        most = assumed(channel, action, part)
+        if channel.most:
+            most = np.where(np.isfinite(channel.most), channel.most, most)
+        low, high = np.maximum(low, -most), np.minimum(high, most)
     if channel.low:
         low = np.maximum(low, channel.low)
     if channel.high:
         high = np.minimum(high, channel.high)
     if (low > high).any():
+        own = f"{list(channel.low)} .. {list(channel.high)}" if channel.low else "(max_command)"
         raise SpecMismatch(
-            f"{channel.label}: its range {list(channel.low)} .. {list(channel.high)} and that of "
-            f"the policy, {list(action.low[part])} .. {list(action.high[part])}, do not meet"
+            f"{channel.label}: its range {own} and that of the policy, "
+            f"{list(action.low[part])} .. {list(action.high[part])}, do not meet"
         )
     return low, high
 
 
+def assumed(channel: CommandChannel, action: ActionSpec, part: slice) -> np.ndarray:
+    """Give the largest magnitude (n,) of a channel whose owner has stated none."""
+    units, size = channel.units or action.units[part], len(action.low[part])
+    twist = channel.command.message.startswith("geometry_msgs/Twist")
+    fields = channel.command.fields if twist else ()
+    return largest(units, fields, channel.motion(units), size)
+
+
 def _check_counts(channel: CommandChannel, size: int) -> None:
-    for name in ("max_rate", "max_jerk", "low", "high"):
+    for name in ("max_rate", "max_jerk", "low", "high", "most"):
         count = len(getattr(channel, name))
         if count not in (0, 1, size):
             raise SpecMismatch(

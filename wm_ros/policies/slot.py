@@ -22,6 +22,7 @@ from wm_core.contract.errors import PolicyFailed, PolicySlow, SpecMismatch, WmEr
 from wm_core.contract.runner import PolicyOutput, PolicyRunner
 from wm_core.contract.spec import Obs, Spec
 from wm_ros.commands import CommandSet
+from wm_ros.commands.owner import check_period
 from wm_ros.policies.candidate import Candidate, TickHistory
 from wm_ros.policies.loading import Loader
 from wm_ros.policies.shelf import Shelf, kind_of
@@ -44,6 +45,7 @@ def check_acceptable(spec: Spec, *, commands: CommandSet, running: Spec | None) 
         commands: channels by which the robot is driven.
         running: spec of the policy that runs; None before the first one.
     """
+    check_period(spec)
     commands.check(spec.action)
     if running is not None and spec != running:
         raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")

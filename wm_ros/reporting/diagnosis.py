@@ -75,6 +75,7 @@ def hints(report: dict[str, Any]) -> list[str]:
         found.insert(0, f"{report['alarm']}: {reason_of(report['alarm']).text()}")
     told = (report["stream"].get(f"policies_{word}") for word in ("untrusted", "stale"))
     found += [str(text) for text in told if text]
+    found += report.get("limits_assumed", [])
     unheard = [text for text in report.get("command_problems", {}).values() if text]
     if unheard:
         found.insert(0, f"no driver takes the commands: {'; '.join(unheard)}")

@@ -86,6 +86,7 @@ class StatusBoard:
             "refusals": self._slot.refusals[-3:],
             "policy_problem": self._slot.problem(),
             "alarm": loop.guard.alarm,
+            "limits_assumed": loop.pilot.narrowed(),
             "latched": loop.pilot.latched,
             "realtime": realtime.standing(),
             "dry_runs": loop.warm_up.count,

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from wm_core.contract.spec import ActionSpec, Obs
+from wm_ros.commands.owner import MAX_OBS_AGE_S
 from wm_ros.safety.stillness import Stillness
 from wm_ros.settings import SafetySettings
 
@@ -75,7 +76,8 @@ class Guard:
     def _set_limits(self) -> None:
         s = self.settings
         self._max_gap_s = s.max_gap_s or self._period_s
-        self.max_obs_age_s = max(0.0, s.max_obs_age_s or self._card_max_obs_age_s)
+        card_s = min(self._card_max_obs_age_s, MAX_OBS_AGE_S)
+        self.max_obs_age_s = max(0.0, s.max_obs_age_s or card_s)
         self._surprise_limit = max(0.0, s.surprise_limit or self._card_surprise_limit)
 
     def follow(self, *, gap_s: float, camera_slow: bool) -> None:
