@@ -78,6 +78,8 @@ class Instruction:
 class Trust:
     """Verifies keyrings, statements and manifests, and remembers the newest; for several threads.
 
+    What only tells (``keyring``, ``serial``, ``now_s``, ``stale``) waits for no disk.
+
     Args:
         owners: name by public key of the robot's owner; without any, everything is refused.
         memory: file that keeps what was seen; None keeps it in memory alone.
@@ -94,40 +96,41 @@ class Trust:
         self.owners, self._path, self._clock = dict(owners), memory, clock
         self._lock = threading.RLock()
         self._keyring: Keyring | None = None
-        self._memory = TrustMemory()
-        self._began_s = time.monotonic()  # when the latest signed time was heard
+        self._kept = (TrustMemory(), time.monotonic())  # what was heard, and when it was
         self._remember()
+
+    @property
+    def _memory(self) -> TrustMemory:
+        return self._kept[0]
 
     @property
     def keyring(self) -> Keyring | None:
         """Return the newest keyring that the owner signed; None before the first."""
-        with self._lock:
-            return self._keyring
+        return self._keyring
 
     @property
     def serial(self) -> dict[str, int]:
         """Give the serial number of the last statement by channel."""
-        with self._lock:
-            return {name: heard.serial for name, heard in self._memory.heard.items()}
+        return {name: heard.serial for name, heard in self._memory.heard.items()}
 
     def now_s(self) -> float:
         """Give the seconds since 1970: the latest of the clock and of what was signed."""
-        with self._lock:
-            signed = [heard.issued for heard in self._memory.heard.values()]
-            signed += [self._keyring.issued] if self._keyring else []
-            steady = max(signed, default=0) + time.monotonic() - self._began_s
-            return max(self._clock(), steady)
+        memory, began_s = self._kept
+        keyring = self._keyring
+        signed = [heard.issued for heard in memory.heard.values()]
+        signed += [keyring.issued] if keyring else []
+        steady = max(signed, default=0) + time.monotonic() - began_s
+        return max(self._clock(), steady)
 
     def stale(self, channel: str) -> str:
         """Say since when nothing fresh was heard on ``channel``; empty while it is fresh."""
-        with self._lock:
-            heard = self._memory.heard.get(channel)
-            if heard is None or self.now_s() <= heard.expires:
-                return ""
-            return (
-                f"the last statement of channel {channel!r} expired at {_date(heard.expires)}: "
-                "no new policy is taken until the trainer sends a fresh one"
-            )
+        heard = self._memory.heard.get(channel)
+        if heard is None or self.now_s() <= heard.expires:
+            return ""
+        return (
+            f"the last statement of channel {channel!r} expired at {_date(heard.expires)}: "
+            "no new policy is taken until the trainer sends a fresh one"
+        )
 
     def take(self, text: bytes, *, channel: str, robot: str) -> Instruction | None:
         """Take what the trainer answered; None where it names no policy for ``robot``.
@@ -265,8 +268,7 @@ class Trust:
         """Remember on the disk first: what a power cut undoes could be replayed."""
         if self._path is not None:
             write_durably(self._path, memory.model_dump_json().encode())
-        self._memory = memory
-        self._began_s = time.monotonic()
+        self._kept = (memory, time.monotonic())
 
     def _remember(self) -> None:
         """Read what was seen before the last stop, as far as the owner's keys stand for it."""
@@ -282,7 +284,7 @@ class Trust:
             return
         trusted = self._keyring.keys_for("channel")
         heard = {n: h for n, h in memory.heard.items() if h.key in trusted}
-        self._memory = TrustMemory(keyring=memory.keyring, heard=heard)
+        self._kept = (TrustMemory(keyring=memory.keyring, heard=heard), time.monotonic())
 
 
 def _date(time_s: float) -> str:

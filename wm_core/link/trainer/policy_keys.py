@@ -7,6 +7,7 @@ statements.  No file is overwritten but a keyring by its next number.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -136,10 +137,15 @@ def rotate(folder: Path, role: Role) -> Keyring:
     to be signed: see ``sign_keyring``.
     """
     keyring = _newest_keyring(folder)
-    secret = SecretKey.make(role, keyring.keys[0].name if keyring.keys else "")
+    activate_new_keys(folder)  # of a rotation that was broken off
+    new = folder / f"{role}.key.new"
+    if new.exists():
+        secret = SecretKey.load(new, role)
+    else:
+        secret = SecretKey.make(role, keyring.keys[0].name if keyring.keys else "")
+        _write_secret(new, secret)
     key = Key(key=secret.public, roles=(role,), name=secret.name)
     following = _following(keyring, (*keyring.keys, key))
-    _write_secret(folder / f"{role}.key.new", secret)
     if _publish_keyring(folder, following):
         activate_new_keys(folder)
     return following
@@ -193,7 +199,8 @@ def activate_new_keys(folder: Path) -> list[str]:
             continue
         if path.exists():
             before = SecretKey.load(path, role)
-            os.replace(path, folder / f"{role}.key.old-{short(before.public)}")
+            with contextlib.suppress(FileExistsError):  # no moment is without a key
+                os.link(path, folder / f"{role}.key.old-{short(before.public)}")
         os.replace(new, path)
         moved.append(role)
     (folder / UNSIGNED).unlink(missing_ok=True)

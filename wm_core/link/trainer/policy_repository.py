@@ -7,12 +7,13 @@ that a channel may still send robots to are kept.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 from wm_core.contract.card import Manifest
-from wm_core.contract.errors import StoreError
+from wm_core.contract.errors import SettingsError, StoreError
 from wm_core.contract.files import write_durably
 from wm_core.contract.policy_folder import (
     CHANNEL_PATTERN,
@@ -26,8 +27,11 @@ from wm_core.contract.policy_folder import (
     version_folder,
     versions_in,
 )
+from wm_core.contract.releases import Endorsement
 from wm_core.link.trainer.channels import Channels
 from wm_core.link.trainer.policy_keys import PolicyKeys
+
+log = logging.getLogger(__name__)
 
 
 class PolicyRepository:
@@ -60,7 +64,8 @@ class PolicyRepository:
             onnx: content of the policy's file.
             golden: content of its golden rollout.
             version: above that of the latest.
-            keys: that sign the manifest; None leaves it unsigned.
+            keys: that sign the manifest; None leaves it unsigned, and so does a key that was
+                taken away meanwhile, which is logged.
             **about: further fields of its ``Manifest``.
 
         Raises:
@@ -76,9 +81,7 @@ class PolicyRepository:
                 "publish a higher one or begin another run folder"
             )
         content = manifest.model_dump_json(indent=2).encode()
-        if keys is not None:
-            keys.refresh()
-        endorsement = None if keys is None else keys.endorse(content)
+        endorsement = None if keys is None else _endorsed(content, keys)
         files = {ONNX_NAME: onnx, GOLDEN_NAME: golden}
         channels = Channels(self.root, self.channel)
         with channels.locked():
@@ -113,4 +116,14 @@ class PolicyRepository:
             for blob in (manifest.policy, manifest.golden):
                 if blob.sha256 == sha256:
                     return folder / blob.name
+        return None
+
+
+def _endorsed(content: bytes, keys: PolicyKeys) -> Endorsement | None:
+    """Sign a manifest; None where the folder of keys does not allow it just now."""
+    try:
+        keys.refresh()
+        return keys.endorse(content)
+    except SettingsError as error:  # training goes on; `wm keys sign` signs it later
+        log.error("a policy is published without a signature: %s", error)
         return None

@@ -9,7 +9,7 @@ import pytest
 from wm_core.cli.main import main
 from wm_core.contract.errors import PolicyRefused, SettingsError
 from wm_core.contract.policy_folder import PolicyFolder
-from wm_core.contract.signing import read_public_keys
+from wm_core.contract.signing import SecretKey, read_public_keys
 from wm_core.contract.trust import Trust
 from wm_core.link.trainer.policy_keys import (
     PolicyKeys,
@@ -19,6 +19,7 @@ from wm_core.link.trainer.policy_keys import (
     rotate,
     sign_keyring,
 )
+from wm_core.link.trainer.policy_repository import PolicyRepository
 
 
 @pytest.fixture
@@ -152,3 +153,27 @@ def test_nothing_of_a_folder_without_keys_is_used(tmp_path):
     with pytest.raises(SettingsError, match="wm keys make"):
         PolicyKeys(tmp_path)
     assert main(["keys", "show", str(tmp_path)]) == 2
+
+
+def test_a_rotation_that_was_broken_off_is_finished_by_the_next(keys):
+    new = SecretKey.make("policy")
+    (keys / "policy.key.new").write_text(new.text())  # killed before the keyring was written
+    (keys / "policy.key.new").chmod(0o600)
+    rotate(keys, "policy")
+    assert PolicyKeys(keys).secret("policy").public == new.public
+    assert not (keys / "policy.key.new").exists()
+    assert len(PolicyKeys(keys).keyring.keys_for("policy")) == 2
+
+
+def test_a_learner_whose_key_was_taken_away_goes_on_without_a_signature(keys, tmp_path, caplog):
+    held, repository = PolicyKeys(keys), PolicyRepository(tmp_path / "policies")
+    repository.publish(b"0", b"golden", version=0, keys=held)
+    assert PolicyFolder(repository.folder(0)).endorsement.exists()
+    revoke(keys, held.secret("policy").public)
+    repository.publish(b"1", b"golden", version=1, keys=held)
+    assert repository.latest().version == 1
+    assert not PolicyFolder(repository.folder(1)).endorsement.exists()
+    assert "without a signature" in caplog.text
+    rotate(keys, "policy")
+    repository.publish(b"2", b"golden", version=2, keys=held)
+    assert trust(keys).check(PolicyFolder(repository.folder(2))).version == 2
