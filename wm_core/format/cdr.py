@@ -154,6 +154,11 @@ def decode_stamp(data: bytes | memoryview) -> int:
     return _Cursor(data).stamp_ns()
 
 
+def raw_stamps(rows: np.ndarray) -> np.ndarray:
+    """Read the stamps (k,) of messages (k, bytes) as they stand, equal where the stamps are."""
+    return np.ascontiguousarray(rows[:, STAMP]).view("<u8").ravel()
+
+
 def stamps_of(rows: np.ndarray) -> np.ndarray | None:
     """Read the stamps (k,) int64 ns of messages (k, bytes); None where one is impossible."""
     parts = np.ascontiguousarray(rows[:, STAMP]).view("<i4").astype(np.int64)
@@ -193,6 +198,42 @@ def decode_image(data: bytes | memoryview, image: ImageSpec) -> ImageMessage:
     offset = cursor.take(size)
     cursor.end()
     return ImageMessage(stamp_ns, offset)
+
+
+class Layout(NamedTuple):
+    """Describes messages that differ in their stamps and values alone, byte by byte."""
+
+    bytes: np.ndarray  #: (size,) uint8 of one such message, as far as it is the same in all
+    values: tuple[slice, ...]  #: where values stand: of positions, then of efforts
+
+    def fits(self, rows: np.ndarray) -> bool:
+        """Tell whether all messages ``rows`` (k, size) are so; what they hold is then valid."""
+        at = STAMP.stop
+        if (rows[:, : STAMP.start] != self.bytes[: STAMP.start]).any():
+            return False
+        for value in (*self.values, slice(len(self.bytes), len(self.bytes))):
+            if (rows[:, at : value.start] != self.bytes[at : value.start]).any():
+                return False
+            at = value.stop
+        return True
+
+
+@lru_cache(maxsize=256)
+def joint_layout(names: tuple[str, ...], size: int, efforts: bool) -> Layout:
+    """Describe the JointStates that ``encode_joint_state`` makes of ``size`` positions."""
+    zeros = np.zeros(size)
+    data = encode_joint_state(names, zeros, 0, zeros if efforts else None)
+    joint = decode_joint_state(data)
+    position = slice(joint.position_at, joint.position_at + joint.position.nbytes)
+    effort = slice(joint.effort_at, joint.effort_at + joint.effort.nbytes)
+    return Layout(np.frombuffer(data, np.uint8), (position, effort))
+
+
+@lru_cache(maxsize=256)
+def image_layout(image: ImageSpec, frame_id: str) -> Layout:
+    """Describe everything before the pixels in what ``encode_image`` makes."""
+    front = _LITTLE_ENDIAN + bytes(8) + _image_front(image, frame_id)
+    return Layout(np.frombuffer(front, np.uint8), ())
 
 
 class JointStateMessage(NamedTuple):

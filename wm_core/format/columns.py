@@ -114,6 +114,7 @@ class _Reader:
     def __init__(self, recording: Recording, meta: ChunkMeta, bulk: bool) -> None:
         self._recording, self._meta, self._bulk = recording, meta, bulk
         self._stamp_ns = np.empty(0, np.int64)
+        self._raw_stamps: np.ndarray | None = None  # (n,) of /step as they stand, where known
 
     def columns(self) -> Columns:
         meta, spec = self._meta, self._meta.spec
@@ -139,18 +140,17 @@ class _Reader:
 
     def _numbers(self) -> dict[str, np.ndarray]:
         """Read each of ``NUMBERS``, (n,); one newer than the recording has its default."""
-        messages = self._recording.messages["/step"]
-        first = cdr.decode_joint_state(self._recording.view(messages, 0))
-        required = len(NUMBERS.keys() - DEFAULTS.keys())
-        names = tuple(NUMBERS)[: max(required, len(first.names))]
+        messages, names = self._recording.messages["/step"], tuple(NUMBERS)
+        if messages.size[0] != len(cdr.joint_layout(names, len(names), False).bytes):
+            first = cdr.decode_joint_state(self._recording.view(messages, 0))
+            required = len(NUMBERS.keys() - DEFAULTS.keys())
+            names = names[: max(required, len(first.names))]
         found = self._joints("/step", len(names), names)
         columns = {
             name: np.full(self._meta.steps, DEFAULTS[name], NUMBERS[name])
             for name in tuple(NUMBERS)[len(names) :]
         }
-        for name, column in zip(names, found.position.T, strict=True):
-            columns[name] = _number(name, column)
-        return columns
+        return columns | _numbers(names, found.position)
 
     def _joints(
         self, topic: str, size: int, names: tuple[str, ...], *, efforts: bool = False
@@ -185,42 +185,48 @@ class _Reader:
 
     def _joints_alike(self, messages: Messages, which: np.ndarray, out: _Joints) -> bool:
         """Read the steps ``which`` (k,) into ``out``; False where they are not all alike."""
-        if len(which) < 2:
+        size = int(messages.size[which[0]])
+        for effort_size in out.effort_sizes:
+            layout = cdr.joint_layout(out.names, out.size, effort_size > 0)
+            if len(layout.bytes) == size:
+                break
+        else:
             return False
-        joint = cdr.decode_joint_state(self._recording.view(messages, int(which[0])))
-        if len(joint.position) != out.size or len(joint.effort) not in out.effort_sizes:
+        rows = self._rows(messages, which, size)
+        if not layout.fits(rows) or not self._take_stamps(rows, which, out.stamp_ns):
             return False
-        rows = self._rows(messages, which, int(messages.size[which[0]]))
-        positions = slice(joint.position_at, joint.position_at + joint.position.nbytes)
-        efforts = slice(joint.effort_at, joint.effort_at + joint.effort.nbytes)
-        stamps = cdr.stamps_of(rows)
-        if joint.names != out.names or stamps is None:
-            return False
-        for start, end in ((0, 4), (12, positions.start), (positions.stop, efforts.start)):
-            if (rows[:, start:end] != rows[0, start:end]).any():
-                return False
-        if (rows[:, efforts.stop :] != rows[0, efforts.stop :]).any():
-            return False
-        out.stamp_ns[which] = stamps
-        out.position[which] = np.ascontiguousarray(rows[:, positions]).view("<f8")
-        if len(joint.effort):
-            out.effort[which] = np.ascontiguousarray(rows[:, efforts]).view("<f8")
+        position, effort = layout.values
+        out.position[which] = np.ascontiguousarray(rows[:, position]).view("<f8")
+        if effort_size:
+            out.effort[which] = np.ascontiguousarray(rows[:, effort]).view("<f8")
             out.has_effort[which] = True
+        return True
+
+    def _take_stamps(self, rows: np.ndarray, which: np.ndarray, stamp_ns: np.ndarray) -> bool:
+        """Write the stamps of ``rows`` (k, bytes) to ``stamp_ns``; False where one is wrong."""
+        if self._raw_stamps is not None:
+            stamp_ns[which] = self._stamp_ns[which]
+            return bool((cdr.raw_stamps(rows) == self._raw_stamps[which]).all())
+        stamps = cdr.stamps_of(rows)
+        if stamps is None:
+            return False
+        stamp_ns[which] = stamps
+        if not len(self._stamp_ns) and len(which) == len(stamp_ns):  # /step, which comes first
+            self._raw_stamps, self._stamp_ns = cdr.raw_stamps(rows), stamp_ns
         return True
 
     def _images(self, topic: str, image: ImageSpec) -> np.ndarray:
         """Find (n,) int64 where the pixels of each step begin in all that was unpacked."""
         messages = self._recording.messages[topic]
         stamp_ns, offset = np.empty(self._meta.steps, np.int64), np.empty_like(messages.offset)
+        layout = cdr.image_layout(image, topic[1:])
+        size = len(layout.bytes) + image.recorded_bytes
         for which in self._alike(messages):
-            first = int(which[0])
-            found = cdr.decode_image(self._recording.view(messages, first), image)
-            rows = self._rows(messages, which, found.offset)
-            equal, stamps = (rows == rows[0]).all(0), cdr.stamps_of(rows)
-            equal[cdr.STAMP] = True
-            if self._bulk and stamps is not None and equal.all():
-                stamp_ns[which], offset[which] = stamps, found.offset
-                continue
+            if self._bulk and messages.size[which[0]] == size:
+                rows = self._rows(messages, which, len(layout.bytes))
+                if layout.fits(rows) and self._take_stamps(rows, which, stamp_ns):
+                    offset[which] = len(layout.bytes)
+                    continue
             for i in which.tolist():
                 found = cdr.decode_image(self._recording.view(messages, i), image)
                 stamp_ns[i], offset[i] = found.stamp_ns, found.offset
@@ -261,16 +267,21 @@ class _Reader:
             )
 
 
-def _number(name: str, column: np.ndarray) -> np.ndarray:
-    """Convert a column (n,) float64 of ``/step`` to its kind, or refuse it."""
-    dtype = NUMBERS[name]
-    if dtype.kind == "b" and not ((column == 0.0) | (column == 1.0)).all():
+def _numbers(names: tuple[str, ...], table: np.ndarray) -> dict[str, np.ndarray]:
+    """Convert the columns (n, names) float64 of ``/step`` to their kinds, or refuse them."""
+    flags = [i for i, name in enumerate(names) if NUMBERS[name].kind == "b"]
+    wholes = [i for i, name in enumerate(names) if NUMBERS[name].kind == "i"]
+    values = table[:, flags]
+    wrong = ~((values == 0.0) | (values == 1.0)).all(0)
+    if wrong.any():
+        name = names[flags[int(wrong.argmax())]]
         raise ChunkRefused(f"{name}: expected 0 or 1 in each step, got something else")
-    if dtype.kind == "i":
-        whole = (np.abs(column) < WHOLE_LIMIT) & (column == np.rint(column))
-        if not whole.all():
-            raise ChunkRefused(f"{name}: expected a whole number in each step, got another")
-    return column.astype(dtype)
+    values = table[:, wholes]
+    wrong = ~((np.abs(values) < WHOLE_LIMIT) & (values == np.rint(values))).all(0)
+    if wrong.any():
+        name = names[wholes[int(wrong.argmax())]]
+        raise ChunkRefused(f"{name}: expected a whole number in each step, got another")
+    return {name: table[:, i].astype(NUMBERS[name]) for i, name in enumerate(names)}
 
 
 def _float32(values: np.ndarray) -> np.ndarray:

@@ -128,9 +128,9 @@ class Recording:
             raise ChunkRefused(f"{len(sizes)} blocks for {steps} steps, or one of no bytes")
         self.starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self.unpacked = np.empty(total, np.uint8).data
-        decompressor, file = zstandard.ZstdDecompressor(), memoryview(self.data)
-        for block, start, end in zip(self.blocks, self.starts, self.starts[1:], strict=False):
-            out = self.unpacked[start:end]
+        decompressor, file, end = zstandard.ZstdDecompressor(), memoryview(self.data), 0
+        for block in self.blocks:
+            out = self.unpacked[end : (end := end + block.unpacked_size)]
             packed = file[block.offset : block.offset + block.size]
             records.unpack_into(decompressor, packed, out)
             if zlib.crc32(out) != block.crc:

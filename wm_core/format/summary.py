@@ -6,6 +6,8 @@ be shown, replayed or repaired as something that nobody recorded.
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 from wm_core.contract.errors import ChunkRefused
@@ -13,14 +15,21 @@ from wm_core.format import records
 from wm_core.format.recording import Recording
 from wm_core.format.records import MESSAGE_HEAD, RECORD, RecordBody
 
-_OFFSETS = np.dtype([("channel", "<u2"), ("offset", "<u8")])
+_INDEX_FRONT = struct.Struct("<HI")  # channel, bytes of the entries
+_CHUNK_INDEX = struct.Struct("<QQQQI")  # first and last time, place, length, bytes of offsets
+_OFFSET = struct.Struct("<HQ")  # channel, place of its message index
+_CHUNK_INDEX_END = struct.Struct("<QI4sQQ")  # bytes of indexes, codec, packed and unpacked size
+_CHUNK_FRONT = RECORD.size + 32 + len(records.COMPRESSION) + 8  # before a block's packed bytes
 _COUNTS = np.dtype([("channel", "<u2"), ("count", "<u8")])
 #: a table of contents that nothing is decided by; its offsets lie in the summary
 _PLAIN = (records.METADATA_INDEX, records.SUMMARY_OFFSET, records.FOOTER)
 
 
 def check_summary(recording: Recording) -> None:
-    """Raise ``ChunkRefused`` unless the summary of an unpacked recording fits its blocks."""
+    """Raise ``ChunkRefused`` unless the summary of an unpacked recording fits its blocks.
+
+    Its topics have to have as many messages each, at the same times, which grow.
+    """
     by_kind: dict[int, list[tuple[int, int]]] = {}
     for opcode, at, size in recording.summary:
         by_kind.setdefault(opcode, []).append((at, size))
@@ -64,7 +73,8 @@ def _check_statistics(recording: Recording, at: int, size: int) -> None:
             "the statistics say (messages, schemas, channels, attachments, metadata, chunks) "
             f"{stated}, the file has {found}"
         )
-    if times != _range(recording, {channel: (0, n) for channel, n in counts.items()}):
+    log_time = next(iter(recording.messages.values())).log_time  # of every topic, and it grows
+    if times != (int(log_time[0]), int(log_time[-1])):
         raise ChunkRefused("the statistics say other times than the messages")
     if len(by_channel) != _COUNTS.itemsize * len(counts) or counts != dict(
         np.frombuffer(by_channel, _COUNTS).tolist()
@@ -72,40 +82,19 @@ def _check_statistics(recording: Recording, at: int, size: int) -> None:
         raise ChunkRefused("the statistics say other counts of messages by channel")
 
 
-def _range(recording: Recording, parts: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Give the earliest and the latest log time of messages ``start`` to ``end`` by channel."""
-    low, high = [], []
-    for channel, (start, end) in parts.items():
-        if end > start:  # log times grow
-            times = recording.messages[recording.topics[channel]].log_time
-            low.append(int(times[start]))
-            high.append(int(times[end - 1]))
-    return (min(low), max(high)) if low else (0, 0)
-
-
 def _check_indexes(recording: Recording, chunks: list[tuple[int, int]]) -> None:
     """Compare each chunk index and message index with the block that it describes."""
     index = _Index(recording)
     for number, (at, size) in enumerate(chunks):
         block = recording.blocks[number]
-        body = RecordBody(recording.data, at, size, "chunk index")
-        times, start, length = (body.u64(), body.u64()), body.u64(), body.u64()
-        by_channel, indexes_bytes = body.sized(), body.u64()
-        codec, packed, unpacked = body.sized(), body.u64(), body.u64()
-        body.done()
         length_behind, found = index.check(number)
-        record = block.offset - 8 - len(records.COMPRESSION) - 32 - RECORD.size
-        ends = block.offset + block.size
-        expected = (block.start_time, block.end_time), record, ends - record, length_behind
-        if (times, start, length, indexes_bytes) != expected or (
-            bytes(codec) != records.COMPRESSION
-            or (packed, unpacked) != (block.size, block.unpacked_size)
-        ):
+        start, end = block.offset - _CHUNK_FRONT, block.offset + block.size
+        front = (block.start_time, block.end_time, start, end - start, 10 * len(found))
+        behind = (length_behind, 4, records.COMPRESSION, block.size, block.unpacked_size)
+        offsets = b"".join([_OFFSET.pack(*item) for item in found.items()])
+        expected = _CHUNK_INDEX.pack(*front) + offsets + _CHUNK_INDEX_END.pack(*behind)
+        if recording.data[at : at + size] != expected:
             raise ChunkRefused(f"chunk index {number} does not describe its block")
-        if len(by_channel) != _OFFSETS.itemsize * len(found) or found != dict(
-            np.frombuffer(by_channel, _OFFSETS).tolist()
-        ):
-            raise ChunkRefused(f"chunk index {number} does not find its message indexes")
 
 
 class _Index:
@@ -113,16 +102,19 @@ class _Index:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._entries: dict[int, bytes] = {}  # of all messages of a channel
-        self._parts: dict[int, list[int]] = {}  # where the messages of each block begin
-        for channel, topic in recording.topics.items():
-            messages = recording.messages[topic]
-            _, within = recording.block_of(messages.offset)
-            entries = np.empty((len(within), 2), "<u8")
-            entries[:, 0] = messages.log_time
-            entries[:, 1] = within - (RECORD.size + MESSAGE_HEAD.size)
-            self._entries[channel] = entries.tobytes()
-            self._parts[channel] = np.searchsorted(messages.offset, recording.starts).tolist()
+        topics = [recording.messages[topic] for topic in recording.topics.values()]
+        offsets = np.stack([messages.offset for messages in topics])  # (topics, steps)
+        _, within = recording.block_of(offsets)
+        entries = np.empty((*offsets.shape, 2), "<u8")
+        entries[..., 0] = [messages.log_time for messages in topics]
+        entries[..., 1] = within - (RECORD.size + MESSAGE_HEAD.size)
+        self._entries = dict(zip(recording.topics, map(bytes, entries), strict=True))
+        #: where the messages of each block begin, (blocks + 1,) by channel
+        self._parts = {
+            channel: np.searchsorted(own, recording.starts).tolist()
+            for channel, own in zip(recording.topics, offsets, strict=True)
+        }
+        self._times = topics[0].log_time.tolist()  # the same for every topic
 
     def check(self, number: int) -> tuple[int, dict[int, int]]:
         """Compare the message indexes behind block ``number`` with its messages.
@@ -131,19 +123,22 @@ class _Index:
             The bytes of these records, and where each one begins by channel.
         """
         recording, total, found = self._recording, 0, {}
-        parts = {c: (own[number], own[number + 1]) for c, own in self._parts.items()}
+        data, low, high = recording.data, 2**64, -1
         for at, size in recording.indexes[number]:
-            body = RecordBody(recording.data, at, size, "message index")
-            channel, entries = body.u16(), body.sized()
-            body.done()
-            if channel not in parts or channel in found:
+            channel, length = _INDEX_FRONT.unpack_from(data, at) if size >= 6 else (-1, 0)
+            if channel not in self._parts or channel in found or size != 6 + length:
                 raise ChunkRefused(f"message index of channel {channel}, which is none or has one")
-            first, end = parts[channel]
-            if entries != self._entries[channel][16 * first : 16 * end]:
+            first, end = self._parts[channel][number : number + 2]
+            if data[at + 6 : at + size] != self._entries[channel][16 * first : 16 * end]:
                 raise ChunkRefused(f"message index of block {number} points elsewhere")
             found[channel], total = at - RECORD.size, total + RECORD.size + size
-        missing = [c for c, (first, end) in parts.items() if end > first and c not in found]
+        for channel, parts in self._parts.items():
+            first, end = parts[number : number + 2]
+            if end > first:
+                low, high = min(low, self._times[first]), max(high, self._times[end - 1])
+                if channel not in found:
+                    raise ChunkRefused(f"block {number} lacks a message index")
         block = recording.blocks[number]
-        if missing or (block.start_time, block.end_time) != _range(recording, parts):
-            raise ChunkRefused(f"block {number} lacks a message index, or states other times")
+        if (block.start_time, block.end_time) != (low, high):
+            raise ChunkRefused(f"block {number} states other times than its messages")
         return total, found

@@ -279,6 +279,20 @@ def test_one_message_too_many_too_few_or_elsewhere_is_refused():
         refused(chunk.build())
 
 
+def test_a_stamp_of_one_topic_alone_is_noticed_though_step_is_irregular():
+    for channel in (1, 2, 3, 4, 5):
+        chunk = forged()
+        block, number = messages_of(chunk, 6)[2]
+        opcode, body = chunk.blocks[block][number]
+        chunk.blocks[block][number] = (opcode, body + bytes(4))  # slack: /step is read slowly
+        read_columns(chunk.build())
+        for block, number in messages_of(chunk, channel):
+            opcode, body = chunk.blocks[block][number]
+            own = body[:26] + bytes([body[26] ^ 1]) + body[27:]
+            chunk.blocks[block][number] = (opcode, own)
+        refused(chunk.build(), "expected the stamp")
+
+
 def test_absurd_but_allowed_sizes_cost_what_they_unpack_to():
     vectors = {f"v{i}": VectorSpec(size=2000) for i in range(10)}
     spec = Spec(images={}, vectors=vectors, action=ActionSpec(low=(-1.0,), high=(1.0,)))
