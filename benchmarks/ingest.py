@@ -46,6 +46,7 @@ from wm_core.link.trainer.settings import SERVICE_FILE
 from wm_core.link.trainer.tokens import add_token
 
 STEPS = 64
+_MOST_PER_S = 300  # chunks that a service is expected to take, so that senders do not run dry
 WAIT_S = 60.0
 SPEC = Spec(
     images={"image": ImageSpec(height=64, width=64)},
@@ -243,7 +244,8 @@ def measure(settings: Settings, report: Report, kind: Kind, senders: int, home: 
     """Measure one case and report it."""
     frames = frames_of(kind)
     size = len(encode("probe", frames, 1)[0].data)
-    count = max(2, min(settings.megabytes * 1_000_000 // size, 2000) // senders)
+    most = min(settings.megabytes * 1_000_000 // size, int(_MOST_PER_S * settings.seconds))
+    count = max(2, most // senders)
     work = {f"r{i}": encode(f"r{i}", frames, count) for i in range(senders)}
     with tempfile.TemporaryDirectory(dir=home) as name:
         folder = Path(name)

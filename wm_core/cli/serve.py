@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.link.trainer.connections import RESERVED_FILES
+from wm_core.link.trainer.log_limit import LogLimit
 from wm_core.link.trainer.service import POLICIES, STORE, ServeSettings, Service
 from wm_core.link.trainer.tokens import add_token
 
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         console.print(f"token of {settings.new_token}, shown only now: {token}", markup=False)
         return 0
     handler = RichHandler(console=Console(stderr=True), show_path=False)
+    handler.addFilter(LogLimit())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     _allow_open_files(2 * settings.max_connections + 2 * RESERVED_FILES)
     service = Service(settings)

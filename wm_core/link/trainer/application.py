@@ -51,7 +51,7 @@ class Application:
             settings.statement_s,
         )
         self.health_routes = HealthRoutes(
-            settings, self.access, self.intake, self.chunk_routes, self.policy_routes.versions
+            settings, self.access, self.intake, self.chunk_routes, self.policy_routes
         )
         self.chunk_routes.metrics = self.health_routes.metrics
         self.app = Starlette(

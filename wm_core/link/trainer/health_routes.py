@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -13,7 +12,8 @@ from starlette.routing import Route
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.chunk_routes import MAX_BACKLOG, ChunkRoutes
 from wm_core.link.trainer.connections import Seats
-from wm_core.link.trainer.metrics import Metrics, Readings
+from wm_core.link.trainer.metrics import MAX_ROBOTS, Metrics, Readings
+from wm_core.link.trainer.policy_routes import PolicyRoutes
 from wm_core.link.trainer.settings import ServeSettings
 from wm_core.store.intake import Intake
 
@@ -37,7 +37,7 @@ class HealthRoutes:
         access: decides who may read status and metrics; health is for anyone.
         intake: whose counts are told.
         chunks: whose uploads are told.
-        versions: gives the newest version of each channel.
+        policies: whose versions are told.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class HealthRoutes:
         access: Access,
         intake: Intake,
         chunks: ChunkRoutes,
-        versions: Callable[[], dict[str, int]],
+        policies: PolicyRoutes,
     ) -> None:
         self._settings, self._access, self._intake = settings, access, intake
-        self._chunks, self._versions = chunks, versions
+        self._chunks, self._policies = chunks, policies
         self.seats: Seats | None = None  #: connections, once there is a door
         self.metrics = Metrics(self._read)
         self.routes = [
@@ -74,7 +74,7 @@ class HealthRoutes:
         if refusal:
             return refusal
         counts = await run_in_threadpool(self._intake.counts)
-        versions = await run_in_threadpool(self._versions)
+        versions = await run_in_threadpool(self._policies.versions)
         return JSONResponse({**counts, "policies": versions, "free_bytes": self._free_bytes()})
 
     async def scraped(self, request: Request) -> Response:
@@ -104,6 +104,12 @@ class HealthRoutes:
             reasons.append("the tokens file cannot be read")
         return reasons
 
+    def _running(self) -> dict[str, float]:
+        """Give the version that each robot says it runs, of the first thousand robots."""
+        said = list(self._policies.running.items())[:MAX_ROBOTS]
+        versions = ((robot, report.get("version")) for robot, report in said)
+        return {robot: float(v) for robot, v in versions if isinstance(v, (int, float))}
+
     def _read(self) -> Readings:
         counts = self._intake.counts()
         offers, size = self._intake.backlog()
@@ -115,7 +121,8 @@ class HealthRoutes:
             "wm_backlog_chunks": offers,
             "wm_backlog_bytes": size,
             "wm_ready": float(not self._reasons()),
-            "wm_policy_version": {k: float(v) for k, v in self._versions().items()},
+            "wm_policy_version": {k: float(v) for k, v in self._policies.versions().items()},
+            "wm_robot_policy_version": self._running(),
             "wm_disk_free_bytes": self._free_bytes(),
         }
         if self.seats is not None:

@@ -46,6 +46,7 @@ _READ: dict[str, tuple[bool, str, str]] = {
     "wm_disk_free_bytes": (False, "", "Free bytes of the store's disk"),
     "wm_ready": (False, "", "1 where chunks are taken in, else 0"),
     "wm_policy_version": (False, "channel", "Newest version of each channel"),
+    "wm_robot_policy_version": (False, "robot", "Version that each robot says it runs"),
 }
 
 
