@@ -85,6 +85,7 @@ class Proxy:
         self.silent_until = 0.0  #: time.monotonic() until which nothing is answered
         self._upstream, self._share, self._rng = upstream, share, rng
         self._held: asyncio.Event | None = None
+        self._serving: set[asyncio.Task | None] = set()
         self._loop = asyncio.new_event_loop()
         self._server = self._loop.run_until_complete(
             asyncio.start_server(self._serve, "127.0.0.1", 0, limit=LIMIT)
@@ -119,6 +120,8 @@ class Proxy:
         return mood
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        self._serving.add(serving)  # the loop alone would let it be collected while it waits
         behind: tuple[asyncio.StreamReader, asyncio.StreamWriter, int] | None = None
         try:
             while (request := await _read(reader)) is not None:
@@ -138,6 +141,7 @@ class Proxy:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError):
             pass
         finally:
+            self._serving.discard(serving)
             writer.close()
             if behind is not None:
                 behind[1].close()
