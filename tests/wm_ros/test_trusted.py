@@ -139,3 +139,24 @@ def test_a_manifest_that_is_exchanged_while_it_is_opened_is_refused(
     with pytest.raises(PolicyRefused, match="exchanged"):
         open_trusted(folder, trust)
     assert PolicyRunner.open(folder).card.version == 2
+
+
+def test_the_doctor_says_who_must_sign_and_whether_that_is_so(tmp_path, keys, policy_at):
+    from wm_ros.doctor.machine import keys as examine
+
+    folder, trusted = policy_at(tmp_path / "policy"), str(keys / "owner.pub")
+
+    def said(**settings):
+        found = examine(PolicySettings(**settings))
+        return [(result.level, result.text) for result in found]
+
+    assert said(trainer_url=HERE) == []
+    [(level, text)] = said(trainer_url=AWAY)
+    assert (level, "no key is trusted" in text) == ("FAIL", True)
+    [(level, _)] = said(trainer_url=AWAY, require_signature="never")
+    assert level == "WARN"
+    [(level, text)] = said(policy_dir=str(folder), trusted_keys=trusted)
+    assert (level, "policy.manifest.sig.json" in text) == ("FAIL", True)
+    PolicyKeys(keys).endorse_folder(folder)
+    [(level, _)] = said(policy_dir=str(folder), trusted_keys=trusted)
+    assert level == "OK"

@@ -82,13 +82,13 @@ class SecretKey:
     """
 
     def __init__(self, seed: bytes, role: str, name: str = "") -> None:
-        self._key = _nacl().SigningKey(seed)
+        self._key = load_library().SigningKey(seed)
         self._seed, self.role, self.name = seed, role, name
 
     @classmethod
     def make(cls, role: str, name: str = "") -> SecretKey:
         """Draw a new key from the system's random numbers."""
-        return cls(bytes(_nacl().SigningKey.generate()), role, name)
+        return cls(bytes(load_library().SigningKey.generate()), role, name)
 
     @property
     def public(self) -> str:
@@ -213,7 +213,7 @@ def _message(kind: DocumentKind, content: bytes) -> bytes:
 
 
 def _is_right(kind: DocumentKind, content: bytes, signature: Signature) -> bool:
-    nacl = _nacl()
+    nacl = load_library()
     try:
         key = nacl.VerifyKey(bytes.fromhex(signature.key))
         key.verify(_message(kind, content), bytes.fromhex(signature.sig))
@@ -222,8 +222,8 @@ def _is_right(kind: DocumentKind, content: bytes, signature: Signature) -> bool:
     return True
 
 
-def _nacl() -> Any:
-    """Load the library of signatures."""
+def load_library() -> Any:
+    """Load the library of signatures; raises ``PolicyRefused`` where it is not installed."""
     try:
         import nacl.signing
     except ImportError as error:

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from wm_core.contract.errors import WmError
 from wm_core.contract.files import try_lock
+from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyRunner
+from wm_core.contract.signing import load_library, short
 from wm_core.link.robot.carrier import folder_trainer
 from wm_core.link.robot.client import FAILURES, ConnectionSettings, TrainerClient
 from wm_ros.doctor.findings import CheckResult, fail, ok, warn
 from wm_ros.policies.source import FolderSource
+from wm_ros.policies.trusted import trust_of
 from wm_ros.process import home
 from wm_ros.settings import PolicySettings
 from wm_ros.stream import read_token
@@ -75,6 +78,28 @@ def policy(s: PolicySettings) -> tuple[list[CheckResult], PolicyRunner | None]:
         f"{1 / card.spec.period_s:g} Hz, repeats its golden rollout"
     )
     return [ok("policy", text)], runner
+
+
+def keys(s: PolicySettings) -> list[CheckResult]:
+    """Say by whom policies must be signed, and whether one in ``policy_dir`` is."""
+    try:
+        trust = trust_of(s)
+        if trust is None:
+            if s.require_signature != "never":
+                return []
+            advice = "make keys with `wm keys make`, and name owner.pub in trusted_keys"
+            return [warn("keys", "unsigned policies run: require_signature is never", advice)]
+        if not trust.owners:
+            advice = "copy owner.pub of `wm keys make` here and name it in trusted_keys"
+            return [fail("keys", "policies must be signed, and no key is trusted", advice)]
+        load_library()
+        folder = FolderSource(Path(s.policy_dir).expanduser()).latest() if s.policy_dir else None
+        if folder is not None:
+            trust.check(PolicyFolder(folder))
+    except WmError as error:
+        return [fail("keys", str(error), "docs/policies.md says how policies are signed")]
+    names = ", ".join(f"{short(key)} {name}".strip() for key, name in trust.owners.items())
+    return [ok("keys", f"policies must be signed under {names}")]
 
 
 def disk(s: PolicySettings, namespace: str, name: str) -> list[CheckResult]:

@@ -111,6 +111,7 @@ def examine(seconds: float, name: str) -> list[CheckResult]:
     found += of_policy
     found += machine.disk(s, node.get_namespace(), name)
     found += machine.trainer(s)
+    found += machine.keys(s)
     found += _graph(node, robot, runner, seconds, name, rmw)
     node.destroy_node()
     return found

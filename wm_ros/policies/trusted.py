@@ -18,7 +18,7 @@ from wm_ros.settings import PolicySettings
 MEMORY_NAME = "trust.json"  #: what the robot was told last, in its state_dir
 
 
-def trust_of(settings: PolicySettings, folder: Path) -> Trust | None:
+def trust_of(settings: PolicySettings, folder: Path | None = None) -> Trust | None:
     """Make what verifies policies; None where unsigned ones may run.
 
     Signatures are needed wherever keys are trusted.  Without keys, ``auto`` lets unsigned policies
@@ -26,7 +26,7 @@ def trust_of(settings: PolicySettings, folder: Path) -> Trust | None:
 
     Args:
         settings: ``trusted_keys``, ``require_signature`` and where policies come from.
-        folder: of the node's files.
+        folder: of the node's files; None remembers nothing.
 
     Raises:
         SettingsError: for a file of keys that cannot be used.
@@ -42,7 +42,7 @@ def trust_of(settings: PolicySettings, folder: Path) -> Trust | None:
     if foreign and s.require_signature == "auto":
         foreign = not is_this_machine(parse_address(s.trainer_url).host)
     if owners or foreign or s.require_signature == "always":
-        return Trust(owners, folder / MEMORY_NAME)
+        return Trust(owners, None if folder is None else folder / MEMORY_NAME)
     return None
 
 
