@@ -15,7 +15,7 @@ from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import chunk_path
 from wm_core.link.robot.finished import all_finished
 from wm_core.link.robot.journal import Journal, SpoolSession, sessions_in
-from wm_core.store.examine import check
+from wm_core.store.examine import check, read_stored
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
 
@@ -155,8 +155,5 @@ def _sha256(spooled: SpoolSession | None, seq: int) -> str:
 
 def _verified_steps(store: Path, row: ChunkRow) -> int:
     """Count the steps in the file of ``row``; raise where its bytes changed since."""
-    data = chunk_path(store, row.key).read_bytes()
-    got = hashlib.sha256(data).hexdigest()
-    if got != row.sha256:
-        raise ChunkRefused(f"expected sha256 {row.sha256}, the file has {got}")
+    data = read_stored(chunk_path(store, row.key), row)
     return check(data, row.key, max_bytes=len(data)).meta.steps

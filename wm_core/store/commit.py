@@ -98,7 +98,7 @@ class _Group:
             try:
                 self._store(waiting)
             except OSError as error:
-                self._give_up(waiting, _no_room(self._root, error))
+                self._give_up(waiting, _refused_by(self._root, error))
             except sqlite3.OperationalError as error:
                 full = any(words in str(error) for words in ("full", "disk I/O error"))
                 busy = Verdict("busy", f"the ledger could not be written: {error}")
@@ -209,12 +209,7 @@ class _Group:
                 self._ledger.remove(write.arrival)
         for write in self._writes.values():
             if write.error is not None:
-                error = write.error
-                first = then = (
-                    _no_room(self._root, error)
-                    if error.errno in NO_ROOM
-                    else Verdict("busy", f"the file could not be written: {error}")
-                )
+                first = then = _refused_by(self._root, write.error)
             else:
                 first, then = Verdict("stored"), Verdict("known")
                 if not write.is_new:
@@ -244,6 +239,14 @@ def _sync_names(folder: Path, writes: list[_Write]) -> None:
     except OSError as error:
         for write in writes:
             write.fail(error)
+
+
+def _refused_by(root: Path, error: OSError) -> Verdict:
+    """Say that the disk refused: for want of room, or for another reason that may pass."""
+    if error.errno in NO_ROOM:
+        return _no_room(root, error)
+    log.error("nothing can be written to %s: %s", root, error)
+    return Verdict("busy", f"the file could not be written: {error}")
 
 
 def _no_room(root: Path, why: object) -> Verdict:

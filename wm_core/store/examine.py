@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,24 @@ def is_settled(root: Path, ledger: Ledger, row: ChunkRow) -> bool:
     if row.arrival <= ledger.pruned_through():
         return True
     try:
-        data = chunk_path(root, row.key).read_bytes()
-    except OSError:
+        read_stored(chunk_path(root, row.key), row)
+    except (OSError, ChunkRefused):
         return False
-    return hashlib.sha256(data).hexdigest() == row.sha256
+    return True
+
+
+def read_stored(path: Path, row: ChunkRow) -> bytes:
+    """Read the file of an acknowledged chunk, whatever may lie in its place now.
+
+    Raises:
+        OSError: where it cannot be read.
+        ChunkRefused: where it does not have the bytes that were acknowledged.
+    """
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size != row.bytes:
+        raise ChunkRefused(f"expected a plain file of {row.bytes} bytes, got {found.st_size}")
+    data = path.read_bytes()
+    got = hashlib.sha256(data).hexdigest()
+    if got != row.sha256:
+        raise ChunkRefused(f"expected sha256 {row.sha256}, the file has {got}")
+    return data

@@ -82,7 +82,7 @@ class BlockCache:
         """Open ``path``; the last file stays open until ``release``."""
         if self._open is None or self._open[0] != path:
             self.release()
-            self._open = (path, os.open(path, os.O_RDONLY))
+            self._open = (path, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         return self._open[1]
 
     def release(self) -> None:

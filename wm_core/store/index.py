@@ -10,8 +10,8 @@ memory: an archive of NumPy's takes ten times as long to read.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+import stat
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from wm_core.contract.files import write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import FLAGS, FLOATS, NUMBERS, usable
 from wm_core.format.chunk import ChunkKey, Columns, chunk_path
-from wm_core.store.examine import Examined, check
+from wm_core.store.examine import Examined, check, read_stored
 from wm_core.store.ledger import ChunkRow
 
 INDEX_VERSION = 2
@@ -83,10 +83,7 @@ def load_index(root: Path, row: ChunkRow) -> Index:
     except (OSError, ValueError, KeyError, TypeError, ChunkRefused):
         with contextlib.suppress(OSError):
             path.unlink()
-    data = chunk_path(root, row.key).read_bytes()
-    got = hashlib.sha256(data).hexdigest()
-    if got != row.sha256:
-        raise ChunkRefused(f"chunk {tuple(row.key)}: expected sha256 {row.sha256}, got {got}")
+    data = read_stored(chunk_path(root, row.key), row)
     index = make_index(check(data, row.key, max_bytes=len(data)))
     if len(index.steps) != row.steps:
         raise ChunkRefused(f"expected {row.steps} steps, got {len(index.steps)}")
@@ -138,6 +135,8 @@ def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:
 
 
 def _read_sidecar(path: Path, row: ChunkRow) -> Index:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ChunkRefused("sidecar is no plain file")
     file = path.read_bytes()
     data, crc = file[:-_CRC_BYTES], file[-_CRC_BYTES:]
     if zlib.crc32(data) != int.from_bytes(crc, "little"):

@@ -24,7 +24,7 @@ from wm_core.store.rows import Refused as Refused
 LEDGER_NAME = "ledger.sqlite"
 SCHEMA_VERSION = 2
 _BUSY_S = 30.0  # longest wait for another process's commit
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS chunks (
     arrival INTEGER PRIMARY KEY AUTOINCREMENT,
     robot TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -40,8 +40,8 @@ CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unsound (content TEXT NOT NULL, noticed_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS damaged (
     arrival INTEGER PRIMARY KEY, reason TEXT NOT NULL, noticed_ns INTEGER NOT NULL);
-CREATE VIEW IF NOT EXISTS sound AS SELECT * FROM chunks WHERE {SOUND}
 """
+_VIEW = f"CREATE TEMP VIEW sound AS SELECT * FROM main.chunks WHERE {SOUND}"
 
 
 class Ledger:
@@ -64,23 +64,23 @@ class Ledger:
         self._writer: int | None = None  # the thread inside `writing`
         self._usage: dict[str, int] | None = None
         self._usage_pruned = -1
-        self._db = self._connect()
-        try:
-            self._prepare()
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only=1")
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise self._unusable(error) from error
-        except StoreError:
-            self._db.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            try:
+                self._db = self._connect()
+                opened.callback(self._db.close)
+                self._prepare()
+                self._reader = self._connect()
+                self._reader.execute("PRAGMA query_only=1")
+            except sqlite3.DatabaseError as error:
+                raise self._unusable(error) from error
+            opened.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(
             self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
         db.text_factory = _text
+        db.execute(_VIEW)  # of this connection, so that it is always this version's rule
         return db
 
     def _unusable(self, error: sqlite3.DatabaseError) -> StoreError:
@@ -182,8 +182,13 @@ class Ledger:
                 f"INSERT INTO unsound SELECT {content}, ? FROM chunks WHERE {unsound}",
                 (MAX_REASON, time.time_ns()),
             )
-            found = self._db.execute(f"DELETE FROM chunks WHERE {unsound}")
-            return found.rowcount
+            found = self._db.execute(f"DELETE FROM chunks WHERE {unsound}").rowcount
+            if found:  # what a wild arrival has used up of the numbers is given back
+                self._db.execute(
+                    "UPDATE sqlite_sequence SET seq ="
+                    " (SELECT COALESCE(MAX(arrival), 0) FROM chunks) WHERE name = 'chunks'"
+                )
+            return int(found)
 
     def add_refused(self, key: ChunkKey, sha256: str, size: int, reason: str) -> None:
         """Enter why a chunk is in quarantine; the same bytes under the same key count once."""
@@ -304,7 +309,11 @@ class Ledger:
 
     def pruned_through(self) -> int:
         """Return the last arrival whose file was evicted for room; 0 where none was."""
-        return int(self._fetch("SELECT COALESCE(MAX(through), 0) FROM pruned")[0][0])
+        query = (  # the newest chunk is never evicted: a number beyond it is none of ours
+            "SELECT COALESCE(MAX(through), 0) FROM pruned WHERE typeof(through) = 'integer'"
+            " AND through < (SELECT MAX(arrival) FROM sound)"
+        )
+        return int(self._fetch(query)[0][0])
 
     def mark_pruned(self, through: int) -> None:
         """Remember that the files up to arrival ``through`` are gone; their rows stay."""

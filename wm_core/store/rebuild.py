@@ -7,7 +7,6 @@ evicted for room and why chunks were refused, so as much of it is read as can be
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import sqlite3
@@ -18,6 +17,7 @@ from pathlib import Path
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import sync_folder
 from wm_core.format.chunk import ChunkKey, chunk_path
+from wm_core.store.examine import read_stored
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reconcile import adopt_file, session_folders
 from wm_core.store.rows import COLUMNS, ChunkRow, Refused
@@ -170,10 +170,9 @@ def _age(path: Path) -> tuple[int, str]:
 
 def _is(path: Path, row: ChunkRow, on_file: Callable[[Path], object]) -> bool:
     """Tell whether the file at ``path`` has the bytes that ``row`` says."""
+    on_file(path)
     try:
-        if path.lstat().st_size != row.bytes:
-            return False
-        on_file(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
-    except OSError:
+        read_stored(path, row)
+    except (OSError, ChunkRefused):
         return False
+    return True

@@ -183,7 +183,7 @@ def old_ledger(root: Path) -> None:
     """A store as version 1 of the ledger had it."""
     sound(root)
     db = sqlite3.connect(root / LEDGER_NAME, isolation_level=None)
-    for drop in ("VIEW sound", "TABLE unsound", "TABLE damaged"):
+    for drop in ("TABLE unsound", "TABLE damaged"):
         db.execute(f"DROP {drop}")
     db.execute("PRAGMA user_version=1")
     db.close()

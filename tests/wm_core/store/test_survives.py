@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from wm_core.store.frames import BlockLost
+from wm_core.store.ingest import ingest
 from wm_core.store.reconcile import Reconciled, reconcile
+from wm_core.store.verify import verify
 
 
 def spans(store):
@@ -182,5 +184,50 @@ def test_a_row_whose_file_became_something_else_is_left_out(tagged):
     paths[1].mkdir()
     store = tagged.open()
     assert spans(store) == [(0, 0, 20), (0, 40, 20)]
-    assert store.left_out == {"unreadable": 1}
+    assert store.left_out == {"damaged": 1}
     assert reconcile(tagged.root, tagged.ledger).missing == 1
+
+
+def test_a_pipe_in_the_place_of_a_stored_file_makes_no_one_wait(tagged):
+    paths = tagged.fill(3)
+    open_already = tagged.open(cache_bytes=0)
+    data = paths[1].read_bytes()
+    for path in (paths[1], sidecar(paths[1])):
+        path.unlink()
+        os.mkfifo(path)
+    store = tagged.open()
+    assert spans(store) == [(0, 0, 20), (0, 40, 20)]
+    with pytest.raises(BlockLost):
+        everything(open_already)
+    assert verify(tagged.root, tagged.ledger).damaged[0][0].seq == 1
+    key = tagged.ledger.since(0)[1].key
+    assert ingest(tagged.root, tagged.ledger, key, data).kind == "known"
+    assert paths[1].read_bytes() == data
+
+
+PRUNED = {"beyond all chunks": 2**62, "the newest chunk": 3, "text": "all", "bytes": b"\xff"}
+
+
+@pytest.mark.parametrize("through", PRUNED.values(), ids=PRUNED)
+def test_a_wild_note_of_what_was_evicted_removes_no_file(tagged, through):
+    paths = tagged.fill(3)
+    db = sqlite3.connect(tagged.root / "ledger.sqlite")
+    db.execute("INSERT INTO pruned VALUES (?)", (through,))
+    db.commit()
+    db.close()
+    assert not any(reconcile(tagged.root, tagged.ledger))
+    assert all(path.exists() for path in paths)
+    assert spans(tagged.open()) == [(0, 0, 60)]
+
+
+def test_an_arrival_at_the_end_of_all_numbers_stops_no_later_chunk(tagged):
+    tagged.fill(2)
+    db = sqlite3.connect(tagged.root / "ledger.sqlite")
+    values = (2**63 - 1, "robot", "f" * 32, 0, "0" * 64, 1, 20, 0, 1)
+    db.execute(f"INSERT INTO chunks VALUES ({', '.join('?' * 9)})", values)
+    db.commit()
+    db.close()
+    assert reconcile(tagged.root, tagged.ledger).unsound == 1
+    tagged.write(2, 40)
+    assert spans(tagged.open()) == [(0, 0, 60)]
+    assert tagged.ledger.counts()["arrival"] == 3
