@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import signal
 
 import numpy as np
 import pytest
+
+from tests.wm_ros.tiny_policy import tiny_spec
 
 pytestmark = pytest.mark.ros
 
@@ -140,3 +144,59 @@ def test_the_node_ends_in_order_while_it_proves_a_policy_for_long(
     watcher.until(lambda: watcher.node.get_clock().now().nanoseconds >= end, "a moment")
     assert processes.stop("policy_node", signal.SIGTERM) == 0
     watcher.until(lambda: node.commands[-1].twist.linear.x == 0.0, "a last zero")
+
+
+def spelling(folder):
+    """Make the policy in ``folder`` read another file of the robot, with every hash right."""
+    import onnx
+
+    path = folder / "policy.onnx"
+    model = onnx.load(path)
+    secret = onnx.TensorProto(name="secret", data_type=2, dims=[40], data_location=1)
+    secret.external_data.add(key="location", value="/etc/passwd")
+    at = onnx.numpy_helper.from_array(np.arange(40), "at")
+    sparse = onnx.SparseTensorProto(values=secret, indices=at, dims=[40])
+    node = onnx.helper.make_node("Constant", [], ["letters"])
+    node.attribute.append(onnx.helper.make_attribute("sparse_value", sparse))
+    model.graph.node.insert(0, node)
+    data = model.SerializeToString()
+    path.write_bytes(data)
+    told = json.loads((folder / FILES[0]).read_text())
+    told["policy"] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / FILES[0]).write_text(json.dumps(told))
+
+
+def test_the_robot_drives_on_whatever_is_put_into_its_folder_of_policies(
+    node, played, watcher, policy_at, tmp_path, processes
+):
+    """A spy, one that is too slow, a pipe and a card of absurd steps; then a good one comes."""
+    home, made = tmp_path / "policies", tmp_path / "made"
+    policy_at(home / "00000001", version=1, bias=0.25)
+    node.start(home)
+    node.runs(1, speed(0.25))
+    spelling(policy_at(made / "2", version=2, bias=0.5))
+    policy_at(made / "3", version=3, bias=0.5, products=12)
+    piped = policy_at(made / "4", version=4, bias=0.5)
+    (piped / FILES[0]).unlink()
+    os.mkfifo(piped / FILES[0])
+    policy_at(made / "5", version=5, spec=tiny_spec(period_s=3000.0))
+    for version in (2, 3, 4, 5):
+        (made / str(version)).rename(home / f"{version:08d}")
+    said = {
+        2: "expected dense weights, it has sparse ones",
+        3: "ms of processor time, at most 40 ms are allowed",
+        4: "it is no plain file",
+        5: "expected a policy of 0.001 to 10 s a step",
+    }
+    for version, text in said.items():
+        watcher.until(
+            lambda v=version, t=text: any(
+                f"{v:08d} refused" in line and t in line
+                for line in processes.said("policy_node").splitlines()
+            ),
+            f"why version {version} is refused",
+        )
+    node.runs(1, speed(0.25))
+    policy_at(home / "00000006", version=6, bias=0.75)
+    node.runs(6, speed(0.75))
+    assert node.status()["rollbacks"] == 0

@@ -18,6 +18,7 @@ from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 Facts = dict[str, Any]
+_MAX_CHUNK_BYTES = 256 << 20
 
 
 def describe(path: str | Path) -> Facts:
@@ -61,7 +62,7 @@ def _policy(path: Path) -> Facts:
 
 
 def _chunk(path: Path) -> Facts:
-    meta, steps = decode_chunk(path.read_bytes())
+    meta, steps = decode_chunk(read_plain(path, _MAX_CHUNK_BYTES))
     rewards = np.array([s.reward for s in steps])
     return {
         "kind": "chunk",
