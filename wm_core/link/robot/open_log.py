@@ -34,6 +34,7 @@ _STEP = struct.Struct("<qI")  # stamp in ns, number of messages; then their leng
 _META, _STEPS, _END = b"m", b"s", b"e"
 _MAX_RECORD_BYTES = 64 << 20
 _MAX_META_BYTES = 1 << 20
+_EARLIER_S = 0.2  # a step waited in the queue before, and the next look comes so much later
 _LEVEL = 1  # of zstd: less to write for little work
 
 
@@ -85,9 +86,9 @@ class OpenLog:
             raise
 
     def sync_if_due(self) -> bool:
-        """Sync what is older than ``sync_s``; returns whether that was necessary."""
+        """Sync before a step is older than ``sync_s``; returns whether that was necessary."""
         since_s = self._dirty_since_s
-        if since_s is None or time.monotonic() - since_s < self._sync_s:
+        if since_s is None or time.monotonic() - since_s < self._sync_s - _EARLIER_S:
             return False
         self._sync()
         return True
