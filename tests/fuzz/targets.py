@@ -20,6 +20,13 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz import mutations
+from tests.fuzz.spool_files import (
+    decode_finished,
+    decode_open_log,
+    edit_log,
+    finished_lines,
+    open_log,
+)
 from wm_core.contract.card import Manifest, PolicyCard
 from wm_core.contract.errors import ChunkRefused, PolicyRefused, SettingsError, StoreError
 from wm_core.contract.golden_archive import read_golden
@@ -320,7 +327,6 @@ def decode_journal(data: bytes) -> None:
         session = SpoolSession(path.parent)
         session.journal()
         session.has_newer_journal()
-        Journal.model_validate_json(data)
     finally:
         _remove(path)
 
@@ -420,6 +426,11 @@ def _robot_files() -> list[bytes]:
     return [path.read_bytes() for path in sorted((ROOT / "examples/robots").glob("*.yaml"))]
 
 
+def _open_logs() -> list[bytes]:
+    meta = ChunkMeta(robot="r", session=SESSION, seq=3, spec=SPEC, first_step=9, steps=3)
+    return [open_log(meta, [_step(i) for i in range(3)], ended=ended) for ended in (False, True)]
+
+
 _JSON, _ZIP = mutations.edit_json, mutations.edit_archive
 TARGETS: dict[str, Target] = {
     "chunk": Target(decode_chunk_both_ways, chunks, (ChunkRefused,), mutations.edit_chunk),
@@ -441,7 +452,9 @@ TARGETS: dict[str, Target] = {
                      _ZIP),
     "journal": Target(decode_journal, lambda: [Journal(
         robot="r", session=SESSION, task="t", created_ns=1).model_dump_json().encode()],
-        (ValueError,), _JSON),
+        (), _JSON),
+    "open_log": Target(decode_open_log, _open_logs, (ChunkRefused,), edit_log),
+    "finished": Target(decode_finished, finished_lines, ()),
     "tokens": Target(decode_tokens, lambda: [b"rover " + b"0" * 64 + b"\n# x\nr2 " + b"1" * 64
                      + b" expires=2027-01-31T00:00:00Z\n"], (SettingsError,)),
     "keys": Target(decode_keys, lambda: [f"{_OWNER.public} fuzz\n".encode()],

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.files import make_folder, sync_folder
+from wm_core.contract.step import STAMP_LIMIT_NS
 from wm_core.format.chunk import MAX_STEPS, ChunkMeta, EncodedStep
 from wm_core.format.meta import MAX_UNPACKED_BYTES
 
@@ -198,6 +199,9 @@ def read_log(data: bytes) -> LoggedChunk | None:
             most_bytes = found.meta.model_copy(update={"steps": 1}).unpacked_bytes
         elif kind == _END:
             meta = _meta(packed, seq)
+            begun = {"steps": found.meta.steps, "dropped": found.meta.dropped}
+            if meta.model_copy(update=begun) != found.meta:
+                raise ChunkRefused(f"log of chunk {seq} ends with the meta of another one")
             if meta.steps != len(found.steps):
                 raise ChunkRefused(f"log ends with {len(found.steps)} steps, not {meta.steps}")
             found.meta = meta
@@ -205,7 +209,8 @@ def read_log(data: bytes) -> LoggedChunk | None:
         elif len(found.steps) == most:
             raise ChunkRefused(f"log of chunk {seq} has more than {most} steps")
         else:
-            found.steps.append(_step(_unpacked(packed, most_bytes)))
+            content = _unpacked(packed, most_bytes)
+            found.steps.append(_step(content, len(found.meta.topics)))
         at = record[1]
     if found is not None:
         found.torn_bytes = len(data) - at
@@ -262,12 +267,16 @@ def _encoded_step(step: EncodedStep) -> bytes:
     return b"".join((front, *step.messages))
 
 
-def _step(content: bytes) -> EncodedStep:
+def _step(content: bytes, topics: int) -> EncodedStep:
     try:
         stamp_ns, count = _STEP.unpack_from(content)
         sizes = struct.unpack_from(f"<{count}I", content, _STEP.size)
     except (struct.error, MemoryError) as error:
         raise ChunkRefused(f"step of a log does not parse: {error}") from error
+    if count != topics or not 0 <= stamp_ns < STAMP_LIMIT_NS:
+        raise ChunkRefused(
+            f"step of a log: expected {topics} messages and a ROS stamp, got {count} at {stamp_ns}"
+        )
     messages, at = [], _STEP.size + 4 * count
     for size in sizes:
         messages.append(content[at : at + size])

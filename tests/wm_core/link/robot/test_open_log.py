@@ -168,7 +168,9 @@ def record(content, seq=7, kind=b"s"):
 LIES = {
     "unpacks to 200 MB": record(bytes(200 << 20)),
     "four billion messages": record(struct.pack("<qI", 5, 2**32 - 1)),
-    "messages beyond its end": record(struct.pack("<qIII", 5, 2, 10, 2**31) + b"0123456789"),
+    "messages beyond its end": record(struct.pack("<qIIII", 5, 3, 0, 10, 2**31) + b"012345678"),
+    "fewer messages than topics": record(struct.pack("<qII", 5, 1, 0)),
+    "a negative stamp": record(struct.pack("<qIIII", -5, 3, 0, 0, 0)),
     "no message": record(b""),
     "no zstd": struct.pack("<II", 5, zlib.crc32(b"sabcd", 7)) + b"sabcd",
     "ends with other steps": record(b"{}", kind=b"e"),
@@ -188,6 +190,7 @@ def test_a_record_that_lies_is_refused_before_it_takes_memory(data, lie):
 
 
 def test_more_steps_than_a_chunk_may_have_are_refused(data):
-    one = record(struct.pack("<qI", 5, 0))
+    empty = struct.pack("<qIIII", 5, 3, 0, 0, 0)  # a camera, the action and the numbers
+    one = record(empty)
     with pytest.raises(ChunkRefused, match="4096 steps"):
         read_log(data + one * 4096)
