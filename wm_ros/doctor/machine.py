@@ -143,7 +143,7 @@ def trainer(s: PolicySettings) -> list[CheckResult]:
         deadlines = ConnectionSettings(connect_s=3.0, read_s=5.0)
         client = TrainerClient(url, token=token, settings=deadlines, access=s)
     except WmError as error:
-        return [fail("trainer", str(error), "mend trainer_url or token_file")]
+        return [fail("trainer", str(error), "mend trainer_url, token_file or ca_file")]
     try:
         if client.request("GET", "/v1/health").status != 200:
             advice = "see whether the address is that of `wm serve`"

@@ -63,6 +63,7 @@ _NAMED = {
     "policy_dir": "folder of the policy that it should run",
     "trainer_url": "address of the trainer",
     "token_file": "file with this robot's token",
+    "ca_file": "file of the certificates that the trainer's must be signed by",
     "state_dir": "folder of the node's files",
 }
 
