@@ -6,6 +6,7 @@ validates its camera and its actuators against it.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Annotated
 
@@ -47,9 +48,9 @@ class ActionSpec(Frozen):
     def _consistent(self) -> ActionSpec:
         if not self.low or len(self.low) != len(self.high):
             raise ValueError(f"low has {len(self.low)} entries, high has {len(self.high)}")
-        if not np.all(np.isfinite([*self.low, *self.high])):
+        if not all(map(math.isfinite, (*self.low, *self.high))):
             raise ValueError(f"action bounds must be finite, got {self.low} .. {self.high}")
-        if np.abs([*self.low, *self.high]).max() > MAX_BOUND:
+        if max(map(abs, (*self.low, *self.high))) > MAX_BOUND:
             raise ValueError(
                 f"action bounds must be within {MAX_BOUND:g}, got {self.low} .. {self.high}"
             )

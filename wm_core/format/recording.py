@@ -151,16 +151,14 @@ class _Finder:
         """Fill ``messages`` of the recording; each topic has at most ``steps`` messages."""
         recording = self._recording
         most = len(self._expected)
-        rows: np.ndarray | None = None
         for number in range(len(recording.blocks)):
             start, end = (int(at) for at in recording.starts[number : number + 2])
             limit = 2 * most + self._steps * most + 1
             for opcode, at, size in walk(recording.unpacked, start, end, most=limit):
                 if opcode == records.MESSAGE:
-                    if bulk and not self._rows and len(self._channels) == most:
-                        rows = self._pattern(at - RECORD.size)
-                        if rows is not None:
-                            break
+                    first = bulk and not self._rows and len(self._channels) == most
+                    if first and self._pattern(at - RECORD.size):
+                        return
                     self._add_message(at, size)
                 elif opcode == records.CHANNEL:
                     self._add_channel(at, size)
@@ -168,11 +166,9 @@ class _Finder:
                     self._add_schema(at, size)
                 else:
                     raise ChunkRefused(f"unexpected record {opcode} within a block")
-            if rows is not None:
-                break
         if len(self._channels) != most:
             raise ChunkRefused(f"expected the topics {list(self._expected)}, got fewer")
-        self._sort(np.array(self._rows, np.uint64).reshape(-1, 4) if rows is None else rows)
+        self._sort(np.array(self._rows, np.uint64).reshape(-1, 4))
 
     def _add_schema(self, at: int, size: int) -> None:
         body = RecordBody(self._recording.unpacked, at, size, "schema")
@@ -219,42 +215,40 @@ class _Finder:
             raise ChunkRefused(f"more messages than {self._steps} steps have")
         self._rows.append((channel, log_time, at + MESSAGE_HEAD.size, size - MESSAGE_HEAD.size))
 
-    def _pattern(self, start: int) -> np.ndarray | None:
-        """Read all messages from ``start`` on at once, where each step repeats the first.
-
-        Returns:
-            (n, 4) uint64 rows as ``_rows`` has them, or None where steps differ in layout.
-        """
+    def _pattern(self, start: int) -> bool:
+        """Find all messages from ``start`` on at once; False unless steps repeat the first."""
         recording, count = self._recording, len(self._channels)
         heads, at, end = [], start, int(recording.starts[1])
         for _ in range(count):
             if end - at < _HEAD_BYTES:
-                return None
+                return False
             opcode, length = RECORD.unpack_from(recording.unpacked, at)
             if opcode != records.MESSAGE or not MESSAGE_HEAD.size <= length <= end - at:
-                return None
+                return False
             heads.append((at - start, length - MESSAGE_HEAD.size))
             at += RECORD.size + length
         step = at - start
         sizes = np.diff(np.concatenate([[start], recording.starts[1:]]))
         steps = int(recording.starts[-1] - start) // step
         if at > end or (sizes % step).any() or steps > self._steps:
-            return None
+            return False
         table = np.frombuffer(recording.unpacked, np.uint8, offset=start).reshape(steps, step)
         offsets = np.array([head for head, _ in heads])
         same = table.take((offsets[:, None] + np.arange(_SAME_BYTES)).ravel(), axis=1)
         if (same != same[0]).any():
-            return None
+            return False
         channels = same[0].reshape(count, -1)[:, -2:].copy().view("<u2").ravel()
         if sorted(channels.tolist()) != sorted(self._channels):
-            return None
+            return False
         times = table.take((offsets[:, None] + _LOG_TIME_AT + np.arange(8)).ravel(), axis=1)
-        rows = np.empty((steps, count, 4), np.uint64)
-        rows[:, :, 0], rows[:, :, 1] = channels, times.view("<u8")
-        first = start + offsets + _HEAD_BYTES
-        rows[:, :, 2] = first + step * np.arange(steps)[:, None]
-        rows[:, :, 3] = [size for _, size in heads]
-        return rows.reshape(-1, 4)
+        times = times.view("<u8")
+        rows = step * np.arange(steps)
+        for i, channel in enumerate(channels.tolist()):
+            first = start + heads[i][0] + _HEAD_BYTES
+            recording.messages[recording.topics[channel]] = Messages(
+                times[:, i], rows + first, np.full(steps, heads[i][1])
+            )
+        return True
 
     def _sort(self, rows: np.ndarray) -> None:
         """Sort rows (n, 4) uint64 of channel, log time, offset and size by topic."""
