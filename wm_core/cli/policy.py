@@ -15,6 +15,7 @@ from wm_core.contract.policy_folder import PolicyFolder, version_folder, version
 from wm_core.contract.releases import Release
 from wm_core.contract.signing import short
 from wm_core.link.trainer.channels import LINE, REPORTS_NAME, Channels, Course
+from wm_core.link.trainer.policy_repository import GATES_NAME, gates_of
 from wm_core.link.trainer.settings import POLICIES
 
 _ABOUT = """\
@@ -101,7 +102,7 @@ def _changed(channels: Channels, asked: argparse.Namespace) -> Course:
 
 def _listed(channels: Channels) -> list[str]:
     home, robots = channels.root / channels.line, read_json(channels.root / REPORTS_NAME)
-    lines = ["version  updates  signed by     robots  created"]
+    lines = ["version  updates    return  signed by     robots  created"]
     for version in versions_in(home):
         folder = PolicyFolder(version_folder(home, version))
         try:
@@ -110,9 +111,11 @@ def _listed(channels: Channels) -> list[str]:
             lines.append(f"{version:>7}  {error}")
             continue
         count = sum(_runs(said, manifest) for said in robots.values())
+        last = gates_of(read_json(folder.path / GATES_NAME)).get("last_return")
+        shown = "-" if last is None else f"{last:.4g}"
         lines.append(
-            f"{version:>7}  {manifest.learner_updates:>7}  {_signer(folder):<12}  {count:>6}  "
-            f"{manifest.created}"
+            f"{version:>7}  {manifest.learner_updates:>7}  {shown:>8}  {_signer(folder):<12}  "
+            f"{count:>6}  {manifest.created}"
         )
     for name in channels.names():
         try:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.files import read_json
 from wm_core.contract.golden import check_golden
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
@@ -20,7 +21,7 @@ from wm_core.exporting.exporter import PolicyExporter
 from wm_core.library.export import with_surprise_limit
 from wm_core.library.run_folder import TrainSettings, save_settings
 from wm_core.link.trainer.policy_keys import PolicyKeys
-from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.link.trainer.policy_repository import PolicyRepository, gates_of
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
 from wm_core.robot import RobotFile
@@ -40,6 +41,7 @@ from wm_core.training.publisher import Publication
 from wm_core.training.rollout_video import OBSERVED, RolloutVideo, render, sample_windows
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
+from wm_core.training.status import NAME as STATUS_NAME
 from wm_core.training.status import Status
 from wm_core.training.tasks import make_env, spec_of
 from wm_core.training.trainer import Hooks, Trainer
@@ -221,6 +223,7 @@ def _publisher(
             golden,
             version=due.version,
             keys=keys,
+            gates=gates_of(read_json(settings.run / STATUS_NAME)),
             parent=due.parent,
             weights_sha256=weights,
             learner_updates=due.updates,

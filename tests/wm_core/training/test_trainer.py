@@ -113,6 +113,9 @@ def test_version_0_is_untrained_and_the_next_ones_are_50_updates_apart(trained):
     assert len(updates) >= 3
     assert min(np.diff(updates)) >= 50
     assert len({m["weights_sha256"] for m in manifests}) == len(manifests)
+    gates = json.loads((repository.folder(repository.versions()[-1]) / "gates.json").read_text())
+    assert gates["episodes"] >= 1
+    assert np.isfinite(gates["last_return"])
 
 
 def test_published_policies_load_and_prove_themselves(trained):

@@ -7,8 +7,11 @@ that a channel may still send robots to are kept.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,9 @@ from wm_core.link.trainer.policy_keys import PolicyKeys
 
 log = logging.getLogger(__name__)
 
+GATES_NAME = "gates.json"
+_GATES = ("last_return", "episodes")  #: of a run's status
+
 
 class PolicyRepository:
     """Stores the published versions of one channel and keeps the newest.
@@ -56,6 +62,7 @@ class PolicyRepository:
         *,
         version: int,
         keys: PolicyKeys | None = None,
+        gates: Mapping[str, float] | None = None,
         **about: Any,
     ) -> Manifest:
         """Make ``version`` the latest.
@@ -66,6 +73,7 @@ class PolicyRepository:
             version: above that of the latest.
             keys: that sign the manifest; None leaves it unsigned, and so does a key that was
                 taken away meanwhile, which is logged.
+            gates: measures by which people decide on its promotion; kept beside it, unsigned.
             **about: further fields of its ``Manifest``.
 
         Raises:
@@ -83,6 +91,8 @@ class PolicyRepository:
         content = manifest.model_dump_json(indent=2).encode()
         endorsement = None if keys is None else _endorsed(content, keys)
         files = {ONNX_NAME: onnx, GOLDEN_NAME: golden}
+        if gates:
+            files[GATES_NAME] = json.dumps(gates).encode()
         channels = Channels(self.root, self.channel)
         with channels.locked():
             put_version(self._home, content, files, endorsement)
@@ -127,3 +137,13 @@ def _endorsed(content: bytes, keys: PolicyKeys) -> Endorsement | None:
     except SettingsError as error:  # training goes on; `wm keys sign` signs it later
         log.error("a policy is published without a signature: %s", error)
         return None
+
+
+def gates_of(status: Mapping[str, Any]) -> dict[str, float]:
+    """Pick from a run's status, or from a file of gates, what decides on a promotion."""
+    found = {name: status.get(name) for name in _GATES}
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }

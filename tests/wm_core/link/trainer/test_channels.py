@@ -26,7 +26,8 @@ def root(tmp_path):
 def published(root):
     repository = PolicyRepository(root)
     for version in range(4):
-        repository.publish(b"%d" % version, b"golden", version=version)
+        gates = {"last_return": 1.5 * version, "episodes": 3}
+        repository.publish(b"%d" % version, b"golden", version=version, gates=gates)
     return Channels(root)
 
 
@@ -118,6 +119,9 @@ def test_the_verb_lists_and_changes(published, root, capsys):
         assert main(["policy", *argv, *run]) == 0
     assert main(["policy", "list", *run]) == 0
     said = capsys.readouterr().out
+    assert [line.split()[:3] for line in said.splitlines() if line.startswith("      3")] == [
+        ["3", "0", "4.5"]
+    ]
     assert "channel stable: version 1; rolls out 2 to 50% and rover; pinned: arm at 0" in said
     assert main(["policy", "unpin", "arm", "--channel", "stable", *run]) == 0
     assert main(["policy", "rollback", "--channel", "stable", *run]) == 0
