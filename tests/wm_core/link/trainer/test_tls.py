@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -91,6 +93,27 @@ def test_what_is_no_tls_is_closed_without_a_trace_in_the_log(serve, files, caplo
             sock.sendall(said)
             assert b" 200 " not in sock.recv(1000)
     assert not caplog.records
+
+
+def test_silent_connections_before_tls_make_room_for_robots(
+    serve, files, authority, make_chunk, wait_until, caplog
+):
+    """A place is taken when a connection is accepted, not when its handshake ends."""
+    service = serve(max_connections=6, max_connections_per_peer=6, header_s=3600, **files())
+    address = ("127.0.0.1", urlsplit(service.url).port)
+    seats = service._server.door.seats
+    before = len(os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(address, timeout=60))
+        wait_until(lambda: seats.cut >= 34)
+        assert len(seats) == 6
+        for seq in range(3):
+            assert send(service, make_chunk(seq), authority) == (201, "stored")
+        assert len(seats) <= 6
+    wait_until(lambda: len(seats) == 0)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) < before + 20)  # 40 would have leaked
+    assert [r for r in caplog.records if r.levelname == "ERROR"] == []
 
 
 def test_old_versions_of_tls_are_refused(serve, files, authority):
