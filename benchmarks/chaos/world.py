@@ -73,6 +73,7 @@ class World:
         self.store = self.run / "store"
         self.names = [f"rover{n}" for n in range(robots)]
         self.tokens = {name: secrets.token_urlsafe(24) for name in self.names}
+        self.greedy = self.names[-1] if robots > 1 else ""  #: fills its small spool
         self.tokens_file = self.state / "tokens"
         self.write_tokens(self.names)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -126,7 +127,7 @@ class World:
 
         That one never waits for room; any other pauses ``pause_s`` after 16 steps.
         """
-        greedy = name == self.names[-1] and len(self.names) > 1
+        greedy = name == self.greedy
         orders = RobotOrders(
             name=name,
             spool=self.spool_of(name),
