@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import sqlite3
 import sys
 import tarfile
 import tempfile
@@ -459,8 +458,7 @@ TARGETS: dict[str, Target] = {
                      + b" expires=2027-01-31T00:00:00Z\n"], (SettingsError,)),
     "keys": Target(decode_keys, lambda: [f"{_OWNER.public} fuzz\n".encode()],
                    (SettingsError, PolicyRefused)),
-    "ledger": Target(decode_ledger, _ledger,
-                     (StoreError, sqlite3.OperationalError, UnicodeDecodeError)),
+    "ledger": Target(decode_ledger, _ledger, (StoreError,)),
     "sidecar": Target(decode_sidecar, lambda: [_store(chunks()[0], None)], (ChunkRefused,), _ZIP),
     "robot_file": Target(decode_robot_file, _robot_files, (SettingsError,)),
 }  # fmt: skip

@@ -66,6 +66,14 @@ def test_work_without_end_is_noticed_by_counting_calls(monkeypatch):
         Target(decode, lambda: [b""], (ValueError,)).run(b"")
 
 
+@pytest.mark.parametrize("change", [(b"sha256", b"sha255"), (b"CREATE TABLE", b"CREATE\xd3TABLE")])
+def test_a_ledger_whose_schema_is_scrambled_is_said_to_be_damaged(change):
+    """SQLite's words for it, some of which are no text, look like those of a busy ledger."""
+    [good] = TARGETS["ledger"].seeds()
+    assert change[0] in good
+    assert not TARGETS["ledger"].run(good.replace(*change))
+
+
 @pytest.mark.slow
 def test_ten_minutes_of_fuzzing_find_nothing(tmp_path):
     command = [sys.executable, "-m", "tests.fuzz.run", "--minutes", "10", "--failures", tmp_path]

@@ -24,6 +24,8 @@ from wm_core.store.rows import Refused as Refused
 LEDGER_NAME = "ledger.sqlite"
 SCHEMA_VERSION = 2
 _BUSY_S = 30.0  # longest wait for another process's commit
+#: words of errors that pass; any other one, such as a column that is gone, is of damage
+_PASSES = ("locked", "full", "disk I/O", "unable to open")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chunks (
     arrival INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -71,7 +73,7 @@ class Ledger:
                 self._prepare()
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only=1")
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 raise self._unusable(error) from error
             opened.pop_all()
 
@@ -83,7 +85,7 @@ class Ledger:
         db.execute(_VIEW)  # of this connection, so that it is always this version's rule
         return db
 
-    def _unusable(self, error: sqlite3.DatabaseError) -> StoreError:
+    def _unusable(self, error: Exception) -> StoreError:
         run = self.path.parent.parent
         return StoreError(
             f"{self.path} cannot be used as a ledger ({shown(error)}); make room if the disk is "
@@ -342,9 +344,9 @@ class Ledger:
                 return self._db.execute(query, values).fetchall()
             with self._read_lock:
                 return self._reader.execute(query, values).fetchall()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if any(words in str(error) for words in _PASSES):
+                raise
             raise self._unusable(error) from error
 
 
