@@ -261,6 +261,7 @@ def leave_torn_files(world: World) -> None:
 def _acknowledged(world: World) -> tuple[ChunkKey, Path, str] | None:
     """Find an acknowledged chunk whose good copy the robot still keeps: key, copy, hash."""
     acks = world.proxy.acks.since(max(0, len(world.proxy.acks) - 400))
+    acks = acks[: -len(acks) // 4]  # the uploader is done with these
     for path, sha256 in world.rng.sample(acks, len(acks)):
         robot, session, seq = path.split("/")
         key = ChunkKey(robot, session, int(seq))

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from benchmarks.chaos.clock import WallClock
 from benchmarks.chaos.steps import SPEC, Progress, ProgressFile, make_step
+from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.journal import sessions_in
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.spool_disk import EARLIER
@@ -66,6 +67,7 @@ def run(orders: RobotOrders) -> bool:
         orders.spool,
         url=orders.url,
         token=orders.token,
+        access=AccessSettings(allow_plain_http=True),
         settings=UploaderSettings(
             connect_s=2.0,
             read_s=3.0,

@@ -78,6 +78,7 @@ class World:
         self.write_tokens(self.names)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.port, self.reader_seen = 0, 0
+        self.inside: dict[str, str] = {}  #: network namespaces of processes
         self.injured: dict[str, Injured] = {}
         self.found: list[str] = []  #: what faults found that must not be
         self.proxy = Proxy(lambda: self.port, share, rng)
@@ -91,10 +92,10 @@ class World:
         for name in self.names:
             self.start_robot(name)
 
-    def start_service(self) -> None:
+    def start_service(self, *more: str) -> None:
         """Start ``wm serve`` on a new port and wait until it says where it listens."""
         options = ["--root", str(self.run), "--port", "0", "--min-free-bytes", "0"]
-        options += ["--tokens", str(self.tokens_file)]
+        options += ["--tokens", str(self.tokens_file), *more]
         clock = str(self.state / "clock")
         process = self.start("service", "benchmarks.chaos.wm", clock, "serve", *options)
 
@@ -122,7 +123,7 @@ class World:
         """Give the disk on which a robot's spool lies."""
         return self.spools[self.names.index(name) % _SPOOL_DISKS]
 
-    def start_robot(self, name: str, pause_s: float = 0.0) -> None:
+    def start_robot(self, name: str, pause_s: float = 0.0, url: str = "") -> None:
         """Start a robot with a new session; the last of several has a small spool.
 
         That one never waits for room; any other pauses ``pause_s`` after 16 steps.
@@ -132,7 +133,7 @@ class World:
             name=name,
             spool=self.spool_of(name),
             state=self.state,
-            url=f"http://127.0.0.1:{self.proxy.port}",
+            url=url or f"http://127.0.0.1:{self.proxy.port}",
             token=self.tokens[name],
             spool_bytes=300_000 if greedy else 2**40,
             backlog=0 if greedy else 150,
@@ -142,9 +143,10 @@ class World:
 
     def start(self, who: str, module: str, *args: str) -> subprocess.Popen[bytes]:
         """Start a module as a process, with a log of its own."""
+        inside = ["ip", "netns", "exec", self.inside[who]] if who in self.inside else []
         with (self.state / "logs" / who).open("ab") as log:
             self.processes[who] = subprocess.Popen(
-                [sys.executable, "-m", module, *args],
+                [*inside, sys.executable, "-m", module, *args],
                 cwd=REPOSITORY,
                 stdout=log,
                 stderr=log,
