@@ -309,7 +309,8 @@ def main() -> None:
         stored = ledger.counts()["chunks"]
         ledger.close()
         acked = round(sum(found.acked_chunks_per_s * found.seconds for found in levels))
-        knee = max((found for found in levels if found.holds), key=lambda f: f.robots)
+        held = [found for found in levels if found.holds] or levels[:1]
+        knee = max(held, key=lambda f: f.robots)
         for figure, value in knee.model_dump().items():
             if not isinstance(value, dict):
                 report.add(f"fleet/knee/{figure}", float(value), "")
