@@ -105,6 +105,16 @@ class SpoolScan:
             self._read(session, self._robots[session.robot], now_s, news)
         return news
 
+    def forget(self, chunk: Waiting) -> None:
+        """Take a chunk that was dealt with for one that was never seen.
+
+        Its file is gone, unless somebody has put it back meanwhile: then the next look finds it.
+        """
+        robot = self._robots.get(chunk.key.robot)
+        session = robot.sessions.get(chunk.key.session) if robot else None
+        if session is not None and session.waiting.pop(chunk.path.name, None) is not None:
+            session.changed_ns = 0  # to be read again
+
     def problems(self) -> Iterator[str]:
         """Say which sessions cannot be read, and why."""
         for robot in self._robots.values():

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 from wm_core.link.robot.access import AccessSettings
@@ -85,6 +86,7 @@ class Uploader:
             folder, keep_bytes=s.keep_bytes, keep_s=s.keep_s, refused_bytes=s.refused_bytes
         )
         self._kept = threading.Lock()  # of the black box
+        self._left: deque[Waiting] = deque()  # dealt with since the last look
         self._counters = Counters("uploader", _COUNTED)
         self._way = _Way(s.backoff_first_s, s.backoff_most_s)
         self._stop = threading.Event()
@@ -184,6 +186,8 @@ class Uploader:
         """See what has come to the spool and what has left it."""
         with self._looks:
             began_s = time.monotonic()
+            while self._left:
+                self._scan.forget(self._left.popleft())
             news = self._scan.look(everywhere=everywhere)
             self._plan.update(news.came, news.gone)
             took_s = time.monotonic() - began_s
@@ -265,7 +269,7 @@ class Uploader:
         if before:
             self._counters.count("acked_before")
         self._counters.set_error("")
-        self._plan.done(chunk, stays=not left)
+        self._done(chunk, left=left)
 
     def _refused(self, chunk: Waiting, reason: str) -> None:
         self._way.works()
@@ -273,7 +277,12 @@ class Uploader:
             left = self._black_box.refused(chunk, reason)
         self._counters.count("refused")
         self._counters.set_error(f"chunk {chunk.key.seq} refused, {reason}")
+        self._done(chunk, left=left)
+
+    def _done(self, chunk: Waiting, *, left: bool) -> None:
         self._plan.done(chunk, stays=not left)
+        if left:  # should its file come back, it is found anew
+            self._left.append(chunk)
 
 
 class _Way:

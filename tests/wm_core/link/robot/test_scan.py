@@ -110,3 +110,16 @@ def test_numbers_of_any_length_that_a_key_can_have_are_read(tmp_path, number):
     write_durably(path, b"")
     (chunk,) = SpoolScan(tmp_path).look().came
     assert chunk.key.seq == number
+
+
+def test_a_chunk_that_is_put_back_while_it_is_dealt_with_is_found_anew(tmp_path):
+    scan, path = SpoolScan(tmp_path), lay(tmp_path, 1)
+    (chunk,) = scan.look().came
+    path.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").rename(path)  # between two looks, so that no look misses it
+    scan.forget(chunk)
+    assert [found.path for found in scan.look().came] == [path]
+    path.unlink()
+    scan.forget(chunk)
+    scan.forget(chunk)
+    assert not scan.look().came
