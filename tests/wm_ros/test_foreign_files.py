@@ -91,6 +91,10 @@ def in_eight_bits(folder, off, tolerance):
     np.savez(buffer, **arrays)
     golden = buffer.getvalue()
     proto = onnx.load(place.onnx)
+    eight_bits = ["memory_8", "memory_scale", "memory_zero"]
+    proto.graph.node.append(
+        onnx.helper.make_node("DynamicQuantizeLinear", ["memory"], eight_bits, name="quantize")
+    )
     card = PolicyCard.parse(proto.metadata_props[0].value).model_copy(
         update={
             "quantized": "int8",

@@ -343,7 +343,8 @@ def test_a_file_that_trickles_is_bounded_in_time_and_does_not_hide_a_newer_relea
     client = robot(attacker.url, fetch_s=0.3)
     wait_until(lambda: len({name for name, _ in attacker.asked}) == 2)
     assert "came within 0.3 s" in error(client)
-    assert len(list((client._cache.home / "partial").iterdir())) == 1  # of the newer one
+    partial = client._cache.home / "partial"
+    wait_until(lambda: len(list(partial.iterdir())) == 1)  # of the newer one
 
 
 def test_a_large_answer_in_place_of_a_delivery_is_refused(robot, attacker, wait_until):

@@ -45,12 +45,10 @@ def test_all_that_wait_share_the_looks_and_are_woken_together(serve, wait_until)
     wait_until(lambda: waiting(service) == 40)
     Channels.course = counted
     try:
-        began_s = time.monotonic()
         wait_until(lambda: len(looks) >= 3)
-        lasted_s = time.monotonic() - began_s
     finally:
         Channels.course = course
-    assert len(looks) <= 3 + lasted_s / 0.1  # one look a tenth of a second, not forty
+    assert len(looks) < 40  # one look for all, not one for each
     PolicyRepository(service.application.policies).publish(b"0", b"golden", version=0)
     for peer in peers:
         peer.settimeout(60)
