@@ -28,7 +28,7 @@ def test_a_button_among_several_is_not_released_by_the_message_of_another():
 def test_silence_counts_from_the_last_message_and_a_topic_without_publisher_is_no_silence_yet():
     stop = emergency(emergency_stop_timeout_s=1.0)
     assert stop.check(0) == "emergency_missing"
-    stop.on_publishers(1)
+    stop.on_publishers(1, 0)
     assert stop.check(5 * S) == "emergency_missing"  # it is there and has said nothing
     stop.on_message(False, 5 * S)
     assert stop.check(6 * S) is None
@@ -41,15 +41,27 @@ def test_silence_counts_from_the_last_message_and_a_topic_without_publisher_is_n
 def test_a_publisher_that_goes_away_stops_the_robot_once_it_is_sure():
     stop = emergency()
     stop.on_message(False, 0)
-    stop.on_publishers(0)
+    stop.on_publishers(0, 0)
     assert stop.check(0) is None
-    stop.on_publishers(0)
+    stop.on_publishers(0, 0)
     assert stop.check(0) == "emergency_silent"
+
+
+def test_a_button_that_may_have_been_pressed_before_is_waited_for_when_its_driver_appears():
+    stop = emergency()
+    stop.on_publishers(1, 10 * S)
+    assert stop.check(11 * S) == "emergency_missing"  # its last message may be on its way
+    stop.on_publishers(1, 11 * S)
+    assert stop.check(12 * S) is None  # it says nothing before it is pressed
+    pressed = emergency()
+    pressed.on_publishers(1, 10 * S)
+    pressed.on_message(True, 11 * S)
+    assert pressed.check(12 * S) == "emergency_stop"
 
 
 def test_without_a_topic_only_the_service_stops():
     stop = EmergencyStop(OperatorSettings())
-    stop.on_publishers(0)
+    stop.on_publishers(0, 0)
     assert stop.check(S) is None
     stop.on_service()
     assert stop.check(S) == "emergency_stop"

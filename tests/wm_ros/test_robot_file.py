@@ -282,18 +282,6 @@ def test_a_walker_without_a_camera_starts_by_a_topic_and_ends_by_time_or_a_fall(
     ends = [step for step in steps if step.is_last]
     assert {step.is_terminal for step in ends} == {True, False}
     assert {round(s.reward, 4) for s in steps if not s.is_first and not s.is_last} == {9.75}
-    lasts = [(s.stamp_ns - first) * 1e-9 for first, s in episodes_of(steps) if not s.is_terminal]
-    assert max(lasts) >= 0.4
-
-
-def episodes_of(steps):
-    """(stamp of the first step, last step) of every whole episode."""
-    first, found = None, []
-    for step in steps:
-        first = step.stamp_ns if step.is_first else first
-        if step.is_last and first is not None:
-            found.append((first, step))
-    return found
 
 
 def test_a_policy_that_chooses_sends_the_whole_commands_of_its_choices(

@@ -15,6 +15,7 @@ from wm_ros.settings import OperatorSettings
 #: a button that was down so lately may be down still, and the last message another button's
 _SEVERAL_NS = 500_000_000
 _LOOKS = 2  #: that find nobody: the graph may know a publisher later than its first message
+_FIRST_NS = 2_000_000_000  #: in which a message that was sent before the node began arrives
 
 
 class EmergencyStop:
@@ -31,7 +32,7 @@ class EmergencyStop:
         self._declared = bool(settings.emergency_stop_topic)
         self._timeout_ns = int(settings.emergency_stop_timeout_s * 1e9)
         self._heard_ns: int | None = None
-        self._there = False  # somebody publishes the topic
+        self._there_ns: int | None = None  # since when somebody publishes the topic
         self._missed_looks = 0
         self._pressed = False  # the last message said true
         self._pressed_ns: int | None = None  # when one said so last
@@ -40,17 +41,19 @@ class EmergencyStop:
     def on_message(self, pressed: bool, now_ns: int) -> None:
         """Remember a message."""
         self._heard_ns, self._pressed = now_ns, pressed
-        self._there, self._missed_looks = True, 0
+        self._missed_looks = 0
+        if self._there_ns is None:
+            self._there_ns = now_ns
         if pressed:
             self._pressed_ns, self.latched = now_ns, "emergency_stop"
 
-    def on_publishers(self, count: int) -> None:
+    def on_publishers(self, count: int, now_ns: int) -> None:
         """Remember how many publish the topic; none any more, twice in a row, stops."""
         self._missed_looks = 0 if count else self._missed_looks + 1
         if count:
-            self._there = True
-        elif self._there and self._missed_looks >= _LOOKS:
-            self._there = False
+            self._there_ns = now_ns if self._there_ns is None else self._there_ns
+        elif self._there_ns is not None and self._missed_looks >= _LOOKS:
+            self._there_ns = None
             self.latched = self.latched or "emergency_silent"
 
     def on_service(self) -> None:
@@ -65,8 +68,10 @@ class EmergencyStop:
             return "emergency_stop"
         if not self._declared:
             return None
-        if not self._there:
+        if self._there_ns is None:
             return "emergency_missing" if self._heard_ns is None else "emergency_silent"
+        if self._heard_ns is None and now_ns - self._there_ns < _FIRST_NS:
+            return "emergency_missing"  # what was pressed before may still be on its way
         if self._timeout_ns and (
             self._heard_ns is None or now_ns - self._heard_ns > self._timeout_ns
         ):

@@ -93,7 +93,8 @@ class OperatorServices:
 
     def _look_for_publishers(self) -> None:
         before = self._people.emergency.latched
-        self._people.emergency.on_publishers(self._node.count_publishers(self._emergency_topic))
+        count = self._node.count_publishers(self._emergency_topic)
+        self._people.emergency.on_publishers(count, time.monotonic_ns())
         if self._people.emergency.latched and not before:
             self._stop_now()
 

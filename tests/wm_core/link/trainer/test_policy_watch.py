@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 import urllib.request
 
 from wm_core.link.trainer.channels import Channels
