@@ -1,4 +1,4 @@
-"""A service with the S3 API in a process of its own, which starts when a test asks for it."""
+"""A store's folder with its ledger, and a service with the S3 API in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ import time
 import urllib.request
 
 import pytest
+
+from wm_core.store.ledger import LEDGER_NAME, Ledger
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def ledger(store):
+    ledger = Ledger(store / LEDGER_NAME)
+    yield ledger
+    ledger.close()
 
 
 @pytest.fixture(scope="module")

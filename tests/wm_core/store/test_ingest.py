@@ -20,18 +20,6 @@ from wm_core.store.quarantine import QUARANTINE
 from wm_core.store.reconcile import Reconciled, reconcile
 
 
-@pytest.fixture
-def store(tmp_path):
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def ledger(store):
-    ledger = Ledger(store / LEDGER_NAME)
-    yield ledger
-    ledger.close()
-
-
 def test_the_same_chunk_is_stored_once(store, ledger, make_chunk):
     key, data, sha256 = make_chunk(steps=5)
     assert ingest(store, ledger, key, data, sha256).kind == "stored"

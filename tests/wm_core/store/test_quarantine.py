@@ -11,19 +11,6 @@ from wm_core.contract.errors import MAX_REASON
 from wm_core.format.chunk import ChunkKey
 from wm_core.store import quarantine
 from wm_core.store.ingest import ingest
-from wm_core.store.ledger import LEDGER_NAME, Ledger
-
-
-@pytest.fixture
-def store(tmp_path):
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def ledger(store):
-    ledger = Ledger(store / LEDGER_NAME)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture
