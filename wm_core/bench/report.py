@@ -6,7 +6,6 @@ progress to standard error.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -20,6 +19,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen
 from wm_core.training.provenance import commit
 
@@ -138,5 +138,5 @@ def _cpu() -> str:
 
 
 def _print_json(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.write(json_text(line) + "\n")
     sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from pydantic import Field
 from rich.console import Console
 
 from wm_core.cli.settings import parse
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen
 from wm_core.library.evaluate import evaluate
 from wm_core.training.device import Device
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     out = Console(soft_wrap=True, highlight=False)
     if settings.json_:
         summary = {"task": result.task, "policy": result.actor} | result.summary()
-        out.print(json.dumps(summary), markup=False)
+        out.print(json_text(summary), markup=False)
         return 0
     low, high = result.bounds
     out.print(f"{result.actor} on {result.task}: {len(result.returns)} episodes", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import shown
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen
 from wm_core.library.describe import Facts, describe
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     settings = parse(InfoSettings, argv, verb="info")
     facts = describe(settings.path)
     if settings.json_:
-        sys.stdout.write(json.dumps(facts, default=str) + "\n")
+        sys.stdout.write(json_text(facts, default=str) + "\n")
         return 0
     table = Table("", "", title=f"{facts['kind']}: {shown(settings.path)}", title_justify="left")
     table.show_header = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from wm_core import presets
 from wm_core.cli.settings import parse
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen
 
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     configs = {name: presets.make(name, settings.size) for name in names}
     if settings.json_:
         for name, config in configs.items():
-            sys.stdout.write(json.dumps(_facts(name, config)) + "\n")
+            sys.stdout.write(json_text(_facts(name, config)) + "\n")
     elif settings.preset:
         _describe(settings.preset, configs[settings.preset])
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen, Spec
 from wm_core.training.tasks import make_env, spec_of, task_names
 
@@ -56,7 +56,7 @@ def _list(*, as_json: bool) -> int:
             "no tasks are installed: install the sim extra, pip install 'wm_ros[sim]'"
         )
     if as_json:
-        sys.stdout.write(json.dumps(names) + "\n")
+        sys.stdout.write(json_text(names) + "\n")
     else:
         sys.stdout.write("\n".join(names) + "\n")
         sys.stderr.write(

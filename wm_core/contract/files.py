@@ -6,11 +6,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
+
+import numpy as np
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: how an OSError says that the disk is full
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
@@ -134,6 +137,27 @@ def remove_unfinished(folder: Path, name: str) -> None:
     with contextlib.suppress(OSError):
         for unfinished in folder.glob(f"{name}.*{TMP_SUFFIX}"):
             unfinished.unlink()
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """Write ``value`` as JSON, with null in place of NaN and infinity, which JSON does not know.
+
+    Args:
+        value: dictionaries, lists and what JSON knows; floats of NumPy too.
+        options: of ``json.dumps``, such as ``indent``.
+    """
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None in place of every float in it that is not finite."""
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k) if isinstance(k, float) else k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

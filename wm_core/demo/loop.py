@@ -6,7 +6,6 @@ tick's time; at the end the robot stops first, while the service still takes in 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -22,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 
 from wm_core.contract.errors import SettingsError, WmError
-from wm_core.contract.files import read_json
+from wm_core.contract.files import json_text, read_json
 from wm_core.contract.policy_folder import LATEST_NAME
 from wm_core.demo import page, report, screen
 from wm_core.demo.processes import ProcessFailed, ProcessGroup
@@ -220,7 +219,7 @@ class Demo:
             final=final,
         )
         figures["ended"] = ended
-        (self._run / "report.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (self._run / "report.json").write_text(json_text(figures, indent=2) + "\n")
         shown = self._settings.run
         commands = [
             f"wm show --run {shown}                      # imagined against real, again",
@@ -253,7 +252,7 @@ def _node(executable: str, name: str, namespace: str, **params: Any) -> list[str
     argv = [sys.executable, "-m", f"wm_ros.{executable}", "--ros-args"]
     argv += ["-r", f"__node:={name}", "-r", f"__ns:={namespace}"]
     for key, value in params.items():
-        shown = json.dumps(value) if isinstance(value, str) else str(value)
+        shown = json_text(value) if isinstance(value, str) else str(value)
         argv += ["-p", f"{key}:={shown}"]
     return argv
 

@@ -20,7 +20,7 @@ import yaml
 
 from wm_core.contract.card import PolicyCard, TensorInfo
 from wm_core.contract.errors import PolicyRefused
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import json_text, write_durably
 
 VERSION, CONFIG_VERSION = "0.7.2", "1.3"  #: of the format that is written
 NODE = "policy"  #: name of the one model of a bundle
@@ -201,7 +201,7 @@ def safetensors(arrays: Mapping[str, np.ndarray]) -> bytes:
         place = [len(body), len(body) + len(data)]
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": place}
         body += data
-    text = json.dumps(header).encode()
+    text = json_text(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + body
 

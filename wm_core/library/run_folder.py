@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
-from wm_core.contract.files import read_json, siblings, write_atomically
+from wm_core.contract.files import json_text, read_json, siblings, write_atomically
 from wm_core.training.device import Device
 from wm_core.training.provenance import commit
 
@@ -76,7 +76,7 @@ def save_settings(settings: TrainSettings) -> str:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": torch.__version__,
     }
-    text = json.dumps(settings.model_dump(mode="json") | {"about": about}, indent=2)
+    text = json_text(settings.model_dump(mode="json") | {"about": about}, indent=2)
     write_atomically(settings.run / SETTINGS_NAME, f"{text}\n".encode())
     return run_id
 

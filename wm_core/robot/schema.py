@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from wm_core.contract.files import json_text
 from wm_core.robot.robot_file import RobotFile
 
 TITLE = "wm_ros robot file"
@@ -15,4 +14,4 @@ def schema_text() -> str:
     schema = (
         {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": TITLE}
     )
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    return json_text(schema, indent=1, ensure_ascii=False) + "\n"

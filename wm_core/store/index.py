@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.contract.files import write_atomically
+from wm_core.contract.files import json_text, write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import FLAGS, FLOATS, NUMBERS, usable
 from wm_core.format.chunk import ChunkKey, Columns, chunk_path
@@ -128,7 +128,7 @@ def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:
         "spec": index.spec.model_dump_json(),
         "blocks": len(index.blocks),
     }
-    data = json.dumps(head).encode() + b"\n" + index.steps.tobytes() + index.blocks.tobytes()
+    data = json_text(head).encode() + b"\n" + index.steps.tobytes() + index.blocks.tobytes()
     with contextlib.suppress(OSError):
         crc = zlib.crc32(data).to_bytes(_CRC_BYTES, "little")
         write_atomically(index_path(root, key), data + crc)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import json_text, write_durably
 
 
 class MetricLog:
@@ -64,10 +63,8 @@ class MetricLog:
         numbers = self.means() | dict(extra)
         self._sums.clear()
         self._counts.clear()
-        line = {**counters, "time": round(time.time(), 3)} | {
-            k: v if math.isfinite(v) else None for k, v in numbers.items()
-        }
-        self._file.write(json.dumps(line) + "\n")
+        line = {**counters, "time": round(time.time(), 3)} | numbers
+        self._file.write(json_text(line) + "\n")
         for key, value in numbers.items():
             name = key if "/" in key else f"train/{key}"
             self._board.add_scalar(name, value, int(counters["updates"]))

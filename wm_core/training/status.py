@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from wm_core.contract.files import write_atomically
+from wm_core.contract.files import json_text, write_atomically
 
 NAME = "status.json"
 RATE_WINDOW_S = 20.0  #: seconds over which rates are taken
@@ -17,7 +18,9 @@ RATE_WINDOW_S = 20.0  #: seconds over which rates are taken
 class Status:
     """The progress of a run at one time; ``status.json`` holds exactly these fields."""
 
-    phase: str  #: starting, waiting (for data), training, done, diverged
+    #: starting, collecting, waiting (for data), training, evaluating; in the end done (the goal is
+    #: reached), stopped (by a signal), diverged, or failed
+    phase: str
     updates: int
     updates_goal: int | None  #: None where no number of updates ends the run
     updates_per_s: float
@@ -32,10 +35,18 @@ class Status:
     cpu_s: float = 0.0  #: CPU time of the whole run
     cpu_s_goal: float | None = None  #: None where no ``train.minutes`` says when to stop
     left_out: dict[str, int] = field(default_factory=dict)  #: stored chunks of no use, by reason
+    #: stored steps that are not learnt from because a number in them is not finite or too large,
+    #: by what holds it: observation, action, reward
+    invalid_steps: dict[str, int] = field(default_factory=dict)
+    waiting_for: str = ""  #: what the run waits for, in a sentence; empty where it does not wait
+    env_restarts: int = 0  #: environments that were made anew after they had raised an error
+    #: the last one: mean, low, high, episodes, and best, the highest mean so far
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    pid: int = field(default_factory=os.getpid)  #: of the process that trains
 
     def write(self, run: Path) -> None:
-        """Replace the status file of ``run`` in one piece."""
-        write_atomically(run / NAME, json.dumps(asdict(self)).encode())
+        """Replace the status file of ``run`` in one piece; what is not finite is null there."""
+        write_atomically(run / NAME, json_text(asdict(self)).encode())
 
 
 class Rate:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
+
+from wm_core.contract.files import json_text
 
 Level = Literal["OK", "WARN", "FAIL"]
 
@@ -52,4 +53,4 @@ def as_text(findings: Sequence[CheckResult]) -> str:
 def as_json(findings: Sequence[CheckResult]) -> str:
     """Print one JSON object with every finding."""
     healthy = not any(f.level == "FAIL" for f in findings)
-    return json.dumps({"healthy": healthy, "findings": [asdict(f) for f in findings]}) + "\n"
+    return json_text({"healthy": healthy, "findings": [asdict(f) for f in findings]}) + "\n"

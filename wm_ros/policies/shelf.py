@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wm_core.contract.errors import PolicyRefused, PolicySlow, PolicyUnready
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import json_text, write_durably
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_ros.policies.source import PolicySource
 
@@ -114,7 +114,7 @@ class Shelf:
         if self._memory is None or not self._unwritten:
             return
         try:
-            write_durably(self._memory, json.dumps(sorted(self._banned)).encode())
+            write_durably(self._memory, json_text(sorted(self._banned)).encode())
         except OSError:
             return
         self._unwritten = False

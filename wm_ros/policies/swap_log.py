@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 from wm_core.contract.card import PolicyCard
+from wm_core.contract.files import json_text
 
 _KEPT = 1000  #: lines that wait for the disk
 
@@ -34,7 +34,7 @@ class SwapLog:
             "agent_steps": card.agent_steps,
             **about,
         }
-        self._lines.append(json.dumps(line))
+        self._lines.append(json_text(line))
 
     def write(self) -> None:
         """Append waiting lines; where the disk refuses they wait for the next time."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from pathlib import Path
 
-from wm_core.contract.files import remove_unfinished, write_atomically
+from wm_core.contract.files import json_text, remove_unfinished, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class ReportWriter:
             for name, report in work.items():
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
-                    write_atomically(self.folder / name, f"{json.dumps(report)}\n".encode())
+                    write_atomically(self.folder / name, f"{json_text(report)}\n".encode())
                 except OSError as error:  # a full disk must not end the robot
                     if not logged:
                         log.error("reports cannot be written: %s", error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from wm_core.contract.files import json_text
 from wm_ros import qos
 from wm_ros.reporting.diagnosis import Diagnosis, to_message
 from wm_ros.safety.reasons import OK, WARN
@@ -71,7 +71,7 @@ class ReportTopics:
         self._extra.stop()
         self._waits = False
         report, statuses = self._report()
-        self._status.publish(String(data=json.dumps(report)))
+        self._status.publish(String(data=json_text(report)))
         name, now = self._node.get_fully_qualified_name(), self._node.get_clock().now()
         self._diagnostics.publish(
             to_message(statuses, node=name, hardware=self._hardware, stamp=now.to_msg())

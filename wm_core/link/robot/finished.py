@@ -15,7 +15,13 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from wm_core.contract.files import remove_unfinished, sync_folder, try_lock, write_durably
+from wm_core.contract.files import (
+    json_text,
+    remove_unfinished,
+    sync_folder,
+    try_lock,
+    write_durably,
+)
 from wm_core.contract.frozen import Frozen
 from wm_core.link.robot.journal import (
     JOURNAL_NAME,
@@ -169,6 +175,6 @@ def _fold(path: Path) -> None:
         steps=folded.steps + sum(journal.next_step for journal in journals[:half]),
         dropped_steps=dict(dropped),
     )
-    lines = [json.dumps({"folded": sums.model_dump()}, separators=(",", ":"))]
+    lines = [json_text({"folded": sums.model_dump()}, separators=(",", ":"))]
     lines += [journal.model_dump_json() for journal in journals[half:]]
     write_durably(path, "".join(f"{line}\n" for line in lines).encode())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wm_core.contract.card import Blob, Manifest, check_bytes
 from wm_core.contract.errors import PolicyRefused
-from wm_core.contract.files import make_folder, write_durably
+from wm_core.contract.files import json_text, make_folder, write_durably
 from wm_core.contract.policy_folder import (
     LATEST_NAME,
     MANIFEST_NAME,
@@ -121,7 +121,7 @@ class PolicyCache:
         return folder / f"{blob.sha256}.part"
 
     def _point(self, manifest: Manifest, content: bytes, never: Collection[int]) -> None:
-        write_durably(self.home / _ORDER_NAME, json.dumps(self._order).encode())
+        write_durably(self.home / _ORDER_NAME, json_text(self._order).encode())
         write_durably(self.home / LATEST_NAME, content)
         self.manifest = manifest
         self._prune({manifest.version, *never})

@@ -6,13 +6,14 @@ in between does neither.  ``docs/http.md`` lists the verdicts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from wm_core.contract.files import json_text
 
 VERDICT_HEADER = "WM-Verdict"
 
@@ -72,7 +73,7 @@ def answer(
     wait_s = RETRY_S.get(verdict) if retry_s is None else retry_s
     if wait_s is not None:
         sent["Retry-After"] = str(max(1, round(wait_s)))
-    content = json.dumps(said).encode()
+    content = json_text(said).encode()
     code = STATUS[verdict] if status is None else status
     return Response(content, code, headers=sent, media_type="application/json")
 

@@ -7,7 +7,6 @@ that a channel may still send robots to are kept.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -17,7 +16,7 @@ from typing import Any
 
 from wm_core.contract.card import Manifest
 from wm_core.contract.errors import SettingsError, StoreError
-from wm_core.contract.files import write_durably
+from wm_core.contract.files import json_text, write_durably
 from wm_core.contract.policy_folder import (
     CHANNEL_PATTERN,
     GOLDEN_NAME,
@@ -92,7 +91,7 @@ class PolicyRepository:
         endorsement = None if keys is None else _endorsed(content, keys)
         files = {ONNX_NAME: onnx, GOLDEN_NAME: golden}
         if gates:
-            files[GATES_NAME] = json.dumps(gates).encode()
+            files[GATES_NAME] = json_text(gates).encode()
         channels = Channels(self.root, self.channel)
         with channels.locked():
             put_version(self._home, content, files, endorsement)

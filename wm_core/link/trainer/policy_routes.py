@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from wm_core.contract.card import Manifest
 from wm_core.contract.errors import PolicyRefused, StoreError, WmError
-from wm_core.contract.files import read_json, write_atomically
+from wm_core.contract.files import json_text, read_json, write_atomically
 from wm_core.contract.policy_folder import PolicyFolder, version_folder
 from wm_core.contract.releases import Delivery, Release
 from wm_core.contract.signing import Signed
@@ -210,7 +210,7 @@ class PolicyRoutes:
         self.running[robot] = said
         if time.monotonic() - self._written_s > _WRITE_S:
             self._written_s = time.monotonic()
-            text = json.dumps(self.running, indent=1).encode()
+            text = json_text(self.running, indent=1).encode()
             with contextlib.suppress(OSError):
                 await run_in_threadpool(write_atomically, self.policies / REPORTS_NAME, text)
 

@@ -8,7 +8,6 @@ before memory is taken; without a tokens file only peers on the same machine are
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -21,7 +20,7 @@ from pathlib import Path
 import uvicorn
 
 from wm_core.contract.errors import StoreError
-from wm_core.contract.files import try_lock, write_durably
+from wm_core.contract.files import json_text, try_lock, write_durably
 from wm_core.link.trainer.access import is_loopback
 from wm_core.link.trainer.application import Application
 from wm_core.link.trainer.connections import Door
@@ -110,7 +109,7 @@ class Service:
 
     def announce(self) -> None:
         """Write where the service listens to ``root/service.json``."""
-        text = json.dumps({"url": self.url, "pid": os.getpid()})
+        text = json_text({"url": self.url, "pid": os.getpid()})
         try:
             write_durably(self.settings.root / SERVICE_FILE, text.encode())
         except OSError as error:
