@@ -9,12 +9,11 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.contract.step import Step
 from wm_core.store.env_recorder import EnvRecorder
-from wm_core.training.tasks import to_obs
+from wm_core.training.spaces import ActionMap, ObsReader
 
 
 class EnvActor(Protocol):
@@ -101,6 +100,8 @@ class EnvAdapter:
 
     def __init__(self, env: gymnasium.Env, spec: Spec, rng: np.random.Generator) -> None:
         self.env, self._spec, self._rng = env, spec, rng
+        self._reader = ObsReader(env.observation_space, env.metadata)
+        self._actions = ActionMap(env.action_space, env.metadata)
         self.prev_action = np.zeros(spec.action.size, np.float32)
         self.state = self.reset()
 
@@ -113,9 +114,7 @@ class EnvAdapter:
 
     def step(self, action: np.ndarray) -> EnvState:
         """Send ``action`` (A,) in [-1, 1], already within the spec's limits."""
-        command: Any = self._spec.action.to_physical(action)
-        if isinstance(self.env.action_space, spaces.Discrete):
-            command = int(command[0]) + int(self.env.action_space.start)
+        command = self._actions.element(self._spec.action.to_physical(action))
         raw, reward, terminated, truncated, info = self.env.step(command)
         self.prev_action = action
         self.state = EnvState(
@@ -129,7 +128,7 @@ class EnvAdapter:
         return self.state
 
     def _obs_of(self, raw: Any) -> Obs:
-        return to_obs(raw, self._spec, self.env.observation_space)
+        return self._reader.read(raw, self._spec)
 
 
 @dataclass(frozen=True)

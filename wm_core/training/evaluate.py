@@ -18,6 +18,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine
 from wm_core.contract.spec import Obs, Spec
 from wm_core.training.collect import EnvActor, EnvAdapter, choose_actions
+from wm_core.training.spaces import ActionMap
 from wm_core.training.tasks import make_env, spec_of, task_names
 
 #: 97.5 % points of Student's t for 1, 2, ... 30 degrees of freedom; beyond, see ``_t``
@@ -146,10 +147,11 @@ class ExpertActor:
             self._command = partial(beside, env)
         else:
             raise SettingsError("this task has no expert: expected expert_action() in its module")
-        self._spec, self._first = spec, getattr(adapter.env.action_space, "start", 0)
+        self._spec = spec
+        self._actions = ActionMap(adapter.env.action_space, adapter.env.metadata)
 
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        command = np.atleast_1d(np.asarray(self._command(), np.float32)) - self._first
+        command = self._actions.command(self._command())
         return self._spec.action.from_physical(command)[None]
 
 

@@ -22,7 +22,8 @@ from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 from wm_core.training.rollout_video import render
-from wm_core.training.tasks import spec_of, to_obs
+from wm_core.training.spaces import ObsReader
+from wm_core.training.tasks import spec_of
 from wm_core.world.latent import to_device
 
 pytestmark = pytest.mark.long
@@ -71,7 +72,7 @@ def store(spec, tmp_path_factory):
         seen, _ = env.reset(seed=episode)
         reward, end, first = 0.0, False, True
         while True:
-            obs = to_obs(seen, spec, env.observation_space)
+            obs = ObsReader(env.observation_space, {}).read(seen, spec)
             recorder.add(Step(obs, np.zeros(1, np.float32), reward, first, end, end))
             if end:
                 break

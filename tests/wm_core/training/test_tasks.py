@@ -8,7 +8,8 @@ from gymnasium import spaces
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
 from wm_core.training.evaluate import open_env
-from wm_core.training.tasks import make_env, spec_of, to_obs
+from wm_core.training.spaces import ObsReader
+from wm_core.training.tasks import make_env, spec_of
 
 
 class Shaped(gymnasium.Env):
@@ -76,7 +77,7 @@ def test_spec_has_the_environments_rate_units_and_bounds():
 def test_larger_frames_are_resized_as_on_a_robot():
     env = Shaped(spaces.Box(0, 255, (128, 128, 3), np.uint8), BOX)
     frame = np.full((128, 128, 3), 9, np.uint8)
-    obs = to_obs(frame, spec_of(env), env.observation_space)
+    obs = ObsReader(env.observation_space, {}).read(frame, spec_of(env))
     assert obs["image"].shape == (64, 64, 3)
     assert (obs["image"] == 9).all()
 
@@ -84,7 +85,7 @@ def test_larger_frames_are_resized_as_on_a_robot():
 def test_a_plain_vector_is_an_input_too():
     env = Shaped(spaces.Box(-1, 1, (4,), np.float64), BOX)
     spec = spec_of(env)
-    obs = to_obs(np.zeros(4), spec, env.observation_space)
+    obs = ObsReader(env.observation_space, {}).read(np.zeros(4), spec)
     assert obs["vector"].dtype == np.float32
     spec.check_obs(obs)
 
@@ -103,7 +104,7 @@ def test_every_part_of_an_observation_becomes_an_image_or_a_vector():
     assert {k: s.channels for k, s in spec.images.items()} == {"gray": 1, "mono": 1}
     assert {k: s.size for k, s in spec.vectors.items()} == {"table": 6, "number": 1, "room": 4}
     raw = seen.sample() | {"room": np.int64(1)}
-    obs = to_obs(raw, spec, seen)
+    obs = ObsReader(seen, {}).read(raw, spec)
     spec.check_obs(obs)
     np.testing.assert_allclose(obs["table"], raw["table"].ravel(), rtol=1e-6)
     assert obs["room"].tolist() == [0, 0, 1, 0]
@@ -112,7 +113,7 @@ def test_every_part_of_an_observation_becomes_an_image_or_a_vector():
 def test_a_discrete_observation_becomes_a_one_hot_vector():
     env = Shaped(spaces.Discrete(3), BOX)
     spec = spec_of(env)
-    assert to_obs(2, spec, env.observation_space)["vector"].tolist() == [0, 0, 1]
+    assert ObsReader(env.observation_space, {}).read(2, spec)["vector"].tolist() == [0, 0, 1]
 
 
 def test_choices_have_the_names_and_the_stop_that_the_environment_says():
