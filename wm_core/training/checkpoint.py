@@ -19,12 +19,13 @@ import torch
 
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
-from wm_core.contract.errors import StoreError, nearest
+from wm_core.contract.errors import SettingsError, StoreError, nearest
 from wm_core.contract.files import replaced_file, siblings
 from wm_core.contract.spec import Spec
 from wm_core.training.schedule import Every
 
 FORMAT = 2
+BEST = "best"  #: name of the checkpoint whose evaluation was best
 CHEAP_SHARE = 0.05  #: of the time that may go into checkpoints before publishing
 _NAME = re.compile(r"^(\d{9})\.pt$")
 _ARRAY = "__array__"
@@ -133,6 +134,39 @@ def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict
     raise StoreError(f"no checkpoint to go on from: {why}")
 
 
+def find(
+    run: Path, version: str | int = "newest", *, device: str | torch.device = "cpu"
+) -> tuple[Path, dict[str, Any]]:
+    """Find a checkpoint of ``run`` by name, and load its state.
+
+    Args:
+        run: the run folder.
+        version: ``newest``; ``best``, the one whose evaluation had the highest mean return; or
+            the number of updates that a kept checkpoint was made after.
+        device: of its tensors.
+
+    Raises:
+        StoreError: where it is not there; the message says which are.
+    """
+    if version == "newest":
+        return newest(run, device=device)
+    if not run.is_dir():
+        raise StoreError(nearest(run.name, siblings(run), what="run"))
+    name = str(version)
+    if name != BEST and not (name.isascii() and name.isdigit()):
+        raise SettingsError(
+            f"version: expected {BEST}, newest or a number of updates, got {name!r}"
+        )
+    path = folder_of(run) / (f"{BEST}.pt" if name == BEST else f"{int(name):09d}.pt")
+    if not path.exists():
+        kept = ", ".join(str(int(p.stem)) for p in listed(run)) or "none"
+        why = " (a run keeps its best once it has been evaluated)" if name == BEST else ""
+        raise StoreError(
+            f"{run} has no checkpoint {name!r}{why}; kept are those of updates: {kept}"
+        )
+    return path, load(path, device=device)
+
+
 @dataclass(frozen=True)
 class Trained:
     """An agent as it stands in a checkpoint."""
@@ -146,13 +180,15 @@ class Trained:
     path: Path  #: of its checkpoint
 
 
-def load_agent(run: Path, device: str | torch.device = "cpu") -> Trained:
-    """Load the agent in the newest readable checkpoint of ``run`` to ``device``.
+def load_agent(
+    run: Path, device: str | torch.device = "cpu", *, version: str | int = "newest"
+) -> Trained:
+    """Load the agent in a checkpoint of ``run`` to ``device``; ``version`` as for ``find``.
 
     Raises:
         StoreError: where there is none, or its weights do not fit its settings.
     """
-    path, state = newest(run)
+    path, state = find(run, version)
     return agent_in(state, path, device)
 
 

@@ -105,9 +105,10 @@ class EnvAdapter:
         self.prev_action = np.zeros(spec.action.size, np.float32)
         self.state = self.reset()
 
-    def reset(self) -> EnvState:
-        """Begin an episode; returns its first state."""
-        raw, info = self.env.reset(seed=int(self._rng.integers(2**31)))
+    def reset(self, seed: int | None = None) -> EnvState:
+        """Begin the episode of ``seed``, or of one that is drawn; returns its first state."""
+        drawn = int(self._rng.integers(2**31)) if seed is None else seed
+        raw, info = self.env.reset(seed=drawn)
         self.prev_action = np.zeros(self._spec.action.size, np.float32)
         self.state = EnvState(self._obs_of(raw), info=info)
         return self.state

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from wm_core.contract.compare import differences
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine
 from wm_core.contract.spec import Obs, Spec
@@ -164,19 +165,15 @@ def open_env(task: str, *, seed: int, spec: Spec | None = None) -> tuple[EnvAdap
         spec: of the policy; the environment must give at least its inputs.
 
     Raises:
-        SettingsError: where the environment lacks an input of the policy or takes other actions.
+        SettingsError: where the environment lacks an input of the policy, takes other actions
+            (their kind, number, bounds or names) or acts at another rate.
     """
     proprio = spec is not None and spec.vectors and task in task_names()
     env = make_env(task, **({"proprio": True} if proprio else {}))
     given = spec_of(env)
     wanted = spec or given
-    missing = {*wanted.inputs} - {*given.inputs}
-    takes, makes = (
-        f"{a.size} {'choices' if a.discrete else 'actions'}" for a in (given.action, wanted.action)
-    )
-    if missing or takes != makes:
-        raise SettingsError(
-            f"task {task!r} does not fit the policy: it gives {[*given.inputs]} and takes "
-            f"{takes}, the policy sees {[*wanted.inputs]} and makes {makes}"
-        )
+    off = differences(wanted, given, resized=True)
+    if off:
+        env.close()
+        raise SettingsError(f"task {task!r} does not fit the policy: {'; '.join(off)}")
     return EnvAdapter(env, wanted, np.random.default_rng(seed)), wanted

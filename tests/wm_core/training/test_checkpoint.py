@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_core.contract.errors import StoreError
+from wm_core.contract.errors import SettingsError, StoreError
 from wm_core.training import checkpoint
 from wm_core.training.seeding import Streams
 
@@ -90,3 +90,28 @@ def test_streams_of_one_seed_are_independent_and_repeatable():
     a.explore.random(100)  # drawing from one stream changes no other
     assert a.sampler.random() == b.sampler.random()
     assert Streams(2).sampler.random() != Streams(1).sampler.random()
+
+
+def test_a_checkpoint_is_found_by_its_name_or_its_updates(tmp_path):
+    for updates in (10, 20):
+        checkpoint.save(tmp_path, {"x": updates}, updates=updates, keep=5)
+    folder = checkpoint.folder_of(tmp_path)
+    with pytest.raises(StoreError, match=r"'best' .*once it has been evaluated.*updates: 10, 20"):
+        checkpoint.find(tmp_path, "best")
+    (folder / "best.pt").hardlink_to(folder / "000000010.pt")
+    assert checkpoint.find(tmp_path)[1]["x"] == checkpoint.find(tmp_path, "newest")[1]["x"] == 20
+    assert checkpoint.find(tmp_path, "10")[0] == checkpoint.find(tmp_path, 10)[0]
+    assert checkpoint.find(tmp_path, "best")[1]["x"] == 10
+    with pytest.raises(StoreError, match=r"no checkpoint '30'; kept are those of updates: 10, 20"):
+        checkpoint.find(tmp_path, 30)
+    with pytest.raises(SettingsError, match="expected best, newest or a number"):
+        checkpoint.find(tmp_path, "newst")
+
+
+def test_the_best_checkpoint_is_neither_the_newest_nor_pruned(tmp_path):
+    checkpoint.save(tmp_path, {"x": 1}, updates=1, keep=1)
+    folder = checkpoint.folder_of(tmp_path)
+    (folder / "best.pt").hardlink_to(folder / "000000001.pt")
+    checkpoint.save(tmp_path, {"x": 2}, updates=2, keep=1)
+    assert checkpoint.find(tmp_path, "best")[1]["x"] == 1
+    assert [p.name for p in checkpoint.listed(tmp_path)] == ["000000002.pt"]

@@ -96,7 +96,7 @@ def test_a_continuous_policy_is_refused_by_a_task_with_discrete_actions():
         vectors={"vector": VectorSpec(size=4)},
         action=ActionSpec(low=(-1.0, -1.0), high=(1.0, 1.0)),
     )
-    with pytest.raises(SettingsError, match=r"takes 2 choices.* makes 2 actions"):
+    with pytest.raises(SettingsError, match=r"expected 2 numbers, got 2 choices"):
         open_env("CartPole-v1", seed=0, spec=wanted)
 
 
@@ -105,3 +105,11 @@ def test_a_policy_with_inputs_that_the_task_lacks_is_refused(toy):
     more = spec.model_copy(update={"vectors": {"lidar": spec.vectors["place"]}})
     with pytest.raises(SettingsError, match="lidar"):
         open_env(toy, seed=0, spec=more)
+
+
+def test_a_policy_of_other_bounds_is_refused_though_the_shapes_fit(toy):
+    """A policy of another task once scored on this one because both have two actions."""
+    _, spec = open_env(toy, seed=0)
+    action = spec.action.model_copy(update={"low": (-1.0,)})
+    with pytest.raises(SettingsError, match=r"bounds of action 0: expected -1 \.\. 2, got -2"):
+        open_env(toy, seed=0, spec=spec.model_copy(update={"action": action}))
