@@ -87,7 +87,7 @@ def check_limits_hold(card: PolicyCard, call: Call) -> None:
         for end in (-1.0, 1.0):
             sent = np.full(action.size, end, np.float32)
             if action.discrete:
-                sent = np.eye(action.size, dtype=np.float32)[number % action.size]
+                sent = action.from_physical(np.array([number % n for n in action.sizes]))
             try:
                 out = call({**feed, "prev_action": sent[None]})
             except PolicyFailed as error:
@@ -111,7 +111,8 @@ def check_answer(
     if not (np.isfinite(action).all() and np.isfinite(command).all()):
         raise PolicyRefused(f"{when}: expected a finite answer, got {action}, {command}")
     if spec.discrete and not np.array_equal(action, spec.limit(action, sent)):
-        raise PolicyRefused(f"{when}: action {action} is not one-hot over {spec.size} choices")
+        over = spec.kind.replace("choices of", "each of the choices of")
+        raise PolicyRefused(f"{when}: action {action} is not one-hot over {over}")
     if np.abs(action).max() > 1.0 + _NEAR:
         raise PolicyRefused(f"{when}: action {action} leaves [-1, 1]")
     wanted = spec.to_physical(action)
@@ -157,8 +158,8 @@ def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _span(spec: ActionSpec) -> np.ndarray:
-    """Size of each command's range (command_size,); discrete: of one choice."""
-    return np.ones(1) if spec.discrete else np.subtract(spec.high, spec.low)
+    """Size of each command's range (command_size,); discrete: of one index."""
+    return np.ones(spec.command_size) if spec.discrete else np.subtract(spec.high, spec.low)
 
 
 def _check_same(what: str, said: str, some: Mapping[str, Any], others: Mapping[str, Any]) -> None:

@@ -88,7 +88,7 @@ def _check_output(spec: Spec, out: PolicyOutput, sent: np.ndarray) -> None:
             moved <= action.max_change + _TOLERANCE,
             f"action moved by {moved} from what was sent; at most {action.max_change} is allowed",
         )
-    span = np.subtract(action.high, action.low)
+    span = 1.0 if action.discrete else np.subtract(action.high, action.low)
     off = np.abs(out.command - action.to_physical(out.action)) / span
     _require(
         bool(off.max() <= _TOLERANCE),
@@ -182,25 +182,35 @@ def _check_spaces(env: Any) -> None:
 
 
 def _check_action_space(action: Any) -> None:
-    if _is_discrete(action):
-        _require(action.n >= 2, f"expected at least two choices, got {action}")
+    if (sizes := _choices_of(action)) is not None:
+        _require(sizes.min() >= 2, f"expected at least two choices, got {action}")
         return
     low, high = getattr(action, "low", np.empty(0)), getattr(action, "high", np.empty(0))
     _require(
         len(low.shape) == 1 and low.size > 0 and bool(np.isfinite([low, high]).all()),
-        f"expected a 1-D Box with finite bounds or a Discrete action space, got {action}",
+        "expected a 1-D Box with finite bounds, or an action space that is Discrete, "
+        f"MultiDiscrete or MultiBinary, got {action}",
     )
     _require(bool((low < high).all()), f"every low must be below its high, got {low} .. {high}")
 
 
-def _is_discrete(action: Any) -> bool:
-    return hasattr(action, "start") and hasattr(action, "n")  # a robot has no gymnasium to ask
+def _choices_of(action: Any) -> np.ndarray | None:
+    """Count what an action space has to choose from, for each choice; None: it has none.
+
+    It goes by attributes, because a robot has no gymnasium to ask.
+    """
+    if hasattr(action, "nvec"):  # MultiDiscrete
+        return np.asarray(action.nvec)
+    if not hasattr(action, "n"):
+        return None
+    return np.asarray(action.n) if hasattr(action, "start") else np.full(action.shape, 2)
 
 
 def _draw(action: Any, rng: np.random.Generator) -> Any:
-    if _is_discrete(action):
-        return int(rng.integers(action.n)) + int(action.start)
-    return rng.uniform(action.low, action.high).astype(action.low.dtype)
+    if (sizes := _choices_of(action)) is None:
+        return rng.uniform(action.low, action.high).astype(action.low.dtype)
+    drawn = rng.integers(sizes) + getattr(action, "start", 0)
+    return drawn.astype(action.dtype) if action.shape else int(drawn)
 
 
 def _episode(env: Any, steps: int, seed: int) -> list[tuple[Obs, float, bool, bool]]:

@@ -276,8 +276,12 @@ class _Comparison:
 
     def _flips(self, t: int, name: str, got: np.ndarray, moment: _Moment) -> np.ndarray:
         """Tell which draws (S,) of ``got`` (1, ...) fell otherwise; raises where it was clear."""
-        gaps = moment.gaps[name].reshape(-1)
-        flipped = np.any(np.rint(got) != moment.want[name], axis=-1).reshape(-1)
+        gaps, differs = moment.gaps[name].reshape(-1), np.rint(got) != moment.want[name]
+        action = self._card.spec.action
+        if name == "action" and action.groups:
+            flipped = np.logical_or.reduceat(differs.reshape(-1), action.begins)
+        else:
+            flipped = np.any(differs, axis=-1).reshape(-1)
         self._off[name].append(float(flipped.mean()))
         self._draws[name] = self._draws.get(name, 0) + flipped.size
         self._flipped[name] = self._flipped.get(name, 0) + int(flipped.sum())

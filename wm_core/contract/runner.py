@@ -342,7 +342,7 @@ def check_sent(spec: ActionSpec, sent: np.ndarray) -> None:
 
     Args:
         spec: of the action.
-        sent: in [-1, 1]; discrete: one-hot, or zeros before the first.
+        sent: in [-1, 1]; discrete: one-hot for each choice, or zeros before the first.
     """
     if sent.shape != (spec.size,):
         raise SpecMismatch(f"prev_action: expected ({spec.size},), got {sent.shape}")
@@ -351,8 +351,9 @@ def check_sent(spec: ActionSpec, sent: np.ndarray) -> None:
             f"prev_action: expected [-1, 1], got {_excerpt(sent)}; ActionSpec.from_physical "
             "converts a command in physical units"
         )
-    if spec.discrete and sent.any() and not (sent.max() == 1.0 and np.count_nonzero(sent) == 1):
-        raise SpecMismatch(f"prev_action: expected one choice (one-hot), got {_excerpt(sent)}")
+    if spec.discrete and sent.any() and not spec.is_chosen(sent):
+        one = f"one of each of the {spec.kind}" if spec.groups else "one choice"
+        raise SpecMismatch(f"prev_action: expected {one} (one-hot), got {_excerpt(sent)}")
 
 
 def _excerpt(value: np.ndarray) -> str:

@@ -79,7 +79,7 @@ def usable(
     """Tell which steps may be learnt from, (...) bool: the one rule of robot, store and trainer.
 
     Numbers have to be finite and within the bounds above, a continuous action within [-1, 1],
-    a choice one-hot or, where nothing was sent, all zeros.
+    choices one-hot or, where nothing was sent, all zeros.
 
     Args:
         action_spec: of the action.
@@ -89,7 +89,7 @@ def usable(
     """
     lead = action.ndim - 1
     if action_spec.discrete:
-        good = ((action == 0.0) | (action == 1.0)).all(-1) & (action.sum(-1) <= 1.0)
+        good = action_spec.is_chosen(action) | (action == 0.0).all(-1)
     else:
         good = (np.abs(action) <= 1.0 + ACTION_SLACK).all(-1)  # False for NaN, here and below
     for name, value in numbers.items():

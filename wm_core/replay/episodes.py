@@ -154,9 +154,9 @@ def _checked(spec: Spec, flat: Obs) -> Obs:
             f"action: expected (N, T, {spec.action.size}) within -1 .. 1, got steps of shape "
             f"{action.shape[1:]} within {low:g} .. {high:g}; see ActionSpec.from_physical"
         )
-    one_hot = ((action == 1).sum(-1) == 1) & ((action != 0).sum(-1) == 1)
-    if spec.action.discrete and not one_hot.all():
-        raise SpecMismatch("action: expected one-hot choices, exactly one 1 per step")
+    if spec.action.discrete and not spec.action.is_chosen(action).all():
+        each = f" for each of the {spec.action.kind}" if spec.action.groups else ""
+        raise SpecMismatch(f"action: expected one-hot choices, exactly one 1 per step{each}")
     if reward.ndim != 1 or not np.isfinite(reward).all():
         raise SpecMismatch(f"reward: expected (N, T) finite numbers, got steps {reward.shape[1:]}")
     inputs: Obs = {}

@@ -121,7 +121,7 @@ class Certain(Spot):
 
 
 class Several(Spot):
-    action_space = spaces.MultiDiscrete([3, 2])
+    action_space = spaces.Box(-1.0, 1.0, (3, 2))
 
 
 class Rateless(Spot):
