@@ -8,6 +8,7 @@ same bits on every machine.
 from __future__ import annotations
 
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,7 +46,9 @@ def _unsigned(largest: int) -> type[np.unsignedinteger]:
 
 
 def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Shrink ``frame`` (H, W, C) to (height, width, C) uint8 means over each pixel's area.
+    """Resize ``frame`` (H, W, C) to (height, width, C) uint8 means over each pixel's area.
+
+    By a whole factor it repeats the pixels of a smaller frame as they are.
 
     Sums are whole numbers, so that no order of summation and no processor's instructions can
     change a pixel.  Nothing here is a product of matrices: libraries for those start threads,
@@ -62,7 +65,7 @@ def area_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Shrink ``frame`` (H, W, C) to (height, width, C): the middle pixel of each pixel's area.
+    """Resize ``frame`` (H, W, C) to (height, width, C): the middle pixel of each pixel's area.
 
     For numbers that must not be averaged, such as distances on both sides of an edge.
     """
@@ -74,11 +77,64 @@ def nearest_resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 _RESIZE = {"area": area_resize, "nearest": nearest_resize}
 
 
-def to_network(frame: np.ndarray, spec: ImageSpec, colours: slice = slice(None)) -> np.ndarray:
-    """Make the image that the network sees: a centre crop, then the resize of its kind.
+class Placement(NamedTuple):
+    """Says which part of a frame the network sees, how large, and where in its image."""
+
+    rows: slice  #: of the frame
+    cols: slice  #: of the frame
+    height: int  #: that these rows are resized to, pixels
+    width: int  #: that these columns are resized to, pixels
+    top: int  #: rows of zeros above
+    left: int  #: columns of zeros on the left
+
+
+def placement(rows: int, cols: int, spec: ImageSpec) -> Placement:
+    """Find how a frame is brought to the size of ``spec``, by its rule ``spec.fit``.
 
     Args:
-        frame: (H, W, C) with the channels and dtype of ``spec``, at least of its size.
+        rows: of the frame, pixels.
+        cols: of the frame, pixels.
+        spec: the kind and size of image that the policy wants.
+
+    Raises:
+        SpecMismatch: for a frame that is smaller than ``spec`` where its rule is ``crop``.
+    """
+    high, wide = spec.height, spec.width
+    if spec.fit == "crop":
+        return Placement(*centre_crop(rows, cols, spec), high, wide, 0, 0)
+    height, width = high, wide
+    if spec.fit == "pad":
+        if rows <= high and cols <= wide:
+            factor = min(high // rows, wide // cols)
+            height, width = factor * rows, factor * cols
+        elif rows * wide > cols * high:
+            width = max(1, (2 * cols * high + rows) // (2 * rows))
+        else:
+            height = max(1, (2 * rows * wide + cols) // (2 * cols))
+    top, left = (high - height) // 2, (wide - width) // 2
+    return Placement(slice(0, rows), slice(0, cols), height, width, top, left)
+
+
+def framed(part: np.ndarray, place: Placement, spec: ImageSpec) -> np.ndarray:
+    """Lay ``part`` (height, width, C), resized as ``place`` says, into an image of ``spec``.
+
+    Returns:
+        (spec.height, spec.width, C); ``part`` itself where that is its size, else it is
+        surrounded by zeros.
+    """
+    if part.shape[:2] == (spec.height, spec.width):
+        return part
+    image = np.zeros((spec.height, spec.width, part.shape[2]), part.dtype)
+    image[place.top : place.top + place.height, place.left : place.left + place.width] = part
+    return image
+
+
+def to_network(frame: np.ndarray, spec: ImageSpec, colours: slice = slice(None)) -> np.ndarray:
+    """Make the image that the network sees: placed by the rule of ``spec``, resized by its kind.
+
+    Args:
+        frame: (H, W, C) with the channels and dtype of ``spec``; at least of its size, unless
+            the rule is to pad or to squeeze.
         spec: the kind and size of image that the policy wants.
         colours: which channels of ``frame`` are those of ``spec``, where it has others or another
             order.  Chosen after the resize, because pixels are summed fastest as they lie.
@@ -90,17 +146,18 @@ def to_network(frame: np.ndarray, spec: ImageSpec, colours: slice = slice(None))
         SpecMismatch: for another dtype or number of channels, or a frame that is too small.
     """
     channels = len(range(frame.shape[2])[colours]) if frame.ndim == 3 else 0
-    if frame.dtype != spec.dtype or channels != spec.channels:
+    if frame.dtype != spec.dtype or channels != spec.channels or not frame.size:
         raise SpecMismatch(
             f"expected a (H, W, {spec.channels}) {spec.dtype} frame, "
             f"got {frame.shape} {frame.dtype}"
         )
     rows, cols = frame.shape[:2]
-    crop = centre_crop(rows, cols, spec)
+    place = placement(rows, cols, spec)
     if (rows, cols) == (spec.height, spec.width):
         return np.array(frame[:, :, colours], order="C")
-    small = _RESIZE[spec.resize](frame[crop], spec.height, spec.width)
-    return np.ascontiguousarray(small[:, :, colours])
+    part = frame[place.rows, place.cols]
+    small = _RESIZE[spec.resize](part, place.height, place.width)
+    return np.ascontiguousarray(framed(small, place, spec)[:, :, colours])
 
 
 def centre_crop(rows: int, cols: int, spec: ImageSpec) -> tuple[slice, slice]:
@@ -120,7 +177,7 @@ def centre_crop(rows: int, cols: int, spec: ImageSpec) -> tuple[slice, slice]:
     if rows < spec.height or cols < spec.width:
         raise SpecMismatch(
             f"expected a frame of at least {spec.width}x{spec.height}, "
-            f"got {cols}x{rows}; enlarging is not supported"
+            f"got {cols}x{rows}; enlarging is not supported where fit is crop"
         )
     height = min(rows, cols * spec.height // spec.width)
     width = min(cols, rows * spec.width // spec.height)

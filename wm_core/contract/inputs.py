@@ -28,6 +28,12 @@ MAX_PIXELS = 8192  #: rows or columns of an image
 MAX_NUMBERS = 65536  #: in a vector or an action
 MAX_INPUTS = 64  #: sensors of a policy
 
+Fit = Literal["crop", "pad", "squeeze"]  #: how a frame of another shape becomes the image
+FIT_TEXT = (
+    "Rule for frames of another shape: crop the sides, pad with black (small frames are enlarged "
+    "by a whole factor), or squeeze."
+)
+
 
 class Input(Frozen):
     """Describes one sensor of a policy; a subclass is one kind of sensor."""
@@ -105,6 +111,7 @@ class ImageSpec(Input):
         64, gt=0, le=MAX_PIXELS, description="Columns of the image that the network sees, pixels."
     )
     channels: Literal[1, 3] = Field(3, description="Numbers per pixel: 3 colours, or 1.")
+    fit: Fit = Field("crop", description=FIT_TEXT)
 
     encoding: ClassVar[str]  #: of the ``sensor_msgs/msg/Image`` that a recording holds
     resize: ClassVar[Literal["area", "nearest"]] = "area"  #: see ``contract.image``
@@ -136,6 +143,12 @@ class ImageSpec(Input):
         if box.dtype != cls.dtype or len(shape) != 3 or shape[2] != channels:
             return None
         return cls(height=shape[0], width=shape[1])
+
+    @model_serializer(mode="wrap")
+    def _named(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the rule that every image had before there were others."""
+        said = fields(self) if self.implied else {"kind": self.kind, **fields(self)}
+        return {k: v for k, v in said.items() if k != "fit" or v != "crop"}
 
     def scaled(self, raw: Any) -> Any:
         if raw.is_floating_point():

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from wm_core.contract.errors import nearest
-from wm_core.contract.inputs import RGB, Depth, ImageSpec, Mono
+from wm_core.contract.inputs import FIT_TEXT, RGB, Depth, Fit, ImageSpec, Mono
 from wm_core.robot.entries import (
     EitherSpelling,
     Entry,
@@ -72,6 +72,7 @@ class ImagePart(SensorPart):
     )
     height: int = Field(64, gt=0, le=4096, description="Rows that the network sees, pixels.")
     width: int = Field(64, gt=0, le=4096, description="Columns that the network sees, pixels.")
+    fit: Fit = Field("crop", description=FIT_TEXT)
     accept_mono: bool = Field(
         False, description="Whether a grey camera may stand in for one with colours."
     )
@@ -94,10 +95,14 @@ class ImagePart(SensorPart):
         """Describe the policy's input."""
         if self.colours == "depth":
             return Depth(
-                height=self.height, width=self.width, near_mm=self.near_mm, far_mm=self.far_mm
+                height=self.height,
+                width=self.width,
+                fit=self.fit,
+                near_mm=self.near_mm,
+                far_mm=self.far_mm,
             )
         kind = RGB if self.colours == "rgb" else Mono
-        return kind(height=self.height, width=self.width)
+        return kind(height=self.height, width=self.width, fit=self.fit)
 
 
 class NumericPart(SensorPart):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.image import centre_crop, to_network
+from wm_core.contract.image import placement, to_network
 from wm_core.contract.inputs import RGB, Depth, ImageSpec, Mono
 from wm_core.robot.parts import ImagePart
 from wm_ros.sensors.bare import bare_compressed
@@ -126,10 +126,10 @@ def _is_grey(picture: Any, named: str) -> bool:
 def _unpacked(picture: Any, kind: ImageSpec, mode: str) -> np.ndarray:
     """Unpack (H, W, C) uint8; a JPEG at a half, quarter or eighth where that is fine enough."""
     cols, rows = picture.size
-    crop = centre_crop(rows, cols, kind)
+    place = placement(rows, cols, kind)
     share = max(
-        2 * kind.height / (crop[0].stop - crop[0].start),
-        2 * kind.width / (crop[1].stop - crop[1].start),
+        2 * place.height / (place.rows.stop - place.rows.start),
+        2 * place.width / (place.cols.stop - place.cols.start),
     )
     if share < 1.0:  # a JPEG holds the means of its areas: reading those is exact, and quick
         picture.draft(mode, (int(np.ceil(cols * share)), int(np.ceil(rows * share))))

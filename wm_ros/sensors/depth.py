@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.image import centre_crop, nearest_resize
+from wm_core.contract.image import framed, nearest_resize, placement
 from wm_core.contract.inputs import Depth
 from wm_ros.sensors.bare import bare_image
 from wm_ros.sensors.encodings import pixels_of
@@ -34,8 +34,9 @@ class DepthCamera(Source):
 
 def picked(distances: np.ndarray, kind: Depth) -> np.ndarray:
     """Pick of distances (H, W, 1) the pixels that the network sees, at the size of ``kind``."""
-    crop = centre_crop(distances.shape[0], distances.shape[1], kind)
-    return nearest_resize(distances[crop], kind.height, kind.width)
+    place = placement(distances.shape[0], distances.shape[1], kind)
+    part = distances[place.rows, place.cols]
+    return framed(nearest_resize(part, place.height, place.width), place, kind)
 
 
 def to_millimetres(msg: Any) -> np.ndarray:

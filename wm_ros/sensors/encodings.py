@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
-from wm_core.contract.image import area_resize, centre_crop, to_network
+from wm_core.contract.image import Placement, area_resize, framed, placement, to_network
 from wm_core.contract.inputs import ImageSpec
 
 _RGB, _BGR, _ALL = slice(0, 3), slice(2, None, -1), slice(None)
@@ -105,7 +105,7 @@ def to_input(msg: Any, spec: ImageSpec, *, accept_mono: bool = False) -> np.ndar
 
 def spec_of_one_channel(spec: ImageSpec) -> ImageSpec:
     """Describe a grey image of the size of ``spec``."""
-    return ImageSpec(height=spec.height, width=spec.width, channels=1)
+    return ImageSpec(height=spec.height, width=spec.width, channels=1, fit=spec.fit)
 
 
 def to_pixels(msg: Any) -> tuple[np.ndarray, slice]:
@@ -137,42 +137,45 @@ def pixels_of(msg: Any, depth: int) -> np.ndarray:
     return rows[:, : width * depth].reshape(height, width, depth)
 
 
-def _even_crop(msg: Any, spec: ImageSpec, *, rows_too: bool) -> tuple[slice, slice]:
-    """Find the centre crop, begun and ended at whole cells of two pixels."""
+def _even_part(msg: Any, spec: ImageSpec, *, rows_too: bool) -> Placement:
+    """Find the part that is seen, begun and ended at whole cells of two pixels."""
     height, width = int(msg.height), int(msg.width)
     if width % 2 or (rows_too and height % 2):
         raise SpecMismatch(
             f"camera: expected an even size for {msg.encoding}, got {width}x{height}"
         )
-    rows, cols = centre_crop(height, width, spec)
-    even = slice(cols.start & ~1, cols.stop & ~1)
-    return (slice(rows.start & ~1, rows.stop & ~1) if rows_too else rows), even
+    place = placement(height, width, spec)
+    rows, cols = place.rows, place.cols
+    if rows_too:
+        rows = slice(rows.start & ~1, rows.stop & ~1)
+    return place._replace(rows=rows, cols=slice(cols.start & ~1, cols.stop & ~1))
 
 
 def _half(part: slice) -> slice:
     return slice(part.start // 2, part.stop // 2)
 
 
-def _shrunk(plane: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    """Reduce a plane (H, W) to (height, width) of ``spec``, uint8."""
-    return area_resize(plane[:, :, None], spec.height, spec.width)[:, :, 0]
+def _shrunk(plane: np.ndarray, place: Placement) -> np.ndarray:
+    """Reduce a plane (H, W) to (height, width) of ``place``, uint8."""
+    return area_resize(plane[:, :, None], place.height, place.width)[:, :, 0]
 
 
 def _of_yuv422(msg: Any, spec: ImageSpec) -> np.ndarray:
     bright, blue, red = _YUV_CELLS[msg.encoding]
-    rows, cols = _even_crop(msg, spec, rows_too=False)
-    pixels = pixels_of(msg, 2)[rows, cols]
+    place = _even_part(msg, spec, rows_too=False)
+    pixels = pixels_of(msg, 2)[place.rows, place.cols]
     cells = pixels.reshape(pixels.shape[0], -1, 4)
-    return _colours_of_yuv(
-        _shrunk(pixels[:, :, bright], spec),
-        _shrunk(cells[:, :, blue], spec),
-        _shrunk(cells[:, :, red], spec),
+    colours = _colours_of_yuv(
+        _shrunk(pixels[:, :, bright], place),
+        _shrunk(cells[:, :, blue], place),
+        _shrunk(cells[:, :, red], place),
     )
+    return framed(colours, place, spec)
 
 
 def _of_nv(msg: Any, spec: ImageSpec) -> np.ndarray:
-    rows, cols = _even_crop(msg, spec, rows_too=True)
-    bright = pixels_of(msg, 1)[rows, cols, 0]
+    place = _even_part(msg, spec, rows_too=True)
+    bright = pixels_of(msg, 1)[place.rows, place.cols, 0]
     height, width, step = int(msg.height), int(msg.width), int(msg.step)
     if len(msg.data) < height * step * 3 // 2:
         raise SpecMismatch(
@@ -181,11 +184,14 @@ def _of_nv(msg: Any, spec: ImageSpec) -> np.ndarray:
         )
     tones = np.frombuffer(msg.data, np.uint8, count=height // 2 * step, offset=height * step)
     pairs = tones.reshape(height // 2, step)[:, :width].reshape(height // 2, width // 2, 2)
-    pairs = pairs[_half(rows), _half(cols)]
+    pairs = pairs[_half(place.rows), _half(place.cols)]
     blue, red = _NV_ORDER[msg.encoding]
-    return _colours_of_yuv(
-        _shrunk(bright, spec), _shrunk(pairs[:, :, blue], spec), _shrunk(pairs[:, :, red], spec)
+    colours = _colours_of_yuv(
+        _shrunk(bright, place),
+        _shrunk(pairs[:, :, blue], place),
+        _shrunk(pairs[:, :, red], place),
     )
+    return framed(colours, place, spec)
 
 
 def _colours_of_yuv(bright: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
@@ -204,10 +210,10 @@ def _colours_of_yuv(bright: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np
 
 
 def _of_bayer(msg: Any, spec: ImageSpec) -> np.ndarray:
-    rows, cols = _even_crop(msg, spec, rows_too=True)
-    mosaic = pixels_of(msg, 1)[rows, cols, 0]
+    place = _even_part(msg, spec, rows_too=True)
+    mosaic = pixels_of(msg, 1)[place.rows, place.cols, 0]
     red, green, other, blue = (
-        _shrunk(mosaic[row::2, col::2], spec) for row, col in _BAYER[msg.encoding]
+        _shrunk(mosaic[row::2, col::2], place) for row, col in _BAYER[msg.encoding]
     )
     greens = ((green.astype(np.uint16) + other + 1) >> 1).astype(np.uint8)
-    return np.stack([red, greens, blue], axis=2)
+    return framed(np.stack([red, greens, blue], axis=2), place, spec)

@@ -198,3 +198,25 @@ def test_the_camera_s_part_says_whether_grey_will_do():
     assert Camera("eye", "eye", part).decode(msg, SMALL).shape == (8, 8, 3)
     with pytest.raises(SpecMismatch, match="accept_mono"):
         Camera("eye", "eye").decode(msg, SMALL)
+
+
+@pytest.mark.parametrize("fit", ["pad", "squeeze"])
+@pytest.mark.parametrize("size", [(32, 48), (48, 32), (4, 8)])
+def test_every_encoding_is_padded_or_squeezed_as_the_policy_s_image_says(fit, size):
+    rgb, spec = scene(*size), RGB(height=8, width=8, fit=fit)
+    want = to_network(rgb, spec).astype(int)
+    plain = to_input(image(rgb.reshape(size[0], -1), "rgb8", width=size[1]), spec)
+    np.testing.assert_array_equal(plain, want)
+    yuv = to_input(image(packed_422(rgb, "uyvY"), "uyvy", width=size[1]), spec).astype(int)
+    assert np.abs(yuv - want).max() <= 4
+    assert (yuv[want.sum(-1) == 0] == 0).all()  # the frame around it is black, not dark green
+    mono = image(rgb[:, :, 0], "mono8", width=size[1])
+    got = to_input(mono, spec, accept_mono=True)
+    grey = to_network(rgb[:, :, :1], Mono(height=8, width=8, fit=fit))
+    np.testing.assert_array_equal(got, grey.repeat(3, axis=2))
+    far = rgb[:, :, 0].astype("<u2")
+    kind = Depth(height=8, width=8, fit=fit)
+    msg = image(far.view(np.uint8), "16UC1", width=size[1])
+    np.testing.assert_array_equal(
+        DepthCamera("depth").decode(msg, kind), to_network(far[:, :, None], kind)
+    )
