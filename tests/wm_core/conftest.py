@@ -19,6 +19,7 @@ from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
+from wm_core.nn.dists import OneHot
 from wm_core.presets.micro import merged
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -71,7 +72,7 @@ class Small:
         is_first[0, 3] = is_first[1, 5] = True
         action = torch.rand(B, T, size, generator=generator) * 2 - 1
         if self.spec.action.discrete:
-            action = torch.eye(size)[action.argmax(-1)]
+            action = OneHot(action, self.spec.action.groups).mode
         obs = {
             k: torch.randint(0, 256, (B, T, *s.shape), generator=generator, dtype=torch.uint8)
             for k, s in self.spec.images.items()
@@ -92,9 +93,19 @@ class Small:
 
 @pytest.fixture(scope="session")
 def small():
-    """A function that makes ``Small`` of a preset, for continuous actions or for choices."""
+    """A function that makes ``Small`` of a preset, for continuous actions or for choices.
 
-    def make(preset: str, *, discrete: bool = False, vectors: bool = False, **changes) -> Small:
+    ``groups``: two or more choices at once.
+    """
+
+    def make(
+        preset: str,
+        *,
+        discrete: bool = False,
+        groups: tuple[int, ...] = (),
+        vectors: bool = False,
+        **changes,
+    ) -> Small:
         images = {"image": ImageSpec(height=16, width=16)}
         both = ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2)
         spec = Spec(
@@ -102,6 +113,9 @@ def small():
             vectors={"joints": VectorSpec(size=3)} if vectors else {},
             action=ActionSpec.choices(3) if discrete else both,
         )
+        if groups:
+            action = ActionSpec.several_choices(groups)
+            spec = spec.model_copy(update={"action": action})
         return Small(shrink(presets.make(preset, "micro"), **changes), spec)
 
     return make

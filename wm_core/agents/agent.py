@@ -20,7 +20,7 @@ from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.nn.blocks import drawing_from, initialize
-from wm_core.nn.dists import normal_noise
+from wm_core.nn.dists import each_group, normal_noise, sample_onehot
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel, computing_in
@@ -200,8 +200,9 @@ class AgentCore(nn.Module):
         if not noise:
             return action
         if self.spec.action.discrete:  # at this rate, a random choice
-            chosen = torch.nn.functional.one_hot(rand(action.shape[1]).argmax(-1), action.shape[1])
-            return torch.where(rand(1) < noise, chosen.to(action.dtype), action)
+            even, groups = torch.ones_like(action), self.spec.action.groups
+            chosen = each_group(sample_onehot, groups, even, rand(action.shape[1]))
+            return torch.where(rand(1) < noise, chosen, action)
         return (action + noise * normal_noise(rand(action.shape[1]))).clamp(-1.0, 1.0)
 
     # ------------------------------------------------------------------ checkpoints

@@ -18,8 +18,6 @@ from wm_core.nn.dists import (
     OneHot,
     TanhNormal,
     TruncatedNormal,
-    draw_gap,
-    unimix_log_probs,
 )
 from wm_core.world.heads import NumberHead
 from wm_core.world.latent import Latent
@@ -54,7 +52,8 @@ class Actor(nn.Module):
         style: Style = STYLE,
     ) -> None:
         super().__init__()
-        self.action_size, self.config = action.size, config
+        self.action_size, self.sizes, self.config = action.size, action.sizes, config
+        self.groups = action.groups
         self.kind = "one_hot" if action.discrete else config.kind
         self.layers = MLP(inputs, units, config.layers, style)
         self.mean = Linear(units, action.size, scale=0.01)
@@ -65,7 +64,7 @@ class Actor(nn.Module):
         x = self.layers(part)
         mean = self.mean(x).float()
         if self.std is None:
-            return OneHot(unimix_log_probs(mean, self.config.unimix))
+            return OneHot.of(mean, self.groups, self.config.unimix)
         spread, low, high = self.std(x).float(), self.config.min_std, self.config.max_std
         if self.kind == "tanh_normal":
             begin = math.log(math.expm1(self.config.init_std))
@@ -82,7 +81,7 @@ class Actor(nn.Module):
     def entropy_share(self, dist: ActionDist) -> Tensor:
         """(...) entropy of ``dist`` as a share of the range that it can have."""
         if isinstance(dist, OneHot):
-            return dist.entropy() / math.log(self.action_size)
+            return dist.entropy() / sum(map(math.log, self.sizes))
         low = math.log(self.config.min_std)
         high = math.log(self.config.max_std)
         return ((dist.std.log() - low) / (high - low)).mean(-1)
@@ -100,7 +99,7 @@ _KINDS: dict[str, type[ActionDist]] = {
 
 
 class LinearController(nn.Module):
-    """Maps latents (..., F) to actions by one linear map: its tangent, or the likeliest choice.
+    """Maps latents (..., F) to actions by one linear map: its tangent, or the likeliest choices.
 
     Source: World Models, arXiv:1803.10122, section 2.3.
     """
@@ -108,6 +107,7 @@ class LinearController(nn.Module):
     def __init__(self, inputs: int, action: ActionSpec) -> None:
         super().__init__()
         self.action_size, self.discrete = action.size, action.discrete
+        self.groups = action.groups
         self.linear = Linear(inputs, action.size, scale=0.0)
 
     @property
@@ -118,7 +118,7 @@ class LinearController(nn.Module):
     def dist_of(self, raw: Tensor) -> ActionDist:
         """Turn raw outputs (..., A) into the distribution that they stand for."""
         if self.discrete:
-            return OneHot(torch.log_softmax(raw, -1))
+            return OneHot.of(raw, self.groups)
         mean = torch.tanh(raw)
         return Normal(mean, torch.zeros_like(mean))
 
@@ -171,7 +171,7 @@ class ActorHead(PolicyHead):
         noise = self.actor.noise(uniform)
         action, gap = dist.sample(noise), None
         if isinstance(dist, OneHot):
-            gap = draw_gap(dist.log_probs, noise).unsqueeze(-1)
+            gap = dist.gap(noise)
         return Choice(action, gap=gap, part=part)
 
     def estimate(self, latent: Latent, choice: Choice) -> dict[str, Estimate]:

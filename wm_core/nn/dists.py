@@ -7,6 +7,7 @@ an input of the graph, and so that one seed decides a whole update.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,6 +57,23 @@ def draw_gap(log_probs: Tensor, weights: Tensor) -> Tensor:
     """(...) how far the winner of a draw (..., K) is ahead of the second, as a log-ratio."""
     best = (log_probs + weights.log()).topk(2, -1).values
     return best[..., 0] - best[..., 1]
+
+
+def each_group(change: Callable[..., Tensor], groups: tuple[int, ...], *values: Tensor) -> Tensor:
+    """Apply ``change`` to the part of every group, and join what it gives along the last axis.
+
+    Args:
+        change: takes (..., K), (..., G, K) or the like for each of ``values``; gives (..., n).
+        groups: lengths of the parts; () for a single one.
+        *values: (..., A) each.
+    """
+    if not groups:
+        return change(*values)
+    if len({*groups}) == 1:
+        table = (len(groups), groups[0])
+        return change(*(value.unflatten(-1, table) for value in values)).flatten(-2)
+    parts = zip(*(value.split(groups, -1) for value in values), strict=True)
+    return torch.cat([change(*part) for part in parts], -1)
 
 
 def normal_kl(p: Normal, q: Normal) -> Tensor:
@@ -210,22 +228,36 @@ class TruncatedNormal(Normal):
 class OneHot(NamedTuple):
     """One choice among A as a one-hot vector, with log-probabilities (..., A).
 
+    Of ``groups``: independent choices, their one-hots in a row; probabilities of each sum to 1.
     Its methods are those of ``Normal``; the gradient of a sample passes straight through to the
     probabilities, and the mode is the likeliest choice.
     """
 
     log_probs: Tensor
+    groups: tuple[int, ...] = ()  #: of several choices, how many each has; they sum to A
+
+    @classmethod
+    def of(cls, logits: Tensor, groups: tuple[int, ...] = (), unimix: float = 0.0) -> OneHot:
+        """Make it from ``logits`` (..., A), with a share ``unimix`` of uniform in every choice."""
+        return cls(each_group(lambda x: unimix_log_probs(x, unimix), groups, logits), groups)
 
     @staticmethod
     def noise(uniform: Tensor) -> Tensor:
         return race_weights(uniform)
 
     def sample(self, noise: Tensor) -> Tensor:
-        return sample_onehot(self.log_probs.exp(), noise)
+        return each_group(sample_onehot, self.groups, self.log_probs.exp(), noise)
 
     @property
     def mode(self) -> Tensor:
-        return sample_onehot(self.log_probs.detach().exp(), torch.ones_like(self.log_probs))
+        probs = self.log_probs.detach().exp()
+        return each_group(sample_onehot, self.groups, probs, torch.ones_like(probs))
+
+    def gap(self, noise: Tensor) -> Tensor:
+        """(..., G) how far the winner of each draw by ``noise`` (..., A) is ahead, a log-ratio."""
+        return each_group(
+            lambda *part: draw_gap(*part).unsqueeze(-1), self.groups, self.log_probs, noise
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         return (self.log_probs * value).sum(-1)

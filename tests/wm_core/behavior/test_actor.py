@@ -16,6 +16,10 @@ from wm_core.nn.dists import Normal, OneHot, TanhNormal, TruncatedNormal
 
 CONTINUOUS = ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2)
 CHOICES = ActionSpec.choices(4)
+SEVERAL = ActionSpec.several_choices((4, 2))
+EVERY = pytest.mark.parametrize(
+    "action", [CONTINUOUS, CHOICES, SEVERAL], ids=["continuous", "choices", "several"]
+)
 KINDS = {"normal": Normal, "tanh_normal": TanhNormal, "truncated_normal": TruncatedNormal}
 
 
@@ -72,9 +76,19 @@ def test_every_choice_keeps_at_least_its_uniform_share(generator):
     torch.testing.assert_close(dist.log_probs.exp().sum(-1), torch.ones(40))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "choices"])
+def test_each_of_several_choices_keeps_its_own_uniform_share(generator):
+    actor = actor_of(SEVERAL, unimix=0.2)
+    actor.mean.weight.data.mul_(100.0)
+    probs = actor.dist(torch.randn(40, 6, generator=generator)).log_probs.exp().detach()
+    for part in probs.split((4, 2), -1):
+        assert part.min().item() == pytest.approx(0.2 / part.shape[-1], rel=1e-4)
+        torch.testing.assert_close(part.sum(-1), torch.ones(40))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "choices", "several"])
 def test_an_actor_s_draws_are_those_of_its_distribution(kind, generator):
-    action, settings = (CHOICES, {}) if kind == "choices" else (CONTINUOUS, {"kind": kind})
+    choices = {"choices": CHOICES, "several": SEVERAL}
+    action, settings = choices.get(kind, CONTINUOUS), {} if kind in choices else {"kind": kind}
     actor = actor_of(action, **settings)
     uniform = torch.rand(5, action.size, generator=generator)
     dist = actor.dist(torch.randn(5, 6, generator=generator))
@@ -92,9 +106,11 @@ def test_the_share_of_the_entropy_is_zero_at_its_least_and_one_at_its_most():
     sure = OneHot(torch.tensor([[1e-9, 1.0, 1e-9, 1e-9]]).log())
     assert chooser.entropy_share(even).item() == pytest.approx(1.0)
     assert chooser.entropy_share(sure).item() == pytest.approx(0.0, abs=1e-6)
+    half = OneHot.of(torch.tensor([[0.0, 0.0, 0.0, 0.0, 50.0, 0.0]]), SEVERAL.groups)
+    assert actor_of(SEVERAL).entropy_share(half).item() == pytest.approx(2 / 3)  # of 3 bits
 
 
-@pytest.mark.parametrize("action", [CONTINUOUS, CHOICES], ids=["continuous", "choices"])
+@EVERY
 def test_a_population_acts_as_each_of_its_candidates_would(action, generator):
     controller = LinearController(6, action)
     assert controller.parameters_count == sum(p.numel() for p in controller.parameters())
@@ -110,7 +126,7 @@ def test_a_population_acts_as_each_of_its_candidates_would(action, generator):
         torch.testing.assert_close(together[4], torch.tanh(part[4] @ weight.T + bias))
 
 
-@pytest.mark.parametrize("action", [CONTINUOUS, CHOICES], ids=["continuous", "choices"])
+@EVERY
 def test_a_fresh_linear_controller_is_deterministic_and_zero(action, generator):
     controller = LinearController(6, action)
     initialize(controller, generator)

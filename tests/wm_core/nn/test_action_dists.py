@@ -10,7 +10,14 @@ from torch.distributions import Categorical, TransformedDistribution, kl_diverge
 from torch.distributions import Normal as TorchNormal
 from torch.distributions.transforms import TanhTransform
 
-from wm_core.nn.dists import Normal, OneHot, TanhNormal, TruncatedNormal, normal_kl
+from wm_core.nn.dists import (
+    Normal,
+    OneHot,
+    TanhNormal,
+    TruncatedNormal,
+    draw_gap,
+    normal_kl,
+)
 
 CONTINUOUS = [Normal, TanhNormal, TruncatedNormal]
 #: (mean, std) of narrow, wide and lopsided distributions
@@ -189,6 +196,39 @@ def test_choices_have_their_frequencies_and_pass_gradients_to_the_probabilities(
     (through,) = torch.autograd.grad((drawn.mean(0) * weight).sum(), logits)
     (plain,) = torch.autograd.grad((logits.softmax(-1) * weight).sum(), logits)
     torch.testing.assert_close(through, plain, rtol=1e-4, atol=1e-5)
+
+
+GROUPS = [(2, 2, 2), (3, 2, 4)]  #: as one table, and part by part
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+def test_several_choices_are_the_product_of_each(groups, generator):
+    logits = torch.randn(30, sum(groups), generator=generator)
+    uniform = torch.rand(logits.shape, generator=generator)
+    dist = OneHot.of(logits, groups, unimix=0.1)
+    each = [OneHot.of(part, unimix=0.1) for part in logits.split(groups, -1)]
+    noise = [OneHot.noise(part) for part in uniform.split(groups, -1)]
+    drawn = [one.sample(part) for one, part in zip(each, noise, strict=True)]
+    torch.testing.assert_close(dist.log_probs, torch.cat([one.log_probs for one in each], -1))
+    assert torch.equal(dist.sample(dist.noise(uniform)), torch.cat(drawn, -1))
+    assert torch.equal(dist.mode, torch.cat([one.mode for one in each], -1))
+    value, gaps = torch.cat(drawn, -1), dist.gap(dist.noise(uniform))
+    by_choice = [one.log_prob(part) for one, part in zip(each, drawn, strict=True)]
+    torch.testing.assert_close(dist.log_prob(value), sum(by_choice))
+    torch.testing.assert_close(dist.entropy(), sum(one.entropy() for one in each))
+    apart = [draw_gap(one.log_probs, part) for one, part in zip(each, noise, strict=True)]
+    torch.testing.assert_close(gaps, torch.stack(apart, -1))
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+def test_the_gradient_of_a_draw_reaches_the_choice_that_it_is_of_alone(groups, generator):
+    logits = torch.randn(sum(groups), generator=generator).requires_grad_()
+    dist = OneHot.of(logits, groups)
+    drawn = dist.sample(dist.noise(torch.rand(sum(groups), generator=generator)))
+    weight = torch.randn(groups[0], generator=generator)
+    (got,) = torch.autograd.grad((drawn[: groups[0]] * weight).sum(), logits)
+    assert got[: groups[0]].abs().min() > 0
+    assert not got[groups[0] :].any()
 
 
 def test_the_mode_of_a_choice_has_no_gradient():
