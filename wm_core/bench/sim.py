@@ -33,7 +33,7 @@ ANSWER_S = 120.0  #: seconds to wait for a process that measures
 
 
 class SimBenchSettings(BenchSettings):
-    """Measure pixel observations per second of the simulator against dm_control's rendering."""
+    """Measure pixel observations per second, beside dm_control's own rendering."""
 
     tasks: tuple[str, ...] = Field((), description="Tasks to measure; none: all twenty")
     rounds: int = Field(5, gt=0, description="Turns of each side; figures are medians")

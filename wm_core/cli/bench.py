@@ -22,9 +22,13 @@ def _usage() -> str:
     lines = [f"  {name:<8} {line}" for name, (_, line) in SUBJECTS.items()]
     return "\n".join(
         [
-            "usage: wm bench SUBJECT [--json] [options]     wm bench SUBJECT --help says more",
+            "usage: wm bench SUBJECT [--json] [options]    wm bench SUBJECT --help says more",
             "",
             *lines,
+            "",
+            "examples:",
+            "  wm bench sim",
+            "  wm bench learner --sizes micro --updates 5 --json",
             "",
             "--json prints one JSON object per line and nothing else on standard output",
             "",
@@ -40,4 +44,7 @@ def main(argv: Sequence[str]) -> int:
     subject, *rest = argv
     if subject not in SUBJECTS:
         raise SettingsError(nearest(subject, SUBJECTS, what="subject of wm bench"))
-    return int(importlib.import_module(SUBJECTS[subject][0]).run(rest))
+    from wm_core.cli.settings import whole_numbers
+
+    with whole_numbers():
+        return int(importlib.import_module(SUBJECTS[subject][0]).run(rest))

@@ -28,22 +28,33 @@ from wm_core.link.trainer.policy_keys import (
 _ABOUT = """\
 Make and keep the keys that say whose policies robots run.
 
-  wm keys make keys                       owner, policy and channel key, and their keyring
-  scp keys/owner.pub robot:               the robot's parameter trusted_keys names this file
-  mv keys/owner.key /media/stick          better kept off the trainer's machine
-  wm train ... --policy-keys keys         publishes signed policies
-  wm serve ... --policy-keys keys         states, signed, what robots are to run
-  wm keys sign runs/x/policies/main/00000003 --keys keys     signs one by hand
-  wm keys rotate keys --role policy       a new key; the old one stays trusted until
-  wm keys revoke keys 3fa9                ... it is taken away
+  wm keys make keys                    owner, policy, channel key, and keyring
+  scp keys/owner.pub robot:            the robot's trusted_keys names this file
+  mv keys/owner.key /media/stick       better kept off the trainer's machine
+  wm train ... --policy-keys keys      publishes signed policies
+  wm serve ... --policy-keys keys      states, signed, what robots are to run
+  wm keys sign runs/x/policies/main/00000003 --keys keys
+                                       signs one by hand
+  wm keys rotate keys --role policy    a new key; the old one is trusted until
+  wm keys revoke keys 3fa9             ... it is taken away
 
-Where owner.key is elsewhere, rotate and revoke leave keyring.unsigned.json; sign it there with
-`wm keys sign keyring.unsigned.json --keys /media/stick` and bring keyring.json back.
+Where owner.key is elsewhere, rotate and revoke leave keyring.unsigned.json;
+sign it there with `wm keys sign keyring.unsigned.json --keys /media/stick` and
+bring keyring.json back.
 """
 
 
 def main(argv: list[str]) -> int:
     """Run ``wm keys``; the exit status."""
+    try:
+        asked = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    _print(_run(asked))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wm keys", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,12 +74,7 @@ def main(argv: list[str]) -> int:
     away = verbs.add_parser("revoke", help="take a key out of the keyring")
     away.add_argument("folder", type=Path, help="folder of keys")
     away.add_argument("key", help="first digits of the key, as `wm keys show` prints them")
-    try:
-        asked = parser.parse_args(argv)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    _print(_run(asked))
-    return 0
+    return parser
 
 
 def _run(asked: argparse.Namespace) -> list[str]:

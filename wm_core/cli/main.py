@@ -7,9 +7,12 @@ project raises on purpose becomes one line on standard error and exit status 2.
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
+from wm_core.cli.screen import complain
 from wm_core.contract.errors import WmError, nearest
 
 #: verb -> (module, what it does in one line)
@@ -39,7 +42,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 USAGE = """\
-usage: wm VERB [options]          wm VERB --help says more
+usage: wm VERB [options]          wm VERB --help says more; wm --version
 
 {verbs}
 
@@ -51,7 +54,7 @@ a first session:
   wm show --run runs/seek
   wm export --run runs/seek --to seek_policy
 
-with a robot: `wm serve --root runs/robot` on the trainer's machine, and beside it
+with a robot: `wm serve --root runs/robot` on the trainer's machine, beside it
   wm train --follow --task seek --run runs/robot
 and with one of your own, described by a file:
   wm robot check robot.yaml
@@ -71,15 +74,39 @@ def usage() -> str:
     return USAGE.format(verbs=verbs)
 
 
+def version() -> str:
+    """What runs here: this package with its revision, Python, and the libraries that decide."""
+    from wm_core.training.provenance import commit
+
+    parts = [f"wm_ros {_version_of('wm_ros') or 'not installed, run from its folder'}"]
+    if commit():
+        parts.append(f"commit {commit()}")
+    parts.append(f"Python {platform.python_version()}")
+    libraries = ("torch", "onnxruntime", "gymnasium")
+    parts += [f"{name} {_version_of(name) or 'not installed'}" for name in libraries]
+    return ", ".join(parts)
+
+
+def _version_of(package: str) -> str:
+    """The version of ``package``, which is not imported; empty where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status of the process."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return 0
+    if args[0] in ("-V", "--version"):
+        sys.stdout.write(f"{version()}\n")
+        return 0
     verb, *rest = args
     if verb not in VERBS:
-        sys.stderr.write(f"wm: {nearest(verb, VERBS, what='verb')} (wm --help lists all)\n")
+        complain(f"wm: {nearest(verb, VERBS, what='verb')} (wm --help lists all)")
         return REFUSED
     try:
         return int(importlib.import_module(VERBS[verb][0]).main(rest))
@@ -87,10 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").split(".")[0] == "wm_core":
             raise  # not an extra but a mistake in this project
         cure = ROS if error.name == "rclpy" else EXTRA
-        sys.stderr.write(f"wm {verb}: {error.name} is not installed; {cure}\n")
+        complain(f"wm {verb}: {error.name} is not installed; {cure}")
         return REFUSED
     except WmError as error:
-        sys.stderr.write(f"wm {verb}: {error}\n")
+        complain(f"wm {verb}: {error}")
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED

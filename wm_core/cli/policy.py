@@ -14,6 +14,7 @@ from wm_core.contract.files import read_json
 from wm_core.contract.policy_folder import PolicyFolder, version_folder, versions_in
 from wm_core.contract.releases import Release
 from wm_core.contract.signing import short
+from wm_core.contract.whole import whole
 from wm_core.link.trainer.channels import LINE, REPORTS_NAME, Channels, Course
 from wm_core.link.trainer.policy_repository import GATES_NAME, gates_of
 from wm_core.link.trainer.settings import POLICIES
@@ -21,20 +22,27 @@ from wm_core.link.trainer.settings import POLICIES
 _ABOUT = """\
 Say which robots run which version of a run's policies.
 
-A channel is what robots follow (their parameter `channel`). `main` follows the newest version
-until it is told otherwise; any other name begins with its first promotion.
+A channel is what robots follow (their parameter `channel`). `main` follows the
+newest version until it is told otherwise; any other name begins with its first
+promotion.
 
   wm policy list --root runs/x
-  wm policy promote 12 --to canary --root runs/x       every robot of canary runs version 12
-  wm policy rollout 12 --to stable --share 0.1 --root runs/x     a tenth of stable's robots do
-  wm policy rollout 12 --to stable --share 0.1 --robots rover arm-3 --root runs/x
-  wm policy promote 12 --to stable --root runs/x       all do; the roll-out is over
-  wm policy rollback --channel stable --root runs/x    ends a roll-out, or goes back one release
+  wm policy promote 12 --to canary --root runs/x
+                     every robot of canary runs version 12
+  wm policy rollout 12 --to stable --share 0.1 --root runs/x
+                     a tenth of stable's robots do
+  wm policy rollout 12 --to stable --robots rover arm-3 --root runs/x
+  wm policy promote 12 --to stable --root runs/x
+                     all do; the roll-out is over
+  wm policy rollback --channel stable --root runs/x
+                     ends a roll-out, or goes back one release
   wm policy pin rover 9 --channel stable --root runs/x
   wm policy unpin rover --channel stable --root runs/x
-  wm policy follow --channel main --root runs/x        follow the newest again
+  wm policy follow --channel main --root runs/x
+                     follow the newest again
 
-A running `wm serve` tells the robots within a second; with --policy-keys it signs that.
+A running `wm serve` tells the robots within a second; with --policy-keys it
+signs that.
 """
 
 
@@ -73,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (pin, unpin):
         verb.add_argument("robot", help="name of the robot")
     for verb in (promote, rollout, pin):
-        verb.add_argument("version", type=int, help="number of the version")
+        verb.add_argument("version", type=whole, help="number of the version")
     for verb in (promote, rollout):
         verb.add_argument("--to", dest="channel", required=True, help="channel that gets it")
     for verb in (rollback, pin, unpin, follow):

@@ -17,16 +17,26 @@ from wm_core.robot.channels import Channel
 from wm_core.robot.parts import ImagePart, SensorPart
 from wm_core.robot.schema import schema_text
 
-_ABOUT = (
-    "Check a robot file, or print what follows from it; on the trainer: say which robots the "
-    "service lets in."
-)
+_ABOUT = """\
+Check a robot file, or print what follows from it; on the trainer: say which
+robots the service lets in.
+"""
+_EXAMPLES = """\
+examples:
+  wm robot check robot.yaml
+  wm robot spec robot.yaml --json
+  wm robot add rover --tokens tokens.txt
+"""
 _VERBS = "check|spec|schema|add|list|revoke"
 
 
-def main(argv: list[str]) -> int:
-    """Run ``wm robot``; the exit status: 2 for a file that is wrong."""
-    parser = argparse.ArgumentParser(prog="wm robot", description=_ABOUT)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wm robot",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar=_VERBS)
     check = verbs.add_parser("check", help="say what a robot file means, or what is wrong with it")
     check.add_argument("file", type=Path, nargs="+", help="robot file (YAML)")
@@ -35,8 +45,13 @@ def main(argv: list[str]) -> int:
     spec.add_argument("--json", action="store_true", help="as JSON, for `wm train --spec`")
     verbs.add_parser("schema", help="print the JSON schema with which editors help to write one")
     robot_tokens.add_verbs(verbs)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run ``wm robot``; the exit status: 2 for a file that is wrong."""
     try:
-        asked = parser.parse_args(argv)
+        asked = _parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     if asked.verb in ("add", "list", "revoke"):

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from wm_core.contract.errors import StoreError, shown
 from wm_core.contract.files import try_lock
+from wm_core.contract.whole import whole
 from wm_core.format.chunk import chunk_path
 from wm_core.store.importer import import_chunks
 from wm_core.store.intake import StoreIntake
@@ -25,21 +26,21 @@ _ABOUT = """\
 Look after a store: the folder `store` of a run, with its ledger and its chunks.
 
   wm store pull --from s3://bucket/robots --root runs/x
-                               copy what `wm serve --objects` put into an object store
+            copy what `wm serve --objects` put into an object store
   wm store pull --from s3://bucket/robots --root runs/x --watch
-                               and go on, beside `wm train --follow --run runs/x`
+            and go on, beside `wm train --follow --run runs/x`
 
   wm store import --root runs/x --from /media/stick/spool
-                               take in a folder of chunks, such as a robot's spool that was
-                               copied or carried; each chunk once, the folder is only read
+            take in a folder of chunks, such as a robot's spool that was copied
+            or carried; each chunk once, the folder is only read
   wm store verify --root runs/x
-                               read and hash every chunk, and name those that are damaged
+            read and hash every chunk, and name those that are damaged
   wm store rebuild --root runs/x
-                               make a new ledger from the chunk files, where it is damaged;
-                               stop `wm serve` and `wm train` before
+            make a new ledger from the chunk files, where it is damaged; stop
+            `wm serve` and `wm train` before
 
-Of S3 the address and the keys are read from the environment: AWS_ENDPOINT_URL, AWS_REGION,
-AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.
+Of S3 the address and the keys are read from the environment: AWS_ENDPOINT_URL,
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.
 """
 _NAMED = 50  # files that are named, of those that are refused or damaged
 _LOOK_S = 2.0  # between two looks at the object store
@@ -67,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--from", dest="url", required=True, help="s3://bucket/prefix or a folder")
     pull.add_argument("--watch", action="store_true", help="go on until interrupted")
     pull.add_argument(
-        "--min-free-bytes", type=int, default=200_000_000, help="bytes of the disk to keep free"
+        "--min-free-bytes", type=whole, default=200_000_000, help="bytes of the disk to keep free"
     )
     bring = verbs.add_parser("import", help="take in a folder of chunk files, each chunk once")
     bring.set_defaults(run=_import)
     bring.add_argument("--from", dest="source", type=Path, required=True, help="any such folder")
     bring.add_argument(
-        "--min-free-bytes", type=int, default=200_000_000, help="bytes of the disk to keep free"
+        "--min-free-bytes", type=whole, default=200_000_000, help="bytes of the disk to keep free"
     )
     check = verbs.add_parser("verify", help="hash every chunk and name those that are damaged")
     check.set_defaults(run=_verify)

@@ -15,6 +15,7 @@ import tyro
 
 from wm_core import presets
 from wm_core.cli import presets as presets_verb
+from wm_core.cli.first_options import TRAIN
 from wm_core.cli.progress import ProgressView
 from wm_core.cli.settings import parse, peek
 from wm_core.config import Config
@@ -29,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
     start = _start(argv)
     start = start.model_copy(update=with_registered(start, argv))
-    settings = parse(TrainSettings, argv, verb="train", default=start, more=_origin(start))
+    settings = parse(
+        TrainSettings, argv, verb="train", default=start, more=_origin(start), first=TRAIN
+    )
     stop = threading.Event()
     with _stopping(stop), ProgressView(quiet=settings.quiet) as view:
         if settings.resume and not checkpoint.listed(settings.run):

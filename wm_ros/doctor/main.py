@@ -68,11 +68,21 @@ _NAMED = {
 }
 
 
+_MORE = """\
+examples:
+  wm doctor --robot-file robot.yaml
+  wm doctor --policy-dir policy --json
+
+Parameters as for the policy node: --ros-args --params-file robot.yaml -p ...
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="doctor",
         description="Say before a robot runs what there is to mend.",
-        epilog="Parameters as for the policy node: --ros-args --params-file robot.yaml -p ...",
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, text in _NAMED.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=text, default="")

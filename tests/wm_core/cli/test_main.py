@@ -1,7 +1,9 @@
 """The verb table, its help, and what a wrong word gets."""
 
+import platform
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -19,6 +21,23 @@ def test_help_comes_without_what_takes_long_to_import():
     code = "import sys, wm_core.cli.main as m; m.main(['--help']); "
     code += "assert not {'torch', 'pydantic', 'numpy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_version_names_what_runs_without_importing_it():
+    code = "import sys, wm_core.cli.main as m; m.main(['--version']); "
+    code += "assert not {'torch', 'gymnasium', 'numpy'} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("wm_ros ")
+    assert f"Python {platform.python_version()}" in done.stdout
+    assert f"torch {metadata.version('torch')}" in done.stdout
+
+
+def test_a_library_that_is_not_installed_is_said(monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert "torch not installed" in cli.version()
 
 
 def test_unknown_verb_names_the_nearest(capsys):

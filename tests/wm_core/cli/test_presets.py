@@ -66,12 +66,21 @@ def test_every_preset_says_in_words_what_it_is(preset):
 
 def test_the_help_of_train_says_whose_its_defaults_are(capsys):
     with pytest.raises(SystemExit) as end:
-        main(["train", "--preset", "twm", "--help"])
+        main(["train", "--preset", "twm", "--help-all"])
     assert end.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "defaults below are those of twm in size micro" in said
     assert "arXiv:2303.07109" in said
     assert "Train a world model and a policy." in said
+
+
+def test_the_short_help_of_train_has_the_defaults_of_the_preset_too(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--preset", "twm", "--size", "paper", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "are those of twm in size paper" in said
+    paper = presets.make("twm", "paper")
+    assert f"Windows per update (B), at least 1 ({paper.replay.batch})" in said
 
 
 def test_a_preset_misspelt_names_the_nearest(capsys, tmp_path):
