@@ -5,6 +5,7 @@ Every system of this project is this class with other parts; ``presets`` names t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -164,7 +165,7 @@ class AgentCore(nn.Module):
         is_first: Tensor,
         *,
         mean: bool,
-        generator: torch.Generator,
+        generator: torch.Generator | Sequence[torch.Generator],
     ) -> tuple[Tensor, Acting]:
         """Choose actions (N, A) in [-1, 1] for N environments; returns them and the next carry.
 
@@ -174,12 +175,15 @@ class AgentCore(nn.Module):
             prev_action: (N, A) what was really sent.
             is_first: (N,) bool.
             mean: take the likeliest action; latents are drawn nevertheless.
-            generator: of every draw, on the agent's device.
+            generator: of every draw, on the agent's device; or one for each environment.
         """
         n = prev_action.shape[0]
 
         def rand(*shape: int) -> Tensor:
-            return torch.rand((n, *shape), generator=generator, device=self.device)
+            if isinstance(generator, torch.Generator):
+                return torch.rand((n, *shape), generator=generator, device=self.device)
+            rows = (torch.rand(shape, generator=g, device=self.device) for g in generator)
+            return torch.stack([*rows])
 
         uniform = rand(*self.world.dynamics.latent_dist.shape)
         if self.has_memory:

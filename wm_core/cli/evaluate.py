@@ -1,24 +1,36 @@
-"""``wm evaluate``: print the mean return of a policy with its 95 % bounds."""
+"""``wm evaluate``: print return, length and success of a policy with their 95 % bounds."""
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
 from rich.console import Console
+from rich.table import Table
 
 from wm_core.cli.settings import parse
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen
-from wm_core.library.evaluate import evaluate
+from wm_core.library.evaluate import FILMED, evaluate, evaluate_runs
 from wm_core.training.device import Device
+from wm_core.training.evaluate import MAX_EPISODE_STEPS
+from wm_core.training.returns import Evaluation, RunsEvaluation
+
+EXAMPLES = """\
+examples:
+  wm evaluate --run runs/seek --episodes 20
+  wm evaluate --run runs/seek --version best --films films
+  wm evaluate --run runs/a runs/b runs/c --envs 4 --json
+  wm evaluate --expert --task seek"""
 
 
 class EvaluateSettings(Frozen):
-    """Run whole episodes of a task and report the mean return with its 95 % bounds.
+    """Run whole episodes of a task and report return, length and success with 95 % bounds.
 
     Name exactly one of --policy, --run, --random and --expert.
     """
@@ -26,21 +38,35 @@ class EvaluateSettings(Frozen):
     policy: Path | None = Field(
         None, description="Folder (or .onnx file) of an exported policy to evaluate"
     )
-    run: Path | None = Field(
-        None, description="Run folder: its newest policy, or else its newest checkpoint"
+    run: tuple[Path, ...] = Field(
+        (), description="Run folder; of several, a table with bounds over runs"
     )
     random: bool = Field(False, description="Evaluate uniform random actions")
     expert: bool = Field(False, description="Evaluate the task's scripted expert")
+    version: str = Field(
+        "newest",
+        description="With --run: newest, best, or a policy's number (a checkpoint's: its updates)",
+    )
+    checkpoint: bool = Field(
+        False, description="With --run: evaluate the training network, not the exported policy"
+    )
     task: str = Field(
         "", description="Task to run, where the policy does not name one; see `wm tasks`"
     )
     episodes: int = Field(10, gt=0, description="Number of episodes to run, 1 or more")
-    seed: int = Field(0, ge=0, description="Seed of the episodes and of the policy's draws")
+    envs: int = Field(1, gt=0, description="Environments that act side by side, 1 or more")
+    seed: int = Field(
+        0, ge=0, description="Seed of the episodes and of all draws, whatever --envs is"
+    )
+    max_episode_steps: int = Field(
+        MAX_EPISODE_STEPS, gt=0, description="Agent steps after which an episode is cut"
+    )
+    films: Path | None = Field(
+        None, description="Folder for films (GIF) of the first episodes; None: no films"
+    )
+    film_episodes: int = Field(FILMED, gt=0, description="With --films: episodes to film")
     sample: bool = Field(
         False, description="Draw actions as in training, instead of taking their mean"
-    )
-    checkpoint: bool = Field(
-        False, description="With --run: evaluate the training network, not the exported policy"
     )
     device: Device = Field("auto", description="Device of the training network")
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -50,20 +76,64 @@ class EvaluateSettings(Frozen):
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
-    settings = parse(EvaluateSettings, argv, verb="evaluate")
+    settings = parse(EvaluateSettings, argv, verb="evaluate", more=EXAMPLES)
+    options: dict[str, Any] = settings.model_dump(exclude={"json_", "run"})
     progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
+    result: Evaluation | RunsEvaluation
     with progress.status("evaluating") as line:
-        result = evaluate(
-            **settings.model_dump(exclude={"json_"}),
-            on_episode=lambda n, r: line.update(f"{n}/{settings.episodes} episodes, {r:.1f}"),
+        options["on_episode"] = lambda n, r: line.update(
+            f"{n}/{settings.episodes} episodes, {r:.4g}"
         )
+        if len(settings.run) > 1:
+            result = evaluate_runs(settings.run, **options)
+        else:
+            result = evaluate(run=settings.run[0] if settings.run else None, **options)
     out = Console(soft_wrap=True, highlight=False)
     if settings.json_:
-        summary = {"task": result.task, "policy": result.actor} | result.summary()
-        out.print(json_text(summary), markup=False)
-        return 0
+        out.print(json_text(result.summary()), markup=False)
+    elif isinstance(result, Evaluation):
+        _print_one(out, result)
+    else:
+        _print_runs(out, result)
+    if settings.films is not None and not settings.json_:
+        out.print(f"films in {settings.films}", markup=False)
+    return 0
+
+
+def _print_one(out: Console, result: Evaluation) -> None:
+    _print_notes(result.notes)
     low, high = result.bounds
     out.print(f"{result.actor} on {result.task}: {len(result.returns)} episodes", markup=False)
-    spread = f"(sd {result.sd:.1f}, 95 % of the mean {low:.1f} .. {high:.1f})"
-    out.print(f"return {result.mean:.1f}  {spread}")
-    return 0
+    spread = f"(sd {_number(result.sd)}, 95 % of the mean {_number(low)} .. {_number(high)})"
+    out.print(f"return {_number(result.mean)}  {spread}")
+    endings = [e.ending for e in result.episodes]
+    kinds = ", ".join(f"{endings.count(kind)} {kind}" for kind in dict.fromkeys(endings))
+    out.print(f"length {_number(result.mean_length)}  ({kinds})")
+    if result.success is not None:
+        low, high = result.success_bounds
+        out.print(f"success {result.success:.0%}  (95 %: {low:.0%} .. {high:.0%})")
+
+
+def _print_runs(out: Console, result: RunsEvaluation) -> None:
+    table = Table("run", "episodes", "return", "95 %", "length", "success", box=None)
+    for run, one in zip(result.runs, result.results, strict=True):
+        _print_notes([f"{run}: {note}" for note in one.notes])
+        low, high = map(_number, one.bounds)
+        success = "" if one.success is None else f"{one.success:.0%}"
+        count, mean, length = str(len(one.returns)), _number(one.mean), _number(one.mean_length)
+        table.add_row(run, count, mean, f"{low} .. {high}", length, success)
+    out.print(table)
+    low, high = map(_number, result.bounds)
+    told = f"95 % of the mean {low} .. {high}"
+    out.print(f"return {_number(result.mean)} over {len(result.runs)} runs  ({told})")
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        sys.stderr.write(f"wm evaluate: {note}\n")
+
+
+def _number(value: float) -> str:
+    """Four significant digits, and no exponent where a number is large."""
+    large = math.isfinite(value) and abs(value) >= 10_000
+    return f"{value:.0f}" if large else f"{value:.4g}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from wm_core.contract.inputs import ImageSpec, Input
 from wm_core.contract.spec import ActionSpec, Spec
@@ -64,9 +63,8 @@ def _described(sensor: Input) -> str:
 
 
 def _actions(wanted: ActionSpec, given: ActionSpec) -> Iterator[str]:
-    mine, other = _kind(wanted), _kind(given)
-    if mine != other:
-        yield f"actions: expected {mine}, got {other}"
+    if wanted.kind != given.kind:
+        yield f"actions: expected {wanted.kind}, got {given.kind}"
         return
     yield from _names("the actions", wanted.names, given.names)
     yield from _names("the actions", wanted.units, given.units, what="units")
@@ -80,13 +78,6 @@ def _actions(wanted: ActionSpec, given: ActionSpec) -> Iterator[str]:
     ]
     more = f" (and {len(off) - 1} more)" if len(off) > 1 else ""
     yield from (f"{first}{more}" for first in off[:1])
-
-
-def _kind(action: ActionSpec) -> str:
-    groups: Any = getattr(action, "groups", ())
-    if groups:
-        return f"choices among {list(groups)}"
-    return f"{action.size} {'choices' if action.discrete else 'numbers'}"
 
 
 def _names(

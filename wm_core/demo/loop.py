@@ -29,8 +29,8 @@ from wm_core.demo.settings import DemoSettings
 from wm_core.library.evaluate import evaluate
 from wm_core.library.show import show
 from wm_core.link.trainer.policy_repository import PolicyRepository
-from wm_core.training.evaluate import Evaluation
 from wm_core.training.provenance import commit
+from wm_core.training.returns import Evaluation
 
 LOGS = "logs"  #: folder of what the processes print
 RESERVE_S = 30.0  #: kept for stopping, the last evaluation and the pictures

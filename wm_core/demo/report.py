@@ -13,7 +13,7 @@ from wm_core.demo.page import Episode, ReportData
 from wm_core.format.chunk import chunk_path, decode_chunk
 from wm_core.link.audit import SessionAudit, audit
 from wm_core.store.ledger import LEDGER_NAME, Ledger
-from wm_core.training.evaluate import Evaluation
+from wm_core.training.returns import Evaluation
 
 TICK_FIGURES = (
     *("ticks", "missed_ticks", "safe_ticks"),

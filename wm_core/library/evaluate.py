@@ -1,28 +1,34 @@
-"""Measure the return of a policy, of random actions or of an expert on a task."""
+"""Measure returns, lengths and successes of a policy, of random actions or of an expert."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import Any
 
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
+from wm_core.library.run_folder import load_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training import checkpoint as checkpoints
-from wm_core.training.collect import AgentActor, EnvActor, RandomActor
+from wm_core.training.collect import EnvAdapter
 from wm_core.training.device import Device, choose_device
-from wm_core.training.evaluate import (
-    EngineActor,
-    Evaluation,
-    ExpertActor,
-    open_env,
-    run_episodes,
+from wm_core.training.evaluate import MAX_EPISODE_STEPS, open_env, run_episodes
+from wm_core.training.films import Films, can_film
+from wm_core.training.players import (
+    AgentPlayer,
+    EnginePlayer,
+    ExpertPlayer,
+    Player,
+    RandomPlayer,
 )
+from wm_core.training.returns import Evaluation, RunsEvaluation
+
+FILMED = 3  #: episodes that are filmed where nothing is said
 
 
 def evaluate(
@@ -36,6 +42,11 @@ def evaluate(
     seed: int = 0,
     sample: bool = False,
     checkpoint: bool = False,
+    version: str | int = "newest",
+    envs: int = 1,
+    max_episode_steps: int = MAX_EPISODE_STEPS,
+    films: str | Path | None = None,
+    film_episodes: int = FILMED,
     device: Device = "auto",
     on_episode: Callable[[int, float], None] | None = None,
 ) -> Evaluation:
@@ -43,14 +54,19 @@ def evaluate(
 
     Args:
         policy: folder (or .onnx file) of an exported policy.
-        run: run folder: its newest policy, or else its newest checkpoint.
+        run: run folder: its policy of ``version``, or its checkpoint where it has no policies.
         random: uniform random actions.
         expert: the task's scripted expert.
         task: needed where policy or run does not name one.
         episodes: how many are run.
-        seed: of the episodes and of the policy's draws.
+        seed: of the episodes and of the draws; the i-th is the same however many ``envs``.
         sample: draw actions as in training, instead of taking their mean.
         checkpoint: with ``run``: the training network, not the exported policy.
+        version: with ``run``: newest, best, or a policy's number; of a checkpoint its updates.
+        envs: environments that act side by side.
+        max_episode_steps: agent steps after which an episode is cut, and counted as such.
+        films: folder that receives films of the first ``film_episodes``; None: no films.
+        film_episodes: how many episodes are filmed.
         device: of the training network.
         on_episode: called with the number of episodes so far and the last return.
 
@@ -60,46 +76,170 @@ def evaluate(
     Raises:
         SettingsError: for none or several actors, or a task that does not fit.
     """
-    named = sum([policy is not None, run is not None, random, expert])
-    if named != 1:
-        raise SettingsError(
-            f"expected exactly one of policy, run, random and expert, got {named} of them; "
-            "on the command line: --policy, --run, --random and --expert"
-        )
-    spec = actor = None
-    name = "random actions" if random else "the expert"
-    if not (random or expert):
-        folder = policy or _newest_policy(run, checkpoint)
-        name, known, spec, actor = _trained(folder, run, seed, not sample, device)
-        task = task or known
+    _check_one(policy=policy, run=run, random=random, expert=expert)
+    if random or expert:
+        who = _RANDOM if random else _EXPERT
+    else:
+        who = _trained(policy, run, checkpoint, version, mean=not sample, device=device)
+    task = task or who.task
     if not task:
         raise SettingsError("expected the name of a task, got none: `wm tasks` lists them")
-    adapter, spec = open_env(task, seed=seed, spec=spec)
-    try:
-        if random:
-            actor = RandomActor(spec.action, np.random.default_rng(seed))
-        who = actor or ExpertActor(adapter, spec)
-        result = run_episodes(adapter, who, spec, episodes=episodes, on_episode=on_episode)
-    finally:
-        adapter.env.close()
-    return replace(result, actor=name, task=task)
+    found = _play(who, task, min(envs, episodes), films, film_episodes)
+    result = found(
+        episodes=episodes, seed=seed, max_steps=max_episode_steps, on_episode=on_episode
+    )
+    return replace(result, actor=who.name, task=task, notes=(*who.notes, *result.notes))
+
+
+def evaluate_runs(runs: Sequence[str | Path], *, task: str = "", **options: Any) -> RunsEvaluation:
+    """Evaluate several runs on the same episodes, and give bounds over runs.
+
+    Args:
+        runs: run folders, such as those of several seeds.
+        task: of all; where it is not named, all runs must have been made for the same.
+        options: those of ``evaluate``; of ``films``, each run gets a folder of its name.
+
+    Raises:
+        SettingsError: for a run that is not there, or runs of different tasks.
+    """
+    tasks = {str(run): load_settings(Path(run)).task for run in runs}
+    if not task and len({*tasks.values()}) > 1:
+        told = ", ".join(f"{run}: {name or 'none'}" for run, name in tasks.items())
+        raise SettingsError(f"expected runs of one task, got {told}; name one with --task")
+    films, results = options.pop("films", None), []
+    for run in runs:
+        own = None if films is None else Path(films) / Path(run).name
+        results.append(evaluate(run=run, task=task, films=own, **options))
+    return RunsEvaluation(tuple(tasks), tuple(results))
+
+
+@dataclass(frozen=True)
+class _Who:
+    """Who acts, and what is known of it."""
+
+    name: str
+    make: Callable[[Sequence[EnvAdapter], Spec], Player]
+    task: str = ""
+    spec: Spec | None = None
+    notes: tuple[str, ...] = ()
+
+
+_RANDOM = _Who("random actions", lambda adapters, spec: RandomPlayer(spec.action))
+_EXPERT = _Who("the expert", ExpertPlayer)
+
+
+def _check_one(**named: Any) -> None:
+    count = sum(value not in (None, False) for value in named.values())
+    if count != 1:
+        raise SettingsError(
+            f"expected exactly one of policy, run, random and expert, got {count} of them; "
+            "on the command line: --policy, --run, --random and --expert"
+        )
+
+
+def _play(
+    who: _Who, task: str, envs: int, films: str | Path | None, film_episodes: int
+) -> Callable[..., Evaluation]:
+    """Make the function that opens environments, runs episodes in them and closes them."""
+
+    def play(*, seed: int, **options: Any) -> Evaluation:
+        with ExitStack() as closers:
+            adapters, spec = list[EnvAdapter](), who.spec
+            for _ in range(max(1, envs)):
+                adapter, spec = open_env(task, seed=seed, spec=spec, render=films is not None)
+                closers.callback(adapter.env.close)
+                adapters.append(adapter)
+            assert spec is not None
+            spectator = None
+            if films is not None:
+                if not can_film(adapters[0], spec):
+                    raise SettingsError(
+                        f"task {task!r} cannot be filmed: expected one that renders rgb_array, "
+                        "or a policy that sees an image"
+                    )
+                spectator = Films(Path(films), film_episodes, spec)
+            player = who.make(adapters, spec)
+            return run_episodes(adapters, player, spec, seed=seed, spectator=spectator, **options)
+
+    return play
 
 
 def _trained(
-    folder: str | Path | None, run: str | Path | None, seed: int, mean: bool, device: Device
-) -> tuple[str, str, Spec, EnvActor]:
-    """Load the policy in ``folder``, else the checkpoint in ``run``: name, task, spec, actor."""
+    policy: str | Path | None,
+    run: str | Path | None,
+    checkpoint: bool,
+    version: str | int,
+    *,
+    mean: bool,
+    device: Device,
+) -> _Who:
+    """Load the policy in that folder, or a policy or checkpoint of the run."""
+    folder = policy if run is None else None
+    if run is not None and not checkpoint:
+        folder = policy_of(Path(run), version)
     if folder is not None:
-        engine = PolicyEngine(PolicyRunner.load(Path(folder)), seed=seed, mean=mean)
-        card, spec = engine.runner.card, engine.runner.spec
-        return f"policy {card.version} ({folder})", card.task, spec, EngineActor(engine)
-    where = choose_device(device)
-    trained = checkpoints.load_agent(Path(run or ""), where)
-    actor = AgentActor(trained.agent, torch.Generator(where).manual_seed(seed), mean=mean)
-    return f"checkpoint {trained.path}", trained.task, trained.spec, actor
+        runner = PolicyRunner.load(Path(folder))
+        card = runner.card
+        return _Who(
+            f"policy {card.version} ({folder})",
+            lambda adapters, spec: EnginePlayer(runner, mean=mean),
+            card.task,
+            runner.spec,
+            _untrained(card.learner_updates, run) if card.run_id else (),
+        )
+    trained = checkpoints.load_agent(Path(run or ""), choose_device(device), version=version)
+    return _Who(
+        f"checkpoint {trained.path}",
+        partial(_agent_player, trained.agent, mean),
+        trained.task,
+        trained.spec,
+        _untrained(trained.updates, None),
+    )
 
 
-def _newest_policy(run: str | Path | None, checkpoint: bool) -> Path | None:
-    repository = PolicyRepository(Path(run or "") / "policies")
-    last = None if checkpoint else repository.latest()
-    return None if last is None else repository.folder(last.version)
+def _agent_player(agent: Any, mean: bool, adapters: Sequence[EnvAdapter], spec: Spec) -> Player:
+    return AgentPlayer(agent, len(adapters), mean=mean)
+
+
+def policy_of(run: Path, version: str | int = "newest") -> Path | None:
+    """Find the folder of a published policy of ``run``; None where the run has published none.
+
+    Args:
+        run: the run folder.
+        version: newest; best, by evaluation; or its number.
+
+    Raises:
+        SettingsError: for a version that is not kept; the message says which are.
+    """
+    published = PolicyRepository(run / "policies")
+    versions = published.versions()
+    if version in ("newest", checkpoints.BEST):
+        line = published if version == "newest" else best_policies(run)
+        last = line.latest()
+        return None if last is None else line.folder(last.version)
+    if not versions:
+        return None
+    name = str(version)
+    if not (name.isascii() and name.isdigit()):
+        raise SettingsError(f"version: expected best, newest or a number, got {name!r}")
+    if int(name) not in versions:
+        raise SettingsError(
+            f"{run} keeps no policy {name}: there are {', '.join(map(str, versions))}; with "
+            "--checkpoint the number is that of a checkpoint's updates"
+        )
+    return published.folder(int(name))
+
+
+def best_policies(run: Path) -> PolicyRepository:
+    """Give the repository that holds the best policy of ``run`` alone, once there is one."""
+    return PolicyRepository(run / "policies", checkpoints.BEST, keep=1)
+
+
+def _untrained(updates: int, run: str | Path | None) -> tuple[str, ...]:
+    """Say that what is evaluated has learnt nothing yet, where that is so."""
+    if updates:
+        return ()
+    kept = [] if run is None else checkpoints.listed(Path(run))
+    learnt = int(kept[-1].stem) if kept else 0
+    more = f"; --checkpoint evaluates the network after {learnt} updates" if learnt else ""
+    return (f"this policy is untrained: it was made before the first update{more}",)

@@ -13,9 +13,11 @@ import numpy as np
 
 from wm_core.contract.card import Deviation, ReturnLoss
 from wm_core.contract.errors import PolicyRefused
-from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.runner import PolicyRunner
 from wm_core.exporting.stored import StoredStep, replay
-from wm_core.training.evaluate import EngineActor, Evaluation, open_env, run_episodes
+from wm_core.training.evaluate import open_env, run_episodes
+from wm_core.training.players import EnginePlayer
+from wm_core.training.returns import Evaluation
 
 MAX_LOSS = 0.02  #: of the return, or of an action's range
 DECIDES = 10  #: pairs of episodes from which on the interval of the loss may end the comparison
@@ -54,11 +56,11 @@ def measure_return(
         for runner in (original, quantized):
             adapter, spec = open_env(original.card.task, seed=seed, spec=original.spec)
             closers.callback(adapter.env.close)
-            players.append((runner, adapter))
+            players.append((EnginePlayer(runner), adapter))
         for pair in range(1, episodes + 1):
-            for (runner, adapter), told in zip(players, returns, strict=True):
-                actor = EngineActor(PolicyEngine(runner, seed=seed + pair, mean=True))
-                told += run_episodes(adapter, actor, spec, episodes=1).returns
+            for (player, adapter), told in zip(players, returns, strict=True):
+                played = run_episodes(adapter, player, spec, episodes=1, seed=seed + pair)
+                told += played.returns
             if on_pair is not None:
                 on_pair(pair)
             if pair >= DECIDES:

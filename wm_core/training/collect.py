@@ -49,13 +49,19 @@ class AgentActor:
 
     Args:
         agent: an ``agents.agent.AgentCore``.
-        generator: draws the noise of latents and actions, on the agent's device.
+        generator: draws the noise of latents and actions, on the agent's device; several draw for
+            one environment each.
         mean: take the mean of the actions instead of a sample, as evaluations do.
         version: recorded with every step.
     """
 
     def __init__(
-        self, agent: Any, generator: torch.Generator, *, mean: bool = False, version: int = -1
+        self,
+        agent: Any,
+        generator: torch.Generator | Sequence[torch.Generator],
+        *,
+        mean: bool = False,
+        version: int = -1,
     ) -> None:
         self._agent, self._generator = agent, generator
         self._carry: Any = None
@@ -63,7 +69,7 @@ class AgentActor:
 
     @torch.no_grad()
     def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        device = self._generator.device
+        device = self._agent.device
         if self._carry is None:
             self._carry = self._agent.initial(len(is_first))
         action, self._carry = self._agent.act(

@@ -1,4 +1,4 @@
-"""Evaluates a policy by its returns over whole episodes, with a 95 % interval of their mean.
+"""Evaluates a policy by whole episodes: their returns, lengths and successes.
 
 The same loop runs the training network, the exported file, random actions and an expert, so that
 their returns can be compared.
@@ -6,170 +6,188 @@ their returns can be compared.
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from wm_core.contract.compare import differences
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.runner import PolicyEngine
-from wm_core.contract.spec import Obs, Spec
-from wm_core.training.collect import EnvActor, EnvAdapter, choose_actions
-from wm_core.training.spaces import ActionMap
+from wm_core.contract.spec import Spec
+from wm_core.training.collect import EnvActor, EnvAdapter, EnvState, choose_actions
+from wm_core.training.players import Player, seeds_of
+from wm_core.training.returns import Evaluation, PlayedEpisode
 from wm_core.training.tasks import make_env, spec_of, task_names
 
-#: 97.5 % points of Student's t for 1, 2, ... 30 degrees of freedom; beyond, see ``_t``
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
+#: agent steps after which an episode is cut: those of the longest game of Atari, 108,000 frames
+MAX_EPISODE_STEPS = 27_000
+RENDERED = "rgb_array"  #: render mode of a picture
+_SUCCESS = ("success", "is_success")  #: keys of ``info`` by which environments tell it
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Returns and lengths of a number of episodes."""
+class Spectator(Protocol):
+    """Watches the episodes of an evaluation."""
 
-    returns: tuple[float, ...]  #: undiscounted, one per episode
-    lengths: tuple[int, ...]  #: agent steps, one per episode
-    actor: str = ""  #: who acted, in words
-    task: str = ""
+    def see(self, episode: int, adapter: EnvAdapter, total: float, length: int) -> None:
+        """Look at the environment before the first and after every step of ``episode``."""
+        ...
 
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.returns))
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation between episodes; 0.0 for a single one."""
-        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else 0.0
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Two-sided 95 % interval of the mean, by Student's t; infinite for one episode."""
-        n = len(self.returns)
-        if n < 2:
-            return (-math.inf, math.inf)
-        half = _t(n - 1) * self.sd / math.sqrt(n)
-        return (self.mean - half, self.mean + half)
-
-    def summary(self) -> dict[str, object]:
-        """Summarise in a dictionary for JSON; bounds are null where infinite."""
-        low, high = (b if math.isfinite(b) else None for b in self.bounds)
-        return {
-            "mean": self.mean,
-            "sd": self.sd,
-            "low": low,
-            "high": high,
-            "episodes": len(self.returns),
-            "returns": list(self.returns),
-            "lengths": list(self.lengths),
-        }
-
-
-def _t(freedom: int) -> float:
-    """Look up the 97.5 % point of Student's t; beyond the table, correct the normal's."""
-    return _T[freedom - 1] if freedom <= len(_T) else 1.960 + 2.4 / freedom
+    def end(self, episode: int) -> None:
+        """Finish the film of ``episode``."""
+        ...
 
 
 def run_episodes(
-    adapter: EnvAdapter,
+    adapters: EnvAdapter | Sequence[EnvAdapter],
     actor: EnvActor,
     spec: Spec,
     *,
     episodes: int,
+    seed: int | None = None,
+    max_steps: int = MAX_EPISODE_STEPS,
     on_episode: Callable[[int, float], None] | None = None,
+    spectator: Spectator | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Run whole episodes and sum up their rewards.
 
+    Every episode that begins is also finished, so that side by side the short ones do not count
+    for more; where fewer than all are left, some environments idle.
+
     Args:
-        adapter: of the environment, which is reset before every episode.
-        actor: chooses the actions.
-        spec: of both.
+        adapters: of one environment, or of several that act side by side.
+        actor: chooses the actions of all of them; a ``Player`` has draws for each episode.
+        spec: of all.
         episodes: how many.
+        seed: of the episodes: the same for the i-th, however many environments there are; None:
+            the adapters draw seeds.
+        max_steps: agent steps after which an episode is cut, and counted as such.
         on_episode: receives the number of episodes so far and the last return.
-        stop: ends the evaluation early and drops the episode in progress.
+        spectator: sees every step.
+        stop: is asked before every step; ends the evaluation and drops the episodes in progress.
     """
-    returns, lengths = list[float](), list[int]()
-    while len(returns) < episodes and not stop():
-        state, total, length = adapter.reset(), 0.0, 0
-        while not state.is_last and not stop():
-            action = spec.action.limit(choose_actions(actor, [adapter])[0], adapter.prev_action)
-            state = adapter.step(action)
-            total, length = total + state.reward, length + 1
-        if state.is_last:
-            returns.append(total)
-            lengths.append(length)
+    several = [adapters] if isinstance(adapters, EnvAdapter) else adapters
+    rows = [_Row(adapter, i, actor, spectator) for i, adapter in enumerate(several[:episodes])]
+    done, begun = dict[int, PlayedEpisode](), 0
+    for row in rows:
+        row.begin(begun, seed)
+        begun += 1
+    while len(done) < episodes and not stop():
+        actions = choose_actions(actor, [row.adapter for row in rows])
+        for row, action in zip(rows, actions, strict=True):
+            if row.episode is None:
+                continue
+            ended = row.step(action, spec, max_steps)
+            if ended is None:
+                continue
+            done[row.episode] = ended
             if on_episode is not None:
-                on_episode(len(returns), total)
-    return Evaluation(tuple(returns), tuple(lengths))
+                on_episode(len(done), ended.total)
+            row.end()
+            if begun < episodes:
+                row.begin(begun, seed)
+                begun += 1
+    return Evaluation.of([done[i] for i in sorted(done)])
 
 
-class EngineActor:
-    """Acts in one environment with an exported policy file."""
+class _Row:
+    """One of the environments, and the episode that it is in."""
 
-    def __init__(self, engine: PolicyEngine) -> None:
-        self._engine = engine
-        self.version = engine.runner.card.version
+    def __init__(
+        self, adapter: EnvAdapter, row: int, actor: EnvActor, spectator: Spectator | None
+    ) -> None:
+        self.adapter, self._row, self._spectator = adapter, row, spectator
+        self._player = actor if isinstance(actor, Player) else None
+        self.episode: int | None = None  #: None while it idles
 
-    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        one = {k: v[0] for k, v in obs.items()}
-        return self._engine.act(one, prev_action[0], bool(is_first[0])).action[None]
+    def begin(self, episode: int, seed: int | None) -> None:
+        """Begin the episode of that number."""
+        environment, draws = seeds_of(seed or 0, episode)
+        self._seed = None if seed is None else environment
+        if self._player is not None:
+            self._player.begin(self._row, draws)
+        state = self.adapter.reset(self._seed)
+        self.episode, self._total, self._length = episode, 0.0, 0
+        self._unusable, self._told = 0, list[bool]()
+        self._look(state)
+
+    def step(self, action: np.ndarray, spec: Spec, max_steps: int) -> PlayedEpisode | None:
+        """Take a step with ``action`` (A,); returns the episode where it ended."""
+        usable = bool(np.isfinite(action).all())
+        if not usable:  # as a robot does that has no answer
+            action = spec.action.from_physical(spec.action.zero_command)
+        usable &= _is_finite(self.adapter.state)
+        state = self.adapter.step(spec.action.limit(action, self.adapter.prev_action))
+        self._length += 1
+        self._total += state.reward if np.isfinite(state.reward) else 0.0
+        self._look(state)
+        self._unusable += not (usable and np.isfinite(state.reward))
+        ended = state.is_last or self._length >= max_steps
+        return self._result(state) if ended else None
+
+    def end(self) -> None:
+        """Idle until an episode begins."""
+        if self._spectator is not None and self.episode is not None:
+            self._spectator.end(self.episode)
+        if self._player is not None:
+            self._player.end(self._row)
+        self.episode = None
+
+    def _look(self, state: EnvState) -> None:
+        told = _success(state.info)
+        if told is not None:
+            self._told.append(told)
+        if self._spectator is not None and self.episode is not None:
+            self._spectator.see(self.episode, self.adapter, self._total, self._length)
+
+    def _result(self, state: EnvState) -> PlayedEpisode:
+        ending = "terminated" if state.is_terminal else "truncated" if state.is_last else "cut"
+        return PlayedEpisode(
+            self._total,
+            self._length,
+            ending,
+            success=self._told[-1] if self._told else None,
+            success_once=any(self._told) if self._told else None,
+            seed=self._seed,
+            unusable=self._unusable,
+        )
 
 
-class ExpertActor:
-    """Acts with the scripted expert that an environment brings along.
-
-    It is the method ``expert_action()`` of the environment or the function
-    ``expert_action(env)`` of its module, and returns an element of the action space.
-
-    Args:
-        adapter: of the environment.
-        spec: of the environment.
-
-    Raises:
-        SettingsError: where the environment has no expert.
-    """
-
-    version = -1
-
-    def __init__(self, adapter: EnvAdapter, spec: Spec) -> None:
-        env = adapter.env.unwrapped
-        method = getattr(env, "expert_action", None)
-        beside = getattr(sys.modules[type(env).__module__], "expert_action", None)
-        if callable(method):
-            self._command = method
-        elif callable(beside):
-            self._command = partial(beside, env)
-        else:
-            raise SettingsError("this task has no expert: expected expert_action() in its module")
-        self._spec = spec
-        self._actions = ActionMap(adapter.env.action_space, adapter.env.metadata)
-
-    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        command = self._actions.command(self._command())
-        return self._spec.action.from_physical(command)[None]
+def _is_finite(state: EnvState) -> bool:
+    return all(np.isfinite(value).all() for value in state.obs.values())
 
 
-def open_env(task: str, *, seed: int, spec: Spec | None = None) -> tuple[EnvAdapter, Spec]:
+def _success(info: Mapping[str, Any]) -> bool | None:
+    """Read from ``info`` whether the task is solved; None where it does not say."""
+    for key in _SUCCESS:
+        try:
+            return float(np.asarray(info[key], np.float64).reshape(-1)[0]) > 0.5
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
+    return None
+
+
+def open_env(
+    task: str, *, seed: int, spec: Spec | None = None, render: bool = False
+) -> tuple[EnvAdapter, Spec]:
     """Open the environment of ``task``, seeded, and give the spec that its policies have.
 
     Args:
         task: as for ``tasks.make_env``.
         seed: of the episodes.
         spec: of the policy; the environment must give at least its inputs.
+        render: let it render pictures, where it can.
 
     Raises:
         SettingsError: where the environment lacks an input of the policy, takes other actions
             (their kind, number, bounds or names) or acts at another rate.
     """
     proprio = spec is not None and spec.vectors and task in task_names()
-    env = make_env(task, **({"proprio": True} if proprio else {}))
+    keywords: dict[str, Any] = {"proprio": True} if proprio else {}
+    env = make_env(task, **keywords)
+    if render and env.render_mode is None and RENDERED in env.metadata.get("render_modes", ()):
+        env.close()
+        env = make_env(task, **keywords, render_mode=RENDERED)
     given = spec_of(env)
     wanted = spec or given
     off = differences(wanted, given, resized=True)

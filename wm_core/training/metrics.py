@@ -10,7 +10,7 @@ import io
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,11 @@ def _drop_after(path: Path, updates: int) -> None:
 
 def gif(frames: np.ndarray, *, fps: float) -> bytes:
     """Encode ``frames`` (N, H, W, 3) uint8 as an animated GIF that repeats."""
-    images = [Image.fromarray(f).quantize(128) for f in frames]
+    return encode_gif([Image.fromarray(f).quantize(128) for f in frames], fps=fps)
+
+
+def encode_gif(images: Sequence[Image.Image], *, fps: float) -> bytes:
+    """Encode ``images``, each with a palette of its own, as an animated GIF that repeats."""
     out = io.BytesIO()
     pause_ms = max(20, round(1000 / fps))
     images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=pause_ms, loop=0)

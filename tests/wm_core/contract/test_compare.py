@@ -36,11 +36,11 @@ def test_a_spec_fits_itself_and_one_with_more_inputs():
         (changed(units=("deg", "m")), "units of the actions, place 0: expected 'rad', got 'deg'"),
         (
             SPEC.model_copy(update={"action": ActionSpec.choices(2)}),
-            "actions: expected 2 numbers, got 2 choices",
+            "actions: expected 2 actions, got 2 choices",
         ),
         (
             SPEC.model_copy(update={"action": ActionSpec(low=(0.0,) * 3, high=(1.0,) * 3)}),
-            "actions: expected 2 numbers, got 3 numbers",
+            "actions: expected 2 actions, got 3 actions",
         ),
         (SPEC.model_copy(update={"period_s": 0.04}), "period: expected 0.05 s, got 0.04 s"),
         (
@@ -78,3 +78,11 @@ def test_images_may_have_other_sizes_where_they_are_resized():
     large = SPEC.model_copy(update={"images": {"image": ImageSpec(height=96, width=80)}})
     assert differences(SPEC, large, resized=True) == []
     assert len(differences(SPEC, large)) == 2
+
+
+def test_several_choices_are_told_from_as_many_numbers_and_from_other_groups():
+    two = SPEC.model_copy(update={"action": ActionSpec.several_choices((3, 2))})
+    for action in (ActionSpec.several_choices((2, 3)), ActionSpec.choices(5)):
+        (said,) = differences(two, SPEC.model_copy(update={"action": action}))
+        assert said.startswith("actions: expected choices of 3 and 2, got")
+    assert differences(two, two) == []
