@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import wm_core as wm
+from wm_core.nn.blocks import forget
 from wm_core.parts import Part
 from wm_core.world.part_settings import BackboneConfig
 from wm_core.world.settings import BACKBONES
@@ -107,6 +108,7 @@ class GatedRecurrence(nn.Module):
         self, x: Tensor, is_first: Tensor, memory: Memory, generator: torch.Generator | None
     ) -> tuple[Tensor, Any]:
         (states,), x = memory or self.initial(len(x)), x.squeeze(2)
+        states = forget(states, is_first[:, 0])
         keep, history = (~is_first).float().unsqueeze(-1), []
         for i, layer in enumerate(self.layers):
             x, after = layer(x, keep, states[:, i])

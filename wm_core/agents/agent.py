@@ -20,7 +20,7 @@ from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
-from wm_core.nn.blocks import drawing_from, initialize
+from wm_core.nn.blocks import drawing_from, forget, initialize
 from wm_core.nn.dists import each_group, normal_noise, sample_onehot
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
@@ -190,8 +190,7 @@ class AgentCore(nn.Module):
             latent = self.world.observe_step(carry, prev_action, obs, is_first, uniform)
         else:
             latent = self.world.encode_posterior(obs, uniform)
-        keep = (~is_first).float()
-        before = tuple(c * keep.reshape(-1, *[1] * (c.ndim - 1)) for c in carry.behavior)
+        before = tuple(forget(c, is_first) for c in carry.behavior)
         choice = self.head.choose(latent, before, None if mean else rand(*self.head.noise_shape))
         after = Acting.of(latent, choice.carry)
         if mean:

@@ -22,6 +22,7 @@ from wm_core.contract.card import CarryPair, TensorInfo
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.exporting.perception import Memoryless, Perception
+from wm_core.nn.blocks import forget
 
 NOISE = ("noise_latent", "noise_action")
 
@@ -138,8 +139,7 @@ class PolicyStep(nn.Module):
         obs, carry = dict(zip(keys, given, strict=False)), tuple(given[len(keys) :])
         cut = len(self.perception.carry)
         latent = self.perception.infer(obs, carry[:cut], sent, is_first, noise_latent)
-        forget = (~is_first).float()
-        before = tuple(c * forget.reshape(-1, *[1] * (c.ndim - 1)) for c in carry[cut:])
+        before = tuple(forget(c, is_first) for c in carry[cut:])
         choice = self.head.choose(latent, before, noise_action)
         action = self._limit(choice.action, sent)
         outputs = [action, self._command(action), *self.perception.latent_outputs(latent)]

@@ -57,6 +57,16 @@ class Filled(nn.Module):
             nn.init.trunc_normal_(self.weight, 0.0, std, -2 * std, 2 * std, generator=generator)
 
 
+def forget(memory: Tensor, is_first: Tensor) -> Tensor:
+    """Give ``memory`` (N, ...) with zeros where ``is_first`` (N,) bool is set.
+
+    Whatever stood there is gone: a product with zero would keep NaN and infinity for ever.
+    ``is_first`` may have further leading axes, as far as ``memory`` has them too.
+    """
+    at = is_first.reshape(*is_first.shape, *[1] * (memory.ndim - is_first.ndim))
+    return torch.where(at, memory.new_zeros(()), memory)
+
+
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """Fill every layer in ``module``, in order; equal generators give equal weights."""
     for layer in module.modules():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wm_core.nn.blocks import LAYER_NORM_EPS, BlockLinear, Linear, NormRms
+from wm_core.nn.blocks import LAYER_NORM_EPS, BlockLinear, Linear, NormRms, forget
 
 
 class BlockGRU(nn.Module):
@@ -80,10 +80,11 @@ class LSTM(nn.Module):
 
         Both are set to zero where ``is_first`` (B, T), before the input is read.
         """
-        keep, (out, cell) = (~is_first).float().unsqueeze(-1), memory
+        out, cell = memory
         inputs, outs, cells = self.inner(x).float().unbind(1), [], []
         for t, mapped in enumerate(inputs):
-            out, cell = self._advance(mapped, out * keep[:, t], cell * keep[:, t])
+            first = is_first[:, t]
+            out, cell = self._advance(mapped, forget(out, first), forget(cell, first))
             outs.append(out)
             cells.append(cell)
         return torch.stack(outs, 1), torch.stack(cells, 1)
@@ -92,8 +93,9 @@ class LSTM(nn.Module):
         self, x: Tensor, is_first: Tensor, memory: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Compute output and cell (N, D) after one more input (N, I)."""
-        keep, (out, cell) = (~is_first).float().unsqueeze(-1), memory
-        return self._advance(self.inner(x).float(), out * keep, cell * keep)
+        out, cell = memory
+        mapped = self.inner(x).float()
+        return self._advance(mapped, forget(out, is_first), forget(cell, is_first))
 
     def _advance(self, mapped: Tensor, out: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         enter, forget, leave, new = (mapped + self.recur(out).float()).chunk(4, -1)

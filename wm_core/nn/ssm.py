@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from wm_core.nn.attention import drop
-from wm_core.nn.blocks import Filled, Linear
+from wm_core.nn.blocks import Filled, Linear, forget
 from wm_core.nn.transformer import Order
 
 STEP_MIN, STEP_MAX = 1e-3, 1e-1  #: range of the initial step sizes
@@ -42,15 +42,16 @@ def _accumulate(
 ) -> tuple[Tensor, Tensor]:
     """Accumulate x[t] + link[t] a x[t-1] + ... (B, T, P) of the pair x, in log2(T) passes.
 
-    ``link`` (B, T, 1) is 0 where t takes nothing from before; ``a`` is a pair of (P,).
+    ``link`` (B, T) bool is False where t takes nothing from before; ``a`` is a pair of (P,).
     """
     span = 1
     while span < re.shape[1]:
-        old_re, old_im = re[:, :-span] * link[:, span:], im[:, :-span] * link[:, span:]
+        cut = ~link[:, span:]
+        old_re, old_im = forget(re[:, :-span], cut), forget(im[:, :-span], cut)
         new_re = re[:, span:] + a_re * old_re - a_im * old_im
         new_im = im[:, span:] + a_re * old_im + a_im * old_re
         re, im = torch.cat([re[:, :span], new_re], 1), torch.cat([im[:, :span], new_im], 1)
-        link = torch.cat([link[:, :span], link[:, span:] * link[:, :-span]], 1)
+        link = torch.cat([link[:, :span], link[:, span:] & link[:, :-span]], 1)
         a_re, a_im = a_re * a_re - a_im * a_im, 2.0 * a_re * a_im
         span *= 2
     return re, im
@@ -77,7 +78,8 @@ class _Scan(torch.autograd.Function):
         link = torch.cat([torch.zeros_like(keep[:, :1]), keep[:, 1:].flip(1)], 1)
         re_late, im_late = (g.flip(1) for g in gradients)
         g_re, g_im = (g.flip(1) for g in _accumulate(re_late, im_late, link, a_re, -a_im))
-        old_re, old_im = re[:, :-1] * keep[:, 1:], im[:, :-1] * keep[:, 1:]
+        cut = ~keep[:, 1:]
+        old_re, old_im = forget(re[:, :-1], cut), forget(im[:, :-1], cut)
         slope_re = (g_re[:, 1:] * old_re + g_im[:, 1:] * old_im).sum((0, 1))
         slope_im = (g_im[:, 1:] * old_re - g_re[:, 1:] * old_im).sum((0, 1))
         return slope_re, slope_im, g_re, g_im, None
@@ -96,7 +98,7 @@ def scan(a: tuple[Tensor, Tensor], drive: Tensor, keep: Tensor, start: Tensor) -
         (B, T, 2, P) states.
     """
     re, im = torch.cat([start.unsqueeze(1), drive], 1).unbind(2)
-    link = F.pad(keep, (1, 0)).unsqueeze(2)
+    link = F.pad(keep > 0.5, (1, 0))
     re, im = _Scan.apply(*a, re, im, link)  # type: ignore[no-untyped-call]
     return torch.stack([re[:, 1:], im[:, 1:]], 2)
 
@@ -146,11 +148,14 @@ class Diagonal(nn.Module):
         return self._out(u, states), states
 
     def step(self, u: Tensor, keep: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``u`` (N, width) and ``keep`` (N,) to (N, width) and the next state (N, 2, P)."""
+        """Map ``u`` (N, width) to (N, width) and the next state (N, 2, P).
+
+        ``start`` (N, 2, P) holds zeros already where ``keep`` (N,) is 0.0.
+        """
         # a zero that depends on an input: what a graph computes from weights alone would be
         # folded into constants, and then no new weights could be put in their place
         (a_re, a_im), gain = self.discretize((keep - keep).unsqueeze(1))
-        re, im = (start * keep[:, None, None]).unbind(1)
+        re, im = start.unbind(1)
         carried = torch.stack([a_re * re - a_im * im, a_re * im + a_im * re], 1)
         state = carried + self._driven(u, gain)
         return self._out(u, state), state
@@ -260,6 +265,7 @@ class StateSpace(nn.Module):
     def _run(
         self, x: Tensor, is_first: Tensor, carry: Tensor, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
+        carry = forget(carry, is_first if is_first.ndim == 1 else is_first[:, 0])
         keep, states = 1.0 - is_first.float(), []
         for i, layer in enumerate(self.layers):
             x, state = layer(x, keep, carry[:, i], generator)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
-from wm_core.nn.blocks import Dense, Linear, Style, norm_act
+from wm_core.nn.blocks import Dense, Linear, Style, forget, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
 from wm_core.world.base import Carry, Dynamics, Recorded, Recurrence
 from wm_core.world.latent import Latent
@@ -130,14 +130,13 @@ class RSSM(Dynamics):
     def observe(
         self, start: Latent, steps: Recorded, uniform: Tensor, generator: Generator | None = None
     ) -> Latent:
-        keep = (~steps.is_first).float().unsqueeze(-1)
-        prepared = self._prepare(steps.prev_action * keep).unbind(1)
+        prepared = self._prepare(forget(steps.prev_action, steps.is_first)).unbind(1)
         posterior_inputs = self.post_embed(steps.embed).float().unbind(1)
-        noise, keeps = self.latent_dist.noise(uniform).unbind(1), keep.unbind(1)
+        noise, firsts = self.latent_dist.noise(uniform).unbind(1), steps.is_first.unbind(1)
         deter, stoch = start.deter, start.flat_stoch
         deters, samples, params = [], [], []
-        for t in range(len(keeps)):
-            deter = self.recurrence(deter * keeps[t], stoch * keeps[t], prepared[t])
+        for t, first in enumerate(firsts):
+            deter = self.recurrence(forget(deter, first), forget(stoch, first), prepared[t])
             sample, sample_params = self._posterior(deter, posterior_inputs[t], noise[t])
             stoch = sample.flatten(1)
             deters.append(deter)
@@ -148,9 +147,9 @@ class RSSM(Dynamics):
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor
     ) -> Latent:
-        keep = (~is_first).float().unsqueeze(-1)
-        prepared = self._prepare(prev_action * keep)
-        deter = self.recurrence(latent.deter * keep, latent.flat_stoch * keep, prepared)
+        prepared = self._prepare(forget(prev_action, is_first))
+        deter, stoch = forget(latent.deter, is_first), forget(latent.flat_stoch, is_first)
+        deter = self.recurrence(deter, stoch, prepared)
         posterior_input = self.post_embed(embed).float()
         noise = self.latent_dist.noise(uniform)
         return Latent(deter, *self._posterior(deter, posterior_input, noise))

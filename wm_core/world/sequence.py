@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from wm_core.nn.blocks import MLP, Linear, Style, norm_act
+from wm_core.nn.blocks import MLP, Linear, Style, forget, norm_act
 from wm_core.world.base import Backbone, Carry, Dynamics, Recorded
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
@@ -161,16 +161,15 @@ class SequenceModel(Dynamics):
         stoch, params = self.encode_posterior(embed, uniform)
         flat = stoch.flatten(2)
         flat = flat.detach() if self.staged else flat
-        keep = (~is_first).float()
         prev_stoch = torch.cat([start.flat_stoch.unsqueeze(1), flat[:, :-1]], 1)
-        prev_stoch = prev_stoch * keep.unsqueeze(-1)
-        action = prev_action.clamp(-1.0, 1.0) * keep.unsqueeze(-1)
-        prev_reward = torch.cat([torch.zeros_like(reward[:, :1]), reward[:, :-1]], 1) * keep
+        prev_stoch = forget(prev_stoch, is_first)
+        action = forget(prev_action.clamp(-1.0, 1.0), is_first)
+        prev_reward = torch.cat([torch.zeros_like(reward[:, :1]), reward[:, :-1]], 1)
+        prev_reward = forget(prev_reward, is_first)
         memory, forgets = start.memory, is_first
         if self.tokens == "actions":
             forgets, memory = _with_first(is_first), ()
-            at_start = forgets.unsqueeze(-1)
-            prev_stoch, action = flat * at_start, action * ~at_start
+            prev_stoch, action = forget(flat, ~forgets), forget(action, forgets)
         elif not self.remembers:
             memory = ()  # windows of replay begin without a past
         x = self.reader(prev_stoch, action, prev_reward)
@@ -181,9 +180,11 @@ class SequenceModel(Dynamics):
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor
     ) -> Latent:
         stoch, params = self.encode_posterior(embed, uniform)
-        keep = (~is_first).float().unsqueeze(-1)
-        x = self.reader(latent.flat_stoch * keep, prev_action.clamp(-1.0, 1.0) * keep, None)
-        deter, memory = self.backbone.step(x, is_first, latent.memory)
+        action = forget(prev_action.clamp(-1.0, 1.0), is_first)
+        x = self.reader(forget(latent.flat_stoch, is_first), action, None)
+        # attention gives what it must not see a weight of zero, which NaN there survives
+        memory = tuple(forget(m, is_first) for m in latent.memory)
+        deter, memory = self.backbone.step(x, is_first, memory)
         return Latent(deter, stoch, params, memory)
 
     # ------------------------------------------------------------------ in imagination

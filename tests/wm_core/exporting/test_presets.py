@@ -52,9 +52,19 @@ def test_two_hundred_steps_with_resets_agree_with_torch(preset, discrete, export
     assert ("value" in told) == (preset != "world_models")
     assert ("surprise" in told) == (preset not in STATELESS)
     _check_halves(export, golden, has_memory=bool(carry))
+    _check_forgets(runner, golden)
     if discrete:
         assert set(golden["out/command"].flatten().tolist()) <= {0.0, 1.0, 2.0}
         assert len(set(golden["out/command"].flatten().tolist())) > 1
+
+
+def _check_forgets(runner, golden):
+    """Where an episode begins, even NaN in the carry changes no answer."""
+    feed = {name[3:]: v[:1] for name, v in golden.items() if name.startswith("in/")}
+    feed |= runner.initial_carry() | {"is_first": np.array([True])}
+    spoilt = {name: np.full_like(v, np.nan) for name, v in runner.initial_carry().items()}
+    for name, want in runner.call(feed).items():
+        np.testing.assert_array_equal(runner.call(feed | spoilt)[name], want)
 
 
 def _check_halves(export, golden, *, has_memory):
