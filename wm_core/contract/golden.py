@@ -30,6 +30,7 @@ from wm_core.contract.errors import PolicyFailed, PolicyRefused, SettingsError, 
 from wm_core.contract.golden_archive import Column, open_golden, said
 from wm_core.contract.golden_archive import read_golden as read_golden
 from wm_core.contract.image import to_network
+from wm_core.contract.spec import ActionSpec
 
 PARITY = 1e-5  #: largest difference of an output, relative to its scale (at least 1)
 TIE = 1e-4  #: a draw whose best two candidates are nearer than this may fall either way
@@ -107,6 +108,21 @@ def _check_frames(golden: Mapping[str, Column], card: PolicyCard) -> None:
                 f"preprocessing of {key!r} differs from the trainer's: expected bit-equal pixels; "
                 f"use the same version of this package on both sides"
             )
+
+
+def flipped_draws(name: str, got: np.ndarray, want: np.ndarray, action: ActionSpec) -> np.ndarray:
+    """Tell which draws (S,) bool of an output fell otherwise than they did at the trainer.
+
+    Args:
+        name: of the output.
+        got: (1, ..., K) one-hot draws; the action: (1, A), one or several choices.
+        want: the same at the trainer.
+        action: spec of the action.
+    """
+    differs = np.rint(got) != want
+    if name == "action" and action.groups:
+        return np.logical_or.reduceat(differs.reshape(-1), action.begins)
+    return np.asarray(np.any(differs, axis=-1).reshape(-1))
 
 
 class _Moment(NamedTuple):
@@ -276,12 +292,8 @@ class _Comparison:
 
     def _flips(self, t: int, name: str, got: np.ndarray, moment: _Moment) -> np.ndarray:
         """Tell which draws (S,) of ``got`` (1, ...) fell otherwise; raises where it was clear."""
-        gaps, differs = moment.gaps[name].reshape(-1), np.rint(got) != moment.want[name]
-        action = self._card.spec.action
-        if name == "action" and action.groups:
-            flipped = np.logical_or.reduceat(differs.reshape(-1), action.begins)
-        else:
-            flipped = np.any(differs, axis=-1).reshape(-1)
+        gaps = moment.gaps[name].reshape(-1)
+        flipped = flipped_draws(name, got, moment.want[name], self._card.spec.action)
         self._off[name].append(float(flipped.mean()))
         self._draws[name] = self._draws.get(name, 0) + flipped.size
         self._flipped[name] = self._flipped.get(name, 0) + int(flipped.sum())

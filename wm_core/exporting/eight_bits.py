@@ -19,7 +19,7 @@ import torch
 from wm_core.contract.card import PolicyCard, Tolerance
 from wm_core.contract.card_check import Call
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.golden import MAX_QUANTIZED, PARITY, TIE, read_golden, rollout
+from wm_core.contract.golden import MAX_QUANTIZED, PARITY, TIE, flipped_draws, read_golden, rollout
 from wm_core.contract.runner import PolicyRunner
 from wm_core.exporting.exporter import Export
 from wm_core.exporting.policy_module import PolicyStep
@@ -87,8 +87,9 @@ def _golden(arrays: dict[str, np.ndarray], runner: PolicyRunner, step: PolicySte
         row = {f"out/{name}": value for name, value in out.items()}
         row |= {f"scale/{name}": value.numpy() for name, value in result.scales.items()}
         for name, gap in result.gaps.items():
-            flipped = np.any(np.rint(out[name]) != own[name], axis=-1).reshape(gap.shape)
-            row[f"gap/{name}"] = np.where(flipped, np.float32(0.0), gap.numpy())
+            flipped = flipped_draws(name, out[name], own[name], card.spec.action)
+            tied = np.where(flipped.reshape(gap.shape), np.float32(0.0), gap.numpy())
+            row[f"gap/{name}"] = tied
         for name, value in row.items():
             rows.setdefault(name, []).append(value[0])
         carry = {pair.input: out[pair.output] for pair in card.carry}
@@ -109,7 +110,7 @@ def _tolerance(golden: dict[str, np.ndarray], card: PolicyCard, call: Call) -> T
             if flips and name not in recurrent:
                 continue  # it follows from another draw
             if f"gap/{name}" in golden:
-                flipped = np.any(np.rint(got[name]) != want[name], axis=-1).reshape(-1)
+                flipped = flipped_draws(name, got[name], want[name], card.spec.action)
                 gaps = golden[f"gap/{name}"][t].reshape(-1)[flipped]
                 widest, flips = max([widest, *gaps.tolist()]), flips or bool(flipped.any())
                 apart = flipped.astype(np.float32)

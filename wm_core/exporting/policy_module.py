@@ -23,6 +23,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.exporting.perception import Memoryless, Perception
 from wm_core.nn.blocks import forget
+from wm_core.nn.dists import each_group
 
 NOISE = ("noise_latent", "noise_action")
 
@@ -165,10 +166,9 @@ class PolicyStep(nn.Module):
         return torch.minimum(torch.maximum(requested, sent - slew), sent + slew).clamp(-1.0, 1.0)
 
     def _command(self, action: Tensor) -> Tensor:
-        """(1, command_size) ``action`` (1, A) in the spec's units; of a choice, its index."""
+        """(1, command_size) ``action`` (1, A) in the spec's units; of each choice, its index."""
         if self.spec.action.discrete:
-            index = torch.arange(self.spec.action.size, dtype=torch.float32)
-            return (action * index).sum(-1, keepdim=True)
+            return each_group(_index_of, self.spec.action.groups, action)
         return self.low + (action + 1.0) * 0.5 * self.span
 
 
@@ -176,6 +176,12 @@ def _shares(agent: AgentCore) -> nn.ModuleList:
     """The parts of ``agent`` that act: its perception and its head, not copied."""
     perception = (Perception if agent.has_memory else Memoryless)(agent.world)
     return nn.ModuleList([perception, agent.head])
+
+
+def _index_of(one_hot: Tensor) -> Tensor:
+    """(..., 1) the index that ``one_hot`` (..., K) stands for."""
+    index = torch.arange(one_hot.shape[-1], dtype=torch.float32)
+    return (one_hot * index).sum(-1, keepdim=True)
 
 
 def _floats(name: str, shape: tuple[int, ...], meaning: str) -> TensorInfo:

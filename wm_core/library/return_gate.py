@@ -14,6 +14,7 @@ import numpy as np
 from wm_core.contract.card import Deviation, ReturnLoss
 from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.runner import PolicyRunner
+from wm_core.contract.spec import ActionSpec
 from wm_core.exporting.stored import StoredStep, replay
 from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.players import EnginePlayer
@@ -93,12 +94,18 @@ def measure_actions(
 ) -> Deviation:
     """Show both policies the same stored steps, with the original's memory and equal draws."""
     off = [
-        float(np.abs(quantized.call(feed)["action"] - out["action"]).max())
+        deviation_of(original.spec.action, quantized.call(feed)["action"][0], out["action"][0])
         for feed, out in replay(original, steps, seed=seed)
     ]
-    if original.spec.action.discrete:
-        off = [float(value > 0) for value in off]  # another choice is another choice
     return Deviation(mean=float(np.mean(off)), largest=float(np.max(off)), steps=len(off))
+
+
+def deviation_of(spec: ActionSpec, action: np.ndarray, other: np.ndarray) -> float:
+    """Say how far two actions (A,) are apart in [-1, 1]; of choices, the share that differs."""
+    apart = np.abs(action - other)
+    if not spec.discrete:
+        return float(apart.max())
+    return float(np.mean(np.maximum.reduceat(apart, spec.begins) > 0))
 
 
 def describe_return(loss: ReturnLoss) -> str:

@@ -15,6 +15,7 @@ from wm_core.contract.conformance import check_policy
 from wm_core.contract.errors import PolicyRefused, SettingsError
 from wm_core.contract.golden import MAX_QUANTIZED, read_golden
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.spec import ActionSpec
 from wm_core.contract.step import Step
 from wm_core.exporting.exporter import PolicyExporter
 from wm_core.exporting.stored import LEAST_NATS, replay, stored_steps, surprise_limit
@@ -208,6 +209,21 @@ def test_actions_that_are_far_off_are_refused(mean, largest, discrete, passes):
     else:
         with pytest.raises(PolicyRefused, match=r"stored steps; at most 2\.0% of the range"):
             return_gate.check_actions(deviation, 0.02, discrete=discrete)
+
+
+def test_of_choices_the_share_that_differs_counts_and_of_others_the_distance():
+    one, three = ActionSpec.choices(3), ActionSpec.several_choices((3, 2, 2))
+    box = ActionSpec(low=(0.0,) * 2, high=(1.0,) * 2)
+    for spec, commands, expected in [
+        (one, ([2], [2]), 0.0),
+        (one, ([2], [0]), 1.0),
+        (three, ([2, 0, 1], [2, 0, 1]), 0.0),
+        (three, ([2, 0, 1], [1, 0, 1]), 1 / 3),
+        (three, ([2, 0, 1], [0, 1, 0]), 1.0),
+        (box, ([0.5, 0.5], [0.6, 0.2]), 0.6),
+    ]:
+        actions = (spec.from_physical(np.array(command)) for command in commands)
+        assert return_gate.deviation_of(spec, *actions) == pytest.approx(expected)
 
 
 # ------------------------------------------------------------------ what is replayed
