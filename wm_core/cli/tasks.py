@@ -15,7 +15,7 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen, Spec
-from wm_core.training.tasks import make_env, spec_of, task_names
+from wm_core.training.tasks import make_env, rules_of, spec_of, task_names
 
 
 class TasksSettings(Frozen):
@@ -39,13 +39,15 @@ def main(argv: Sequence[str]) -> int:
         return _list(as_json=settings.json_)
     env = make_env(settings.task)
     try:
-        spec = spec_of(env)
+        spec, rules = spec_of(env), rules_of(env)
     finally:
         env.close()
     if settings.json_:
         sys.stdout.write(spec.model_dump_json(indent=2) + "\n")
     else:
         Console().print(_table(settings.task, spec))
+        for name, rule in rules.items():
+            sys.stdout.write(f"{name} from {rule}\n")
     return 0
 
 

@@ -27,6 +27,16 @@ class SettingsError(WmError, ValueError):
     """Reports a setting, task or preset that does not exist or does not fit."""
 
 
+class EnvFault(WmError):
+    """Reports what a user's environment did wrong: a raise, or a result of the wrong form.
+
+    The message is one line that names the task, the method and the fault.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(shown(reason))
+
+
 class SpecMismatch(WmError, ValueError):
     """Reports an observation or action that does not fit its spec."""
 

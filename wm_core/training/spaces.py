@@ -1,23 +1,41 @@
 """Converts observations and actions between a Gymnasium environment's spaces and a policy's.
 
 Observations become dictionaries of the policy's inputs: images at the network's size (the same
-rule as on a robot) and float32 vectors.  Actions in [-1, 1], or one-hot, become elements of the
-environment's action space.
+rule as on a robot) and float32 vectors; what stands in dictionaries and tuples is named by the
+path to it.  ``training.parts`` converts one part, ``training.image_rules`` says what is an image,
+``training.action_map`` turns actions into elements of the environment's action space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
+from pydantic import ValidationError
 
-from wm_core.contract.errors import SettingsError
-from wm_core.contract.image import to_network
-from wm_core.contract.inputs import ImageSpec, input_of
-from wm_core.contract.spec import ActionSpec, Obs, Spec, VectorSpec
+from wm_core.contract.errors import EnvFault, SettingsError
+from wm_core.contract.inputs import MAX_INPUTS, Fit, ImageSpec
+from wm_core.contract.spec import Obs, Spec, VectorSpec
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, names_of
+from wm_core.format.meta import MAX_UNPACKED_BYTES
+from wm_core.store.env_recorder import SEAL_STEPS
+from wm_core.training.action_map import ActionMap as ActionMap
+from wm_core.training.image_rules import said_space
+from wm_core.training.parts import (
+    ChoicesPart,
+    ImagePart,
+    NumbersPart,
+    Path,
+    described,
+    key_of,
+    leaves,
+    name_of,
+    part_of,
+)
+
+#: of one observation, so that a chunk of them can be stored, with half a megabyte for the rest
+_ONE_STEP_BYTES = MAX_UNPACKED_BYTES // SEAL_STEPS - 2**19
 
 
 class ObsReader:
@@ -27,7 +45,8 @@ class ObsReader:
         space: the environment's observation space.
         metadata: of the environment; ``<key>_names`` lists the names of a vector's numbers.
         image_size: height and width of the images that the network sees, pixels.
-        fit: how an image of another shape is brought to that size.
+        fit: how an image of another shape is brought to that size; one with a smaller side is
+            padded where it would be cropped.
 
     Raises:
         SettingsError: for a space that cannot become images and vectors.
@@ -39,118 +58,125 @@ class ObsReader:
         metadata: Mapping[str, Any],
         *,
         image_size: int = 64,
-        fit: str = "crop",
+        fit: Fit = "crop",
     ) -> None:
-        self._space, self._parts = space, _parts_of(space)
         self.images: dict[str, ImageSpec] = {}  #: the inputs that are images, by name
         self.vectors: dict[str, VectorSpec] = {}  #: the inputs that are vectors, by name
-        for key, part in self._parts.items():
-            image = _image_of(part)
-            if image is not None:
-                size = {"height": image_size, "width": image_size}
-                self.images[key] = image.model_copy(update=size)
+        self.rules: dict[str, str] = {}  #: what became of each part of the space, by input's name
+        self._parts: dict[str, tuple[Path, ImagePart | NumbersPart | ChoicesPart]] = {}
+        for path, leaf in leaves(space):
+            part = part_of(key_of(path) or "the observation", leaf)
+            if part is None:
+                continue
+            name = self._name(path, part)
+            self._parts[name] = (path, part)
+            if isinstance(part, ImagePart):
+                self.images[name] = part.sensor(image_size, fit)
             else:
-                names = names_of(metadata, key)
-                self.vectors[key] = VectorSpec(size=_vector_size(key, part), names=names)
+                self.vectors[name] = _vector(path, name, part.size, metadata)
+            self.rules[name] = _rule(path, part, self.images.get(name))
+        self._check(space)
+
+    def _name(self, path: Path, part: Any) -> str:
+        """Name a part by its path; a single one is the image or the vector."""
+        name = name_of(path) if path else IMAGE_KEY if isinstance(part, ImagePart) else VECTOR_KEY
+        if name in self._parts:
+            other = key_of(self._parts[name][0])
+            raise SettingsError(
+                f"observations {other!r} and {key_of(path)!r} would both be the input {name!r}; "
+                "give one of them another key"
+            )
+        return name
+
+    def _check(self, space: spaces.Space) -> None:
+        """Refuse what no policy or recording can hold."""
+        if not 0 < len(self._parts) <= MAX_INPUTS:
+            raise SettingsError(
+                f"expected 1 to {MAX_INPUTS} inputs, got {len(self._parts)} of the observation "
+                f"space {said_space(space)}; join or leave out some of its parts"
+            )
+        total = sum(sensor.recorded_bytes for sensor in (self.images | self.vectors).values())
+        if total > _ONE_STEP_BYTES:
+            raise SettingsError(
+                f"expected observations of at most {_ONE_STEP_BYTES} bytes, got {total}: "
+                f"{', '.join(self._parts)}; leave out some of them, or take smaller images"
+            )
+
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Name the images of the last observation that came from NaN or infinity.
+
+        Vectors keep such numbers; pixels cannot.
+        """
+        return tuple(
+            name
+            for name, (_, part) in self._parts.items()
+            if isinstance(part, ImagePart) and not part.was_finite
+        )
 
     def read(self, observation: Any, spec: Spec) -> Obs:
         """Turn an element of the space into the inputs of ``spec``, which may use fewer of them.
 
         Returns:
             Images (H, W, C) at the network's size and vectors (n,) float32, owned by the caller;
-            one of n choices is a one-hot vector (n,).
+            choices are one-hot vectors (n,).
+
+        Raises:
+            EnvFault: for a value that its space does not allow.
+            SettingsError: for inputs of ``spec`` that this environment does not give.
         """
-        keyed = isinstance(self._space, spaces.Dict)
-        values = observation if keyed else dict.fromkeys(self._parts, observation)
         obs: Obs = {}
-        for key, image in spec.images.items():
-            frame = np.asarray(values[key])
-            obs[key] = to_network(frame.reshape(*frame.shape[:2], -1), image)
-        for key, vector in spec.vectors.items():
-            part = self._parts[key]
-            if isinstance(part, spaces.Discrete):
-                obs[key] = np.zeros(vector.size, np.float32)
-                obs[key][int(values[key]) - int(part.start)] = 1.0
+        for name, sensor in spec.inputs.items():
+            path, part = self._parts.get(name, ((), None))
+            if part is None or isinstance(part, ImagePart) != isinstance(sensor, ImageSpec):
+                raise SettingsError(
+                    f"the policy's input {name!r} ({sensor.what}) is not among the environment's: "
+                    f"images {[*self.images]}, vectors {[*self.vectors]}"
+                )
+            value = _at(observation, path)
+            if isinstance(part, ImagePart):
+                obs[name] = part.read(value, spec.images[name])
             else:
-                obs[key] = np.array(values[key], np.float32).reshape(-1)
+                obs[name] = part.read(value)
         return obs
 
 
-class ActionMap:
-    """Turns actions in [-1, 1], or one-hot, into elements of an environment's action space.
-
-    Args:
-        space: the environment's action space.
-        metadata: of the environment: ``action_names``, ``action_units`` and ``action_noop``.
-
-    Raises:
-        SettingsError: for a space that a policy cannot act in, such as one without bounds.
-    """
-
-    def __init__(self, space: spaces.Space, metadata: Mapping[str, Any]) -> None:
-        self._space = space
-        self.spec = _action_of(space, metadata)  #: of the policy
-
-    def to_env(self, action: np.ndarray) -> Any:
-        """Turn an action (A,) into an element of the space."""
-        return self.element(self.spec.to_physical(action))
-
-    def element(self, command: np.ndarray) -> Any:
-        """Turn a command (command_size,) in the environment's units into an element."""
-        if isinstance(self._space, spaces.Discrete):
-            return int(command[0]) + int(self._space.start)
-        return command
-
-    def from_env(self, element: Any) -> np.ndarray:
-        """Turn an element of the space into the action (A,) float32 that leads to it."""
-        return self.spec.from_physical(self.command(element))
-
-    def command(self, element: Any) -> np.ndarray:
-        """Turn an element of the space into a command (command_size,) float32."""
-        command = np.atleast_1d(np.asarray(element, np.float32))
-        return command - np.float32(getattr(self._space, "start", 0))
+def _at(observation: Any, path: Path) -> Any:
+    """Follow ``path`` into an observation; raises ``EnvFault`` where it ends early."""
+    value = observation
+    for depth, step in enumerate(path):
+        where = f"observation {key_of(path[:depth])!r}" if depth else "observation"
+        if isinstance(value, Mapping):
+            if step not in value:
+                raise EnvFault(f"{where}: expected the key {step!r}, got {[*map(str, value)]}")
+        elif not isinstance(step, int):
+            raise EnvFault(f"{where}: expected a dictionary, got {described(value)}")
+        elif not isinstance(value, Sequence) or step >= len(value):
+            wanted = f"a tuple of at least {step + 1} parts"
+            raise EnvFault(f"{where}: expected {wanted}, got {described(value)}")
+        value = value[step]
+    return value
 
 
-def _parts_of(space: spaces.Space) -> dict[str, spaces.Space]:
-    """Name the parts of an observation; a single one is the image or the vector."""
-    if isinstance(space, spaces.Dict):
-        return dict(space.spaces)
-    return {IMAGE_KEY if _image_of(space) else VECTOR_KEY: space}
-
-
-def _image_of(space: spaces.Space) -> ImageSpec | None:
-    """Give the image input that ``space`` is, or None; (H, W) has one channel."""
-    if isinstance(space, spaces.Box) and len(space.shape) == 2:
-        space = spaces.Box(space.low[..., None], space.high[..., None], dtype=space.dtype)  # type: ignore[arg-type]
-    image = input_of(space)
-    return image if isinstance(image, ImageSpec) else None
-
-
-def _vector_size(key: str, space: spaces.Space) -> int:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.Box) and len(space.shape) <= 2:
-        return int(np.prod(space.shape))
-    raise SettingsError(
-        f"observation {key!r}: expected an image (H, W, 1 or 3) uint8, a vector or a choice, "
-        f"got {space}"
-    )
-
-
-def _action_of(space: spaces.Space, about: Mapping[str, Any]) -> ActionSpec:
-    names = tuple(about.get("action_names", ()))
-    if isinstance(space, spaces.Discrete):
-        return ActionSpec.choices(int(space.n), names, noop=about.get("action_noop", 0))
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise SettingsError(f"expected a 1-D Box or a Discrete action space, got {space}")
-    if not np.isfinite([space.low, space.high]).all() or (space.low >= space.high).any():
+def _vector(path: Path, name: str, size: int, metadata: Mapping[str, Any]) -> VectorSpec:
+    """Describe a vector, with the names that the environment gives its numbers."""
+    names = names_of(metadata, key_of(path) or VECTOR_KEY) or names_of(metadata, name)
+    try:
+        return VectorSpec(size=size, names=names)
+    except (TypeError, ValidationError) as error:
         raise SettingsError(
-            f"expected actions with finite bounds, each low below its high, got {space}; "
-            "give the task an action space with bounds"
-        )
-    return ActionSpec(
-        low=tuple(float(x) for x in space.low),
-        high=tuple(float(x) for x in space.high),
-        names=names,
-        units=tuple(about.get("action_units", ())),
-    )
+            f"metadata['{name}_names']: expected a list of {size} short names, got {names!r:.80}"
+        ) from error
+
+
+def _rule(path: Path, part: Any, image: ImageSpec | None) -> str:
+    """Say what becomes of a part, in words."""
+    words = [": ".join([*([key_of(path)] if path else []), said_space(part.space)]), part.words]
+    if image is not None:
+        own = part.rule.spec
+        if (own.height, own.width) != (image.height, image.width):
+            words.append(f"{own.width}x{own.height} {_FITTED[image.fit]}")
+    return "; ".join(word for word in words if word)
+
+
+_FITTED = {"crop": "cropped and resized", "pad": "resized and padded", "squeeze": "squeezed"}

@@ -86,3 +86,14 @@ def spec_of(env: gymnasium.Env, *, image_size: int = 64) -> Spec:
         action=ActionMap(env.action_space, env.metadata).spec,
         period_s=1.0 / rate_hz,
     )
+
+
+def rules_of(env: gymnasium.Env, *, image_size: int = 64) -> dict[str, str]:
+    """Say of each input and of the action which part of ``env`` it comes from, and by what rule.
+
+    Args:
+        env: as for ``spec_of``.
+        image_size: height and width of the images that the network sees, pixels.
+    """
+    reader = ObsReader(env.observation_space, env.metadata, image_size=image_size)
+    return {**reader.rules, "action": ActionMap(env.action_space, env.metadata).rule}

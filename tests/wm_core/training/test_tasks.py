@@ -123,34 +123,6 @@ def test_choices_have_the_names_and_the_stop_that_the_environment_says():
     assert action == ActionSpec.choices(3, ("left", "stay", "right"), noop=1)
 
 
-@pytest.mark.parametrize(
-    ("done", "said"),
-    [
-        (spaces.MultiDiscrete([3, 2]), "1-D Box or a Discrete"),
-        (spaces.Box(-1, 1, (2, 2)), "1-D Box or a Discrete"),
-        (spaces.Box(-np.inf, np.inf, (2,)), "finite bounds"),
-        (spaces.Box(1, 1, (2,)), "each low below its high"),
-    ],
-)
-def test_action_spaces_without_bounds_or_of_other_kinds_are_refused(done, said):
-    with pytest.raises(SettingsError, match=said):
-        spec_of(Shaped(spaces.Box(-1, 1, (4,), np.float32), done))
-
-
-@pytest.mark.parametrize(
-    "seen",
-    [
-        spaces.Tuple([spaces.Discrete(2)]),
-        spaces.Box(0, 255, (64, 64, 4), np.uint8),
-        spaces.Box(0, 1, (64, 64, 3), np.float32),
-        spaces.MultiBinary(3),
-    ],
-)
-def test_observation_spaces_of_other_kinds_are_refused(seen):
-    with pytest.raises(SettingsError, match="expected an image"):
-        spec_of(Shaped(seen, BOX))
-
-
 def test_a_users_own_task_is_found_by_module_and_id(toy):
     env = make_env(toy)
     assert spec_of(env).period_s == 0.1
