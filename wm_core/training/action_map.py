@@ -18,7 +18,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.inputs import MAX_NUMBERS
 from wm_core.contract.spec import MAX_BOUND, ActionSpec
 from wm_core.training.image_rules import said_space
-from wm_core.training.parts import Path, key_of, leaves
+from wm_core.training.parts import SpacePath, key_of, leaves
 
 _Chosen = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
@@ -215,7 +215,7 @@ class _Choices:
         return (np.ravel(np.asarray(element)) - self._starts)[self._free].astype(np.float64)
 
 
-def _block(path: Path, space: spaces.Space) -> Any:
+def _block(path: SpacePath, space: spaces.Space) -> Any:
     key = f" {key_of(path)!r}" if path else ""
     if isinstance(space, spaces.Box):
         return _Numbers(key, space)
@@ -227,7 +227,7 @@ def _block(path: Path, space: spaces.Space) -> Any:
     )
 
 
-def _assembled(space: spaces.Space, elements: Mapping[Path, Any], path: Path) -> Any:
+def _assembled(space: spaces.Space, elements: Mapping[SpacePath, Any], path: SpacePath) -> Any:
     """Put the elements of all parts together as ``space`` has them."""
     if isinstance(space, spaces.Dict):
         return {k: _assembled(s, elements, (*path, k)) for k, s in space.spaces.items()}

@@ -35,7 +35,7 @@ _WIDEST = 1e9  #: range of the bounds of pixels; a space without true bounds has
 _LIKE_PIXELS = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))  #: bounds that floats of images have
 
 
-class Layout(NamedTuple):
+class PixelLayout(NamedTuple):
     """Says where an array holds its image: the axes, and the newest of its frames."""
 
     channels: int  #: of the image: 1 or 3
@@ -52,10 +52,10 @@ class Layout(NamedTuple):
         return (np.moveaxis(image, 0, -1) if self.first else image)[:, :, self.taken]
 
 
-def layout_of(shape: tuple[int, ...], least: int) -> Layout | None:
+def pixel_layout(shape: tuple[int, ...], least: int) -> PixelLayout | None:
     """Find the image of at least ``least`` rows and columns that an array of ``shape`` holds."""
     if len(shape) == 2:
-        return Layout(1) if min(shape) >= least else None
+        return PixelLayout(1) if min(shape) >= least else None
     if len(shape) == 4:
         frame = _one_frame(shape[1:], least)
         newest = (f"newest of {shape[0]} frames",)
@@ -63,29 +63,31 @@ def layout_of(shape: tuple[int, ...], least: int) -> Layout | None:
     return _one_frame(shape, least) or _stack(shape) if len(shape) == 3 else None
 
 
-def _one_frame(shape: tuple[int, ...], least: int) -> Layout | None:
+def _one_frame(shape: tuple[int, ...], least: int) -> PixelLayout | None:
     front, _, last = shape
     if last in (1, 3, 4) and min(shape[:2]) >= least:
         words = ("without transparency",) if last == 4 else ()
-        return Layout(min(last, 3), words, taken=slice(0, 3))
+        return PixelLayout(min(last, 3), words, taken=slice(0, 3))
     if front in (1, 3) and min(shape[1:]) >= max(least, _SMALL_SIDE):
-        return Layout(front, ("channels first",), first=True)
+        return PixelLayout(front, ("channels first",), first=True)
     return None
 
 
-def _stack(shape: tuple[int, ...]) -> Layout | None:
+def _stack(shape: tuple[int, ...]) -> PixelLayout | None:
     """Find the newest of the frames that lie one behind the other."""
     front, _, last = shape
     most = 3 * _MOST_FRAMES
     if min(shape[:2]) >= _SIDE and last % 3 == 0 and last <= min(most, *shape[:2]):
-        return Layout(3, (f"newest of {last // 3} frames",), taken=slice(-3, None))
+        return PixelLayout(3, (f"newest of {last // 3} frames",), taken=slice(-3, None))
     if min(shape[1:]) < _SIDE or front > min(most, *shape[1:]):
         return None
     if front % 3 == 0:
         words = ("channels first", f"newest of {front // 3} frames")
-        return Layout(3, words, first=True, taken=slice(-3, None))
+        return PixelLayout(3, words, first=True, taken=slice(-3, None))
     return (
-        Layout(1, (f"newest of {front} frames",), stacked=True) if front <= _MOST_FRAMES else None
+        PixelLayout(1, (f"newest of {front} frames",), stacked=True)
+        if front <= _MOST_FRAMES
+        else None
     )
 
 
@@ -93,7 +95,7 @@ def _stack(shape: tuple[int, ...]) -> Layout | None:
 class PixelRule:
     """Turns the values of a box into an image at its own size."""
 
-    layout: Layout
+    layout: PixelLayout
     spec: ImageSpec  #: of the image at its own size
     low: float  #: value that becomes the pixel 0
     factor: float  #: pixels per unit of the values
@@ -133,7 +135,7 @@ def pixel_rule(key: str, box: spaces.Box) -> PixelRule | None:
         SettingsError: for an image whose channels or bounds leave open what it shows.
     """
     low, high = float(box.low.min()), float(box.high.max())
-    layout = layout_of(box.shape, _least(box, (low, high)))
+    layout = pixel_layout(box.shape, _least(box, (low, high)))
     if layout is None:
         if len(box.shape) in (3, 4) and sorted(box.shape)[-2] >= _SIDE:
             raise _refused(key, box, "an axis of 1, 3 or 4 channels, last or first")

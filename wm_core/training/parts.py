@@ -19,13 +19,13 @@ from wm_core.contract.image import to_network
 from wm_core.contract.inputs import MAX_NUMBERS, Fit, ImageSpec
 from wm_core.training.image_rules import PixelRule, pixel_rule, said_space
 
-Path = tuple[str | int, ...]  #: of a part: keys of dictionaries and indices of tuples
+SpacePath = tuple[str | int, ...]  #: of a part: keys of dictionaries and indices of tuples
 _MOST_LETTERS = 64  #: of the name of an input, which is a topic of recordings
 #: what recordings and exported policies call their own
 _TAKEN = ("action", "step", "prev_action", "is_first", "noise_latent", "noise_action")
 
 
-def leaves(space: spaces.Space, path: Path = ()) -> Iterator[tuple[Path, spaces.Space]]:
+def leaves(space: spaces.Space, path: SpacePath = ()) -> Iterator[tuple[SpacePath, spaces.Space]]:
     """List the parts of dictionaries and tuples in each other, with the path to each."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
@@ -37,12 +37,12 @@ def leaves(space: spaces.Space, path: Path = ()) -> Iterator[tuple[Path, spaces.
         yield path, space
 
 
-def key_of(path: Path) -> str:
+def key_of(path: SpacePath) -> str:
     """Write a path as people do: ``arm.joints.0``."""
     return ".".join(map(str, path))
 
 
-def name_of(path: Path) -> str:
+def name_of(path: SpacePath) -> str:
     """Name an input by the path to its part: a word that can be a topic and a ROS parameter.
 
     Keys are joined by underscores, and so is whatever is no letter, digit or underscore:
@@ -64,7 +64,7 @@ def name_of(path: Path) -> str:
     return name
 
 
-class Part:
+class Converter:
     """Converts one part of an observation.
 
     Args:
@@ -82,7 +82,7 @@ class Part:
 
     def fault(self, wanted: str, got: Any) -> EnvFault:
         """Say that the environment gave something else than the space of this part."""
-        return EnvFault(f"observation {self.key!r}: expected {wanted}, got {described(got)}")
+        return EnvFault(f"observation {self.key!r}: expected {wanted}, got {said_value(got)}")
 
     def array(self, value: Any) -> np.ndarray:
         """View (*shape) of a value; raises ``EnvFault`` unless it has the shape of its space.
@@ -102,14 +102,14 @@ class Part:
         return array.reshape(shape)
 
 
-def described(value: Any) -> str:
+def said_value(value: Any) -> str:
     """Describe a value by its shape and kind, or by its type."""
     if isinstance(value, np.ndarray | np.generic):
         return f"{value.shape} {value.dtype}"
     return repr(value) if value is None or isinstance(value, int | float) else type(value).__name__
 
 
-class ImagePart(Part):
+class ImageConverter(Converter):
     """Converts an image, and remembers whether its last pixels were all finite."""
 
     def __init__(self, key: str, space: spaces.Box, rule: PixelRule) -> None:
@@ -143,7 +143,7 @@ class ImagePart(Part):
             raise EnvFault(f"observation {self.key!r}: {error}") from error
 
 
-class NumbersPart(Part):
+class NumbersConverter(Converter):
     """Converts numbers of any shape into a vector, row by row."""
 
     @property
@@ -160,7 +160,7 @@ class NumbersPart(Part):
             return np.array(self.array(value), np.float32).reshape(-1)
 
 
-class ChoicesPart(Part):
+class ChoicesConverter(Converter):
     """Converts one or more choices into one-hot vectors, one behind the other."""
 
     def __init__(self, key: str, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
@@ -199,27 +199,27 @@ class ChoicesPart(Part):
         return vector
 
 
-VectorPart = NumbersPart | ChoicesPart
+VectorConverter = NumbersConverter | ChoicesConverter
 
 
-def part_of(key: str, space: spaces.Space) -> ImagePart | VectorPart | None:
+def converter_of(key: str, space: spaces.Space) -> ImageConverter | VectorConverter | None:
     """Choose how a part of an observation is converted; None for one without any numbers.
 
     Raises:
         SettingsError: for a space that cannot become an image or a vector of a fixed size.
     """
-    part: VectorPart
+    part: VectorConverter
     if isinstance(space, spaces.Box):
         if 0 in space.shape:
             return None
         rule = pixel_rule(key, space)
         if rule is not None:
-            return ImagePart(key, space, rule)
-        part = NumbersPart(key, space)
+            return ImageConverter(key, space, rule)
+        part = NumbersConverter(key, space)
     elif isinstance(space, spaces.MultiBinary):
-        part = NumbersPart(key, space)
+        part = NumbersConverter(key, space)
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        part = ChoicesPart(key, space)
+        part = ChoicesConverter(key, space)
     else:
         raise SettingsError(
             f"observation {key!r}: expected numbers of a fixed size (Box, Discrete, "

@@ -23,15 +23,14 @@ from wm_core.store.env_recorder import SEAL_STEPS
 from wm_core.training.action_map import ActionMap as ActionMap
 from wm_core.training.image_rules import said_space
 from wm_core.training.parts import (
-    ChoicesPart,
-    ImagePart,
-    NumbersPart,
-    Path,
-    described,
+    ImageConverter,
+    SpacePath,
+    VectorConverter,
+    converter_of,
     key_of,
     leaves,
     name_of,
-    part_of,
+    said_value,
 )
 
 #: of one observation, so that a chunk of them can be stored, with half a megabyte for the rest
@@ -63,23 +62,29 @@ class ObsReader:
         self.images: dict[str, ImageSpec] = {}  #: the inputs that are images, by name
         self.vectors: dict[str, VectorSpec] = {}  #: the inputs that are vectors, by name
         self.rules: dict[str, str] = {}  #: what became of each part of the space, by input's name
-        self._parts: dict[str, tuple[Path, ImagePart | NumbersPart | ChoicesPart]] = {}
+        self._parts: dict[str, tuple[SpacePath, ImageConverter | VectorConverter]] = {}
         for path, leaf in leaves(space):
-            part = part_of(key_of(path) or "the observation", leaf)
+            part = converter_of(key_of(path) or "the observation", leaf)
             if part is None:
                 continue
             name = self._name(path, part)
             self._parts[name] = (path, part)
-            if isinstance(part, ImagePart):
+            if isinstance(part, ImageConverter):
                 self.images[name] = part.sensor(image_size, fit)
             else:
                 self.vectors[name] = _vector(path, name, part.size, metadata)
             self.rules[name] = _rule(path, part, self.images.get(name))
         self._check(space)
 
-    def _name(self, path: Path, part: Any) -> str:
+    def _name(self, path: SpacePath, part: Any) -> str:
         """Name a part by its path; a single one is the image or the vector."""
-        name = name_of(path) if path else IMAGE_KEY if isinstance(part, ImagePart) else VECTOR_KEY
+        name = (
+            name_of(path)
+            if path
+            else IMAGE_KEY
+            if isinstance(part, ImageConverter)
+            else VECTOR_KEY
+        )
         if name in self._parts:
             other = key_of(self._parts[name][0])
             raise SettingsError(
@@ -111,7 +116,7 @@ class ObsReader:
         return tuple(
             name
             for name, (_, part) in self._parts.items()
-            if isinstance(part, ImagePart) and not part.was_finite
+            if isinstance(part, ImageConverter) and not part.was_finite
         )
 
     def read(self, observation: Any, spec: Spec) -> Obs:
@@ -128,20 +133,20 @@ class ObsReader:
         obs: Obs = {}
         for name, sensor in spec.inputs.items():
             path, part = self._parts.get(name, ((), None))
-            if part is None or isinstance(part, ImagePart) != isinstance(sensor, ImageSpec):
+            if part is None or isinstance(part, ImageConverter) != isinstance(sensor, ImageSpec):
                 raise SettingsError(
                     f"the policy's input {name!r} ({sensor.what}) is not among the environment's: "
                     f"images {[*self.images]}, vectors {[*self.vectors]}"
                 )
             value = _at(observation, path)
-            if isinstance(part, ImagePart):
+            if isinstance(part, ImageConverter):
                 obs[name] = part.read(value, spec.images[name])
             else:
                 obs[name] = part.read(value)
         return obs
 
 
-def _at(observation: Any, path: Path) -> Any:
+def _at(observation: Any, path: SpacePath) -> Any:
     """Follow ``path`` into an observation; raises ``EnvFault`` where it ends early."""
     value = observation
     for depth, step in enumerate(path):
@@ -150,15 +155,15 @@ def _at(observation: Any, path: Path) -> Any:
             if step not in value:
                 raise EnvFault(f"{where}: expected the key {step!r}, got {[*map(str, value)]}")
         elif not isinstance(step, int):
-            raise EnvFault(f"{where}: expected a dictionary, got {described(value)}")
+            raise EnvFault(f"{where}: expected a dictionary, got {said_value(value)}")
         elif not isinstance(value, Sequence) or step >= len(value):
             wanted = f"a tuple of at least {step + 1} parts"
-            raise EnvFault(f"{where}: expected {wanted}, got {described(value)}")
+            raise EnvFault(f"{where}: expected {wanted}, got {said_value(value)}")
         value = value[step]
     return value
 
 
-def _vector(path: Path, name: str, size: int, metadata: Mapping[str, Any]) -> VectorSpec:
+def _vector(path: SpacePath, name: str, size: int, metadata: Mapping[str, Any]) -> VectorSpec:
     """Describe a vector, with the names that the environment gives its numbers."""
     names = names_of(metadata, key_of(path) or VECTOR_KEY) or names_of(metadata, name)
     try:
@@ -169,7 +174,7 @@ def _vector(path: Path, name: str, size: int, metadata: Mapping[str, Any]) -> Ve
         ) from error
 
 
-def _rule(path: Path, part: Any, image: ImageSpec | None) -> str:
+def _rule(path: SpacePath, part: Any, image: ImageSpec | None) -> str:
     """Say what becomes of a part, in words."""
     words = [": ".join([*([key_of(path)] if path else []), said_space(part.space)]), part.words]
     if image is not None:
