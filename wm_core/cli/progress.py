@@ -27,6 +27,7 @@ class ProgressView:
         self._quiet = quiet
         self._line_s = -LINE_EVERY_S
         self._last: Status | None = None
+        self._written: Status | None = None  # the last one that became a line
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -45,7 +46,7 @@ class ProgressView:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._bar.stop()
-        elif self._last is not None and not self._quiet:
+        elif self._last is not None and self._last is not self._written and not self._quiet:
             self._line(self._last)
 
     def say(self, text: str) -> None:
@@ -65,7 +66,7 @@ class ProgressView:
             self._line(status)
 
     def _line(self, status: Status) -> None:
-        self._line_s = time.monotonic()
+        self._line_s, self._written = time.monotonic(), status
         sys.stderr.write(f"{status.phase}: {_numbers(status)}\n")
 
 
@@ -94,6 +95,13 @@ def _numbers(status: Status) -> str:
         parts.append(f"return {status.last_return:.1f}")
     if status.published_version >= 0:
         parts.append(f"policy {status.published_version}")
+    if status.invalid_steps:
+        invalid = ", ".join(f"{n} {reason}" for reason, n in status.invalid_steps.items())
+        parts.append(f"invalid {invalid}")
+    if status.env_restarts:
+        parts.append(f"restarts {status.env_restarts}")
+    if status.waiting_for:
+        parts.append(f"waiting for {status.waiting_for}")
     return " · ".join(parts)
 
 

@@ -15,10 +15,16 @@ from wm_core.contract.policy_folder import PolicyFolder, read_plain
 from wm_core.contract.runner import MAX_MODEL_BYTES, PolicyRunner
 from wm_core.format.chunk import decode_chunk
 from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.store.invalid import invalid_in
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 Facts = dict[str, Any]
 _MAX_CHUNK_BYTES = 256 << 20
+#: of the status of a run, where there is something to say
+_STATUS_FACTS = (
+    *("phase", "waiting_for", "updates", "agent_steps", "episodes", "last_return", "metrics"),
+    *("invalid_steps", "env_restarts", "evaluation"),
+)
 
 
 def describe(path: str | Path) -> Facts:
@@ -89,6 +95,7 @@ def _store(path: Path) -> Facts:
             **ledger.counts(),
             "sessions_by_robot": dict(sorted(robots.items())),
             "refused_by_reason": dict(refused.most_common(5)),
+            "invalid_steps": dict(invalid_in(path, ledger.since(0)).by_reason),
         }
     finally:
         ledger.close()
@@ -99,8 +106,8 @@ def _run(path: Path) -> Facts:
     settings, status = read_json(path / "settings.json"), read_json(path / "status.json")
     facts |= {k: settings[k] for k in ("preset", "size", "task", "seed") if k in settings}
     facts |= settings.get("about", {})
-    for key in ("phase", "updates", "agent_steps", "episodes", "last_return", "metrics"):
-        if status.get(key) is not None:
+    for key in _STATUS_FACTS:
+        if status.get(key) not in (None, "", {}):
             facts[key] = status[key]
     last = PolicyRepository(path / "policies").latest()
     if last is not None:

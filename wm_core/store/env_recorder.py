@@ -53,7 +53,7 @@ class EnvRecorder:
         """Take in one step, stamped in the environment's own time; full chunks are sealed."""
         index = self._first_step + len(self._open)
         stamp_ns = self._begin_ns + round(index * self._spec.period_s * 1e9)
-        is_valid = is_usable(step, self._spec)
+        is_valid = step.is_valid and is_usable(step, self._spec)
         self._open.append(replace(step, stamp_ns=stamp_ns, is_valid=is_valid))
         if len(self._open) >= self._seal_steps:
             self.seal()

@@ -22,6 +22,7 @@ from wm_core.format.chunk import chunk_path
 from wm_core.store.examine import lacks
 from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
 from wm_core.store.index import Index, load_index, step_dtype
+from wm_core.store.invalid import InvalidSteps
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 from wm_core.store.segments import Segment, Session, StoredChunk, valid_runs
 
@@ -55,6 +56,7 @@ class Store:
         self.cache = BlockCache(cache_bytes)
         self.steps = 0  #: that ever arrived, whether or not they are still there; never falls
         self.left_out: Counter[str] = Counter()  #: chunks that are of no use, by reason
+        self.invalid = InvalidSteps()  #: steps of the other chunks that are not learnt from
         self.arrival = 0  #: the last one in the ledger that ``refresh`` has read
         self.version = 0  #: grows with every change of ``segments``
         self._ledger = Ledger(self.root / LEDGER_NAME)
@@ -177,6 +179,7 @@ class Store:
             blocks=[BlockPlace(path, *map(int, block)) for block in index.blocks],
             runs=valid_runs(index),
         )
+        self.invalid.add(index)
         new = self._grow(row.steps)
         for name in step_dtype(self.spec).names or ():
             new[name] = index.steps[name]

@@ -13,6 +13,7 @@ import torch
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.contract.step import Step
 from wm_core.store.env_recorder import EnvRecorder
+from wm_core.training.soundness import Senses, sendable
 from wm_core.training.spaces import ActionMap, ObsReader
 
 
@@ -109,6 +110,7 @@ class EnvAdapter:
         self._reader = ObsReader(env.observation_space, env.metadata)
         self._actions = ActionMap(env.action_space, env.metadata)
         self.prev_action = np.zeros(spec.action.size, np.float32)
+        self.senses = Senses()
         self.state = self.reset()
 
     def reset(self, seed: int | None = None) -> EnvState:
@@ -176,7 +178,9 @@ class Collector:
         ended = []
         for i, (adapter, action) in enumerate(zip(self._adapters, actions, strict=True)):
             state = adapter.state
-            sent = self._spec.action.limit(action, adapter.prev_action)
+            sent = self._spec.action.limit(
+                sendable(action, self._spec.action), adapter.prev_action
+            )
             if state.is_last:  # nothing was sent after the end
                 sent = np.zeros_like(sent)
             step = Step(
@@ -187,10 +191,11 @@ class Collector:
                 is_last=state.is_last,
                 is_terminal=state.is_terminal,
                 requested_action=None if state.is_last else np.asarray(action, np.float32),
+                is_valid=bool(np.isfinite(action).all()),
                 policy_version=actor.version,
             )
             self._recorders[i].add(step)
-            self._totals[i] += state.reward
+            self._totals[i] += state.reward if np.isfinite(state.reward) else 0.0
             if state.is_last:
                 ended.append(EpisodeResult(float(self._totals[i]), int(self._lengths[i])))
                 self._totals[i], self._lengths[i] = 0.0, 0
@@ -213,10 +218,16 @@ class Collector:
 
 
 def choose_actions(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:
-    """Ask ``actor`` for the actions (N, A) float32 in [-1, 1] of N environments."""
-    keys = adapters[0].state.obs
-    return actor.act(
-        {k: np.stack([a.state.obs[k] for a in adapters]) for k in keys},
+    """Ask ``actor`` for the actions (N, A) float32 in [-1, 1] of N environments.
+
+    It sees no number that is not finite; where its answer is not, it begins anew at the next step.
+    """
+    seen = [a.senses.of(a.state.obs, is_first=a.state.is_first) for a in adapters]
+    actions = actor.act(
+        {k: np.stack([obs[k] for obs in seen]) for k in seen[0]},
         np.stack([a.prev_action for a in adapters]),
-        np.array([a.state.is_first for a in adapters]),
+        np.array([a.state.is_first or a.senses.confused for a in adapters]),
     )
+    for adapter, action in zip(adapters, actions, strict=True):
+        adapter.senses.heard(action)
+    return actions

@@ -17,6 +17,12 @@ class TrainConfig(Frozen):
     )
     envs: int = Field(1, gt=0, description="Environments of this process that act side by side")
     prefill: int = Field(1000, ge=0, description="Agent steps to collect before the first update")
+    give_up_steps: int = Field(
+        10_000, gt=0, description="Steps collected without a window to learn from before it stops"
+    )
+    wait_minutes: float | None = Field(
+        None, gt=0, description="Minutes to wait for robots that send nothing; None: no limit"
+    )
     replay_ratio: float = Field(512.0, gt=0, description="Most replayed steps per collected step")
     publish_every: int = Field(200, ge=50, description="Updates between two published policies")
     checkpoint_every_s: float = Field(120.0, gt=0, description="Seconds between two checkpoints")

@@ -21,6 +21,7 @@ class ExperienceSource:
 
     over = False  #: whether the store will never hold more than it does
     steps_goal: int | None = None  #: steps that there will be in the end; None where unknown
+    collects = False  #: whether it makes the steps itself, rather than wait for others to
 
     def more(self, version: int) -> bool:
         """Bring in steps or wait a little for them; False when there will never be more.
@@ -99,7 +100,7 @@ class OwnEnvironments(ExperienceSource):
         self._collector, self._store = collector, store
         self._explorer, self._actor = explorer, actor
         self._prefill, self._steps, self._chunk = prefill, steps, chunk
-        self.steps_goal = steps
+        self.steps_goal, self.collects = steps, True
         self._episodes: list[EpisodeResult] = []
 
     def more(self, version: int) -> bool:

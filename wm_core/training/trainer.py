@@ -13,6 +13,7 @@ read goes back after a kill.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.config import Config
-from wm_core.contract.errors import StoreError, WmError
+from wm_core.contract.errors import WmError
 from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
@@ -39,6 +40,7 @@ from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import NAME as STATUS_NAME
 from wm_core.training.status import Rate, Status
+from wm_core.training.waiting import Waiting
 
 STATUS_S = 1.0  #: seconds between two status reports
 
@@ -102,10 +104,20 @@ class Trainer:
         self._publisher = Publisher(self._hooks.publish, train.publish_every)
         self._evaluation, self._report = Every(train.eval_every), Every(STATUS_S)
         self._cpu = CpuTime(None if train.minutes is None else 60.0 * train.minutes)
+        self._waiting = Waiting(
+            store,
+            learner.sampler,
+            length=config.replay.length,
+            patience=max(train.give_up_steps, 2 * config.replay.length * train.envs)
+            if source.collects
+            else None,
+            wait_s=None if train.wait_minutes is None else 60.0 * train.wait_minutes,
+        )
         self._episodes = 0
         self._last_return: float | None = None
         self._last_metrics: dict[str, float] = {}
         self._update_rate, self._step_rate = Rate(), Rate()
+        self._is_over = False  # the source has ended
         self._log: MetricLog  # opened by ``train``
 
     def state(self) -> dict[str, Any]:
@@ -151,7 +163,8 @@ class Trainer:
 
         Raises:
             TrainingDiverged: when a loss or a weight is no longer a finite number.
-            StoreError: when a finished store holds nothing to learn from.
+            StoreError: when there is nothing to learn from in a finished store, or in what has
+                been collected for a long time.
         """
         resumed, updates_before = self._checkpoints.updates is not None, self.learner.updates
         self._log = MetricLog(self.run_folder, resume_at=updates_before if resumed else None)
@@ -164,30 +177,33 @@ class Trainer:
                 self._publish()
             self._loop()
             self._finish(updates_before)
-        except TrainingDiverged:
-            self._status("diverged")
+        except Exception as error:
+            with contextlib.suppress(OSError):  # a full disk ends a run too
+                self._status("diverged" if isinstance(error, TrainingDiverged) else "failed")
             raise
         finally:
             self._log.close()
             self._source.close()
             self._store.close()
-        return self._status("done")
+        return self._status("done" if self._reached_goal() or self._is_over else "stopped")
 
     def _loop(self) -> None:
-        while not self._stop.is_set() and not self._reached_goal():
+        while not (self._stop.is_set() or self._is_over or self._reached_goal()):
             if self._may_update():
                 self._log.add(self.learner.update())
                 self._ratio.did()
                 self._after_update()
                 self._source.poll()
             elif not self._source.more(self._publisher.version):
-                self._check_not_empty()
-                break
+                if not self.learner.sampler.can_sample():
+                    raise self._waiting.refuse()
+                self._is_over = True
             else:
                 self._after_collection()
             if self._report.due(time.monotonic()):
                 self._report.done(time.monotonic())
-                self._status("training" if self._may_update() else "waiting")
+                self._waiting.warn()
+                self._status(self._phase())
 
     def _reached_goal(self) -> bool:
         goal = self._config.train.updates
@@ -199,12 +215,10 @@ class Trainer:
         due = asked or self._ratio.due(self._store.steps) > 0
         return due and self.learner.sampler.can_sample()
 
-    def _check_not_empty(self) -> None:
-        if not self.learner.sampler.can_sample():
-            raise StoreError(
-                f"nothing to learn from: the store holds {self._store.steps} steps, expected "
-                f"at least one run of {self._config.replay.length} without a gap"
-            )
+    def _phase(self) -> str:
+        if self._may_update():
+            return "training"
+        return "collecting" if self._source.collects else "waiting"
 
     def _after_update(self) -> None:
         updates, train = self.learner.updates, self._config.train
@@ -218,6 +232,9 @@ class Trainer:
             self._save()
 
     def _after_collection(self) -> None:
+        self._waiting.check()
+        if not self._source.collects:
+            self._waiting.check_time(time.monotonic())
         ended = self._source.episodes()
         if ended:
             self._episodes += len(ended)
@@ -235,12 +252,14 @@ class Trainer:
 
     def _finish(self, updates_before: int) -> None:
         """Write what is not written yet; this process began at ``updates_before``."""
+        self._waiting.warn()
         updates, every = self.learner.updates, self._config.train.video_every
         learned = updates > (self._checkpoints.updates or 0)
         # A run that was stopped before its first update has collected: episodes, CPU time.
         if learned or self._store.steps > self._checkpoints.agent_steps:
             self._save()
-        if updates - self._publisher.updates >= FIRST_PUBLISH:
+        # a short run leaves a trained policy too, not only the version before any update
+        if updates - self._publisher.updates >= (FIRST_PUBLISH if self._publisher.updates else 1):
             self._publish()
         if every and updates > updates_before and updates % every:
             self._write_video()
@@ -312,6 +331,8 @@ class Trainer:
             cpu_s=round(self._cpu.seconds(), 2),
             cpu_s_goal=self._cpu.goal_s,
             left_out=dict(self._store.left_out),
+            invalid_steps=dict(self._store.invalid.by_reason),
+            waiting_for=self._waiting.sentence(now_s) if phase == "waiting" else "",
         )
         status.write(self.run_folder)
         if self._hooks.status is not None:
