@@ -21,13 +21,6 @@ from wm_core.training.device import Device
 from wm_core.training.evaluate import MAX_EPISODE_STEPS
 from wm_core.training.returns import Evaluation, RunsEvaluation
 
-EXAMPLES = """\
-examples:
-  wm evaluate --run runs/seek --episodes 20
-  wm evaluate --run runs/seek --version best --films films
-  wm evaluate --run runs/a runs/b runs/c --envs 4 --json
-  wm evaluate --expert --task seek"""
-
 
 class EvaluateSettings(Frozen):
     """Run whole episodes of a task and report return, length and success with 95 % bounds.
@@ -76,7 +69,7 @@ class EvaluateSettings(Frozen):
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
-    settings = parse(EvaluateSettings, argv, verb="evaluate", more=EXAMPLES)
+    settings = parse(EvaluateSettings, argv, verb="evaluate")
     options: dict[str, Any] = settings.model_dump(exclude={"json_", "run"})
     progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
     result: Evaluation | RunsEvaluation

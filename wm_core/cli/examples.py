@@ -11,8 +11,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": (
         "wm evaluate --run runs/seek --episodes 20",
-        "wm evaluate --policy seek_policy --task seek --json",
-        "wm evaluate --random --task seek",
+        "wm evaluate --run runs/seek --version best --films films",
+        "wm evaluate --run runs/a runs/b runs/c --envs 4 --json",
+    ),
+    "runs": (
+        "wm runs",
+        "wm runs runs/sweep1 --sort best",
+        "wm runs --state alive --json",
     ),
     "show": (
         "wm show --run runs/seek",
@@ -46,7 +51,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 
-def shown(verb: str) -> str:
+def examples_of(verb: str) -> str:
     """The examples of ``verb`` under a heading; empty where it has none."""
     lines = EXAMPLES.get(verb, ())
     heading = "example" if len(lines) == 1 else "examples"

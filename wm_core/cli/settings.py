@@ -21,7 +21,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from wm_core.cli import examples
+from wm_core.cli.examples import examples_of
 from wm_core.cli.first_options import first_options
 from wm_core.cli.screen import Captured, complain, without_frame, wrapped
 from wm_core.contract.errors import SettingsError
@@ -93,7 +93,7 @@ def _few(model: type[T], verb: str, default: T | None, first: Mapping[str, Seque
     parts = [
         f"usage: wm {verb} [OPTIONS]        all options: wm {verb} --help-all",
         wrapped(f"{title}{whose}"),
-        examples.shown(verb),
+        examples_of(verb),
         first_options(model, first, default),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -116,7 +116,7 @@ def _all(model: type[T], verb: str, default: T | None, more: str) -> str:
     about = (inspect.getdoc(model) or "").replace("``", "`")
     usage = wrapped(_COLOURS.sub("", usage).strip(), indent="    ")
     options = options.partition("\n")[2].strip("\n")
-    parts = [usage, wrapped(about), wrapped(more), examples.shown(verb), options]
+    parts = [usage, wrapped(about), wrapped(more), examples_of(verb), options]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

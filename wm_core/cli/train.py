@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ from wm_core import presets
 from wm_core.cli import presets as presets_verb
 from wm_core.cli.first_options import TRAIN
 from wm_core.cli.progress import ProgressView
+from wm_core.cli.screen import complain
 from wm_core.cli.settings import parse, peek
 from wm_core.config import Config
+from wm_core.library.goals import MICRO_MINUTES, ending, goals_in_words, with_goal
 from wm_core.library.run_folder import TrainSettings
 from wm_core.library.train import first_settings, run_training
 from wm_core.training import checkpoint
+from wm_core.training.estimate import Forecast
+from wm_core.training.status import Status
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
     start = _start(argv)
     start = start.model_copy(update=with_registered(start, argv))
+    start = with_goal(start, named(argv))
     settings = parse(
         TrainSettings, argv, verb="train", default=start, more=_origin(start), first=TRAIN
     )
@@ -37,17 +42,40 @@ def main(argv: Sequence[str]) -> int:
     with _stopping(stop), ProgressView(quiet=settings.quiet) as view:
         if settings.resume and not checkpoint.listed(settings.run):
             view.say(f"no checkpoint in {settings.run} yet: beginning a new run")
-        end = run_training(settings, stop, on_status=view.show)
-    last = checkpoint.listed(settings.run)[-1]
-    how = "stopped" if stop.is_set() else "done"
+        view.say(goals_in_words(settings))
+        end = run_training(settings, stop, on_status=reporter(view))
     if not settings.quiet:
-        sys.stderr.write(
-            f"{how} at update {end.updates} and step {end.agent_steps}; checkpoint {last}\n"
-            f"go on:    wm train --run {settings.run} --resume\n"
-            f"look:     wm show --run {settings.run}\n"
-            f"measure:  wm evaluate --run {settings.run} --episodes 10\n"
-        )
+        _say_end(settings, end, stopped=stop.is_set())
     return 0
+
+
+def named(argv: Sequence[str]) -> set[str]:
+    """The dotted names of the options in ``argv``, such as train.steps."""
+    words = (word.partition("=")[0] for word in argv if word.startswith("--"))
+    return {word.removeprefix("--").replace("-", "_") for word in words}
+
+
+def reporter(view: ProgressView) -> Callable[[Status], None]:
+    """Show each status, and say once how long the training will take."""
+    forecast = Forecast(MICRO_MINUTES)
+
+    def report(status: Status) -> None:
+        view.show(status)
+        text = forecast.say(status)
+        if text:
+            view.say(text)
+
+    return report
+
+
+def _say_end(settings: TrainSettings, end: Status, *, stopped: bool) -> None:
+    last = checkpoint.listed(settings.run)[-1]
+    found = ending(settings, end, stopped=stopped)
+    complain(
+        f"{'stopped' if stopped else 'done'} at update {end.updates} and step {end.agent_steps}: "
+        f"{found.reason}; checkpoint {last}"
+    )
+    sys.stderr.writelines(f"{what + ':':<9} {command}\n" for what, command in found.commands)
 
 
 def with_registered(start: Config, argv: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 
 from wm_core import presets
 from wm_core.library.assembly import make_trainer
-from wm_core.library.changes import with_changes
+from wm_core.library.changes import dotted, with_changes
+from wm_core.library.goals import with_goal
 from wm_core.library.run_folder import TrainSettings, load_settings
 from wm_core.training import checkpoint
 from wm_core.training.status import Status
@@ -34,6 +35,9 @@ def train(
     ``train("runs/twm", task="seek", preset="twm", train={"updates": 1000})`` does what
     ``wm train --run runs/twm --task seek --preset twm --train.updates 1000`` does.
 
+    In size micro it ends after 30 minutes of CPU time where no setting says when, as
+    ``train.steps``, ``train.updates`` and ``train.minutes`` do.
+
     Args:
         run: the run folder.
         task: a name from `wm tasks`, any Gymnasium id, or one of your own as module:Id.
@@ -51,9 +55,9 @@ def train(
     """
     start = first_settings(Path(run), preset=preset, size=size, resume=resume)
     given = {"task": task} if task else {}
-    return run_training(
-        with_changes(start, given | {"resume": resume} | settings), stop, on_status=on_status
-    )
+    changes = given | {"resume": resume} | settings
+    start = with_goal(start, dotted(changes))
+    return run_training(with_changes(start, changes), stop, on_status=on_status)
 
 
 def first_settings(run: Path, *, preset: str, size: str, resume: bool) -> TrainSettings:
