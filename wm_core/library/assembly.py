@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
-from wm_core.contract.errors import SettingsError
+from wm_core.contract.errors import SettingsError, StoreError
 from wm_core.library.hooks import make_evaluator, make_pruner, make_publisher, make_video
-from wm_core.library.run_folder import TrainSettings, save_settings
-from wm_core.library.sources import known_spec, make_source, stored_spec
+from wm_core.library.resume import load_resumed
+from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
+from wm_core.library.sources import find_experience, make_source, make_store
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
 from wm_core.store.reader import Store
-from wm_core.training import checkpoint
 from wm_core.training.context_memory import ContextMemory
 from wm_core.training.device import choose_device
 from wm_core.training.learner import Learner
 from wm_core.training.population import Population
 from wm_core.training.seeding import Streams
+from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import Status
 from wm_core.training.trainer import Hooks, Trainer
 
@@ -34,29 +38,65 @@ def make_trainer(
 ) -> Trainer:
     """Join all parts of the run that ``settings`` describe; resume it where they say so.
 
+    Whatever can be refused is checked before anything is written.
+
     Args:
         settings: resolved.
         stop: ends the training between two updates.
         on_status: called with the progress about once a second.
+
+    Raises:
+        SettingsError: for settings that do not fit one another, the task, the store or the run.
+        StoreError: for a store or checkpoint that cannot be used.
     """
-    resumed = _resumed(settings)
     if settings.store is None and not settings.follow and not settings.task:
         raise SettingsError(
             "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
         )
-    run_id = save_settings(settings)
-    config = settings.config
-    where = choose_device(settings.device)
-    streams = Streams(config.seed, where)
-    known = known_spec(settings, resumed)
-    store = Store(settings.store_root, cache_bytes=config.replay.cache_bytes, spec=known)
-    store.refresh()
-    spec = known or stored_spec(settings, store)
-    agent = AgentCore(spec, config, generator=streams.init).to(where)
+    resumed = load_resumed(settings)
+    spec, store = find_experience(settings, resumed)
+    with contextlib.ExitStack() as undo:
+        if store is not None:
+            undo.callback(store.close)
+        where = choose_device(settings.device)
+        streams = Streams(settings.seed, where)
+        agent = AgentCore(spec, settings.config, generator=streams.init).to(where)
+        run_id = run_id_of(settings.run) or uuid.uuid4().hex
+        if store is None:
+            store = make_store(settings, spec, undo)
+        source = make_source(settings, spec, store, agent, streams, stop)
+        undo.callback(source.close)
+        hooks = Hooks(
+            publish=make_publisher(settings, agent, store, run_id) if settings.publish else None,
+            status=on_status,
+            prune=make_pruner(settings),
+        )
+        trainer = _joined(settings, agent, store, streams, source, stop, hooks)
+        if resumed is not None:
+            _load(trainer, resumed)
+        last = PolicyRepository(settings.run / "policies").latest()
+        if last is not None:
+            trainer.continue_from(last.version, last.learner_updates)
+        save_settings(settings, run_id)  # the last step: a refused start changes nothing
+        undo.pop_all()
+    return trainer
+
+
+def _joined(
+    settings: TrainSettings,
+    agent: AgentCore,
+    store: Store,
+    streams: Streams,
+    source: ExperienceSource,
+    stop: threading.Event,
+    hooks: Hooks,
+) -> Trainer:
+    """Join agent, store and source; the ``hooks`` that need a learner are added here."""
+    config, spec = settings.config, agent.spec
     if agent.behavior.wants_environment and settings.task:
         agent.behavior.fitness = Population(agent, settings.task)
     learner = _learner(config, store, agent, streams)
-    trainer = Trainer(
+    return Trainer(
         settings.run,
         config,
         spec,
@@ -64,22 +104,25 @@ def make_trainer(
         store=store,
         learner=learner,
         streams=streams,
-        source=make_source(settings, spec, store, agent, streams, stop),
+        source=source,
         stop=stop,
-        hooks=Hooks(
-            publish=make_publisher(settings, agent, store, run_id) if settings.publish else None,
-            status=on_status,
+        hooks=replace(
+            hooks,
             video=make_video(settings, spec, store, learner),
-            evaluate=make_evaluator(settings, spec, agent, where, stop),
-            prune=make_pruner(settings),
+            evaluate=make_evaluator(settings, spec, agent, agent.device, stop),
         ),
     )
-    if resumed is not None:
-        trainer.load_state(resumed)
-    last = PolicyRepository(settings.run / "policies").latest()
-    if last is not None:
-        trainer.continue_from(last.version, last.learner_updates)
-    return trainer
+
+
+def _load(trainer: Trainer, state: dict[str, Any]) -> None:
+    try:
+        trainer.load_state(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StoreError(
+            f"{trainer.run_folder}: its checkpoint does not fit its settings ({reason}); begin "
+            "another run, or take its settings back from settings.1.json and so on"
+        ) from error
 
 
 def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Learner:
@@ -95,23 +138,3 @@ def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Lear
         selector=make_selector(replay.settings_of(replay.selector), streams.sampler),
     )
     return Learner(agent, sampler, ContextMemory(agent, replay.latents), streams.learner)
-
-
-def _resumed(settings: TrainSettings) -> dict[str, Any] | None:
-    """Load the state to resume from; refuse to overwrite a run without ``resume``."""
-    there = checkpoint.listed(settings.run)
-    if not there:
-        return None
-    if not settings.resume:
-        raise SettingsError(
-            f"{settings.run} holds a run already (checkpoint {there[-1].name}); "
-            "go on with --resume, or choose another --run"
-        )
-    _, state = checkpoint.newest(settings.run)
-    before = Config.model_validate(state["config"])
-    if before.world != settings.world or before.preset != settings.preset:
-        raise SettingsError(
-            f"{settings.run} was trained as {before.preset} {before.size} with other --world "
-            "settings; its weights do not fit these"
-        )
-    return state

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
@@ -67,18 +69,39 @@ class TrainSettings(Config):
         return self.store or self.run / "store"
 
 
-def save_settings(settings: TrainSettings) -> str:
-    """Write the resolved settings into the run folder; returns the run's id."""
-    run_id = run_id_of(settings.run) or uuid.uuid4().hex
+def save_settings(settings: TrainSettings, run_id: str = "") -> str:
+    """Write the resolved settings into the run folder; returns the run's id.
+
+    Settings that were there and differ are kept beside them, as settings.1.json and so on.
+
+    Args:
+        settings: to be written to ``settings.run``.
+        run_id: of a run that has none yet; empty draws one.
+    """
+    run_id = run_id_of(settings.run) or run_id or uuid.uuid4().hex
     about = {
         "run_id": run_id,
         "commit": commit(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": torch.__version__,
     }
-    text = json_text(settings.model_dump(mode="json") | {"about": about}, indent=2)
-    write_atomically(settings.run / SETTINGS_NAME, f"{text}\n".encode())
+    values, path = settings.model_dump(mode="json"), settings.run / SETTINGS_NAME
+    _keep_older(path, values)
+    text = json_text(values | {"about": about}, indent=2)
+    write_atomically(path, f"{text}\n".encode())
     return run_id
+
+
+def _keep_older(path: Path, values: Mapping[str, Any]) -> None:
+    """Keep a copy of the settings in ``path`` where ``values`` are others."""
+    before = read_json(path)
+    # where the run lies and whether it is resumed is nothing that it learns by
+    alike = {"about", "run", "resume"}
+    if before and {k: v for k, v in before.items() if k not in alike} != {
+        k: v for k, v in values.items() if k not in alike
+    }:
+        number = 1 + len(list(path.parent.glob("settings.*.json")))
+        write_atomically(path.with_name(f"settings.{number}.json"), path.read_bytes())
 
 
 def load_settings(run: Path) -> TrainSettings:
@@ -94,8 +117,9 @@ def load_settings(run: Path) -> TrainSettings:
         values = json.loads(path.read_text())
         values.pop("about", None)
         return TrainSettings(**values | {"run": run})
-    except (OSError, ValueError, ValidationError) as error:
-        raise SettingsError(f"{path}: expected the settings of a run: {error}") from error
+    except (OSError, ValueError, ValidationError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SettingsError(f"{path}: expected the settings of a run: {reason}") from error
 
 
 def run_id_of(run: Path) -> str:

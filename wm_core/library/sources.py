@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import threading
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from wm_core.contract.errors import SettingsError
+from wm_core.contract.compare import differences
+from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.files import siblings
 from wm_core.contract.spec import Spec
 from wm_core.library.run_folder import TrainSettings
 from wm_core.robot import RobotFile
@@ -17,39 +22,152 @@ from wm_core.store.reader import Store
 from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
-from wm_core.training.tasks import make_env, spec_of
+from wm_core.training.tasks import make_env, spec_of, task_names
 
 CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
 
 
-def known_spec(settings: TrainSettings, resumed: dict[str, Any] | None) -> Spec | None:
-    """Take the spec from the checkpoint, a file or the task, in this order; else None."""
-    if resumed is not None:
-        return Spec.model_validate(resumed["spec"])
-    if settings.spec is not None:
-        if settings.spec.suffix in (".yaml", ".yml"):
-            return RobotFile.load(settings.spec).spec()
-        try:
-            return Spec.model_validate_json(settings.spec.read_text())
-        except (OSError, ValidationError) as error:
-            raise SettingsError(f"--spec {settings.spec}: {error}") from error
-    if settings.task:
-        env = make_env(settings.task)
-        try:
-            return spec_of(env)
-        finally:
-            env.close()
-    return None
+def find_experience(
+    settings: TrainSettings, resumed: dict[str, Any] | None
+) -> tuple[Spec, Store | None]:
+    """Find what is learnt and where it lies; nothing is made.
+
+    Returns:
+        The spec, and the store, read up to now; None where it is not there yet and this run makes
+        it.
+
+    Raises:
+        SettingsError: where there is nothing to learn from, or task, spec and store do not fit.
+    """
+    finished = settings.store is not None and not settings.follow
+    if finished:
+        check_is_store(settings.store_root)
+    known = _known_spec(settings, resumed)
+    if known is not None and settings.task and not finished and not settings.follow:
+        _check_task(settings, known)
+    store = None
+    if (settings.store_root / LEDGER_NAME).exists():
+        store = Store(settings.store_root, cache_bytes=settings.replay.cache_bytes, spec=known)
+    try:
+        if store is not None:
+            store.refresh()
+            if known is not None and not settings.follow:
+                _check_fits(store, known)
+        if known is None:
+            if store is None or not store.steps:
+                raise SettingsError(
+                    f"{settings.store_root} is still empty: name a --task or a --spec file, so "
+                    "that the networks can be built before the first step arrives"
+                )
+            known = store.spec
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+    return known, store
 
 
-def stored_spec(settings: TrainSettings, store: Store) -> Spec:
-    """Take the spec that most of what is stored was recorded with."""
-    if store.steps:
-        return store.spec
+def check_is_store(root: Path) -> None:
+    """Refuse a folder that is no store, saying which one may be meant.
+
+    Raises:
+        SettingsError: where it does not exist (naming the nearest), is a run folder, or holds no
+            ledger.
+    """
+    if (root / LEDGER_NAME).is_file():
+        return
+    if not root.exists():
+        raise SettingsError(f"--store: {nearest(root.name, siblings(root), what='store')}")
+    if (root / "store" / LEDGER_NAME).is_file():
+        raise SettingsError(
+            f"--store {root}: expected a store, got the folder of a run; did you mean "
+            f"{root / 'store'}?"
+        )
     raise SettingsError(
-        f"{settings.store_root} is still empty: name a --task or a --spec file, so that the "
-        "networks can be built before the first step arrives"
+        f"--store {root}: nothing to learn from, expected a folder with a {LEDGER_NAME}, in which "
+        "`wm serve` and `wm train` keep experience"
     )
+
+
+def _known_spec(settings: TrainSettings, resumed: dict[str, Any] | None) -> Spec | None:
+    """Take the spec from the checkpoint, a file or the task, in this order; else None."""
+    given = None if settings.spec is None else _spec_in(settings.spec)
+    if resumed is not None:
+        spec = Spec.model_validate(resumed["spec"])
+        changed = [] if given is None else differences(spec, given) + differences(given, spec)
+        if changed:
+            raise SettingsError(
+                f"{settings.run} cannot be resumed with another --spec: {changed[0]}; leave it "
+                f"out, or begin another run from its weights with --init-from {settings.run}"
+            )
+        return spec
+    if given is not None or not settings.task:
+        return given
+    return _task_spec(settings)
+
+
+def _spec_in(path: Path) -> Spec:
+    if path.suffix in (".yaml", ".yml"):
+        return RobotFile.load(path).spec()
+    try:
+        return Spec.model_validate_json(path.read_text())
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"]))
+        raise SettingsError(
+            f"--spec {path}: expected a spec as JSON or a robot file (.yaml), got at "
+            f"{at or 'its begin'}: {first['msg']}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--spec {path}: {error}") from error
+
+
+def _task_spec(settings: TrainSettings, spec: Spec | None = None) -> Spec:
+    env = make_env(settings.task, **_keywords(settings, spec))
+    try:
+        return spec_of(env)
+    finally:
+        env.close()
+
+
+def _keywords(settings: TrainSettings, spec: Spec | None) -> dict[str, Any]:
+    """Let this project's own tasks give the numbers that ``spec`` has beside the images."""
+    own = spec is not None and spec.vectors and settings.task in task_names()
+    return {"proprio": True} if own else {}
+
+
+def _check_task(settings: TrainSettings, spec: Spec) -> None:
+    found = differences(spec, _task_spec(settings, spec), resized=True)
+    if found:
+        raise SettingsError(
+            f"task {settings.task!r} does not fit {settings.spec or settings.run}: "
+            f"{'; '.join(found)[:400]}"
+        )
+
+
+def _check_fits(store: Store, spec: Spec) -> None:
+    """Refuse a store of which nothing can be used because it was recorded with another spec."""
+    if store.segments or not store.left_out["other spec"]:
+        return
+    with contextlib.closing(Store(store.root, cache_bytes=0)) as other:
+        other.refresh()
+        found = differences(spec, other.spec) or ["another spec"]
+    raise SettingsError(
+        f"{store.root} was recorded with another spec: {'; '.join(found)[:400]}; name the task "
+        "that it was recorded in, or leave --task out"
+    )
+
+
+def make_store(settings: TrainSettings, spec: Spec, undo: contextlib.ExitStack) -> Store:
+    """Make the run's own store; ``undo`` removes it again where the start is refused after all."""
+    root = settings.store_root
+    if not root.exists():
+        undo.callback(shutil.rmtree, root, ignore_errors=True)
+    Ledger(root / LEDGER_NAME).close()
+    store = Store(root, cache_bytes=settings.replay.cache_bytes, spec=spec)
+    undo.callback(store.close)
+    store.refresh()
+    return store
 
 
 def make_source(
@@ -67,7 +185,11 @@ def make_source(
         return FinishedStore()
     train, root = settings.train, settings.store_root
     ledger = Ledger(root / LEDGER_NAME)
-    adapters = [EnvAdapter(make_env(settings.task), spec, streams.env) for _ in range(train.envs)]
+    keywords = _keywords(settings, spec)
+    adapters = [
+        EnvAdapter(make_env(settings.task, **keywords), spec, streams.env)
+        for _ in range(train.envs)
+    ]
     recorders = [
         EnvRecorder(root, ledger, robot=f"sim-{i}", task=settings.task, spec=spec)
         for i in range(train.envs)
@@ -80,4 +202,5 @@ def make_source(
         prefill=train.prefill,
         steps=train.steps,
         chunk=max(CHUNK_STEPS, train.envs),
+        ledger=ledger,
     )

@@ -14,7 +14,8 @@ from wm_core import presets
 from wm_core.library.assembly import make_trainer
 from wm_core.library.changes import dotted, with_changes
 from wm_core.library.goals import with_goal
-from wm_core.library.run_folder import TrainSettings, load_settings
+from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings, load_settings
+from wm_core.library.run_lock import RunLock
 from wm_core.training import checkpoint
 from wm_core.training.status import Status
 
@@ -50,7 +51,8 @@ def train(
             ``train={"updates": 1000}``, or by dotted name, ``**{"train.updates": 1000}``.
 
     Raises:
-        SettingsError: for a setting that does not exist (naming the nearest) or does not fit.
+        SettingsError: for a setting that does not exist (naming the nearest) or does not fit, and
+            where another process trains in ``run``.
         TrainingDiverged: when a loss or a weight is no longer a number.
     """
     start = first_settings(Path(run), preset=preset, size=size, resume=resume)
@@ -62,7 +64,7 @@ def train(
 
 def first_settings(run: Path, *, preset: str, size: str, resume: bool) -> TrainSettings:
     """Settings before any option: those of the run to resume, or those of the preset."""
-    if resume and (checkpoint.listed(run) or not run.is_dir()):
+    if resume and ((run / SETTINGS_NAME).exists() or checkpoint.listed(run) or not run.is_dir()):
         return load_settings(run)
     return TrainSettings(**dict(presets.make(preset, size)), run=run)
 
@@ -79,7 +81,8 @@ def run_training(
         os.nice(settings.nice)
     torch.set_num_threads(_threads() if settings.threads is None else settings.threads)
     try:
-        return make_trainer(settings, stop or threading.Event(), on_status=on_status).train()
+        with RunLock(settings.run):
+            return make_trainer(settings, stop or threading.Event(), on_status=on_status).train()
     finally:
         torch.set_num_threads(before)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
+from wm_core.store.ledger import Ledger
 from wm_core.store.reader import Store
 from wm_core.training.collect import Collector, EnvActor, EpisodeResult
 
@@ -84,6 +85,7 @@ class OwnEnvironments(ExperienceSource):
         prefill: agent steps of ``explorer``.
         steps: agent steps in the store at which the source ends.
         chunk: agent steps to take at a time, over all environments.
+        ledger: that the recorders write to; closed with the source.
     """
 
     def __init__(
@@ -96,11 +98,12 @@ class OwnEnvironments(ExperienceSource):
         prefill: int,
         steps: int,
         chunk: int,
+        ledger: Ledger | None = None,
     ) -> None:
         self._collector, self._store = collector, store
         self._explorer, self._actor = explorer, actor
         self._prefill, self._steps, self._chunk = prefill, steps, chunk
-        self.steps_goal, self.collects = steps, True
+        self.steps_goal, self.collects, self._ledger = steps, True, ledger
         self._episodes: list[EpisodeResult] = []
 
     def more(self, version: int) -> bool:
@@ -119,4 +122,8 @@ class OwnEnvironments(ExperienceSource):
         return ended
 
     def close(self) -> None:
-        self._collector.close()
+        try:
+            self._collector.close()
+        finally:
+            if self._ledger is not None:
+                self._ledger.close()

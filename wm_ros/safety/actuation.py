@@ -307,8 +307,7 @@ class Actuation:
                 return True
             if motion == "position" and (np.abs(change) > 0.1 * share * span).any():
                 return True
-            chosen = motion == "choice" and self._known(now) is not None
-            if chosen and (now != self._spec.zero_command).any():
+            if motion == "choice" and np.isfinite(now[0]) and now[0] != self._spec.noop:
                 return True
         return False
 

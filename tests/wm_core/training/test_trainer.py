@@ -335,7 +335,7 @@ def test_a_typo_in_a_setting_names_the_nearest(toy, tmp_path, capsys):
         (("--size", "mikro"), "did you mean 'micro'"),
         (("--preset", "dreamer_v33"), "did you mean 'dreamer_v3'"),
         ((), "expected a --task"),
-        (("--store", "nowhere"), "still empty"),
+        (("--store", "nowhere"), "unknown store 'nowhere'"),
         (("--follow", "--spec", "no_such_file"), "--spec no_such_file"),
         (("--follow", "--spec", "no_such_robot.yaml"), "unknown file"),
     ],
@@ -353,4 +353,4 @@ def test_resuming_a_run_that_is_not_there_names_the_nearest(trained, capsys):
 
 def test_a_resume_with_other_networks_is_refused(trained, toy, tmp_path, capsys):
     assert main(["train", "--run", str(trained), "--resume", "--world.gru.deter", "32"]) == 2
-    assert "do not fit" in capsys.readouterr().err
+    assert "--world.gru.deter (this run has 16, got 32)" in capsys.readouterr().err
