@@ -16,7 +16,7 @@ from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.spec import Frozen
 from wm_core.renamed import renewed
 from wm_core.replay.settings import ReplayConfig
-from wm_core.training.settings import TrainConfig
+from wm_core.training.settings import EnvConfig, TrainConfig
 from wm_core.world.settings import WorldConfig
 
 
@@ -31,6 +31,7 @@ class Config(Frozen):
     optim: OptimConfig = OptimConfig()
     replay: ReplayConfig = ReplayConfig()
     train: TrainConfig = TrainConfig()
+    env: EnvConfig = EnvConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from wm_core.library.evaluate import FILMED, evaluate, evaluate_runs
 from wm_core.training.device import Device
 from wm_core.training.evaluate import MAX_EPISODE_STEPS
 from wm_core.training.returns import Evaluation, RunsEvaluation
+from wm_core.training.settings import EnvConfig
 
 
 class EvaluateSettings(Frozen):
@@ -62,6 +63,7 @@ class EvaluateSettings(Frozen):
         False, description="Draw actions as in training, instead of taking their mean"
     )
     device: Device = Field("auto", description="Device of the training network")
+    env: EnvConfig = EnvConfig()
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         False, description="Print one JSON object instead of text"
     )
@@ -70,7 +72,8 @@ class EvaluateSettings(Frozen):
 def main(argv: Sequence[str]) -> int:
     """Evaluate and report; returns the exit status."""
     settings = parse(EvaluateSettings, argv, verb="evaluate")
-    options: dict[str, Any] = settings.model_dump(exclude={"json_", "run"})
+    options: dict[str, Any] = settings.model_dump(exclude={"json_", "run", "env"})
+    options["env"] = settings.env
     progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
     result: Evaluation | RunsEvaluation
     with progress.status("evaluating") as line:

@@ -23,6 +23,7 @@ from tyro.constructors import (
 
 from wm_core.cli.examples import examples_of
 from wm_core.cli.first_options import first_options
+from wm_core.cli.keyword_values import keywords_rule
 from wm_core.cli.screen import Captured, complain, without_frame, wrapped
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.whole import whole
@@ -140,6 +141,7 @@ def reader_of(model: type[BaseModel]) -> ConstructorRegistry:
     """How tyro reads the options of ``model``: whole numbers as people write them."""
     registry = ConstructorRegistry()
     registry.primitive_rule(_whole_rule)
+    registry.primitive_rule(keywords_rule)
     registry.struct_rule(_group_rule(dict(_groups(model, ""))))
     return registry
 

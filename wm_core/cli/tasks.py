@@ -15,6 +15,7 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen, Spec
+from wm_core.training.settings import EnvConfig
 from wm_core.training.tasks import make_env, rules_of, spec_of, task_names
 
 
@@ -27,6 +28,7 @@ class TasksSettings(Frozen):
     task: tyro.conf.Positional[str] = Field(
         "", description="Task to describe: a name from the list, or any Gymnasium id"
     )
+    env: EnvConfig = EnvConfig()
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         False, description="Print JSON instead of a table"
     )
@@ -37,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
     settings = parse(TasksSettings, argv, verb="tasks")
     if not settings.task:
         return _list(as_json=settings.json_)
-    env = make_env(settings.task)
+    env = make_env(settings.task, settings.env)
     try:
-        spec, rules = spec_of(env), rules_of(env)
+        spec, rules = spec_of(env, settings.env), rules_of(env, settings.env)
     finally:
         env.close()
     if settings.json_:

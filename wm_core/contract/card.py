@@ -143,6 +143,8 @@ class PolicyCard(_PolicyDocument):
     split: tuple[TensorInfo, ...] = ()
     frame_id: str = ""  #: frame in which the command is meant, such as base_link
     resize: dict[str, Literal["area", "nearest"]] = Field(default_factory=dict)  #: by image input
+    #: how the task's environment is made, where that is not by default: a JSON object
+    task_settings: str = Field("", max_length=65536)
 
     @model_serializer(mode="wrap")
     def _without_unset(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -153,7 +155,7 @@ class PolicyCard(_PolicyDocument):
 
 _LATER = (
     "tolerance", "quantized", "return_loss", "action_deviation", "surprise_limit", "split",
-    "frame_id", "resize",
+    "frame_id", "resize", "task_settings",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -28,6 +29,11 @@ class Export(NamedTuple):
     onnx: bytes
     golden: bytes
     weights_sha256: str
+
+
+def _changed(config: Config) -> str:
+    """Write the settings of the environment that are not the defaults as JSON; "" for none."""
+    return json.dumps(config.env.changed, sort_keys=True) if config.env.changed else ""
 
 
 class PolicyExporter:
@@ -92,6 +98,7 @@ class PolicyExporter:
             golden_sha256=hashlib.sha256(golden).hexdigest(),
             opset=OPSET,
             exporter=self._tools,
+            task_settings=_changed(self._config),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **self._origin,
         )

@@ -10,9 +10,17 @@ from wm_core.contract.errors import SettingsError
 from wm_core.library.agent import Agent
 from wm_core.replay.episodes import Episodes
 from wm_core.training.evaluate import open_env
+from wm_core.training.settings import EnvConfig
 
 
-def collect(task: str, *, episodes: int, agent: Agent | None = None, seed: int = 0) -> Episodes:
+def collect(
+    task: str,
+    *,
+    episodes: int,
+    agent: Agent | None = None,
+    seed: int = 0,
+    env: EnvConfig | None = None,
+) -> Episodes:
     """Run whole episodes of ``task`` and keep every step.
 
     Args:
@@ -20,13 +28,16 @@ def collect(task: str, *, episodes: int, agent: Agent | None = None, seed: int =
         episodes: how many, at least 1.
         agent: chooses the actions, drawn as in training; None: uniform random actions.
         seed: of the episodes and of the random actions.
+        env: how the environment is made; None: as the agent's settings say.
 
     Raises:
         SettingsError: for a number of episodes below 1.
     """
     if episodes < 1:
         raise SettingsError(f"expected at least 1 of episodes, got {episodes}")
-    adapter, spec = open_env(task, seed=seed, spec=agent.spec if agent else None)
+    known = agent.spec if agent else None
+    settings = env or (agent.config.env if agent else None)
+    adapter, spec = open_env(task, seed=seed, spec=known, env=settings)
     rng, kept = np.random.default_rng(seed), list[dict[str, Any]]()
     try:
         for _ in range(episodes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
+from wm_core.library.card_env import env_of
+from wm_core.library.changes import with_changes
 from wm_core.library.run_folder import load_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training import checkpoint as checkpoints
@@ -27,6 +29,7 @@ from wm_core.training.players import (
     RandomPlayer,
 )
 from wm_core.training.returns import Evaluation, RunsEvaluation
+from wm_core.training.settings import EnvConfig
 
 FILMED = 3  #: episodes that are filmed where nothing is said
 
@@ -48,6 +51,7 @@ def evaluate(
     films: str | Path | None = None,
     film_episodes: int = FILMED,
     device: Device = "auto",
+    env: EnvConfig | None = None,
     on_episode: Callable[[int, float], None] | None = None,
 ) -> Evaluation:
     """Run whole episodes of a task; exactly one of the first four arguments names who acts.
@@ -68,6 +72,8 @@ def evaluate(
         films: folder that receives films of the first ``film_episodes``; None: no films.
         film_episodes: how many episodes are filmed.
         device: of the training network.
+        env: how the environment is made: what is not the default here replaces what the policy or
+            the run was trained with.
         on_episode: called with the number of episodes so far and the last return.
 
     Returns:
@@ -84,6 +90,8 @@ def evaluate(
     task = task or who.task
     if not task:
         raise SettingsError("expected the name of a task, got none: `wm tasks` lists them")
+    if env is not None:
+        who = replace(who, env=with_changes(who.env, env.changed))
     found = _play(who, task, min(envs, episodes), films, film_episodes)
     result = found(
         episodes=episodes, seed=seed, max_steps=max_episode_steps, on_episode=on_episode
@@ -122,6 +130,7 @@ class _Who:
     task: str = ""
     spec: Spec | None = None
     notes: tuple[str, ...] = ()
+    env: EnvConfig = field(default_factory=EnvConfig)
 
 
 _RANDOM = _Who("random actions", lambda adapters, spec: RandomPlayer(spec.action))
@@ -146,7 +155,9 @@ def _play(
         with ExitStack() as closers:
             adapters, spec = list[EnvAdapter](), who.spec
             for _ in range(max(1, envs)):
-                adapter, spec = open_env(task, seed=seed, spec=spec, render=films is not None)
+                adapter, spec = open_env(
+                    task, seed=seed, spec=spec, env=who.env, render=films is not None
+                )
                 closers.callback(adapter.env.close)
                 adapters.append(adapter)
             assert spec is not None
@@ -186,6 +197,7 @@ def _trained(
             card.task,
             runner.spec,
             _untrained(card.learner_updates, run) if card.run_id else (),
+            env_of(card),
         )
     trained = checkpoints.load_agent(Path(run or ""), choose_device(device), version=version)
     return _Who(
@@ -194,6 +206,7 @@ def _trained(
         trained.task,
         trained.spec,
         _untrained(trained.updates, None),
+        trained.config.env,
     )
 
 

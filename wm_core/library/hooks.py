@@ -110,7 +110,7 @@ def make_evaluator(
     seed = settings.seed + 1_000_003
 
     def evaluate() -> dict[str, float]:
-        adapter, _ = open_env(settings.task, seed=seed, spec=spec)
+        adapter, _ = open_env(settings.task, seed=seed, spec=spec, env=settings.env)
         actor = AgentActor(agent, torch.Generator(where).manual_seed(seed), mean=True)
         try:
             episodes = settings.train.eval_episodes

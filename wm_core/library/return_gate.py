@@ -16,6 +16,7 @@ from wm_core.contract.errors import PolicyRefused
 from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec
 from wm_core.exporting.stored import StoredStep, replay
+from wm_core.library.card_env import env_of
 from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.players import EnginePlayer
 from wm_core.training.returns import Evaluation
@@ -55,7 +56,9 @@ def measure_return(
     with ExitStack() as closers:
         players = []
         for runner in (original, quantized):
-            adapter, spec = open_env(original.card.task, seed=seed, spec=original.spec)
+            adapter, spec = open_env(
+                original.card.task, seed=seed, spec=original.spec, env=env_of(original.card)
+            )
             closers.callback(adapter.env.close)
             players.append((EnginePlayer(runner), adapter))
         for pair in range(1, episodes + 1):

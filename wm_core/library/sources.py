@@ -19,10 +19,11 @@ from wm_core.robot import RobotFile
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
-from wm_core.training.collect import AgentActor, Collector, EnvAdapter, RandomActor
+from wm_core.training.collect import AgentActor, Collector, RandomActor
+from wm_core.training.evaluate import open_env
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
-from wm_core.training.tasks import make_env, spec_of, task_names
+from wm_core.training.tasks import fitted, make_env, spec_of
 
 CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
 
@@ -123,17 +124,12 @@ def _spec_in(path: Path) -> Spec:
 
 
 def _task_spec(settings: TrainSettings, spec: Spec | None = None) -> Spec:
-    env = make_env(settings.task, **_keywords(settings, spec))
+    fit = fitted(settings.task, settings.env, spec)
+    env = make_env(settings.task, fit)
     try:
-        return spec_of(env)
+        return spec_of(env, fit)
     finally:
         env.close()
-
-
-def _keywords(settings: TrainSettings, spec: Spec | None) -> dict[str, Any]:
-    """Let this project's own tasks give the numbers that ``spec`` has beside the images."""
-    own = spec is not None and spec.vectors and settings.task in task_names()
-    return {"proprio": True} if own else {}
 
 
 def _check_task(settings: TrainSettings, spec: Spec) -> None:
@@ -185,9 +181,8 @@ def make_source(
         return FinishedStore()
     train, root = settings.train, settings.store_root
     ledger = Ledger(root / LEDGER_NAME)
-    keywords = _keywords(settings, spec)
     adapters = [
-        EnvAdapter(make_env(settings.task, **keywords), spec, streams.env)
+        open_env(settings.task, seed=streams.env, spec=spec, env=settings.env)[0]
         for _ in range(train.envs)
     ]
     recorders = [

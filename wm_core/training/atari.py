@@ -84,7 +84,7 @@ def make_game(
     image_size: int = 64,
     gray: bool = False,
     life_loss: bool = False,
-    sticky: bool = False,
+    sticky: float = 0.0,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """Make the game ``name``, such as ALE/Pong-v5.
@@ -94,7 +94,7 @@ def make_game(
         image_size: height and width of the image in pixels.
         gray: one channel instead of RGB.
         life_loss: whether losing a life terminates the episode.
-        sticky: repeat the last action in a random quarter of the frames.
+        sticky: probability of repeating the last action in a frame; 0.25 is the protocol's.
         kwargs: further arguments of the game, such as ``full_action_space``.
     """
     ale: Any = importlib.import_module("ale_py")
@@ -104,7 +104,7 @@ def make_game(
         disable_env_checker=True,
         obs_type="grayscale" if gray else "rgb",
         frameskip=1,  # the skipping is ours
-        repeat_action_probability=0.25 if sticky else 0.0,
+        repeat_action_probability=sticky,
         **kwargs,
     )
     return Game(game, image_size=image_size, life_loss=life_loss)

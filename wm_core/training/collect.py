@@ -111,22 +111,33 @@ class EnvAdapter:
         self._actions = ActionMap(env.action_space, env.metadata)
         self.prev_action = np.zeros(spec.action.size, np.float32)
         self.senses = Senses()
-        self.state = self.reset()
+        self._state: EnvState | None = None
+
+    @property
+    def state(self) -> EnvState:
+        """What the environment shows now; the first look begins the first episode.
+
+        Not the constructor: a resumed run draws the seed of that episode from streams that are
+        restored after it.
+        """
+        return self.reset() if self._state is None else self._state
 
     def reset(self, seed: int | None = None) -> EnvState:
         """Begin the episode of ``seed``, or of one that is drawn; returns its first state."""
         drawn = int(self._rng.integers(2**31)) if seed is None else seed
         raw, info = self.env.reset(seed=drawn)
         self.prev_action = np.zeros(self._spec.action.size, np.float32)
-        self.state = EnvState(self._obs_of(raw), info=info)
-        return self.state
+        self._state = EnvState(self._obs_of(raw), info=info)
+        return self._state
 
     def step(self, action: np.ndarray) -> EnvState:
         """Send ``action`` (A,) in [-1, 1], already within the spec's limits."""
+        if self._state is None:
+            self.reset()
         command = self._actions.element(self._spec.action.to_physical(action))
         raw, reward, terminated, truncated, info = self.env.step(command)
         self.prev_action = action
-        self.state = EnvState(
+        self._state = EnvState(
             self._obs_of(raw),
             reward=float(reward),
             is_first=False,
@@ -134,7 +145,7 @@ class EnvAdapter:
             is_terminal=bool(terminated),
             info=info,
         )
-        return self.state
+        return self._state
 
     def _obs_of(self, raw: Any) -> Obs:
         return self._reader.read(raw, self._spec)

@@ -17,7 +17,8 @@ from wm_core.contract.spec import Spec
 from wm_core.training.collect import EnvActor, EnvAdapter, EnvState, choose_actions
 from wm_core.training.players import Player, seeds_of
 from wm_core.training.returns import Evaluation, PlayedEpisode
-from wm_core.training.tasks import make_env, spec_of, task_names
+from wm_core.training.settings import EnvConfig
+from wm_core.training.tasks import fitted, make_env, spec_of
 
 #: agent steps after which an episode is cut: those of the longest game of Atari, 108,000 frames
 MAX_EPISODE_STEPS = 27_000
@@ -168,30 +169,42 @@ def _success(info: Mapping[str, Any]) -> bool | None:
 
 
 def open_env(
-    task: str, *, seed: int, spec: Spec | None = None, render: bool = False
+    task: str,
+    *,
+    seed: int | np.random.Generator,
+    spec: Spec | None = None,
+    env: EnvConfig | None = None,
+    render: bool = False,
 ) -> tuple[EnvAdapter, Spec]:
     """Open the environment of ``task``, seeded, and give the spec that its policies have.
 
     Args:
         task: as for ``tasks.make_env``.
-        seed: of the episodes.
+        seed: of the episodes, or the generator that draws their seeds.
         spec: of the policy; the environment must give at least its inputs.
+        env: how the environment is made; None: the defaults.
         render: let it render pictures, where it can.
 
     Raises:
         SettingsError: where the environment lacks an input of the policy, takes other actions
             (their kind, number, bounds or names) or acts at another rate.
     """
-    proprio = spec is not None and spec.vectors and task in task_names()
-    keywords: dict[str, Any] = {"proprio": True} if proprio else {}
-    env = make_env(task, **keywords)
-    if render and env.render_mode is None and RENDERED in env.metadata.get("render_modes", ()):
-        env.close()
-        env = make_env(task, **keywords, render_mode=RENDERED)
-    given = spec_of(env)
-    wanted = spec or given
-    off = differences(wanted, given, resized=True)
-    if off:
-        env.close()
-        raise SettingsError(f"task {task!r} does not fit the policy: {'; '.join(off)}")
-    return EnvAdapter(env, wanted, np.random.default_rng(seed)), wanted
+    settings = fitted(task, env or EnvConfig(), spec)
+    made = make_env(task, settings)
+    if render and made.render_mode is None and RENDERED in made.metadata.get("render_modes", ()):
+        made.close()
+        made = make_env(task, settings, render_mode=RENDERED)
+    try:
+        given = spec_of(made, settings)
+        wanted = spec or given
+        off = differences(wanted, given, resized=True)
+        if off:
+            raise SettingsError(f"task {task!r} does not fit the policy: {'; '.join(off)}")
+        rng = seed
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(seed)
+            rng.integers(2**31)  # the first seed was left out by every earlier version
+        return EnvAdapter(made, wanted, rng), wanted
+    except BaseException:
+        made.close()
+        raise

@@ -81,7 +81,8 @@ def _mean_returns(weights: Weights, candidates: np.ndarray, generation: int) -> 
     returns = []
     for candidate in candidates:
         agent.behavior.actor.take(torch.from_numpy(candidate).float())
-        adapter, spec = open_env(_here["task"], seed=generation, spec=_here["spec"])
+        settings = agent.config.env
+        adapter, spec = open_env(_here["task"], seed=generation, spec=_here["spec"], env=settings)
         try:
             actor = AgentActor(agent, torch.Generator().manual_seed(generation), mean=True)
             returns.append(run_episodes(adapter, actor, spec, episodes=rollouts).mean)

@@ -1,10 +1,52 @@
-"""Settings of the training loop; importable without torch."""
+"""Settings of the training loop and of its environments; importable without torch."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
 
 from wm_core.contract.spec import Frozen
+
+
+class EnvConfig(Frozen):
+    """How the environment of a task is made; a run and its policies keep it.
+
+    A setting that has no effect on the task is refused, never ignored.
+    """
+
+    kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Keywords of its constructor: JSON object, or NAME=VALUE words",
+    )
+    time_limit: int | None = Field(
+        None, gt=0, description="Agent steps that end an episode; None: the task's own limit"
+    )
+    action_repeat: int = Field(
+        1, gt=0, description="Steps of the task that one action is held for; rewards add up"
+    )
+    image_size: int = Field(
+        64, ge=8, le=2048, description="Height and width that images are brought to, pixels"
+    )
+    fit: Literal["crop", "pad", "squeeze"] = Field(
+        "crop", description="How an image that is not square becomes so"
+    )
+    proprio: bool = Field(
+        False, description="Measurements beside the image, in this project's own tasks"
+    )
+    sticky: float = Field(
+        0.0, ge=0, lt=1, description="Probability that the action before is repeated instead"
+    )
+    gray: bool = Field(False, description="One channel in place of colours, in every image")
+    life_loss: bool = Field(False, description="Losing a life ends the episode, in Atari games")
+    step_timeout_s: float | None = Field(
+        None, gt=0, description="Most seconds of one step, of environments in processes"
+    )
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Name the settings that are not the defaults, with their values."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 class TrainConfig(Frozen):

@@ -84,4 +84,4 @@ def test_gray_games_have_one_channel(game):
 
 def test_actions_are_sticky_only_where_that_was_asked_for(game):
     assert game().unwrapped.ale.getFloat("repeat_action_probability") == 0.0
-    assert game(sticky=True).unwrapped.ale.getFloat("repeat_action_probability") == 0.25
+    assert game(sticky=0.25).unwrapped.ale.getFloat("repeat_action_probability") == 0.25
