@@ -139,7 +139,8 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if inspect.isclass(kind) and issubclass(kind, BaseModel):
             inside.append((kind, f"{prefix}{name}."))
         else:
-            option = f"--{prefix}{name}".replace("_", "-")
+            shown = [about.name for about in field.metadata if getattr(about, "name", None)]
+            option = f"--{prefix}{(shown or [name])[0]}".replace("_", "-")
             rows.append((f"`{option}`", _value(field.default), _range(field), _text(field)))
     if rows:
         title = f"`--{prefix[:-1]}.*`" if prefix else "The whole run"

@@ -14,7 +14,7 @@ from wm_core.cli.screen import COLUMNS
 #: heading -> names of options; one that the settings do not have is left out
 TRAIN: dict[str, Sequence[str]] = {
     "what it learns from": ("task", "env.kwargs", "env.time_limit", "store", "follow", "spec"),
-    "where it is kept": ("run", "resume", "init_from", "config"),
+    "where it is kept": ("run", "resume", "init_from", "config_file"),
     "which system": ("preset", "size", "seed"),
     "how long": ("train.minutes", "train.steps", "train.updates"),
     "how it learns": ("train.envs", "train.replay_ratio", "optim.lr", "replay.batch"),
@@ -45,7 +45,8 @@ def _lines(model: type[BaseModel], name: str, default: BaseModel | None) -> Iter
     text = (field.description or "").rstrip(".")
     if isinstance(value, int | float | str) and not isinstance(value, bool) and value != "":
         text += f" ({value:,})" if isinstance(value, int) else f" ({value})"
-    word = f"  --{name.replace('_', '-')}"
+    other = [m.name for m in field.metadata if getattr(m, "name", None)]  # as tyro shows it
+    word = f"  --{(other or [name])[0].replace('_', '-')}"
     folded = textwrap.wrap(text, COLUMNS - _NAMES, break_on_hyphens=False)
     yield f"{word:<{_NAMES - 1}} {folded[0]}"
     yield from (f"{'':<{_NAMES}}{line}" for line in folded[1:])

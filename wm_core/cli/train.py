@@ -13,7 +13,6 @@ from typing import Any
 
 import tyro
 
-from wm_core import presets
 from wm_core.cli import presets as presets_verb
 from wm_core.cli.first_options import TRAIN
 from wm_core.cli.progress import ProgressView
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         if settings.resume and not checkpoint.listed(settings.run):
             view.say(f"no checkpoint in {settings.run} yet: beginning a new run")
         view.say(goals_in_words(settings))
-        end = run_training(settings, stop, on_status=reporter(view))
+        end = run_training(settings, stop, on_status=reporter(view), tell=view.say)
     if not settings.quiet:
         _say_end(settings, end, stopped=stop.is_set())
     return 0
@@ -86,12 +85,16 @@ def with_registered(start: Config, argv: Sequence[str]) -> dict[str, Any]:
 
 def _start(argv: Sequence[str]) -> TrainSettings:
     """Defaults of the options: the settings of the run to resume, or the preset."""
-    first = peek(argv, "preset", "size", "run")
-    chosen = {"preset": first.get("preset", "dreamer_v3"), "size": first.get("size", "micro")}
-    if "run" in first:
-        return first_settings(Path(first["run"]), **chosen, resume="--resume" in argv)
-    config = presets.make(chosen["preset"], chosen["size"])
-    return TrainSettings.model_construct(**dict(config), run=tyro.MISSING)
+    first = peek(argv, "preset", "size", "run", "config", "init-from")
+    start = first_settings(
+        Path(first.get("run", "run")),
+        preset=first.get("preset", ""),
+        size=first.get("size", ""),
+        resume="--resume" in argv and "run" in first,
+        config_file=Path(first["config"]) if "config" in first else None,
+        init_from=first.get("init_from", ""),
+    )
+    return start if "run" in first else start.model_copy(update={"run": tyro.MISSING})
 
 
 def _origin(start: TrainSettings) -> str:

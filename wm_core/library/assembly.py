@@ -13,9 +13,10 @@ from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, StoreError
 from wm_core.library.hooks import make_evaluator, make_pruner, make_publisher, make_video
+from wm_core.library.init_from import take_weights
 from wm_core.library.resume import load_resumed
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
-from wm_core.library.sources import find_experience, make_source, make_store
+from wm_core.library.sources import find_experience, make_source, make_store, stored_task
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
@@ -35,6 +36,7 @@ def make_trainer(
     stop: threading.Event,
     *,
     on_status: Callable[[Status], None] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Trainer:
     """Join all parts of the run that ``settings`` describe; resume it where they say so.
 
@@ -44,6 +46,7 @@ def make_trainer(
         settings: resolved.
         stop: ends the training between two updates.
         on_status: called with the progress about once a second.
+        tell: called with one line on what was taken from another run.
 
     Raises:
         SettingsError: for settings that do not fit one another, the task, the store or the run.
@@ -61,6 +64,13 @@ def make_trainer(
         where = choose_device(settings.device)
         streams = Streams(settings.seed, where)
         agent = AgentCore(spec, settings.config, generator=streams.init).to(where)
+        if agent.behavior.wants_environment and settings.task:
+            agent.behavior.fitness = Population(agent, settings.task)
+        if store is not None and not settings.task:
+            settings = settings.model_copy(update={"task": stored_task(store.root)})
+        inherited = None
+        if resumed is None and settings.init_from:
+            inherited = take_weights(agent, settings.init_from, settings.init_part)
         run_id = run_id_of(settings.run) or uuid.uuid4().hex
         if store is None:
             store = make_store(settings, spec, undo)
@@ -78,6 +88,9 @@ def make_trainer(
         if last is not None:
             trainer.continue_from(last.version, last.learner_updates)
         save_settings(settings, run_id)  # the last step: a refused start changes nothing
+        if inherited is not None:
+            inherited.write(settings.run)
+            tell(inherited.sentence())
         undo.pop_all()
     return trainer
 
@@ -93,8 +106,6 @@ def _joined(
 ) -> Trainer:
     """Join agent, store and source; the ``hooks`` that need a learner are added here."""
     config, spec = settings.config, agent.spec
-    if agent.behavior.wants_environment and settings.task:
-        agent.behavior.fitness = Population(agent, settings.task)
     learner = _learner(config, store, agent, streams)
     return Trainer(
         settings.run,

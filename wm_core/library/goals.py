@@ -7,7 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from wm_core.library.changes import dotted
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings
+from wm_core.library.settings_file import read_settings_file
 from wm_core.training.publisher import FIRST_PUBLISH
 from wm_core.training.status import Status
 
@@ -25,6 +27,8 @@ def with_goal(start: TrainSettings, named: Collection[str]) -> TrainSettings:
         start: the settings of the run before its options.
         named: dotted names of the options that are given.
     """
+    if start.config_file is not None:
+        named = {*named, *dotted(read_settings_file(start.config_file))}
     if start.size != "micro" or start.train.minutes is not None or SAYING & set(named):
         return start
     if isinstance(start.run, Path) and (start.run / SETTINGS_NAME).exists():

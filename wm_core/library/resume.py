@@ -20,6 +20,8 @@ from wm_core.training import checkpoint
 #: start: has an effect at the beginning of a run alone
 Rule = Literal["free", "fixed", "number", "place", "start"]
 
+OWN_NAMES = ("kwargs", "own")  #: groups whose names are a user's own
+
 RULES: dict[str, Rule] = {
     "preset": "fixed",
     "size": "fixed",
@@ -94,11 +96,15 @@ def _check_begun(saved: TrainSettings | None, settings: TrainSettings) -> None:
         return
     if settings.resume:
         check_changes(saved.model_dump(mode="json"), settings)
-    elif saved.task != settings.task and (settings.run / "store").exists():
+    elif (settings.run / "store").exists() and _is_another(saved.task, settings.task):
         raise SettingsError(
             f"{settings.run} holds steps of task {saved.task!r}, got --task {settings.task!r}: "
             "name another --run"
         )
+
+
+def _is_another(before: str, now: str) -> bool:
+    return bool(before and now) and before != now
 
 
 def rule_of(name: str) -> Rule:
@@ -136,11 +142,11 @@ def check_changes(before: Mapping[str, Any], settings: TrainSettings) -> None:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give every value of nested settings by its dotted name; an empty group counts as a value."""
+    """Give every value of nested settings by its dotted name; what a user names is one value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and key not in OWN_NAMES:
             found |= flat(value, f"{name}.")
         else:
             found[name] = value

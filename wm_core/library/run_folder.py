@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from pydantic import Field, ValidationError
 
 from wm_core.config import Config
@@ -22,6 +23,8 @@ from wm_core.training.device import Device
 from wm_core.training.provenance import commit
 
 SETTINGS_NAME = "settings.json"
+InitPart = Literal["all", "world", "encoder"]  #: what a run takes from the one it begins from
+_NOT_KEPT = {"resume", "config_file"}  #: settings of one start, which the run does not remember
 
 
 class TrainSettings(Config):
@@ -46,6 +49,15 @@ class TrainSettings(Config):
         None, description="Robot file (YAML), or spec as JSON, of what the robot sees and does"
     )
     resume: bool = Field(False, description="Continue from the run folder's newest checkpoint")
+    init_from: str = Field(
+        "", description="Run to begin from: RUN, RUN@best, RUN@newest or RUN@UPDATES"
+    )
+    init_part: InitPart = Field(
+        "all", description="Weights to take from it: all, world model or encoder"
+    )
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = Field(
+        None, description="Settings from a YAML or JSON file, or those that a run folder holds"
+    )
     publish: bool = Field(True, description="Export policies to RUN/policies during training")
     policy_keys: Path | None = Field(
         None, description="Folder of `wm keys make` that signs published policies; None: none"
@@ -85,7 +97,8 @@ def save_settings(settings: TrainSettings, run_id: str = "") -> str:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": torch.__version__,
     }
-    values, path = settings.model_dump(mode="json"), settings.run / SETTINGS_NAME
+    path = settings.run / SETTINGS_NAME
+    values = settings.model_dump(mode="json", exclude=_NOT_KEPT)
     _keep_older(path, values)
     text = json_text(values | {"about": about}, indent=2)
     write_atomically(path, f"{text}\n".encode())
@@ -95,8 +108,7 @@ def save_settings(settings: TrainSettings, run_id: str = "") -> str:
 def _keep_older(path: Path, values: Mapping[str, Any]) -> None:
     """Keep a copy of the settings in ``path`` where ``values`` are others."""
     before = read_json(path)
-    # where the run lies and whether it is resumed is nothing that it learns by
-    alike = {"about", "run", "resume"}
+    alike = {"about", "run"} | _NOT_KEPT  # where a run lies is nothing that it learns by
     if before and {k: v for k, v in before.items() if k not in alike} != {
         k: v for k, v in values.items() if k not in alike
     }:

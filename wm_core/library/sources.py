@@ -11,9 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from wm_core.contract.compare import differences
-from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.errors import ChunkRefused, SettingsError, nearest
 from wm_core.contract.files import siblings
 from wm_core.contract.spec import Spec
+from wm_core.format.chunk import chunk_path
+from wm_core.format.columns import read_columns
 from wm_core.library.run_folder import TrainSettings
 from wm_core.robot import RobotFile
 from wm_core.store.env_recorder import EnvRecorder
@@ -25,6 +27,7 @@ from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
 from wm_core.training.tasks import fitted, make_env, spec_of
 
+LOOKED_AT = 8  #: newest chunks that are read for the name of their task
 CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
 
 
@@ -40,11 +43,10 @@ def find_experience(
     Raises:
         SettingsError: where there is nothing to learn from, or task, spec and store do not fit.
     """
-    finished = settings.store is not None and not settings.follow
-    if finished:
-        check_is_store(settings.store_root)
+    if settings.store is not None:
+        check_is_store(settings.store)
     known = _known_spec(settings, resumed)
-    if known is not None and settings.task and not finished and not settings.follow:
+    if known is not None and settings.task and settings.store is None and not settings.follow:
         _check_task(settings, known)
     store = None
     if (settings.store_root / LEDGER_NAME).exists():
@@ -66,6 +68,15 @@ def find_experience(
             store.close()
         raise
     return known, store
+
+
+def stored_task(root: Path) -> str:
+    """The task that the newest chunk which can be read was recorded in; may be empty."""
+    with contextlib.closing(Ledger(root / LEDGER_NAME)) as ledger:
+        for row in ledger.newest(LOOKED_AT):
+            with contextlib.suppress(OSError, ChunkRefused):
+                return read_columns(chunk_path(root, row.key).read_bytes()).meta.task
+    return ""
 
 
 def check_is_store(root: Path) -> None:
