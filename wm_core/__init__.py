@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wm_core.library.agent import Agent, open_loop
     from wm_core.library.collect import collect
     from wm_core.library.describe import describe
-    from wm_core.library.evaluate import evaluate
+    from wm_core.library.evaluate import evaluate, evaluate_runs
     from wm_core.library.export import export
     from wm_core.library.show import show
     from wm_core.library.train import train
@@ -44,7 +44,7 @@ _HOMES = {
     "wm_core.library.agent": ["Agent", "open_loop"],
     "wm_core.library.collect": ["collect"],
     "wm_core.library.describe": ["describe"],
-    "wm_core.library.evaluate": ["evaluate"],
+    "wm_core.library.evaluate": ["evaluate", "evaluate_runs"],
     "wm_core.library.export": ["export"],
     "wm_core.library.show": ["show"],
     "wm_core.library.train": ["train"],
@@ -85,6 +85,7 @@ __all__ = [
     "collect",
     "describe",
     "evaluate",
+    "evaluate_runs",
     "export",
     "make_env",
     "open_loop",

@@ -1,4 +1,4 @@
-"""One to three examples for each verb, which its help shows."""
+"""A few examples for each verb, which its help shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "wm show --run runs/seek --windows 6 --length 60 --to pictures",
     ),
     "export": (
-        "wm export --run runs/seek --to seek_policy",
+        "wm export --run runs/seek --version best --to seek_policy",
         "wm export --run runs/seek --to seek_int8 --int8",
     ),
     "adopt": (

@@ -1,4 +1,4 @@
-"""``wm export``: write the newest policy of a run as one ONNX file."""
+"""``wm export``: write a policy of a run as one ONNX file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from wm_core.library.export import export
 
 
 class ExportSettings(Frozen):
-    """Write a run's newest policy as policy.onnx, with its golden rollout and manifest."""
+    """Write a run's policy as policy.onnx, with its golden rollout and manifest."""
 
     run: Path = Field(description="Run folder that `wm train` wrote")
     out: Annotated[Path, tyro.conf.arg(aliases=["--to"])] = Field(
         description="Folder to write the policy into"
+    )
+    version: str = Field(
+        "newest", description="Checkpoint to export: newest, best (by evaluation), or its updates"
     )
     golden_steps: int = Field(
         200, gt=0, description="Steps of the rollout that proves the file, 1 or more"

@@ -20,7 +20,10 @@ class ShowSettings(Frozen):
     green while the model sees and orange where it imagines.
     """
 
-    run: Path = Field(description="Run folder whose newest checkpoint is shown")
+    run: Path = Field(description="Run folder of `wm train`")
+    version: str = Field(
+        "newest", description="Checkpoint to show: newest, best (by evaluation), or its updates"
+    )
     store: Path | None = Field(
         None, description="Store of the real frames; None: the one that the run learnt from"
     )

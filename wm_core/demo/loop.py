@@ -112,6 +112,7 @@ class Demo:
         learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
         learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(s.learner_nice)]
         learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
+        learner += ["--train.eval-every", "0"]  # the cores are the robot's
         group.start("learner", [*learner, "--train.prefill", str(s.prefill)])
 
     def _start_robot(self, group: ProcessGroup) -> None:

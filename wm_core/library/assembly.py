@@ -12,7 +12,13 @@ from typing import Any
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, StoreError
-from wm_core.library.hooks import make_evaluator, make_pruner, make_publisher, make_video
+from wm_core.library.hooks import (
+    make_evaluator,
+    make_keeper,
+    make_pruner,
+    make_publisher,
+    make_video,
+)
 from wm_core.library.init_from import take_weights
 from wm_core.library.resume import load_resumed
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
@@ -120,7 +126,8 @@ def _joined(
         hooks=replace(
             hooks,
             video=make_video(settings, spec, store, learner),
-            evaluate=make_evaluator(settings, spec, agent, agent.device, stop),
+            evaluate=make_evaluator(settings, spec, agent),
+            keep_best=make_keeper(settings) if settings.publish else None,
         ),
     )
 

@@ -14,8 +14,8 @@ from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.library.card_env import env_of
 from wm_core.library.changes import with_changes
+from wm_core.library.policies import policy_of
 from wm_core.library.run_folder import load_settings
-from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.training import checkpoint as checkpoints
 from wm_core.training.collect import EnvAdapter
 from wm_core.training.device import Device, choose_device
@@ -72,8 +72,7 @@ def evaluate(
         films: folder that receives films of the first ``film_episodes``; None: no films.
         film_episodes: how many episodes are filmed.
         device: of the training network.
-        env: how the environment is made: what is not the default here replaces what the policy or
-            the run was trained with.
+        env: how the environment is made; its changes go over those that were trained with.
         on_episode: called with the number of episodes so far and the last return.
 
     Returns:
@@ -92,10 +91,8 @@ def evaluate(
         raise SettingsError("expected the name of a task, got none: `wm tasks` lists them")
     if env is not None:
         who = replace(who, env=with_changes(who.env, env.changed))
-    found = _play(who, task, min(envs, episodes), films, film_episodes)
-    result = found(
-        episodes=episodes, seed=seed, max_steps=max_episode_steps, on_episode=on_episode
-    )
+    play = _play(who, task, min(envs, episodes), films, film_episodes)
+    result = play(episodes=episodes, seed=seed, max_steps=max_episode_steps, on_episode=on_episode)
     return replace(result, actor=who.name, task=task, notes=(*who.notes, *result.notes))
 
 
@@ -212,40 +209,6 @@ def _trained(
 
 def _agent_player(agent: Any, mean: bool, adapters: Sequence[EnvAdapter], spec: Spec) -> Player:
     return AgentPlayer(agent, len(adapters), mean=mean)
-
-
-def policy_of(run: Path, version: str | int = "newest") -> Path | None:
-    """Find the folder of a published policy of ``run``; None where the run has published none.
-
-    Args:
-        run: the run folder.
-        version: newest; best, by evaluation; or its number.
-
-    Raises:
-        SettingsError: for a version that is not kept; the message says which are.
-    """
-    published = PolicyRepository(run / "policies")
-    versions = published.versions()
-    if version in ("newest", checkpoints.BEST):
-        line = published if version == "newest" else best_policies(run)
-        last = line.latest()
-        return None if last is None else line.folder(last.version)
-    if not versions:
-        return None
-    name = str(version)
-    if not (name.isascii() and name.isdigit()):
-        raise SettingsError(f"version: expected best, newest or a number, got {name!r}")
-    if int(name) not in versions:
-        raise SettingsError(
-            f"{run} keeps no policy {name}: there are {', '.join(map(str, versions))}; with "
-            "--checkpoint the number is that of a checkpoint's updates"
-        )
-    return published.folder(int(name))
-
-
-def best_policies(run: Path) -> PolicyRepository:
-    """Give the repository that holds the best policy of ``run`` alone, once there is one."""
-    return PolicyRepository(run / "policies", checkpoints.BEST, keep=1)
 
 
 def _untrained(updates: int, run: str | Path | None) -> tuple[str, ...]:

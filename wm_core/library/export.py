@@ -16,6 +16,7 @@ from wm_core.exporting.leapp import write_bundle
 from wm_core.exporting.stored import replay, stored_steps, surprise_limit
 from wm_core.exporting.to_onnx import with_card
 from wm_core.library import return_gate as gate
+from wm_core.library.policies import best_policies
 from wm_core.library.run_folder import load_settings, run_id_of
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.frames import BlockLost
@@ -34,6 +35,7 @@ def export(
     run: str | Path,
     to: str | Path,
     *,
+    version: str | int = "newest",
     golden_steps: int = 200,
     int8: bool = False,
     leapp: bool = False,
@@ -41,17 +43,17 @@ def export(
     max_loss: float = gate.MAX_LOSS,
     tell: Callable[[str], None] = lambda text: None,
 ) -> PolicyRunner:
-    """Write the policy in the newest checkpoint of ``run`` into the folder ``to``.
+    """Write the policy in a checkpoint of ``run`` into the folder ``to``.
 
     Args:
         run: the run folder of a training.
+        version: newest, best (by evaluation), or the updates of a checkpoint.
         to: receives policy.onnx, policy.golden.npz and policy.manifest.json.
         golden_steps: length of the rollout that proves the file.
-        int8: quantise it to 8 bits, and refuse to write it where it acts worse.
+        int8: quantise it to 8 bits; refuse where it then acts worse.
         leapp: write a LEAPP bundle (policy.yaml) beside the policy.
         episodes: of the run's task that both precisions play, at most.
-        max_loss: share of the return that 8 bits may lose; of the actions' range, where the run
-            has no task.
+        max_loss: share of the return that 8 bits may lose; without a task, of the actions' range.
         tell: is called with one line on what 8 bits cost, and on what could not be measured.
 
     Returns:
@@ -63,7 +65,7 @@ def export(
         SettingsError: where there is no experience to calibrate 8 bits on.
     """
     run, to = Path(run), Path(to)
-    trained = load_agent(run)
+    trained = load_agent(run, version=version)
     exporter = PolicyExporter(
         trained.agent,
         trained.spec,
@@ -72,20 +74,20 @@ def export(
         commit=commit(),
         task=trained.task,
     )
-    version, store = _version(run, trained), _store_of(run, trained)
+    number, store = _version(run, trained), _store_of(run, trained)
     try:
         if int8 and store is None:
             raise SettingsError(
                 "int8: expected experience to calibrate on, the run's store is empty or gone"
             )
-        made = exporter.export(version, trained.updates, trained.agent_steps, golden_steps)
+        made = exporter.export(number, trained.updates, trained.agent_steps, golden_steps)
         made = with_surprise_limit(made, store, SURPRISE_STEPS)
         if int8 and store is not None:
             made = _int8(made, exporter, store, episodes, max_loss, tell)
     finally:
         if store is not None:
             store.close()
-    runner = write_policy(to, made, version=version, learner_updates=trained.updates)
+    runner = write_policy(to, made, version=number, learner_updates=trained.updates)
     if leapp:
         write_bundle(to, ONNX_NAME, runner.card)
     return runner
@@ -175,7 +177,14 @@ def write_policy(to: Path, export: Export, *, version: int, learner_updates: int
 
 def _version(run: Path, trained: Trained) -> int:
     """The number under which the run published this policy, or would publish it next."""
-    last = PolicyRepository(run / "policies").latest()
+    published = PolicyRepository(run / "policies")
+    last = published.latest()
     if last is None:
         return min(trained.updates, 1)
+    kept = [published.folder(version) for version in published.versions()]
+    best = best_policies(run)
+    for folder in reversed([*(best.folder(version) for version in best.versions()), *kept]):
+        manifest = PolicyFolder(folder).read_manifest()
+        if manifest.learner_updates == trained.updates:
+            return manifest.version
     return last.version + (last.learner_updates != trained.updates)

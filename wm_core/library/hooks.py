@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
+from wm_core.contract.errors import WmError
 from wm_core.contract.files import read_json
 from wm_core.contract.golden import check_golden
-from wm_core.contract.runner import PolicyRunner
+from wm_core.contract.policy_folder import PolicyFolder
+from wm_core.contract.runner import MAX_GOLDEN_BYTES, MAX_MODEL_BYTES, PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.exporting.exporter import PolicyExporter
 from wm_core.library.export import with_surprise_limit
+from wm_core.library.policies import best_policies
 from wm_core.library.run_folder import TrainSettings
 from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_repository import PolicyRepository, gates_of
@@ -22,14 +25,20 @@ from wm_core.replay.sampler import Sampler
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 from wm_core.store.retention import keep_within
-from wm_core.training.collect import AgentActor
+from wm_core.training.best import Evaluate
+from wm_core.training.collect import EnvAdapter
 from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.learner import Learner
+from wm_core.training.players import AgentPlayer
 from wm_core.training.provenance import commit
 from wm_core.training.publisher import Publication
+from wm_core.training.returns import Evaluation
 from wm_core.training.rollout_video import OBSERVED, RolloutVideo, render, sample_windows
 from wm_core.training.status import NAME as STATUS_NAME
 
+log = logging.getLogger(__name__)
+
+EVALUATION_SEED = 1_000_003  #: added to the run's, so that no evaluation repeats its episodes
 VIDEO_WINDOWS = 6  #: side by side in TensorBoard
 SURPRISE_STEPS = 300  #: stored steps from which a published policy's limit of surprise is taken
 
@@ -101,24 +110,68 @@ def make_video(
     return video
 
 
-def make_evaluator(
-    settings: TrainSettings, spec: Spec, agent: Any, where: torch.device, stop: threading.Event
-) -> Callable[[], dict[str, float]] | None:
-    """In simulation, evaluate with an environment and generators of its own."""
-    if settings.follow or settings.store is not None:
-        return None
-    seed = settings.seed + 1_000_003
+def make_evaluator(settings: TrainSettings, spec: Spec, agent: Any) -> Evaluate | None:
+    """Make the function that evaluates ``agent`` in an environment of its own.
 
-    def evaluate() -> dict[str, float]:
-        adapter, _ = open_env(settings.task, seed=seed, spec=spec, env=settings.env)
-        actor = AgentActor(agent, torch.Generator(where).manual_seed(seed), mean=True)
+    The environment is that of the run's task, which a store may have named.  Every
+    evaluation plays the same episodes.  None where the run is not to be evaluated, or no
+    environment here is what the agent was made for, which is logged.
+    """
+    train = settings.train
+    task = settings.task
+    if not train.eval_every or not task:
+        return None
+    seed = settings.seed + EVALUATION_SEED
+
+    def opened() -> EnvAdapter:
+        return open_env(task, seed=seed, spec=spec, env=settings.env)[0]
+
+    if settings.store is not None or settings.follow:  # where the task may be but a name
         try:
-            episodes = settings.train.eval_episodes
-            result = run_episodes(adapter, actor, spec, episodes=episodes, stop=stop.is_set)
+            opened().env.close()
+        except WmError as error:
+            log.warning("this run is not evaluated while it trains: %s", error)
+            return None
+
+    def evaluate(stop: Callable[[], bool], on_episode: Callable[[int, float], None]) -> Evaluation:
+        adapter = opened()
+        try:
+            found = run_episodes(
+                adapter,
+                AgentPlayer(agent, 1),
+                spec,
+                episodes=train.eval_episodes,
+                seed=seed,
+                max_steps=train.eval_max_steps,
+                on_episode=on_episode,
+                stop=stop,
+            )
         finally:
             adapter.env.close()
-        if not result.returns:
-            return {}
-        return {"eval/return": result.mean, "eval/sd": result.sd}
+        return replace(found, task=task)
 
     return evaluate
+
+
+def make_keeper(settings: TrainSettings) -> Callable[[int], None]:
+    """Make the function that keeps the published policy of so many updates as the best."""
+    published, best = PolicyRepository(settings.run / "policies"), best_policies(settings.run)
+    keys = PolicyKeys(settings.policy_keys) if settings.policy_keys else None
+
+    def keep(updates: int) -> None:
+        for version in reversed(published.versions()):
+            policy = PolicyFolder(published.folder(version))
+            manifest = policy.read_manifest()
+            if manifest.learner_updates == updates:
+                best.publish(
+                    policy.read(manifest.policy, MAX_MODEL_BYTES),
+                    policy.read(manifest.golden, MAX_GOLDEN_BYTES),
+                    version=version,
+                    keys=keys,
+                    parent=manifest.parent,
+                    weights_sha256=manifest.weights_sha256,
+                    learner_updates=updates,
+                )
+                return
+
+    return keep

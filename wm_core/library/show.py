@@ -30,6 +30,7 @@ class Pictures(NamedTuple):
 def show(
     run: str | Path,
     *,
+    version: str | int = "newest",
     store: str | Path | None = None,
     to: str | Path | None = None,
     windows: int = 4,
@@ -37,10 +38,11 @@ def show(
     observed: int = OBSERVED,
     seed: int = 0,
 ) -> Pictures:
-    """Write imagined.gif and imagined.png of the newest checkpoint of ``run``.
+    """Write imagined.gif and imagined.png of a checkpoint of ``run``.
 
     Args:
         run: the run folder.
+        version: newest, best (by evaluation), or the updates of a checkpoint.
         store: where the real frames come from; None: the store that the run learnt from.
         to: folder for the pictures; None: the run folder.
         windows: how many are shown side by side.
@@ -52,7 +54,7 @@ def show(
         StoreError: where there is no checkpoint, or no window of ``length`` steps.
     """
     run = Path(run)
-    trained = checkpoint.load_agent(run)
+    trained = checkpoint.load_agent(run, version=version)
     root = Path(store) if store is not None else load_settings(run).store_root
     source = Store(root, cache_bytes=CACHE_BYTES)
     source.refresh()

@@ -38,6 +38,11 @@ def folder_of(run: Path) -> Path:
     return run / "checkpoints"
 
 
+def path_of(run: Path, updates: int) -> Path:
+    """Give the place of the checkpoint after ``updates``, whether it exists or not."""
+    return folder_of(run) / f"{updates:09d}.pt"
+
+
 def listed(run: Path) -> list[Path]:
     """List the checkpoints of ``run``, oldest first."""
     return sorted(p for p in folder_of(run).glob("*.pt") if _NAME.match(p.name))
@@ -53,7 +58,7 @@ def save(run: Path, state: dict[str, Any], *, updates: int, keep: int) -> Path:
         keep: how many checkpoints remain, this one included.
     """
     folder = folder_of(run)
-    path = folder / f"{updates:09d}.pt"
+    path = path_of(run, updates)
     with replaced_file(path) as file:
         torch.save({"format": FORMAT} | state, file)
     for old in listed(run)[:-keep]:
@@ -157,7 +162,7 @@ def find(
         raise SettingsError(
             f"version: expected {BEST}, newest or a number of updates, got {name!r}"
         )
-    path = folder_of(run) / (f"{BEST}.pt" if name == BEST else f"{int(name):09d}.pt")
+    path = folder_of(run) / f"{BEST}.pt" if name == BEST else path_of(run, int(name))
     if not path.exists():
         kept = ", ".join(str(int(p.stem)) for p in listed(run)) or "none"
         why = " (a run keeps its best once it has been evaluated)" if name == BEST else ""

@@ -76,4 +76,7 @@ class TrainConfig(Frozen):
     log_every: int = Field(20, gt=0, description="Updates between two lines of metrics")
     video_every: int = Field(2000, ge=0, description="Updates between two videos; 0: no videos")
     eval_every: int = Field(10_000, ge=0, description="Agent steps between evaluations; 0: none")
-    eval_episodes: int = Field(5, gt=0, description="Episodes of each evaluation in simulation")
+    eval_episodes: int = Field(5, gt=0, description="Episodes of each evaluation, always the same")
+    eval_max_steps: int = Field(
+        10_000, gt=0, description="Agent steps after which an evaluation cuts an episode"
+    )

@@ -30,7 +30,8 @@ from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.reader import Store
-from wm_core.training.checkpoint import CheckpointWriter, listed
+from wm_core.training.best import Evaluate, Evaluations
+from wm_core.training.checkpoint import CheckpointWriter, listed, path_of
 from wm_core.training.learner import Learner
 from wm_core.training.metrics import MetricLog
 from wm_core.training.publisher import FIRST_PUBLISH, Publication, Publisher
@@ -56,7 +57,8 @@ class Hooks:
     publish: Callable[[Publication], None] | None = None  #: writes a policy out
     status: Callable[[Status], None] | None = None  #: receives the progress about once a second
     video: Callable[[], RolloutVideo] | None = None  #: renders real beside imagined frames
-    evaluate: Callable[[], Mapping[str, float]] | None = None  #: returns numbers for the log
+    evaluate: Evaluate | None = None  #: runs whole episodes
+    keep_best: Callable[[int], None] | None = None  #: keeps the policy of so many updates as best
     prune: Callable[[], None] | None = None  #: keeps the store within its size
 
 
@@ -102,7 +104,10 @@ class Trainer:
             run, keep=train.keep_checkpoints, every_s=train.checkpoint_every_s
         )
         self._publisher = Publisher(self._hooks.publish, train.publish_every)
-        self._evaluation, self._report = Every(train.eval_every), Every(STATUS_S)
+        self._evaluations = Evaluations(
+            run, self._hooks.evaluate, every=train.eval_every, episodes=train.eval_episodes
+        )
+        self._report = Every(STATUS_S)
         self._cpu = CpuTime(None if train.minutes is None else 60.0 * train.minutes)
         self._waiting = Waiting(
             store,
@@ -132,9 +137,9 @@ class Trainer:
             "agent_steps": self._store.steps,
             "published_version": self._publisher.version,
             "published_updates": self._publisher.updates,
-            "evaluated_steps": int(self._evaluation.last),
             "episodes": self._episodes,
             "cpu_s": self._cpu.seconds(),
+            **self._evaluations.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -143,7 +148,7 @@ class Trainer:
         self._ratio.did(self.learner.updates)
         self._streams.load_state(state["streams"])
         self._publisher.resume(int(state["published_version"]), int(state["published_updates"]))
-        self._evaluation.done(int(state["evaluated_steps"]))
+        self._evaluations.load_state(state)
         self._episodes = int(state["episodes"])
         self._cpu.add(float(state.get("cpu_s", 0.0)))
         self._checkpoints.resume(self.learner.updates, int(state["agent_steps"]))
@@ -175,7 +180,10 @@ class Trainer:
                 self._save()
             if not (resumed and self._publisher.version >= 0) and not self._stop.is_set():
                 self._publish()
+            if self._evaluations.is_best(updates_before):  # it may have been killed meanwhile
+                self._keep_best()
             self._loop()
+            self._evaluate_if_due(at_end=True)
             self._finish(updates_before)
         except Exception as error:
             with contextlib.suppress(OSError):  # a full disk ends a run too
@@ -230,6 +238,7 @@ class Trainer:
             self._write_video()
         if self._checkpoints.due():
             self._save()
+        self._evaluate_if_due()
 
     def _after_collection(self) -> None:
         self._waiting.check()
@@ -245,10 +254,40 @@ class Trainer:
                     "episode/length": float(np.mean([e.length for e in ended])),
                 }
             )
-        steps = self._store.steps
-        if self._hooks.evaluate and self._evaluation.due(steps) and self.learner.updates > 0:
-            self._evaluation.done(steps)
-            self._write_metrics(self._hooks.evaluate())
+        self._evaluate_if_due()
+
+    def _evaluate_if_due(self, *, at_end: bool = False) -> None:
+        updates, steps = self.learner.updates, self._store.steps
+        if self._source.over:  # in as many updates as so many collected steps allow
+            batch_steps = self._config.replay.batch * self._config.replay.length
+            steps = int(updates * batch_steps / self._config.train.replay_ratio)
+        if self._must_end() or not self._evaluations.due(steps, updates, at_end=at_end):
+            return
+        found = self._evaluations.take(steps, updates, self._store.steps, self._reports_and_ends)
+        if found:
+            self._write_metrics(found)
+            if self._evaluations.is_best(updates):
+                self._save()
+                self._keep_best()
+
+    def _reports_and_ends(self) -> bool:
+        """Report from within an evaluation; whether it has to end."""
+        if self._report.due(time.monotonic()):
+            self._report.done(time.monotonic())
+            self._status("evaluating")
+        return self._must_end()
+
+    def _must_end(self) -> bool:
+        return self._stop.is_set() or self._cpu.used_up
+
+    def _keep_best(self) -> None:
+        """Keep the present checkpoint and policy as the best, whether or not that was done."""
+        updates = self.learner.updates
+        self._evaluations.keep(path_of(self.run_folder, updates))
+        if self._publisher.is_on and self._hooks.keep_best is not None:
+            if self._publisher.updates < updates:
+                self._publisher.publish(updates, self._store.steps)
+            self._hooks.keep_best(updates)
 
     def _finish(self, updates_before: int) -> None:
         """Write what is not written yet; this process began at ``updates_before``."""
@@ -333,6 +372,7 @@ class Trainer:
             left_out=dict(self._store.left_out),
             invalid_steps=dict(self._store.invalid.by_reason),
             waiting_for=self._waiting.sentence(now_s) if phase == "waiting" else "",
+            evaluation=self._evaluations.status,
         )
         status.write(self.run_folder)
         if self._hooks.status is not None:

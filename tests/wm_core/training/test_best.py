@@ -1,0 +1,178 @@
+"""Evaluations during training, and the best checkpoint and policy that they choose."""
+
+import json
+
+import pytest
+
+from wm_core.cli.main import main
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.files import read_json
+from wm_core.training import checkpoint
+from wm_core.training.best import Evaluations, read_best
+from wm_core.training.returns import Evaluation, PlayedEpisode
+
+pytestmark = pytest.mark.long
+
+
+def found(mean, episodes=2):
+    return Evaluation.of([PlayedEpisode(mean, 5, "truncated")] * episodes)
+
+
+def evaluations(run, means, *, every=10):
+    """Evaluations that find ``means``, one after the other; an error is raised."""
+    answers = iter(means)
+
+    def evaluate(stop, on_episode):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        on_episode(1, 0.0)
+        return answer if isinstance(answer, Evaluation) else found(answer)
+
+    return Evaluations(run, evaluate, every=every, episodes=2)
+
+
+def take(of, updates):
+    return of.take(updates, updates, updates, lambda: False)
+
+
+def save(run, updates, of):
+    return checkpoint.save(run, {"updates": updates} | of.state(), updates=updates, keep=1)
+
+
+def test_the_best_is_the_highest_mean_and_outlives_newer_checkpoints(tmp_path):
+    of = evaluations(tmp_path, [1.0, 3.0, 2.0])
+    for updates in (10, 20, 30):
+        take(of, updates)
+        path = save(tmp_path, updates, of)
+        if of.is_best(updates):
+            of.keep(path)
+    assert [p.name for p in checkpoint.listed(tmp_path)] == ["000000030.pt"]
+    assert checkpoint.find(tmp_path, "best")[1]["updates"] == 20
+    told = read_best(tmp_path)
+    assert (told["mean"], told["updates"], told["episodes"]) == (3.0, 20, 2)
+    assert of.status["mean"] == 2.0
+    assert of.status["best"]["mean"] == 3.0
+
+
+def test_a_kill_before_the_link_is_mended_by_the_next_start(tmp_path):
+    """The checkpoint says that it is the best; the files beside it say the one before."""
+    of = evaluations(tmp_path, [1.0, 3.0])
+    take(of, 10)
+    of.keep(save(tmp_path, 10, of))
+    take(of, 20)
+    path = save(tmp_path, 20, of)  # and here it was killed
+    assert read_best(tmp_path)["updates"] == 10
+    again = evaluations(tmp_path, [])
+    again.load_state(checkpoint.newest(tmp_path)[1])
+    assert again.is_best(20)
+    again.keep(path)
+    again.keep(path)  # a second time changes nothing
+    assert read_best(tmp_path)["updates"] == 20
+    assert checkpoint.find(tmp_path, "best")[1]["updates"] == 20
+    names = {p.name for p in checkpoint.folder_of(tmp_path).iterdir()}
+    assert names == {"000000020.pt", "best.pt", "best.json"}
+
+
+def test_a_resumed_run_compares_with_the_best_on_the_disk(tmp_path):
+    """Where the newest checkpoint was damaged, an older one knows less than ``best.json``."""
+    of = evaluations(tmp_path, [1.0, 5.0])
+    take(of, 10)
+    older = of.state()
+    take(of, 20)
+    of.keep(save(tmp_path, 20, of))
+    again = evaluations(tmp_path, [4.0, 6.0])
+    again.load_state(older)
+    take(again, 30)
+    assert not again.is_best(30)
+    take(again, 40)
+    assert again.is_best(40)
+
+
+def test_an_evaluation_that_was_stopped_counts_for_nothing_and_is_due_again(tmp_path):
+    of = evaluations(tmp_path, [found(9.0, episodes=1), 2.0])
+    assert take(of, 10) == {}
+    assert of.best is None
+    assert of.due(10, 10)
+    assert take(of, 10)["eval/return"] == 2.0
+    assert not of.due(10, 10)
+
+
+def test_a_failing_environment_costs_the_evaluation_and_not_the_run(tmp_path, caplog):
+    of = evaluations(tmp_path, [SettingsError("task 'x': it broke"), 2.0])
+    assert take(of, 10) == {}
+    assert of.status == {"error": "task 'x': it broke"}
+    assert "it broke" in caplog.text
+    assert take(of, 20)["eval/best"] == 2.0
+    assert "error" not in of.status
+
+
+def test_evaluations_are_due_by_steps_and_at_the_end(tmp_path):
+    of = evaluations(tmp_path, [1.0])
+    assert not of.due(9, 5)
+    assert of.due(10, 5)
+    assert not of.due(10, 0)  # nothing is learnt yet
+    take(of, 10)
+    assert not of.due(19, 50, at_end=True)
+    assert of.due(19, 60, at_end=True)  # 50 updates that no evaluation has seen
+    assert not of.due(15, 11)
+    assert not evaluations(tmp_path, [], every=0).due(1000, 1000, at_end=True)
+
+
+# ------------------------------------------------------------------ whole runs
+
+EVALUATED = (
+    "--train.eval-every",
+    "64",
+    "--train.eval-episodes",
+    "2",
+    "--train.eval-max-steps",
+    "9",
+)
+
+
+@pytest.fixture(scope="module")
+def run(train_toy):
+    """A short run that keeps one checkpoint and one policy, evaluated every 64 steps."""
+    keep = ("--train.keep-checkpoints", "1", "--train.keep-policies", "1")
+    return train_toy("--train.steps", "192", *keep, *EVALUATED)
+
+
+def answer(capsys, *args):
+    assert main(list(args)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_keeps_its_best_checkpoint_and_policy_by_name(run, capsys):
+    best = read_best(run)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    means = {r["updates"]: r["eval/return"] for r in rows if "eval/return" in r}
+    assert len(means) >= 3
+    assert best["mean"] == max(means.values()) == means[best["updates"]]
+    assert all(
+        r["eval/low"] <= r["eval/return"] <= r["eval/high"] for r in rows if "eval/low" in r
+    )
+    assert checkpoint.find(run, "best")[1]["learner"]["updates"] == best["updates"]
+    policies = list((run / "policies" / "best").glob("0*"))
+    assert len(policies) == 1
+    got = answer(capsys, "info", str(policies[0]), "--json")
+    assert got["learner_updates"] == best["updates"]
+    status = read_json(run / "status.json")["evaluation"]
+    assert status["best"]["mean"] == best["mean"]
+    assert status["cut"] == 2  # of episodes of 20 steps
+
+
+def test_any_version_is_evaluated_by_its_name(run, capsys):
+    toy = read_best(run)["task"]
+    shared = ("evaluate", "--run", str(run), "--episodes", "2", "--json", "--task", toy)
+    best = answer(capsys, *shared, "--version", "best")
+    assert "policies/best" in best["policy"]
+    newest = sorted((run / "policies" / "main").glob("0*"))[-1]
+    by_number = answer(capsys, *shared, "--version", str(int(newest.name)))
+    assert by_number["returns"] == answer(capsys, *shared)["returns"]
+    net = answer(capsys, *shared, "--checkpoint", "--version", "best")
+    assert net["policy"].endswith("best.pt")
+    assert main([*shared, "--version", "77"]) == 2
+    assert "keeps no policy 77: there are" in capsys.readouterr().err
+    assert main([*shared, "--checkpoint", "--version", "77"]) == 2
+    assert "no checkpoint '77'; kept are those of updates" in capsys.readouterr().err
