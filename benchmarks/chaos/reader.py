@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.chaos.clock import WallClock
 from benchmarks.chaos.steps import Progress, ProgressFile
 from wm_core.store.frames import BlockLost
+from wm_core.store.ledger import LEDGER_NAME
 from wm_core.store.reader import Store
 from wm_core.store.segments import Segment
 
@@ -23,6 +24,8 @@ def run(store_folder: Path, state: Path) -> None:
     WallClock(state / "clock").install()
     progress = ProgressFile(state / "reader.progress")
     rng = random.Random(0)
+    while not (store_folder / LEDGER_NAME).exists():
+        time.sleep(0.1)
     store = Store(store_folder, cache_bytes=10**6)
     while True:
         store.refresh()

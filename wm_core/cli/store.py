@@ -14,13 +14,14 @@ from wm_core.contract.errors import StoreError, shown
 from wm_core.contract.files import try_lock
 from wm_core.contract.whole import whole
 from wm_core.format.chunk import chunk_path
+from wm_core.store.existing import existing_store
 from wm_core.store.importer import import_chunks
 from wm_core.store.intake import StoreIntake
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.objects import open_objects
 from wm_core.store.pull import Pull, Pulled
 from wm_core.store.rebuild import rebuild
-from wm_core.store.verify import verify
+from wm_core.store.verify import verify_store
 
 _ABOUT = """\
 Look after a store: the folder `store` of a run, with its ledger and its chunks.
@@ -144,17 +145,11 @@ def _import(asked: argparse.Namespace) -> int:
 
 def _verify(asked: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
-    store, ledger = asked.root / "store", _existing(asked.root / "store")
-    try:
-        ledger.check()
-        with console.status("verifying") as status:
-            found = verify(
-                store,
-                ledger,
-                on_chunk=lambda row: status.update(f"chunk {row.arrival} of {row.robot}"),
-            )
-    finally:
-        ledger.close()
+    store = existing_store(asked.root / "store")
+    with console.status("verifying") as status:
+        found = verify_store(
+            store, on_chunk=lambda row: status.update(f"chunk {row.arrival} of {row.robot}")
+        )
     for key, reason in found.damaged[:_NAMED]:
         console.print(f"{chunk_path(store, key)}: {reason}", markup=False)
     console.print(
@@ -169,13 +164,6 @@ def _verify(asked: argparse.Namespace) -> int:
             markup=False,
         )
     return 1 if found.damaged else 0
-
-
-def _existing(store: Path) -> Ledger:
-    """Open the ledger of a store; one that is not there is not made."""
-    if not (store / LEDGER_NAME).exists():
-        raise StoreError(f"{store} has no {LEDGER_NAME}; expected the store of a run folder")
-    return Ledger(store / LEDGER_NAME)
 
 
 def _rebuild(asked: argparse.Namespace) -> int:

@@ -229,11 +229,16 @@ def put_version(
     target = version_folder(home, Manifest.parse(content).version)
     staged = home / f"{target.name}.tmp"
     shutil.rmtree(staged, ignore_errors=True)
-    for name, data in files.items():
-        write_durably(staged / name, data)
-    if endorsement is not None:
-        write_durably(staged / ENDORSEMENT_NAME, endorsement.model_dump_json(indent=1).encode())
-    write_durably(staged / MANIFEST_NAME, content)
+    try:
+        for name, data in files.items():
+            write_durably(staged / name, data)
+        if endorsement is not None:
+            signed = endorsement.model_dump_json(indent=1)
+            write_durably(staged / ENDORSEMENT_NAME, signed.encode())
+        write_durably(staged / MANIFEST_NAME, content)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
     old = home / f"{target.name}.old.tmp"
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

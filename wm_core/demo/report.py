@@ -63,7 +63,7 @@ def episodes(store: Path) -> list[Episode]:
 
     An episode whose end is the last step of its session is left out: there the robot stopped.
     """
-    ledger = Ledger(store / LEDGER_NAME)
+    ledger = Ledger(store / LEDGER_NAME, read_only=True)
     found: list[Episode] = []
     begin_ns: int | None = None
     try:

@@ -86,7 +86,7 @@ def _chunk(path: Path) -> Facts:
 
 
 def _store(path: Path) -> Facts:
-    ledger = Ledger(path / LEDGER_NAME)
+    ledger = Ledger(path / LEDGER_NAME, read_only=True)
     try:
         robots = Counter(robot for robot, _ in ledger.sessions())
         refused = Counter(row.reason for row in ledger.refused())

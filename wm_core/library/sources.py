@@ -16,6 +16,7 @@ from wm_core.contract.files import siblings
 from wm_core.contract.spec import Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.format.columns import read_columns
+from wm_core.library.own_store import tidy
 from wm_core.library.run_folder import TrainSettings
 from wm_core.robot import RobotFile
 from wm_core.store.env_recorder import EnvRecorder
@@ -50,7 +51,7 @@ def find_experience(
         _check_task(settings, known)
     store = None
     if (settings.store_root / LEDGER_NAME).exists():
-        store = Store(settings.store_root, cache_bytes=settings.replay.cache_bytes, spec=known)
+        store = _open(settings, known)
     try:
         if store is not None:
             store.refresh()
@@ -72,11 +73,16 @@ def find_experience(
 
 def stored_task(root: Path) -> str:
     """The task that the newest chunk which can be read was recorded in; may be empty."""
-    with contextlib.closing(Ledger(root / LEDGER_NAME)) as ledger:
+    with contextlib.closing(Ledger(root / LEDGER_NAME, read_only=True)) as ledger:
         for row in ledger.newest(LOOKED_AT):
             with contextlib.suppress(OSError, ChunkRefused):
                 return read_columns(chunk_path(root, row.key).read_bytes()).meta.task
     return ""
+
+
+def _open(settings: TrainSettings, spec: Spec | None) -> Store:
+    cache_bytes = settings.replay.cache_bytes
+    return Store(settings.store_root, cache_bytes=cache_bytes, spec=spec, keep_indices=True)
 
 
 def check_is_store(root: Path) -> None:
@@ -171,7 +177,7 @@ def make_store(settings: TrainSettings, spec: Spec, undo: contextlib.ExitStack) 
     if not root.exists():
         undo.callback(shutil.rmtree, root, ignore_errors=True)
     Ledger(root / LEDGER_NAME).close()
-    store = Store(root, cache_bytes=settings.replay.cache_bytes, spec=spec)
+    store = _open(settings, spec)
     undo.callback(store.close)
     store.refresh()
     return store
@@ -191,6 +197,7 @@ def make_source(
     if settings.store is not None:
         return FinishedStore()
     train, root = settings.train, settings.store_root
+    tidy(settings, store)
     ledger = Ledger(root / LEDGER_NAME)
     adapters = [
         open_env(settings.task, seed=streams.env, spec=spec, env=settings.env)[0]

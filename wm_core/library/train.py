@@ -19,6 +19,7 @@ from wm_core.library.init_from import base_settings
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings, load_settings
 from wm_core.library.run_lock import RunLock
 from wm_core.library.settings_file import read_settings_file
+from wm_core.store.disk import disk_named
 from wm_core.training import checkpoint
 from wm_core.training.status import Status
 
@@ -139,7 +140,7 @@ def run_training(
         os.nice(settings.nice)
     torch.set_num_threads(_threads() if settings.threads is None else settings.threads)
     try:
-        with RunLock(settings.run):
+        with disk_named(settings.run), RunLock(settings.run):
             stop = stop or threading.Event()
             return make_trainer(settings, stop, on_status=on_status, tell=tell).train()
     finally:

@@ -64,7 +64,7 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
     spools = list(spools)
     spooled = {(s.robot, s.session): s for spool in spools for s in sessions_in(spool)}
     finished = {k: v for spool in spools for k, v in all_finished(spool).items()}
-    ledger = Ledger(store / LEDGER_NAME)
+    ledger = Ledger(store / LEDGER_NAME, read_only=True)
     try:
         keys = dict.fromkeys([*spooled, *finished, *ledger.sessions()])
         found = tuple(

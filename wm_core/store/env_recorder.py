@@ -6,6 +6,7 @@ a robot and from an old store all read one kind of replay.
 
 from __future__ import annotations
 
+import errno
 import time
 import uuid
 from dataclasses import replace
@@ -15,6 +16,7 @@ from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, is_usable
 from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
+from wm_core.store.disk import PAUSES_S, DiskFailed, refusal
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import Ledger
 
@@ -59,7 +61,11 @@ class EnvRecorder:
             self.seal()
 
     def seal(self) -> None:
-        """Write the steps since the last chunk into the store, durably."""
+        """Write the steps since the last chunk into the store, durably.
+
+        Raises:
+            DiskFailed: where the disk does not take them after a few tries; they stay here.
+        """
         if not self._open:
             return
         key = ChunkKey(self._robot, self._session, self._seq)
@@ -70,10 +76,25 @@ class EnvRecorder:
             first_step=self._first_step,
             steps=len(self._open),
         )
-        data = encode_chunk(self._open, meta)
-        verdict = ingest(self._root, self._ledger, key, data)
-        if not verdict.ok:
-            raise StoreError(f"own chunk {key} was not stored ({verdict.kind}): {verdict.reason}")
+        self._store(key, encode_chunk(self._open, meta))
         self._seq += 1
         self._first_step += len(self._open)
         self._open = []
+
+    def _store(self, key: ChunkKey, data: bytes) -> None:
+        """Store a chunk; a disk or ledger that refuses may do better in a moment."""
+        for pause_s in (*PAUSES_S, None):
+            if not self._ledger.path.exists():
+                raise DiskFailed(f"{self._root} was removed or moved while steps were recorded")
+            verdict = ingest(self._root, self._ledger, key, data)
+            if verdict.ok:
+                return
+            if verdict.kind not in ("no_room", "busy"):
+                break
+            if pause_s is None:
+                number = errno.ENOSPC if verdict.kind == "no_room" else errno.EIO
+                error = OSError(number, verdict.reason)
+                less = "--replay.store-max-bytes"
+                raise DiskFailed(refusal(error, self._root, needed=len(data), less=less))
+            time.sleep(pause_s)
+        raise StoreError(f"own chunk {key} was not stored ({verdict.kind}): {verdict.reason}")

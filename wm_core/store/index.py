@@ -68,8 +68,13 @@ def index_path(root: Path, key: ChunkKey) -> Path:
     return chunk_path(root, key).with_suffix(".idx")
 
 
-def load_index(root: Path, row: ChunkRow) -> Index:
+def load_index(root: Path, row: ChunkRow, *, keep: bool = True) -> Index:
     """Read the index of one chunk from its sidecar, or make a lost one again from the chunk.
+
+    Args:
+        root: the store's folder.
+        row: of the chunk.
+        keep: write what was made again beside the chunk.
 
     Raises:
         OSError: where the chunk file cannot be read.
@@ -82,12 +87,14 @@ def load_index(root: Path, row: ChunkRow) -> Index:
         pass
     except (OSError, ValueError, KeyError, TypeError, ChunkRefused):
         with contextlib.suppress(OSError):
-            path.unlink()
+            if keep:
+                path.unlink()
     data = read_stored(chunk_path(root, row.key), row)
     index = make_index(check(data, row.key, max_bytes=len(data)))
     if len(index.steps) != row.steps:
         raise ChunkRefused(f"expected {row.steps} steps, got {len(index.steps)}")
-    write_sidecar(root, row.key, index, row.sha256)
+    if keep:
+        write_sidecar(root, row.key, index, row.sha256)
     return index
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from wm_core.contract.errors import StoreError, shown
 from wm_core.format.chunk import ChunkKey, ChunkMeta
+from wm_core.store.read_only import ReadOnly
 from wm_core.store.rows import COLUMNS, MAX_REASON, SOUND
 from wm_core.store.rows import ChunkRow as ChunkRow
 from wm_core.store.rows import Refused as Refused
@@ -54,25 +55,33 @@ class Ledger:
 
     Args:
         path: the database file; it and its folder are made where they are missing.
+        read_only: write nothing, not even a missing file: neither the ledger nor its folder
+            changes, and what other processes write is seen all the same.
 
     Raises:
-        StoreError: by every method, where the file is damaged, with what to do.
+        StoreError: by every method, where the file is damaged, with what to do; and where a
+            reader's ledger is not there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path, self.read_only = Path(path), read_only
+        self._look = ReadOnly(self.path) if read_only else None
         self._lock, self._read_lock = threading.RLock(), threading.RLock()
         self._writer: int | None = None  # the thread inside `writing`
         self._usage: dict[str, int] | None = None
         self._usage_pruned = -1
         with contextlib.ExitStack() as opened:
             try:
-                self._db = self._connect()
-                opened.callback(self._db.close)
-                self._prepare()
-                self._reader = self._connect()
-                self._reader.execute("PRAGMA query_only=1")
+                if self._look is not None:
+                    opened.callback(self._look.close)
+                    self._reader = self._db = self._look.connection(_ready_to_read)
+                else:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._db = self._connect()
+                    opened.callback(self._db.close)
+                    self._prepare()
+                    self._reader = self._connect()
+                    self._reader.execute("PRAGMA query_only=1")
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 raise self._unusable(error) from error
             opened.pop_all()
@@ -81,9 +90,7 @@ class Ledger:
         db = sqlite3.connect(
             self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
-        db.text_factory = _text
-        db.execute(_VIEW)  # of this connection, so that it is always this version's rule
-        return db
+        return _with_view(db)
 
     def _unusable(self, error: Exception) -> StoreError:
         run = self.path.parent.parent
@@ -96,14 +103,8 @@ class Ledger:
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == SCHEMA_VERSION:
+        if _version(self._db, self.path) == SCHEMA_VERSION:
             return
-        if version not in (0, 1):
-            raise StoreError(
-                f"{self.path}: expected ledger version {SCHEMA_VERSION} or older, got {version}; "
-                "a newer program wrote it: upgrade this one"
-            )
         with self.writing():  # version 2 only adds: what version 1 wrote stays as it is
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
@@ -112,6 +113,8 @@ class Ledger:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer, among threads and processes; commit at the end, or nothing."""
+        if self.read_only:
+            raise StoreError(f"{self.path} was opened to be read; nothing is written to it")
         with self._lock:
             if self._db.in_transaction:  # inside another `writing` of this thread
                 yield
@@ -334,6 +337,8 @@ class Ledger:
         with self._lock, self._read_lock:
             self._reader.close()
             self._db.close()
+            if self._look is not None:
+                self._look.close()
 
     def _rows(self, query: str, values: tuple[object, ...]) -> list[ChunkRow]:
         return [ChunkRow(*r) for r in self._fetch(query, values)]
@@ -343,11 +348,42 @@ class Ledger:
             if self._writer == threading.get_ident():
                 return self._db.execute(query, values).fetchall()
             with self._read_lock:
+                if self._look is not None:
+                    self._reader = self._db = self._look.connection(_ready_to_read)
                 return self._reader.execute(query, values).fetchall()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if any(words in str(error) for words in _PASSES):
                 raise
             raise self._unusable(error) from error
+
+
+def _with_view(db: sqlite3.Connection) -> sqlite3.Connection:
+    """Prepare a connection; the view is its own, so that it is always this version's rule."""
+    db.text_factory = _text
+    db.execute(_VIEW)
+    return db
+
+
+def _ready_to_read(db: sqlite3.Connection, path: Path) -> None:
+    """Prepare a connection that cannot write; what an old ledger lacks is empty for it."""
+    if _version(db, path) != SCHEMA_VERSION:
+        there = {name for (name,) in db.execute("SELECT name FROM main.sqlite_master")}
+        db.execute("PRAGMA temp_store=MEMORY")
+        for statement in _SCHEMA.split(";"):
+            words = statement.split()
+            if words and words[5] not in there:
+                db.execute(" ".join(["CREATE TEMP TABLE", *words[5:]]))
+    _with_view(db)
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version not in (0, 1, SCHEMA_VERSION):
+        raise StoreError(
+            f"{path}: expected ledger version {SCHEMA_VERSION} or older, got {version}; "
+            "a newer program wrote it: upgrade this one"
+        )
+    return int(version)
 
 
 def _text(data: bytes) -> str:

@@ -20,6 +20,7 @@ from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.store.examine import lacks
+from wm_core.store.existing import existing_store
 from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
 from wm_core.store.index import Index, load_index, step_dtype
 from wm_core.store.invalid import InvalidSteps
@@ -48,9 +49,21 @@ class Store:
         spec: of what is learnt: chunks that lack one of its inputs, or have other actions or
             another period, are left out, and inputs that it does not name are not read.  None
             takes the spec that most of the first steps were recorded with.
+        keep_indices: write indices that are missing beside their chunks, so that the next one
+            to open the store need not decode these; False writes nothing.
+
+    Raises:
+        StoreError: where there is no store at ``root``; none is made.
     """
 
-    def __init__(self, root: Path, *, cache_bytes: int, spec: Spec | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cache_bytes: int,
+        spec: Spec | None = None,
+        keep_indices: bool = False,
+    ) -> None:
         self.root = Path(root)
         self.lock = threading.RLock()
         self.cache = BlockCache(cache_bytes)
@@ -59,7 +72,8 @@ class Store:
         self.invalid = InvalidSteps()  #: steps of the other chunks that are not learnt from
         self.arrival = 0  #: the last one in the ledger that ``refresh`` has read
         self.version = 0  #: grows with every change of ``segments``
-        self._ledger = Ledger(self.root / LEDGER_NAME)
+        self._keep_indices = keep_indices
+        self._ledger = Ledger(existing_store(self.root) / LEDGER_NAME, read_only=True)
         self._spec: Spec | None = None
         self._numbers: dict[tuple[str, str], int] = {}
         self._sessions: dict[int, Session] = {}
@@ -117,7 +131,7 @@ class Store:
         if row.arrival <= self._pruned:
             return "pruned"
         try:
-            return load_index(self.root, row)
+            return load_index(self.root, row, keep=self._keep_indices)
         except FileNotFoundError:
             reason, error = "gone", "its file is not there"
         except OSError as refused:

@@ -107,8 +107,10 @@ class Session:
 
     def _rebuild(self) -> None:
         self.segments = []
-        for before, chunk in zip([None, *self.chunks[:-1]], self.chunks, strict=True):
+        before: StoredChunk | None = None
+        for chunk in self.chunks:
             self._append(chunk, before)
+            before = chunk
 
     def _append(self, chunk: StoredChunk, before: StoredChunk | None) -> None:
         follows = (

@@ -18,7 +18,7 @@ from pathlib import Path
 from wm_core.contract.errors import ChunkRefused, StoreError
 from wm_core.format.chunk import ChunkKey, chunk_path
 from wm_core.store.examine import read_stored
-from wm_core.store.ledger import ChunkRow, Ledger
+from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Verified:
     chunks: int = 0  #: that were read
     bytes: int = 0
     damaged: list[tuple[ChunkKey, str]] = field(default_factory=list)  #: with the reason
+    unnoted: int = 0  #: chunks of which the ledger said something else
 
 
 def verify(
@@ -42,7 +43,7 @@ def verify(
 
     Args:
         root: the store's folder.
-        ledger: of that store.
+        ledger: of that store; one that was opened to be read gets no notes.
         on_chunk: called before each chunk.
     """
     found, arrival = Verified(), ledger.pruned_through()
@@ -53,9 +54,36 @@ def verify(
             reason = verify_chunk(root, ledger, row, marked.get(row.arrival))
             found.chunks += 1
             found.bytes += row.bytes
+            found.unnoted += reason != marked.get(row.arrival)
             if reason is not None:
                 found.damaged.append((row.key, reason))
         arrival = rows[-1].arrival
+    return found
+
+
+def verify_store(
+    root: Path, *, on_chunk: Callable[[ChunkRow], object] = lambda row: None
+) -> Verified:
+    """Verify the store at ``root``, which is written to only where there is something to note.
+
+    Raises:
+        StoreError: where the ledger is damaged, or what was found cannot be noted.
+    """
+    ledger = Ledger(root / LEDGER_NAME, read_only=True)
+    try:
+        ledger.check()
+        found = verify(root, ledger, on_chunk=on_chunk)
+        marked = ledger.damaged()
+    finally:
+        ledger.close()
+    if found.unnoted:
+        ledger, reasons = Ledger(root / LEDGER_NAME), dict(found.damaged)
+        try:
+            for row in ledger.since(ledger.pruned_through()):
+                if row.key in reasons or row.arrival in marked:
+                    verify_chunk(root, ledger, row, marked.get(row.arrival))
+        finally:
+            ledger.close()
     return found
 
 
@@ -71,6 +99,8 @@ def verify_chunk(root: Path, ledger: Ledger, row: ChunkRow, marked: str | None) 
     reason = _damage(chunk_path(root, row.key), row)
     if reason is not None and row.arrival <= ledger.pruned_through():
         return None  # evicted meanwhile
+    if ledger.read_only:
+        return reason
     if reason is None and marked is not None:
         ledger.mark_sound(row.arrival)
     elif reason is not None and reason != marked:

@@ -7,6 +7,7 @@ or the new one, never half of either.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import time
@@ -20,12 +21,15 @@ import torch
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, StoreError, nearest
-from wm_core.contract.files import replaced_file, siblings
+from wm_core.contract.files import remove_unfinished, replaced_file, siblings
 from wm_core.contract.spec import Spec
+from wm_core.store.disk import insist
 from wm_core.training.schedule import Every
 
 FORMAT = 2
 BEST = "best"  #: name of the checkpoint whose evaluation was best
+#: options that make a run take less of the disk
+KEEP_LESS = "--train.keep-checkpoints, --train.checkpoint-latents-bytes, --replay.store-max-bytes"
 CHEAP_SHARE = 0.05  #: of the time that may go into checkpoints before publishing
 _NAME = re.compile(r"^(\d{9})\.pt$")
 _ARRAY = "__array__"
@@ -56,16 +60,32 @@ def save(run: Path, state: dict[str, Any], *, updates: int, keep: int) -> Path:
         state: tensors, numbers, strings and containers of them.
         updates: gradient updates so far; names the file.
         keep: how many checkpoints remain, this one included.
+
+    Raises:
+        DiskFailed: where the disk does not take it after a few tries; nothing of it stays, and
+            the earlier checkpoints are as they were.
     """
-    folder = folder_of(run)
     path = path_of(run, updates)
-    with replaced_file(path) as file:
-        torch.save({"format": FORMAT} | state, file)
+
+    def write() -> None:
+        remove_unfinished(path.parent, "*")  # of a killed process: they may be what fills the disk
+        with replaced_file(path) as file:
+            torch.save({"format": FORMAT} | state, file)
+
+    insist(write, path, needed=_bytes_of(state), less=KEEP_LESS)
     for old in listed(run)[:-keep]:
-        old.unlink(missing_ok=True)
-    for part in folder.glob("*.tmp"):
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            old.unlink(missing_ok=True)
     return path
+
+
+def _bytes_of(value: Any) -> int:
+    """Sum the bytes of the tensors in ``value``, which are nearly all of a checkpoint."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_bytes_of, value.values()))
+    return sum(map(_bytes_of, value)) if isinstance(value, list | tuple) else 0
 
 
 class CheckpointWriter:

@@ -52,6 +52,7 @@ class Publisher:
         """Write the policy out as the next version."""
         assert self._write is not None
         version = self.version + 1
+        self._every.done(updates)  # one that fails is tried again when the next one is due
         self._write(Publication(version, self.version, updates, agent_steps))
         self.resume(version, updates)
 

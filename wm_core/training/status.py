@@ -42,6 +42,10 @@ class Status:
     env_restarts: int = 0  #: environments that were made anew after they had raised an error
     #: the last one: mean, low, high, episodes, and best, the highest mean so far
     evaluation: dict[str, Any] = field(default_factory=dict)
+    #: updates that an earlier process had shown when it was killed and that are done again;
+    #: ``updates`` stays at what was shown until they are done
+    updates_redone: int = 0
+    unwritten: dict[str, int] = field(default_factory=dict)  #: failed writes, by what of the run
     pid: int = field(default_factory=os.getpid)  #: of the process that trains
 
     def write(self, run: Path) -> None:

@@ -13,7 +13,6 @@ read goes back after a kill.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
@@ -38,9 +37,11 @@ from wm_core.training.publisher import FIRST_PUBLISH, Publication, Publisher
 from wm_core.training.rollout_video import RolloutVideo
 from wm_core.training.schedule import CpuTime, Every
 from wm_core.training.seeding import Streams
+from wm_core.training.shown import Shown
 from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import NAME as STATUS_NAME
 from wm_core.training.status import Rate, Status
+from wm_core.training.unwritten import Home, Unwritten
 from wm_core.training.waiting import Waiting
 
 STATUS_S = 1.0  #: seconds between two status reports
@@ -123,7 +124,9 @@ class Trainer:
         self._last_metrics: dict[str, float] = {}
         self._update_rate, self._step_rate = Rate(), Rate()
         self._is_over = False  # the source has ended
-        self._log: MetricLog  # opened by ``train``
+        self._unwritten, self._shown = Unwritten(), Shown()
+        self._log: MetricLog  # opened by ``train``, as is the next
+        self._home: Home
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
@@ -170,9 +173,11 @@ class Trainer:
             TrainingDiverged: when a loss or a weight is no longer a finite number.
             StoreError: when there is nothing to learn from in a finished store, or in what has
                 been collected for a long time.
+            DiskFailed: when neither checkpoint nor steps can be written, or the folder is gone.
         """
         resumed, updates_before = self._checkpoints.updates is not None, self.learner.updates
         self._log = MetricLog(self.run_folder, resume_at=updates_before if resumed else None)
+        self._go_on_from(Shown.of(self.run_folder))
         try:
             remove_unfinished(self.run_folder, STATUS_NAME)
             self._status("starting")
@@ -186,14 +191,21 @@ class Trainer:
             self._evaluate_if_due(at_end=True)
             self._finish(updates_before)
         except Exception as error:
-            with contextlib.suppress(OSError):  # a full disk ends a run too
-                self._status("diverged" if isinstance(error, TrainingDiverged) else "failed")
+            self._home.check()  # a store without its folder is only a part of what is gone
+            self._status("diverged" if isinstance(error, TrainingDiverged) else "failed")
             raise
         finally:
-            self._log.close()
+            with self._unwritten.allowed("metrics"):
+                self._log.close()
             self._source.close()
             self._store.close()
         return self._status("done" if self._reached_goal() or self._is_over else "stopped")
+
+    def _go_on_from(self, shown: Shown) -> None:
+        """Let no counter fall below what an earlier process of this run has shown."""
+        self._shown, self._home = shown, Home(self.run_folder)
+        self._episodes = max(self._episodes, shown.episodes)
+        self._cpu.add(max(0.0, shown.cpu_s - self._cpu.seconds()))
 
     def _loop(self) -> None:
         while not (self._stop.is_set() or self._is_over or self._reached_goal()):
@@ -315,7 +327,8 @@ class Trainer:
             "cpu_s": round(self._cpu.seconds(), 2),
         }
         ratio = {"replay_ratio": self._ratio.actual(self._store.steps)}
-        self._log.write(counters, ratio | dict(extra or {}))
+        with self._unwritten.allowed("metrics"):
+            self._log.write(counters, ratio | dict(extra or {}))
 
     def _check_finite(self, means: Mapping[str, float], *, weights: bool = False) -> None:
         broken = [name for name, mean in sorted(means.items()) if not math.isfinite(mean)]
@@ -332,8 +345,10 @@ class Trainer:
     def _save(self) -> None:
         """Write a checkpoint, unless the agent is broken already."""
         self._check_finite(self._log.means(), weights=True)
+        self._home.check()
         if self._hooks.prune is not None:
-            self._hooks.prune()
+            with self._unwritten.allowed("evictions"):
+                self._hooks.prune()
         self._checkpoints.save(
             self.state(), updates=self.learner.updates, agent_steps=self._store.steps
         )
@@ -345,18 +360,21 @@ class Trainer:
             self._save()
         else:
             self._check_finite({}, weights=True)
-        self._publisher.publish(self.learner.updates, self._store.steps)
+        with self._unwritten.allowed("policies"):
+            self._publisher.publish(self.learner.updates, self._store.steps)
 
     def _write_video(self) -> None:
         if self._hooks.video is not None and self.learner.sampler.can_sample():
             frames, fps = self._hooks.video().frames(), 1.0 / self._spec.period_s
-            self._log.video("imagined", frames, updates=self.learner.updates, fps=fps)
+            with self._unwritten.allowed("videos"):
+                self._log.video("imagined", frames, updates=self.learner.updates, fps=fps)
 
     def _status(self, phase: str) -> Status:
         now_s, steps, updates = time.monotonic(), self._store.steps, self.learner.updates
         status = Status(
             phase=phase,
-            updates=updates,
+            updates=max(updates, self._shown.updates),
+            updates_redone=max(0, self._shown.updates - updates),
             updates_goal=self._updates_goal(),
             updates_per_s=round(self._update_rate.at(now_s, updates), 3),
             agent_steps=steps,
@@ -373,8 +391,11 @@ class Trainer:
             invalid_steps=dict(self._store.invalid.by_reason),
             waiting_for=self._waiting.sentence(now_s) if phase == "waiting" else "",
             evaluation=self._evaluations.status,
+            unwritten=dict(self._unwritten.counts),
         )
-        status.write(self.run_folder)
+        self._home.check()
+        with self._unwritten.allowed("status"):
+            status.write(self.run_folder)
         if self._hooks.status is not None:
             self._hooks.status(status)
         return status

@@ -119,6 +119,18 @@ def test_a_step_with_nan_is_not_trained_on_though_it_is_marked_valid(tagged, fie
     assert spans(tagged.open()) == [(0, 0, 5), (0, 6, 14)]
 
 
+def test_a_store_whose_files_all_went_away_is_empty(tagged):
+    paths = tagged.fill(2)
+    store = tagged.open(cache_bytes=0)
+    steps = store.read(store.segments[0].rows(0, 40))
+    for path in paths:
+        path.unlink()
+    for _ in paths:
+        with pytest.raises(BlockLost):
+            store.observe(steps[steps["chunk"] == max(store._chunks)])
+    assert store.segments == []
+
+
 def test_steps_are_found_by_their_key(tagged):
     tagged.fill(3, session=4, invalid=(30,))
     store = tagged.open()

@@ -103,7 +103,7 @@ class PolicyRepository:
         """Read the manifest of the newest version, or None before the first."""
         try:
             return Manifest.parse((self._home / LATEST_NAME).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def folder(self, version: int) -> Path:

@@ -1,0 +1,102 @@
+"""Opens a SQLite database so that neither it nor its folder changes.
+
+A database with a write-ahead log has three files, and even who only reads makes the second and
+third where they are missing.  So one that nobody writes to is read as it stands; one that is being
+written to is read with its log; and one whose log is there without the third file, or in a folder
+that cannot be written to, is copied first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from wm_core.contract.errors import StoreError
+
+_BUSY_S = 30.0  # longest wait for another process's commit
+Prepare = Callable[[sqlite3.Connection, Path], None]
+_LOG, _SHARED = "-wal", "-shm"
+
+
+class ReadOnly:
+    """Keeps a connection that sees what other processes commit, and writes nothing.
+
+    Args:
+        path: the database file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._still = False  # read as it stands, because nobody wrote to it
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+
+    def connection(self, prepare: Prepare) -> sqlite3.Connection:
+        """Give the connection, made anew where somebody has begun to write since.
+
+        Args:
+            prepare: called with each new connection and the path of the database.
+
+        Raises:
+            StoreError: where the database is not there.
+        """
+        if self._db is not None and not (self._still and self._has_log()):
+            return self._db
+        self.close()
+        if not self._path.is_file():
+            raise StoreError(f"{self._path} does not exist; nothing is made by who only reads")
+        self._still = not self._has_log()
+        if self._still:
+            self._db = self._open(self._path, "mode=ro&immutable=1", prepare)
+        elif self._beside(_SHARED).exists():
+            try:
+                self._db = self._open(self._path, "mode=ro", prepare)
+            except sqlite3.OperationalError:  # a folder that cannot be written to
+                self._db = self._open(self._copied(), "mode=rw", prepare)
+        else:
+            self._db = self._open(self._copied(), "mode=rw", prepare)
+        return self._db
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
+    def _open(self, path: Path, how: str, prepare: Prepare) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{how}",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            prepare(db, self._path)
+            db.execute("PRAGMA query_only=1")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _has_log(self) -> bool:
+        try:
+            return self._beside(_LOG).stat().st_size > 0
+        except OSError:
+            return False
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
+
+    def _copied(self) -> Path:
+        self._copy = tempfile.TemporaryDirectory(prefix="ledger-")
+        copy = Path(self._copy.name) / "ledger.sqlite"
+        shutil.copyfile(self._path, copy)
+        shutil.copyfile(self._beside(_LOG), copy.with_name(copy.name + _LOG))
+        return copy
