@@ -75,7 +75,7 @@ def invalid_in(root: Path, rows: Iterable[ChunkRow]) -> InvalidSteps:
     found = InvalidSteps()
     for row in rows:
         with contextlib.suppress(OSError, ValueError, WmError):
-            found.add(load_index(root, row))
+            found.add(load_index(root, row, keep=False))
     return found
 
 
