@@ -147,6 +147,11 @@ class EnvAdapter:
         )
         return self._state
 
+    @property
+    def lost_pixels(self) -> bool:
+        """Whether an image of the present state came from NaN or infinity, as no pixel can."""
+        return bool(self._reader.not_finite)
+
     def _obs_of(self, raw: Any) -> Obs:
         return self._reader.read(raw, self._spec)
 
@@ -202,7 +207,7 @@ class Collector:
                 is_last=state.is_last,
                 is_terminal=state.is_terminal,
                 requested_action=None if state.is_last else np.asarray(action, np.float32),
-                is_valid=bool(np.isfinite(action).all()),
+                is_valid=bool(np.isfinite(action).all()) and not adapter.lost_pixels,
                 policy_version=actor.version,
             )
             self._recorders[i].add(step)

@@ -56,7 +56,7 @@ class Rising:
         return (obs["vector"] / 10).astype(np.float32)
 
 
-def record(tmp_path, env, ticks: int):
+def record(tmp_path, env, ticks: int, actor=None):
     """The steps that ``ticks`` of one environment leave in the store, and the actor."""
     spec = spec_of(env)
     ledger = Ledger(tmp_path / LEDGER_NAME)
@@ -64,7 +64,7 @@ def record(tmp_path, env, ticks: int):
         tmp_path, ledger, robot="sim-0", task="count", spec=spec, seal_steps=4
     )
     collector = Collector([EnvAdapter(env, spec, np.random.default_rng(0))], [record], spec)
-    actor = Rising()
+    actor = actor or Rising()
     episodes = collector.collect(actor, ticks)
     collector.close()
     steps, metas = [], []
@@ -153,3 +153,28 @@ def test_a_chunk_that_the_store_refuses_stops_collection(tmp_path, monkeypatch):
     monkeypatch.setattr(env_recorder, "ingest", small)
     with pytest.raises(StoreError, match=r"was not stored .too_large"):
         record(tmp_path, Counter(), LENGTH)
+
+
+class Foggy(Counter):
+    """Shows a gray image of floats, which is NaN at step 2."""
+
+    observation_space = spaces.Box(0.0, 1.0, (32, 32, 1), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._image(), {}
+
+    def step(self, action):
+        return self._image(), *super().step(action)[1:]
+
+    def _image(self):
+        return np.full((32, 32, 1), np.nan if self.t == 2 else 0.5, np.float32)
+
+
+def test_a_step_whose_image_is_not_finite_is_kept_out_of_training(tmp_path):
+    env = Foggy()
+    explorer = RandomActor(spec_of(env).action, np.random.default_rng(0))
+    steps, _, _ = record(tmp_path, env, LENGTH + 1, explorer)
+    assert [s.is_valid for s in steps] == [True, True, False, True, True, True]
+    assert steps[2].obs["image"].max() == 0
+    assert steps[1].obs["image"].max() == 128
