@@ -10,11 +10,12 @@ import gymnasium
 import numpy as np
 import torch
 
+from wm_core.contract.errors import EnvFault
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.contract.step import Step
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.training.soundness import Senses, sendable
-from wm_core.training.spaces import ActionMap, ObsReader
+from wm_core.training.spaces import ActionMap, ObsReader, said_env
 
 
 class EnvActor(Protocol):
@@ -153,7 +154,10 @@ class EnvAdapter:
         return bool(self._reader.not_finite)
 
     def _obs_of(self, raw: Any) -> Obs:
-        return self._reader.read(raw, self._spec)
+        try:
+            return self._reader.read(raw, self._spec)
+        except EnvFault as error:
+            raise EnvFault(f"{said_env(self.env)}: {error}") from error
 
 
 @dataclass(frozen=True)

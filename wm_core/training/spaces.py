@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium
 from gymnasium import spaces
 from pydantic import ValidationError
 
@@ -144,6 +145,12 @@ class ObsReader:
             else:
                 obs[name] = part.read(value)
         return obs
+
+
+def said_env(env: gymnasium.Env) -> str:
+    """Name ``env`` in an error, by its id or its class."""
+    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    return f"task {name!r}"
 
 
 def _at(observation: Any, path: SpacePath) -> Any:

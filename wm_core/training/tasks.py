@@ -24,7 +24,7 @@ from wm_core.contract.spec import Spec
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
 from wm_core.training.atari import NAMESPACE, make_game
 from wm_core.training.settings import EnvConfig
-from wm_core.training.spaces import ActionMap, ObsReader
+from wm_core.training.spaces import ActionMap, ObsReader, said_env
 from wm_core.training.wrappers import Checked, Gray, Repeat, has_colours, raised
 
 HOME = "sim"  #: the module whose tasks need no prefix
@@ -218,13 +218,17 @@ def spec_of(
         SettingsError: for spaces that a policy cannot use, such as actions without bounds.
     """
     settings = settings or EnvConfig()
-    reader = _reader(env, settings, image_size)
+    try:
+        reader = _reader(env, settings, image_size)
+        action = ActionMap(env.action_space, env.metadata).spec
+    except SettingsError as error:
+        raise SettingsError(f"{said_env(env)}: {error}") from error
     if not reader.images:
         _refuse_image_settings(env, settings)
     return Spec(
         images=reader.images,
         vectors=reader.vectors,
-        action=ActionMap(env.action_space, env.metadata).spec,
+        action=action,
         period_s=settings.action_repeat / _rate_hz(env),
     )
 
@@ -233,8 +237,7 @@ def _refuse_image_settings(env: gymnasium.Env, settings: EnvConfig) -> None:
     """Refuse settings of images of an environment that gives none."""
     for name in ("image_size", "fit"):
         if name in settings.changed:
-            about = env.spec.id if env.spec else type(env.unwrapped).__name__
-            raise SettingsError(f"{about}: env.{name} has no effect: there is no image")
+            raise SettingsError(f"{said_env(env)}: env.{name} has no effect: there is no image")
 
 
 def _rate_hz(env: gymnasium.Env) -> float:

@@ -165,7 +165,8 @@ class Foggy(Counter):
         return self._image(), {}
 
     def step(self, action):
-        return self._image(), *super().step(action)[1:]
+        after = super().step(action)
+        return self._image(), *after[1:]
 
     def _image(self):
         return np.full((32, 32, 1), np.nan if self.t == 2 else 0.5, np.float32)
