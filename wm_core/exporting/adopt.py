@@ -26,6 +26,7 @@ from wm_core.exporting.answers import (
     ObservedImage,
     ObservedPart,
 )
+from wm_core.exporting.choosing import chosen_by_indices, chosen_by_scores
 from wm_core.exporting.graph_builder import GraphBuilder
 from wm_core.exporting.network import Network
 
@@ -73,7 +74,8 @@ class _Wrapper:
         prefixed = compose.add_prefix_graph(net, _PREFIX)
         graph.include(prefixed)
         raw = self._raw()
-        action, command = self._choice(raw) if self._action.discrete else self._motion(raw)
+        sizes = self._action.sizes
+        action, command = chosen_by_scores(graph, raw, sizes) if sizes else self._motion(raw)
         if _OWN in self._carry:
             self._next[_OWN] = raw
         graph.add("Identity", action, output="action")
@@ -110,13 +112,21 @@ class _Wrapper:
             raise SettingsError(nearest(answer.output, outputs, what="output of the network"))
         info = outputs[answer.output]
         size = int(np.prod(info.shape))
+        groups = answer.groups
         if answer.kind == "index":
-            size = len(answer.names)
-            if size < 2 or int(np.prod(info.shape)) != 1:
+            size, count = sum(groups) or len(answer.names), len(groups) or 1
+            if size < 2 or int(np.prod(info.shape)) != count:
+                wants = "one number and the names of its choices"
+                if groups:
+                    wants = f"a number for each of the groups {groups}"
                 raise SettingsError(
-                    f"action: an index needs one number and the names of its choices, got "
-                    f"{info.shape} and {answer.names}"
+                    f"action: an index needs {wants}, got {info.shape} and {answer.names}"
                 )
+        elif groups and size != sum(groups):
+            raise SettingsError(
+                f"action: expected {sum(groups)} scores, of the groups {groups} in a row, "
+                f"{info.name!r} has {size}"
+            )
         elif info.dtype != "float32":
             raise SettingsError(
                 f"action: expected float32 numbers in {info.name!r}, the file has {info.dtype}; "
@@ -126,7 +136,10 @@ class _Wrapper:
 
     def _action_spec(self) -> ActionSpec:
         answer, size = self._answers.action, self._size
+        if answer.groups:
+            return ActionSpec.several_choices(answer.groups, answer.names, noop=answer.noop)
         if answer.kind != "continuous":
+            assert isinstance(answer.noop, int)  # as its validator says
             return ActionSpec.choices(size, answer.names, noop=answer.noop)
         low, high, rate = (
             _spread(getattr(answer, field), size, f"action: {field}")
@@ -296,26 +309,11 @@ class _Wrapper:
             self._next[name] = graph.reshape(self._next[name], self._carry[name])
         output = f"{_PREFIX}{answer.output}"
         if answer.kind == "index":
-            number = graph.add("Cast", graph.reshape(output, (1,)), to=onnx.TensorProto.INT64)
-            return self._one_hot(number)
+            return chosen_by_indices(graph, output, self._action.sizes)
         raw = graph.reshape(output, (1, self._size))
         if answer.squash == "tanh":
             raw = graph.add("Tanh", raw)
         return self._clipped(raw, answer.clip)
-
-    def _one_hot(self, number: str) -> str:
-        """(1, choices) of an index (1,); outside the choices the nearest one."""
-        graph = self._graph
-        ends = [graph.const(v, np.int64) for v in (0, self._size - 1)]
-        number = graph.add("Min", graph.add("Max", number, ends[0]), ends[1])
-        depth = graph.const(self._size, np.int64)
-        return graph.add("OneHot", number, depth, graph.const([0.0, 1.0]), axis=-1)
-
-    def _choice(self, raw: str) -> tuple[str, str]:
-        graph = self._graph
-        best = graph.add("ArgMax", raw, axis=1, keepdims=0)
-        command = graph.add("Cast", graph.reshape(best, (1, 1)), to=onnx.TensorProto.FLOAT)
-        return self._one_hot(best), command
 
     def _mapping(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(A,) low, span, default and scale of the command."""

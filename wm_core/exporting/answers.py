@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from wm_core.contract.frozen import Frozen
+from wm_core.contract.spec import Index
 
 OWN_ACTION = "own_action"  #: kind of a part that is the network's own last output
 
@@ -125,7 +126,12 @@ class NetworkAction(Frozen):
     max_rate: _Numbers = Field(
         (), description="Greatest change in units per second; the strictest share holds for all."
     )
-    noop: int = Field(0, ge=0, description="Choice that stops the robot or does nothing.")
+    groups: tuple[int, ...] = Field(
+        (), description="Sizes of several choices at once, whose scores stand in a row."
+    )
+    noop: Index | tuple[Index, ...] = Field(
+        0, description="Choice that stops the robot or does nothing; of groups one for each."
+    )
 
     @model_validator(mode="after")
     def _limited(self) -> NetworkAction:
@@ -135,6 +141,27 @@ class NetworkAction(Frozen):
             raise ValueError("scale: expected numbers other than 0")
         if any(not value > 0 for value in self.max_rate):
             raise ValueError(f"max_rate: expected numbers above 0, got {self.max_rate}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_groups(self) -> NetworkAction:
+        if self.groups and (
+            self.kind == "continuous" or len(self.groups) < 2 or min(self.groups) < 2
+        ):
+            raise ValueError(
+                "groups: expected two or more of at least 2 choices each, with kind logits or "
+                f"index, got {self.groups} and {self.kind}"
+            )
+        if self.groups and len(self.names) not in (0, sum(self.groups)):
+            raise ValueError(
+                f"names: expected {sum(self.groups)}, of all groups in a row, got {self.names}"
+            )
+        noops = self.noop if isinstance(self.noop, tuple) else (self.noop,) * len(self.groups)
+        fits = len(noops) == len(self.groups)
+        if not fits or any(i >= n for i, n in zip(noops, self.groups, strict=True)):
+            raise ValueError(
+                f"noop: expected a choice of each of the groups {self.groups}, got {self.noop}"
+            )
         return self
 
 

@@ -8,6 +8,7 @@ commas between them.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -101,6 +102,7 @@ _TEXTS = {
     "default": "command where the output is 0, such as the resting posture",
     "layout": "order of the picture's axes: NHWC or NCHW",
     "names": "name of each choice, in the order of their indices",
+    "groups": "how many there are to choose from, for each choice, such as 3, 2",
     "parts": "what the numbers are, in order: [{name: joints, size: 12, scale: 1.0}, ...]",
 }
 
@@ -166,7 +168,8 @@ def _terms(network: Network, total: int) -> list[Draft]:
 def _action(network: Network, output: str) -> Draft:
     answer: Draft = {"output": output}
     if output in network.outputs and network.outputs[output].dtype == "int64":
-        return answer | {"kind": "index", "names": UNKNOWN}
+        several = math.prod(network.outputs[output].shape) > 1
+        return answer | {"kind": "index", "groups" if several else "names": UNKNOWN}
     if network.bundle is not None:
         answer |= _bundled(network.bundle, output)
     elif joints := _words(network, "joint_names"):

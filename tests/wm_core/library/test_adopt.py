@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from tests.wm_core.library.conftest import JOINTS, LIMIT, REST, SCALE, STEPS, answers, mlp, to_onnx
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.runner import PolicyEngine
+from wm_core.contract.spec import ActionSpec
 from wm_core.library.adopt import adopt
 
 
@@ -209,6 +211,69 @@ class Chooser(nn.Module):
     def forward(self, x):
         scores = self.net(x.float() / 255.0)
         return scores.argmax(1) if self.index else scores
+
+
+class Levers(nn.Module):
+    """Scores three choices and two, or tells the index of the best of each."""
+
+    def __init__(self, index):
+        super().__init__()
+        torch.manual_seed(3)
+        self.index, self.net = index, nn.Linear(4, 5)
+
+    def forward(self, x):
+        parts = self.net(x).split((3, 2), 1)
+        return torch.stack([p.argmax(1) for p in parts], 1) if self.index else torch.cat(parts, 1)
+
+
+@pytest.mark.parametrize("kind", ["logits", "index"])
+def test_several_choices_at_once_are_each_one_hot(kind, tmp_path):
+    net = Levers(kind == "index")
+    path = to_onnx(net, tmp_path / "n.onnx", torch.zeros(1, 4), ["x"], ["y"], opset=17)
+    said = {
+        "period_s": 0.1,
+        "inputs": {"x": {"parts": [{"name": "seen", "size": 4}], "normalisation": "none"}},
+        "action": {"kind": kind, "groups": [3, 2], "noop": [1, 0]},
+    }
+    runner = adopt(path, tmp_path / "p", said)
+    assert runner.spec.action == ActionSpec.several_choices((3, 2), noop=(1, 0))
+    rng, chosen = np.random.default_rng(0), set()
+    for _ in range(20):
+        seen = rng.normal(size=4).astype(np.float32)
+        out = PolicyEngine(runner, seed=0).act({"seen": seen}, np.zeros(5, np.float32))
+        with torch.no_grad():
+            told = net(torch.tensor(seen)[None])[0].numpy()
+        want = told if kind == "index" else [told[:3].argmax(), told[3:].argmax()]
+        np.testing.assert_array_equal(out.command, want)
+        np.testing.assert_array_equal(out.action, runner.spec.action.from_physical(out.command))
+        chosen.add(tuple(out.command))
+    assert len(chosen) > 3
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ({"kind": "logits", "groups": [3, 3]}, r"expected 6 scores, of the groups \(3, 3\)"),
+        ({"kind": "index", "groups": [3, 2]}, r"a number for each of the groups \(3, 2\)"),
+        ({"kind": "logits", "groups": [4, 1]}, "groups: expected two or more"),
+        (
+            {"groups": [3, 2], "scale": 1.0, "default": 0.0, "low": -1.0, "high": 1.0},
+            "groups: expected two or more .* got .* and continuous",
+        ),
+        ({"kind": "logits", "groups": [3, 2], "noop": [0, 2]}, "noop: expected a choice of each"),
+        ({"kind": "logits", "noop": [0, 0]}, "noop: expected a choice of each"),
+        ({"kind": "logits", "groups": [3, 2], "names": ["a"]}, "names: expected 5"),
+    ],
+)
+def test_groups_that_are_not_those_of_the_network_are_refused(action, said, tmp_path):
+    path = to_onnx(Levers(False), tmp_path / "n.onnx", torch.zeros(1, 4), ["x"], ["y"], opset=17)
+    given = {
+        "period_s": 0.1,
+        "inputs": {"x": {"parts": [{"name": "seen", "size": 4}], "normalisation": "none"}},
+        "action": action,
+    }
+    with pytest.raises(SettingsError, match=said):
+        adopt(path, tmp_path / "p", given)
 
 
 @pytest.mark.parametrize("kind", ["logits", "index"])
