@@ -37,6 +37,10 @@ class EnvFault(WmError):
         super().__init__(shown(reason))
 
 
+class EnvRaised(EnvFault):
+    """Reports an environment that raised, ended or hung: made anew, it may go on."""
+
+
 class SpecMismatch(WmError, ValueError):
     """Reports an observation or action that does not fit its spec."""
 

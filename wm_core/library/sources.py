@@ -200,7 +200,7 @@ def make_source(
     tidy(settings, store)
     ledger = Ledger(root / LEDGER_NAME)
     adapters = [
-        open_env(settings.task, seed=streams.env, spec=spec, env=settings.env)[0]
+        open_env(settings.task, seed=streams.env, spec=spec, env=settings.env, wait=stop.wait)[0]
         for _ in range(train.envs)
     ]
     recorders = [

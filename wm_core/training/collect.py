@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 import torch
 
-from wm_core.contract.errors import EnvFault
 from wm_core.contract.spec import ActionSpec, Obs, Spec
 from wm_core.contract.step import Step
 from wm_core.store.env_recorder import EnvRecorder
-from wm_core.training.soundness import Senses, sendable
-from wm_core.training.spaces import ActionMap, ObsReader, said_env
+from wm_core.training.adapter import EnvAdapter as EnvAdapter
+from wm_core.training.adapter import EnvState as EnvState
+from wm_core.training.soundness import sendable
 
 
 class EnvActor(Protocol):
@@ -85,81 +84,6 @@ class AgentActor:
         return action.float().cpu().numpy()
 
 
-@dataclass
-class EnvState:
-    """What one environment shows before the next action is chosen."""
-
-    obs: Obs
-    reward: float = 0.0  #: 0.0 at ``is_first``
-    is_first: bool = True
-    is_last: bool = False
-    is_terminal: bool = False
-    info: dict[str, Any] = field(default_factory=dict)
-
-
-class EnvAdapter:
-    """Presents a Gymnasium environment as states and actions in [-1, 1].
-
-    Args:
-        env: has observations and actions in its own units.
-        spec: as ``tasks.spec_of(env)`` gives it.
-        rng: draws the seed of every episode.
-    """
-
-    def __init__(self, env: gymnasium.Env, spec: Spec, rng: np.random.Generator) -> None:
-        self.env, self._spec, self._rng = env, spec, rng
-        self._reader = ObsReader(env.observation_space, env.metadata)
-        self._actions = ActionMap(env.action_space, env.metadata)
-        self.prev_action = np.zeros(spec.action.size, np.float32)
-        self.senses = Senses()
-        self._state: EnvState | None = None
-
-    @property
-    def state(self) -> EnvState:
-        """What the environment shows now; the first look begins the first episode.
-
-        Not the constructor: a resumed run draws the seed of that episode from streams that are
-        restored after it.
-        """
-        return self.reset() if self._state is None else self._state
-
-    def reset(self, seed: int | None = None) -> EnvState:
-        """Begin the episode of ``seed``, or of one that is drawn; returns its first state."""
-        drawn = int(self._rng.integers(2**31)) if seed is None else seed
-        raw, info = self.env.reset(seed=drawn)
-        self.prev_action = np.zeros(self._spec.action.size, np.float32)
-        self._state = EnvState(self._obs_of(raw), info=info)
-        return self._state
-
-    def step(self, action: np.ndarray) -> EnvState:
-        """Send ``action`` (A,) in [-1, 1], already within the spec's limits."""
-        if self._state is None:
-            self.reset()
-        command = self._actions.element(self._spec.action.to_physical(action))
-        raw, reward, terminated, truncated, info = self.env.step(command)
-        self.prev_action = action
-        self._state = EnvState(
-            self._obs_of(raw),
-            reward=float(reward),
-            is_first=False,
-            is_last=bool(terminated or truncated),
-            is_terminal=bool(terminated),
-            info=info,
-        )
-        return self._state
-
-    @property
-    def lost_pixels(self) -> bool:
-        """Whether an image of the present state came from NaN or infinity, as no pixel can."""
-        return bool(self._reader.not_finite)
-
-    def _obs_of(self, raw: Any) -> Obs:
-        try:
-            return self._reader.read(raw, self._spec)
-        except EnvFault as error:
-            raise EnvFault(f"{said_env(self.env)}: {error}") from error
-
-
 @dataclass(frozen=True)
 class EpisodeResult:
     """Return and length of a finished episode."""
@@ -193,36 +117,35 @@ class Collector:
             taken += len(self._adapters)
         return ended
 
+    @property
+    def restarts(self) -> int:
+        """Count the environments that were made anew after a fault."""
+        return sum(adapter.restarts for adapter in self._adapters)
+
     def _tick(self, actor: EnvActor) -> list[EpisodeResult]:
+        for adapter in self._adapters:
+            adapter.begin()
         actions = choose_actions(actor, self._adapters)
+        states = [adapter.state for adapter in self._adapters]
+        for adapter, action in zip(self._adapters, actions, strict=True):
+            if adapter.state.is_last:
+                adapter.send_reset()
+            else:
+                limit = self._spec.action.limit
+                adapter.send(limit(sendable(action, self._spec.action), adapter.prev_action))
         ended = []
         for i, (adapter, action) in enumerate(zip(self._adapters, actions, strict=True)):
-            state = adapter.state
-            sent = self._spec.action.limit(
-                sendable(action, self._spec.action), adapter.prev_action
-            )
-            if state.is_last:  # nothing was sent after the end
-                sent = np.zeros_like(sent)
-            step = Step(
-                obs=state.obs,
-                action=sent,
-                reward=state.reward,
-                is_first=state.is_first,
-                is_last=state.is_last,
-                is_terminal=state.is_terminal,
-                requested_action=None if state.is_last else np.asarray(action, np.float32),
-                is_valid=bool(np.isfinite(action).all()) and not adapter.lost_pixels,
-                policy_version=actor.version,
-            )
+            fault = adapter.receive_or_restart()
+            step = _step_of(states[i], action, adapter.sent, actor.version, failed=bool(fault))
+            if fault and step.is_first:
+                continue  # nothing happened in this episode
             self._recorders[i].add(step)
-            self._totals[i] += state.reward if np.isfinite(state.reward) else 0.0
-            if state.is_last:
+            self._totals[i] += step.reward if np.isfinite(step.reward) else 0.0
+            if step.is_last and not fault:
                 ended.append(EpisodeResult(float(self._totals[i]), int(self._lengths[i])))
+            self._lengths[i] += 1
+            if step.is_last:
                 self._totals[i], self._lengths[i] = 0.0, 0
-                adapter.reset()
-            else:
-                self._lengths[i] += 1
-                adapter.step(sent)
         return ended
 
     def seal(self) -> None:
@@ -235,6 +158,24 @@ class Collector:
         self.seal()
         for adapter in self._adapters:
             adapter.env.close()
+
+
+def _step_of(
+    state: EnvState, action: np.ndarray, sent: np.ndarray, version: int, *, failed: bool
+) -> Step:
+    """Record what was seen and done; where the environment ``failed``, its episode ends here."""
+    is_last = state.is_last or failed  # nothing was sent after the end
+    return Step(
+        obs=state.obs,
+        action=np.zeros_like(sent) if is_last else sent,
+        reward=state.reward,
+        is_first=state.is_first,
+        is_last=is_last,
+        is_terminal=state.is_terminal,
+        requested_action=None if is_last else np.asarray(action, np.float32),
+        is_valid=bool(np.isfinite(action).all()) and not state.lost_pixels,
+        policy_version=version,
+    )
 
 
 def choose_actions(actor: EnvActor, adapters: Sequence[EnvAdapter]) -> np.ndarray:

@@ -6,7 +6,9 @@ their returns can be compared.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -175,6 +177,7 @@ def open_env(
     spec: Spec | None = None,
     env: EnvConfig | None = None,
     render: bool = False,
+    wait: Callable[[float], object] = time.sleep,
 ) -> tuple[EnvAdapter, Spec]:
     """Open the environment of ``task``, seeded, and give the spec that its policies have.
 
@@ -184,6 +187,7 @@ def open_env(
         spec: of the policy; the environment must give at least its inputs.
         env: how the environment is made; None: the defaults.
         render: let it render pictures, where it can.
+        wait: waits so many seconds before the environment is made anew after a fault.
 
     Raises:
         SettingsError: where the environment lacks an input of the policy, takes other actions
@@ -204,7 +208,8 @@ def open_env(
         if not isinstance(rng, np.random.Generator):
             rng = np.random.default_rng(seed)
             rng.integers(2**31)  # the first seed was left out by every earlier version
-        return EnvAdapter(made, wanted, rng), wanted
+        remake = partial(make_env, task, settings)
+        return EnvAdapter(made, wanted, rng, task=task, remake=remake, wait=wait), wanted
     except BaseException:
         made.close()
         raise

@@ -24,6 +24,11 @@ class ExperienceSource:
     steps_goal: int | None = None  #: steps that there will be in the end; None where unknown
     collects = False  #: whether it makes the steps itself, rather than wait for others to
 
+    @property
+    def env_restarts(self) -> int:
+        """Count the environments of this process that were made anew after a fault."""
+        return 0
+
     def more(self, version: int) -> bool:
         """Bring in steps or wait a little for them; False when there will never be more.
 
@@ -105,6 +110,10 @@ class OwnEnvironments(ExperienceSource):
         self._prefill, self._steps, self._chunk = prefill, steps, chunk
         self.steps_goal, self.collects, self._ledger = steps, True, ledger
         self._episodes: list[EpisodeResult] = []
+
+    @property
+    def env_restarts(self) -> int:
+        return self._collector.restarts
 
     def more(self, version: int) -> bool:
         if self._store.steps >= self._steps:

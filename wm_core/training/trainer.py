@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.config import Config
-from wm_core.contract.errors import WmError
+from wm_core.contract.errors import EnvFault, WmError
 from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
@@ -120,6 +120,7 @@ class Trainer:
             wait_s=None if train.wait_minutes is None else 60.0 * train.wait_minutes,
         )
         self._episodes = 0
+        self._env_restarts = 0  # of the processes before this one
         self._last_return: float | None = None
         self._last_metrics: dict[str, float] = {}
         self._update_rate, self._step_rate = Rate(), Rate()
@@ -141,6 +142,7 @@ class Trainer:
             "published_version": self._publisher.version,
             "published_updates": self._publisher.updates,
             "episodes": self._episodes,
+            "env_restarts": self._env_restarts + self._source.env_restarts,
             "cpu_s": self._cpu.seconds(),
             **self._evaluations.state(),
         }
@@ -153,6 +155,7 @@ class Trainer:
         self._publisher.resume(int(state["published_version"]), int(state["published_updates"]))
         self._evaluations.load_state(state)
         self._episodes = int(state["episodes"])
+        self._env_restarts = int(state.get("env_restarts", 0))
         self._cpu.add(float(state.get("cpu_s", 0.0)))
         self._checkpoints.resume(self.learner.updates, int(state["agent_steps"]))
 
@@ -187,7 +190,11 @@ class Trainer:
                 self._publish()
             if self._evaluations.is_best(updates_before):  # it may have been killed meanwhile
                 self._keep_best()
-            self._loop()
+            try:
+                self._loop()
+            except EnvFault:  # what was learnt is kept
+                self._finish(updates_before)
+                raise
             self._evaluate_if_due(at_end=True)
             self._finish(updates_before)
         except Exception as error:
@@ -389,6 +396,7 @@ class Trainer:
             cpu_s_goal=self._cpu.goal_s,
             left_out=dict(self._store.left_out),
             invalid_steps=dict(self._store.invalid.by_reason),
+            env_restarts=self._env_restarts + self._source.env_restarts,
             waiting_for=self._waiting.sentence(now_s) if phase == "waiting" else "",
             evaluation=self._evaluations.status,
             unwritten=dict(self._unwritten.counts),

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from wm_core.contract.errors import EnvFault
+from wm_core.contract.errors import EnvFault, EnvRaised
 
 _NEW_STEP = "(obs, reward, terminated, truncated, info), as Gymnasium has it since 0.26"
 _NEW_RESET = "(obs, info), as Gymnasium has it since 0.26"
@@ -104,7 +104,7 @@ class Checked(gymnasium.Wrapper):
         raise EnvFault(f"task {self._task!r}: {reason}")
 
 
-def raised(task: str, where: str, error: BaseException, env: object = None) -> EnvFault:
+def raised(task: str, where: str, error: BaseException, env: object = None) -> EnvRaised:
     """Make one line of what an environment raised, with the file and line of its own code.
 
     Args:
@@ -123,7 +123,7 @@ def raised(task: str, where: str, error: BaseException, env: object = None) -> E
     )
     at = f" ({place.filename}, line {place.lineno})" if place else ""
     text = " ".join(str(error).split())
-    return EnvFault(f"task {task!r}: {where} raised {type(error).__name__}: {text[:300]}{at}")
+    return EnvRaised(f"task {task!r}: {where} raised {type(error).__name__}: {text[:300]}{at}")
 
 
 def _lacking(reset: Any) -> list[str]:
