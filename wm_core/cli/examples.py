@@ -19,6 +19,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "wm runs runs/sweep1 --sort best",
         "wm runs --state alive --json",
     ),
+    "sweep": (
+        "wm sweep --task seek --preset twm awm --seeds 0 1 2 3 --root runs/two",
+        "wm sweep --task CartPole-v1 --set train.replay-ratio=16,64 --root runs/ratio",
+    ),
     "show": (
         "wm show --run runs/seek",
         "wm show --run runs/seek --windows 6 --length 60 --to pictures",

@@ -22,6 +22,8 @@ VERBS: dict[str, tuple[str, str]] = {
         "train a world model and a policy, in simulation or for robots",
     ),
     "evaluate": ("wm_core.cli.evaluate", "measure the mean return of a policy with 95 % bounds"),
+    "runs": ("wm_core.cli.runs", "list training runs: how far, how good, whether alive"),
+    "sweep": ("wm_core.cli.sweep", "train over seeds and settings, and compare with bounds"),
     "show": ("wm_core.cli.show", "draw what the model imagines beside what happened: GIF, PNG"),
     "export": ("wm_core.cli.export", "write a run's policy as one ONNX file with its card"),
     "adopt": ("wm_core.cli.adopt", "make a policy of another trainer's ONNX file"),

@@ -65,16 +65,29 @@ def parse(
         sys.stdout.write(_few(model, verb, default, first or {}) if few else
                          _all(model, verb, default, more))  # fmt: skip
         raise SystemExit(0)
-    return _read(model, args, verb=verb, default=default)
+    settings: T = _read(model, args, verb=verb, default=default)
+    return settings
 
 
-def _read(model: type[T], args: Sequence[str], *, verb: str, default: T | None) -> T:
-    start = tyro.MISSING_NONPROP if default is None else default
+def parse_known(model: type[T], args: Sequence[str], *, verb: str) -> tuple[T, list[str]]:
+    """Read the settings in ``args`` as ``parse`` does; the words of other options come back."""
+    if "--help" in args or "-h" in args:
+        parse(model, args, verb=verb)
+    settings, rest = _read(model, args, verb=verb, default=None, known=True)
+    return settings, list(rest)
+
+
+def _read(
+    model: type[T], args: Sequence[str], *, verb: str, default: T | None, known: bool = False
+) -> Any:
     said = Captured(sys.stderr)
     try:
         with redirect_stderr(said):
+            options: dict[str, Any] = {"default": default} if default is not None else {}
+            if known:
+                options["return_unknown_args"] = True
             return tyro.cli(
-                model, args=args, prog=f"wm {verb}", default=start, registry=reader_of(model)
+                model, args=args, prog=f"wm {verb}", registry=reader_of(model), **options
             )
     except _Refused as error:
         raise SettingsError(str(error)) from error

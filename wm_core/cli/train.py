@@ -31,14 +31,9 @@ def main(argv: Sequence[str]) -> int:
     """Train until the goal or a signal; returns the exit status."""
     # torch's own exporter trips over torch's own deprecation
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-    start = _start(argv)
-    start = start.model_copy(update=with_registered(start, argv))
-    start = with_goal(start, named(argv))
-    settings = parse(
-        TrainSettings, argv, verb="train", default=start, more=_origin(start), first=TRAIN
-    )
+    settings = train_settings(argv)
     stop = threading.Event()
-    with _stopping(stop), ProgressView(quiet=settings.quiet) as view:
+    with stopping(stop), ProgressView(quiet=settings.quiet) as view:
         if settings.resume and not checkpoint.listed(settings.run):
             view.say(f"no checkpoint in {settings.run} yet: beginning a new run")
         view.say(goals_in_words(settings))
@@ -46,6 +41,16 @@ def main(argv: Sequence[str]) -> int:
     if not settings.quiet:
         _say_end(settings, end, stopped=stop.is_set())
     return 0
+
+
+def train_settings(argv: Sequence[str]) -> TrainSettings:
+    """The settings that ``argv`` asks for; a typo ends the process with status 2."""
+    start = _start(argv)
+    start = start.model_copy(update=with_registered(start, argv))
+    start = with_goal(start, named(argv))
+    return parse(
+        TrainSettings, argv, verb="train", default=start, more=_origin(start), first=TRAIN
+    )
 
 
 def named(argv: Sequence[str]) -> set[str]:
@@ -104,7 +109,7 @@ def _origin(start: TrainSettings) -> str:
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
+def stopping(stop: threading.Event) -> Iterator[None]:
     """SIGINT and SIGTERM set ``stop``; a second one ends the process at once."""
 
     def on_signal(number: int, _: object) -> None:

@@ -32,12 +32,14 @@ def with_changes(settings: T, changes: Mapping[str, Any]) -> T:
         raise SettingsError("; ".join(_reason(values, dict(e)) for e in error.errors())) from error
 
 
-def dotted(changes: Mapping[str, Any], prefix: str = "") -> set[str]:
+def names_of_changes(changes: Mapping[str, Any], prefix: str = "") -> set[str]:
     """The dotted names that ``changes`` give a value: {"train": {"steps": 1}} has train.steps."""
     names: set[str] = set()
     for name, value in changes.items():
         names |= (
-            dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name}
+            names_of_changes(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {prefix + name}
         )
     return names
 

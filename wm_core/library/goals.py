@@ -7,10 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from wm_core.library.changes import dotted
+from wm_core.library.changes import names_of_changes
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings
 from wm_core.library.settings_file import read_settings_file
 from wm_core.training.publisher import FIRST_PUBLISH
+from wm_core.training.settings import TrainConfig
 from wm_core.training.status import Status
 
 MICRO_MINUTES = 30.0  #: of CPU time, for which size micro is made
@@ -21,15 +22,18 @@ SAYING = frozenset({"train.steps", "train.updates", "train.minutes", "follow", "
 def with_goal(start: TrainSettings, named: Collection[str]) -> TrainSettings:
     """``start``, ending after ``MICRO_MINUTES`` where size micro is told nothing of its end.
 
-    A run that exists keeps the goal that it began with.
+    A run that exists keeps the goal that it began with, and so does what is taken from a file or
+    from another run, where that states one.
 
     Args:
         start: the settings of the run before its options.
         named: dotted names of the options that are given.
     """
     if start.config_file is not None:
-        named = {*named, *dotted(read_settings_file(start.config_file))}
+        named = {*named, *names_of_changes(read_settings_file(start.config_file))}
     if start.size != "micro" or start.train.minutes is not None or SAYING & set(named):
+        return start
+    if start.train.updates is not None or start.train.steps != TrainConfig().steps:
         return start
     if isinstance(start.run, Path) and (start.run / SETTINGS_NAME).exists():
         return start

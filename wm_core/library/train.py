@@ -13,7 +13,7 @@ import torch
 from wm_core import presets
 from wm_core.contract.errors import SettingsError
 from wm_core.library.assembly import make_trainer
-from wm_core.library.changes import dotted, with_changes
+from wm_core.library.changes import names_of_changes, with_changes
 from wm_core.library.goals import with_goal
 from wm_core.library.init_from import base_settings
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings, load_settings
@@ -73,7 +73,7 @@ def train(
     )
     given = {"task": task, "preset": preset, "size": size}
     changes = {k: v for k, v in given.items() if v} | {"resume": resume} | settings
-    start = with_goal(start, dotted(changes))
+    start = with_goal(start, names_of_changes(changes))
     return run_training(with_changes(start, changes), stop, on_status=on_status, tell=tell)
 
 

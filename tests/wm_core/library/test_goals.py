@@ -53,6 +53,11 @@ def test_other_sizes_and_settings_that_have_minutes_stay_as_they_are():
     assert with_goal(settings(**{"train.minutes": 5}), set()).train.minutes == 5
 
 
+@pytest.mark.parametrize("changes", [{"train.steps": 900}, {"train.updates": 7}])
+def test_a_goal_that_was_taken_from_elsewhere_holds(changes):
+    assert with_goal(settings(**changes), set()).train.minutes is None
+
+
 def test_a_run_that_exists_keeps_its_goal(tmp_path):
     start = settings().model_copy(update={"run": tmp_path})
     assert with_goal(start, set()).train.minutes == MICRO_MINUTES

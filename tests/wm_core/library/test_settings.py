@@ -10,7 +10,7 @@ import torch
 from wm_core.cli.settings import parse
 from wm_core.cli.train import _start
 from wm_core.contract.errors import SettingsError
-from wm_core.library.changes import dotted, with_changes
+from wm_core.library.changes import names_of_changes, with_changes
 from wm_core.library.run_folder import TrainSettings, load_settings, run_id_of, save_settings
 from wm_core.library.train import first_settings, run_training
 
@@ -117,7 +117,7 @@ def test_a_run_folder_keeps_its_settings_and_its_id(tmp_path):
 
 
 def test_changes_have_dotted_names():
-    assert dotted({"train": {"steps": 1}, "world.units": 2, "task": "seek"}) == {
+    assert names_of_changes({"train": {"steps": 1}, "world.units": 2, "task": "seek"}) == {
         "train.steps",
         "world.units",
         "task",
