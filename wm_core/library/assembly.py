@@ -15,6 +15,7 @@ from wm_core.contract.errors import SettingsError, StoreError
 from wm_core.library.hooks import (
     make_evaluator,
     make_keeper,
+    make_loggers,
     make_pruner,
     make_publisher,
     make_video,
@@ -29,12 +30,13 @@ from wm_core.replay.settings import SELECTORS
 from wm_core.store.reader import Store
 from wm_core.training.context_memory import ContextMemory
 from wm_core.training.device import choose_device
+from wm_core.training.hooks import Hooks
 from wm_core.training.learner import Learner
 from wm_core.training.population import Population
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import Status
-from wm_core.training.trainer import Hooks, Trainer
+from wm_core.training.trainer import Trainer
 
 
 def make_trainer(
@@ -86,6 +88,7 @@ def make_trainer(
             publish=make_publisher(settings, agent, store, run_id) if settings.publish else None,
             status=on_status,
             prune=make_pruner(settings),
+            loggers=make_loggers(settings, run_id),
         )
         trainer = _joined(settings, agent, store, streams, source, stop, hooks)
         if resumed is not None:

@@ -29,6 +29,7 @@ from wm_core.training.best import Evaluate
 from wm_core.training.collect import EnvAdapter
 from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.learner import Learner
+from wm_core.training.loggers.base import About, Loggers, find
 from wm_core.training.players import AgentPlayer
 from wm_core.training.provenance import commit
 from wm_core.training.publisher import Publication
@@ -175,3 +176,23 @@ def make_keeper(settings: TrainSettings) -> Callable[[int], None]:
                 return
 
     return keep
+
+
+def make_loggers(
+    settings: TrainSettings, run_id: str
+) -> Callable[[tuple[int, int] | None], Loggers]:
+    """Find the loggers of a run, and make the function that opens them."""
+    makers = find(settings.loggers)
+
+    def open_all(place: tuple[int, int] | None) -> Loggers:
+        at = {"updates": 0, "agent_steps": 1}[settings.log_axis]
+        about = About(
+            run=settings.run,
+            run_id=run_id,
+            settings=settings.model_dump(mode="json"),
+            axis=settings.log_axis,
+            resume_at=None if place is None else place[at],
+        )
+        return Loggers(makers, about)
+
+    return open_all

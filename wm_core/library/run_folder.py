@@ -20,6 +20,7 @@ from wm_core.config import Config
 from wm_core.contract.errors import SettingsError, nearest
 from wm_core.contract.files import json_text, read_json, siblings, write_atomically
 from wm_core.training.device import Device
+from wm_core.training.loggers.base import Axis
 from wm_core.training.provenance import commit
 
 SETTINGS_NAME = "settings.json"
@@ -61,6 +62,12 @@ class TrainSettings(Config):
     publish: bool = Field(True, description="Export policies to RUN/policies during training")
     policy_keys: Path | None = Field(
         None, description="Folder of `wm keys make` that signs published policies; None: none"
+    )
+    loggers: tuple[str, ...] = Field(
+        ("tensorboard",), description="Loggers of numbers and videos: tensorboard wandb mlflow ..."
+    )
+    log_axis: Axis = Field(
+        "updates", description="Horizontal axis of the loggers: updates or agent_steps"
     )
     device: Device = Field("auto", description="Device of the networks; auto prefers CUDA")
     threads: int | None = Field(

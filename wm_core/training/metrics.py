@@ -1,4 +1,4 @@
-"""Writes the numbers of a run: JSON lines for programs, TensorBoard for people.
+"""Writes the numbers of a run: JSON lines for programs, loggers such as TensorBoard for people.
 
 The learner gives 0-dim tensors; they are averaged between two lines without leaving the device,
 so that logging does not stall it.
@@ -19,26 +19,27 @@ import torch
 from PIL import Image
 
 from wm_core.contract.files import json_text, write_durably
+from wm_core.training.loggers.base import About, Loggers
 
 
 class MetricLog:
-    """Writes ``metrics.jsonl`` and ``tb/`` of a run folder.
+    """Writes ``metrics.jsonl`` of a run folder, and gives the same numbers to loggers.
 
     Args:
         run: the run folder; lines are appended to what is there.
+        loggers: what else gets the numbers, and the videos; closed with this.
         resume_at: drop lines beyond this number of updates, which will be written again.
     """
 
-    def __init__(self, run: Path, *, resume_at: int | None = None) -> None:
-        # Here, not above: importing TensorBoard takes half a second that `wm evaluate` saves.
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self, run: Path, loggers: Loggers | None = None, *, resume_at: int | None = None
+    ) -> None:
         run.mkdir(parents=True, exist_ok=True)
         path = run / "metrics.jsonl"
         if resume_at is not None and path.exists():
             _drop_after(path, resume_at)
         self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(str(run / "tb"), purge_step=resume_at, flush_secs=20)
+        self._loggers = loggers or Loggers({}, About(run))
         self._sums: dict[str, torch.Tensor | float] = {}
         self._counts: dict[str, int] = defaultdict(int)
 
@@ -65,31 +66,32 @@ class MetricLog:
         self._counts.clear()
         line = {**counters, "time": round(time.time(), 3)} | numbers
         self._file.write(json_text(line) + "\n")
+        kinds: dict[str, dict[str, float]] = {"progress": dict(counters)}
         for key, value in numbers.items():
-            name = key if "/" in key else f"train/{key}"
-            self._board.add_scalar(name, value, int(counters["updates"]))
+            kind, _, name = key.rpartition("/")
+            kinds.setdefault(kind or "train", {})[name] = value
+        places = {name: int(counters[name]) for name in ("updates", "agent_steps")}
+        for kind, named in kinds.items():
+            self._loggers.write(kind, named, **places)
 
-    def video(self, name: str, frames: np.ndarray, *, updates: int, fps: float) -> None:
-        """Write a video to TensorBoard.
+    def video(
+        self, name: str, frames: np.ndarray, *, updates: int, agent_steps: int, fps: float
+    ) -> None:
+        """Give a video to the loggers.
 
         Args:
             name: its tag.
             frames: (N, H, W, 3) uint8.
-            updates: its place on the horizontal axis.
+            updates: gradient updates so far.
+            agent_steps: collected so far.
             fps: frames per second.
         """
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        height, width = frames.shape[1:3]
-        data = gif(frames, fps=fps)
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
-        summary = Summary(value=[Summary.Value(tag=name, image=image)])
-        self._board._get_file_writer().add_summary(summary, updates)
+        self._loggers.video(name, frames, updates=updates, agent_steps=agent_steps, fps=fps)
 
     def close(self) -> None:
         """Flush and close the files; a second call does nothing."""
         self._file.close()
-        self._board.close()
+        self._loggers.close()
 
 
 def _drop_after(path: Path, updates: int) -> None:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,12 @@ from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.reader import Store
-from wm_core.training.best import Evaluate, Evaluations
+from wm_core.training.best import Evaluations
 from wm_core.training.checkpoint import CheckpointWriter, listed, path_of
+from wm_core.training.hooks import Hooks
 from wm_core.training.learner import Learner
 from wm_core.training.metrics import MetricLog
-from wm_core.training.publisher import FIRST_PUBLISH, Publication, Publisher
-from wm_core.training.rollout_video import RolloutVideo
+from wm_core.training.publisher import FIRST_PUBLISH, Publisher
 from wm_core.training.schedule import CpuTime, Every
 from wm_core.training.seeding import Streams
 from wm_core.training.shown import Shown
@@ -49,18 +48,6 @@ STATUS_S = 1.0  #: seconds between two status reports
 
 class TrainingDiverged(WmError):
     """A loss or a weight is no longer a finite number."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Functions that a trainer calls beside learning; None leaves that part out."""
-
-    publish: Callable[[Publication], None] | None = None  #: writes a policy out
-    status: Callable[[Status], None] | None = None  #: receives the progress about once a second
-    video: Callable[[], RolloutVideo] | None = None  #: renders real beside imagined frames
-    evaluate: Evaluate | None = None  #: runs whole episodes
-    keep_best: Callable[[int], None] | None = None  #: keeps the policy of so many updates as best
-    prune: Callable[[], None] | None = None  #: keeps the store within its size
 
 
 class Trainer:
@@ -179,7 +166,7 @@ class Trainer:
             DiskFailed: when neither checkpoint nor steps can be written, or the folder is gone.
         """
         resumed, updates_before = self._checkpoints.updates is not None, self.learner.updates
-        self._log = MetricLog(self.run_folder, resume_at=updates_before if resumed else None)
+        self._open_log(updates_before if resumed else None)
         self._go_on_from(Shown.of(self.run_folder))
         try:
             remove_unfinished(self.run_folder, STATUS_NAME)
@@ -213,6 +200,11 @@ class Trainer:
         self._shown, self._home = shown, Home(self.run_folder)
         self._episodes = max(self._episodes, shown.episodes)
         self._cpu.add(max(0.0, shown.cpu_s - self._cpu.seconds()))
+
+    def _open_log(self, resume_at: int | None) -> None:
+        place = None if resume_at is None else (resume_at, self._checkpoints.agent_steps)
+        loggers = None if self._hooks.loggers is None else self._hooks.loggers(place)
+        self._log = MetricLog(self.run_folder, loggers, resume_at=resume_at)
 
     def _loop(self) -> None:
         while not (self._stop.is_set() or self._is_over or self._reached_goal()):
@@ -333,9 +325,10 @@ class Trainer:
             "published_version": self._publisher.version,
             "cpu_s": round(self._cpu.seconds(), 2),
         }
-        ratio = {"replay_ratio": self._ratio.actual(self._store.steps)}
+        more = {"replay_ratio": self._ratio.actual(self._store.steps)}
+        more |= {f"invalid/{k}": n for k, n in self._store.invalid.by_reason.items()}
         with self._unwritten.allowed("metrics"):
-            self._log.write(counters, ratio | dict(extra or {}))
+            self._log.write(counters, more | dict(extra or {}))
 
     def _check_finite(self, means: Mapping[str, float], *, weights: bool = False) -> None:
         broken = [name for name, mean in sorted(means.items()) if not math.isfinite(mean)]
@@ -373,8 +366,9 @@ class Trainer:
     def _write_video(self) -> None:
         if self._hooks.video is not None and self.learner.sampler.can_sample():
             frames, fps = self._hooks.video().frames(), 1.0 / self._spec.period_s
+            places = {"updates": self.learner.updates, "agent_steps": self._store.steps}
             with self._unwritten.allowed("videos"):
-                self._log.video("imagined", frames, updates=self.learner.updates, fps=fps)
+                self._log.video("imagined", frames, **places, fps=fps)
 
     def _status(self, phase: str) -> Status:
         now_s, steps, updates = time.monotonic(), self._store.steps, self.learner.updates

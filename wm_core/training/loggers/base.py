@@ -6,7 +6,7 @@ an entry point of the group ``wm_core.loggers``.
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,24 +80,19 @@ def find(names: Iterable[str]) -> dict[str, Make]:
 
 
 def _find(name: str) -> Make:
-    added = {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
+    added = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+    here = {key: importlib.metadata.EntryPoint(key, at, GROUP) for key, at in BUILT_IN.items()}
+    entry = here.get(name) or added.get(name)
+    if entry is None:
+        raise SettingsError(f"--loggers: {nearest(name, {*here, *added}, what='logger')}")
     try:
-        if name in BUILT_IN:
-            module, _, function = BUILT_IN[name].partition(":")
-            made: Make = getattr(importlib.import_module(module), function)
-            return made
-        if name in added:
-            made = added[name].load()
-            return made
-    except ImportError as error:
-        package = "wm_ros" if name in BUILT_IN else "the package that adds it"
-        extra = f"[{name}]" if name in BUILT_IN and name != "tensorboard" else ""
+        make: Make = entry.load()
+    except (ImportError, AttributeError) as error:
+        package = f"wm_ros[{name}]" if name in here else "the package that adds it"
         raise SettingsError(
-            f"--loggers {name}: cannot be imported ({error}); install {package}{extra}, or leave "
-            "it out"
+            f"--loggers {name}: cannot be imported ({error}); install {package}, or leave it out"
         ) from error
-    known = sorted({*BUILT_IN, *added})
-    raise SettingsError(f"--loggers: {nearest(name, known, what='logger')}")
+    return make
 
 
 class Loggers:
@@ -147,6 +142,8 @@ class Loggers:
             except Exception as error:  # whatever it is, the run goes on
                 del self._open[name]
                 _warn(name, error)
+                with contextlib.suppress(Exception):  # its files; it may have failed in this
+                    logger.close()
 
 
 def _warn(name: str, error: Exception) -> None:

@@ -39,9 +39,7 @@ class MlflowLog:
             return
         tags = {_TAG: about.run_id, "mlflow.runName": about.run.name}
         self._id = self._client.create_run(experiment, tags=tags).info.run_id
-        values = [
-            Param(key, str(value)[:_MAX_TEXT]) for key, value in _flat(about.settings or {})
-        ]
+        values = [Param(key, str(value)[:_MAX_TEXT]) for key, value in _flat(about.settings or {})]
         for begin in range(0, len(values), _MAX_PARAMS):
             self._client.log_batch(self._id, params=values[begin : begin + _MAX_PARAMS])
 
