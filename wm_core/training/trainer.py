@@ -235,9 +235,8 @@ class Trainer:
         return due and self.learner.sampler.can_sample()
 
     def _phase(self) -> str:
-        if self._may_update():
-            return "training"
-        return "collecting" if self._source.collects else "waiting"
+        idle = "collecting" if self._source.collects else "waiting"
+        return "training" if self._may_update() else idle
 
     def _after_update(self) -> None:
         updates, train = self.learner.updates, self._config.train
