@@ -12,7 +12,7 @@ from wm_core.library.run_folder import load_settings
 from wm_core.replay.sampler import Sampler
 from wm_core.store.reader import Store
 from wm_core.training import checkpoint
-from wm_core.training.metrics import gif
+from wm_core.training.gif import gif
 from wm_core.training.rollout_video import OBSERVED, render, sample_windows
 
 CACHE_BYTES = 64_000_000

@@ -17,7 +17,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.training.collect import EnvAdapter
-from wm_core.training.metrics import encode_gif
+from wm_core.training.gif import encode_gif
 
 MAX_FRAMES = 600  #: of a film; of a longer episode every second, fourth ... frame is kept
 _LEAST_PX, _MOST_PX = 240, 480  #: longer side of a picture

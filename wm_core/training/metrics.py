@@ -6,17 +6,15 @@ so that logging does not stall it.
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from wm_core.contract.files import json_text, write_durably
 from wm_core.training.loggers.base import About, Loggers
@@ -104,16 +102,3 @@ def _drop_after(path: Path, updates: int) -> None:
         if line.get("updates", 0) <= updates:
             kept.append(text)
     write_durably(path, "".join(f"{line}\n" for line in kept).encode())
-
-
-def gif(frames: np.ndarray, *, fps: float) -> bytes:
-    """Encode ``frames`` (N, H, W, 3) uint8 as an animated GIF that repeats."""
-    return encode_gif([Image.fromarray(f).quantize(128) for f in frames], fps=fps)
-
-
-def encode_gif(images: Sequence[Image.Image], *, fps: float) -> bytes:
-    """Encode ``images``, each with a palette of its own, as an animated GIF that repeats."""
-    out = io.BytesIO()
-    pause_ms = max(20, round(1000 / fps))
-    images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=pause_ms, loop=0)
-    return out.getvalue()

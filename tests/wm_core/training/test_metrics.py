@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from wm_core.training.gif import gif
 from wm_core.training.loggers.base import About, Loggers, find
-from wm_core.training.metrics import MetricLog, gif
+from wm_core.training.metrics import MetricLog
 
 
 def lines(run):

@@ -14,8 +14,8 @@ import numpy as np
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
+from wm_core.training.gif import gif
 from wm_core.training.loggers.base import About
-from wm_core.training.metrics import gif
 
 _TAG = "wm_run_id"
 _MAX_PARAMS, _MAX_TEXT = 100, 500  #: that a server takes in one call, and in one value

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wm_core.training.gif import gif
 from wm_core.training.loggers.base import About
-from wm_core.training.metrics import gif
 
 
 class TensorBoardLog:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import trackio
 
+from wm_core.training.gif import gif
 from wm_core.training.loggers.base import About
-from wm_core.training.metrics import gif
 
 
 class TrackioLog:
