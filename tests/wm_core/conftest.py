@@ -251,7 +251,7 @@ def tagged(tmp_path):
         return [write(seq, seq * count, count, **kwargs) for seq in range(chunks)]
 
     def open_store(cache_bytes=10**7, spec=None):
-        store = Store(root, cache_bytes=cache_bytes, spec=spec)
+        store = Store(root, cache_bytes=cache_bytes, spec=spec, keep_indices=True)
         stores.append(store)
         store.refresh()
         return store

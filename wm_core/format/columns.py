@@ -28,7 +28,8 @@ class Columns:
     """Holds the n steps of a chunk field by field, images by their place in the file.
 
     ``image_block`` and ``image_offset`` say for each camera in which block of ``blocks``, and
-    where in it once unpacked, the pixels of each step begin.
+    where in it once unpacked, the pixels of each step begin; ``vector_block`` and
+    ``vector_offset`` say the same of the numbers of each vector, which stand there as float64.
     """
 
     meta: ChunkMeta
@@ -41,6 +42,8 @@ class Columns:
     vectors: dict[str, np.ndarray]  #: (n, size) float32
     image_block: dict[str, np.ndarray]  #: (n,) int32
     image_offset: dict[str, np.ndarray]  #: (n,) int64
+    vector_block: dict[str, np.ndarray]  #: (n,) int32
+    vector_offset: dict[str, np.ndarray]  #: (n,) int64
 
     def image(self, key: str, index: int) -> np.ndarray:
         """View the image (H, W, C) of camera ``key`` at step ``index``, read-only."""
@@ -98,6 +101,7 @@ class _Joints:
         self.position = np.empty((count, size))
         self.effort = np.full((count if efforts else 0, size), np.nan)
         self.has_effort = np.zeros(count, bool)
+        self.offset = np.zeros(count, np.int64)  # of the positions within each message
         self.size, self.names = size, names
         self.effort_sizes = (0, size) if efforts else (0,)
 
@@ -122,9 +126,11 @@ class _Reader:
         vectors = {k: self._joints(f"/{k}", s.size, s.names) for k, s in spec.vectors.items()}
         choice = spec.action
         action = self._joints("/action", choice.size, choice.names, efforts=True)
-        places = {
-            k: self._recording.block_of(self._images(f"/{k}", s)) for k, s in spec.images.items()
-        }
+        begins = {k: self._images(f"/{k}", s) for k, s in spec.images.items()}
+        for k, vector in vectors.items():
+            begins[k] = self._recording.messages[f"/{k}"].offset + vector.offset
+        places = {k: self._recording.block_of(begin) for k, begin in begins.items()}
+        blocks = {k: block.astype(np.int32) for k, (block, _) in places.items()}
         return Columns(
             meta=meta,
             recording=self._recording,
@@ -134,8 +140,10 @@ class _Reader:
             has_request=action.has_effort,
             numbers=numbers,
             vectors={k: _float32(v.position) for k, v in vectors.items()},
-            image_block={k: block.astype(np.int32) for k, (block, _) in places.items()},
-            image_offset={k: offset for k, (_, offset) in places.items()},
+            image_block={k: blocks[k] for k in spec.images},
+            image_offset={k: places[k][1] for k in spec.images},
+            vector_block={k: blocks[k] for k in vectors},
+            vector_offset={k: places[k][1] for k in vectors},
         )
 
     def _numbers(self) -> dict[str, np.ndarray]:
@@ -180,6 +188,7 @@ class _Reader:
                 f"{topic} step {i}: expected the names {out.names}, got {joint.names}"
             )
         out.stamp_ns[i], out.position[i] = joint.stamp_ns, joint.position
+        out.offset[i] = joint.position_at
         if len(joint.effort):
             out.effort[i], out.has_effort[i] = joint.effort, True
 
@@ -196,6 +205,7 @@ class _Reader:
         if not layout.fits(rows) or not self._take_stamps(rows, which, out.stamp_ns):
             return False
         position, effort = layout.values
+        out.offset[which] = position.start
         out.position[which] = np.ascontiguousarray(rows[:, position]).view("<f8")
         if effort_size:
             out.effort[which] = np.ascontiguousarray(rows[:, effort]).view("<f8")

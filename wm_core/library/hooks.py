@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -35,12 +36,15 @@ from wm_core.training.provenance import commit
 from wm_core.training.publisher import Publication
 from wm_core.training.returns import Evaluation
 from wm_core.training.rollout_video import OBSERVED, RolloutVideo, render, sample_windows
+from wm_core.training.schedule import Every
 from wm_core.training.status import NAME as STATUS_NAME
 
 log = logging.getLogger(__name__)
 
 EVALUATION_SEED = 1_000_003  #: added to the run's, so that no evaluation repeats its episodes
 VIDEO_WINDOWS = 6  #: side by side in TensorBoard
+LOOK_S = 1.0  #: least seconds between two looks at the size of the store ...
+LOOK_SHARE = 50.0  #: ... and so many times what the last look took
 SURPRISE_STEPS = 300  #: stored steps from which a published policy's limit of surprise is taken
 
 
@@ -80,13 +84,20 @@ def make_pruner(settings: TrainSettings) -> Callable[[], None] | None:
     if settings.store is not None and not settings.follow:
         return None
     root, limit = settings.store_root, settings.replay.store_max_bytes
+    look = Every(LOOK_S, time.monotonic() - LOOK_S)
 
     def prune_oldest() -> None:
+        begin_s = time.monotonic()
+        if not look.due(begin_s):
+            return
         ledger = Ledger(root / LEDGER_NAME)
         try:
             keep_within(root, ledger, limit)
         finally:
             ledger.close()
+        now_s = time.monotonic()
+        look.interval = max(LOOK_S, LOOK_SHARE * (now_s - begin_s))  # a large store takes long
+        look.done(now_s)
 
     return prune_oldest
 

@@ -1,4 +1,4 @@
-"""Reads images of the store block by block, and keeps unpacked blocks up to a bound.
+"""Reads images and large vectors of the store by the block, and keeps blocks up to a bound.
 
 A block is the run of steps that was compressed together.  It is read with one ``pread`` (a memory
 map that faults page by page is several times slower on cold data) and stays in memory, unpacked,
@@ -106,3 +106,13 @@ def copy_frames(block: bytes, offsets: np.ndarray, out: np.ndarray) -> None:
             out[i] = np.frombuffer(block, np.uint8, size, offset)
         return
     out[:] = np.ndarray((count, size), np.uint8, block, int(offsets[0]), (stride, 1))
+
+
+def copy_numbers(block: bytes, offsets: np.ndarray, out: np.ndarray) -> None:
+    """Copy the float64 vectors that begin at ``offsets`` (n,) of ``block`` to ``out`` (n, size).
+
+    ``out`` is float32; what is too large for it becomes infinite.
+    """
+    with np.errstate(over="ignore"):
+        for row, offset in zip(out, offsets.tolist(), strict=True):
+            row[:] = np.frombuffer(block, "<f8", out.shape[1], offset)

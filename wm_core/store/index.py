@@ -1,4 +1,4 @@
-"""Indexes a chunk file: everything small in it, and where its images lie.
+"""Indexes a chunk file: everything small in it, and where its images and large vectors lie.
 
 Whoever verifies a chunk writes its index beside it, as ``<seq>.idx``, so that the file is not
 decoded again.  A sidecar is a cache: it names the hash of the chunk that it was made from and ends
@@ -29,6 +29,7 @@ from wm_core.store.ledger import ChunkRow
 
 INDEX_VERSION = 2
 SIDECARS = ("idx", "idx.npz")  #: what the name of an index ends with; the second until 0.1.0
+LARGE = 256  #: numbers; a larger vector is read from the chunk, as images are
 _CRC_BYTES = 4
 FLAG_BITS = {name: 1 << bit for bit, name in enumerate(FLAGS)}  #: of the field ``flags``
 BLOCKS = np.dtype([("offset", "<i8"), ("size", "<i8"), ("unpacked", "<i8"), ("crc", "<u4")])
@@ -46,16 +47,25 @@ def step_dtype(spec: Spec) -> np.dtype:
     """Describe a step in memory: ``vector.<k>``, but of images ``block.<k>`` and ``offset.<k>``.
 
     ``block`` counts the blocks of the file; ``offset`` is that of the pixels in the unpacked one.
+    A vector of more than ``LARGE`` numbers is kept as images are, so that neither the disk nor
+    the memory holds it twice; ``worst.<k>`` is its number that is farthest from 0, NaN first.
     """
     numbers = {name: dtype.kind for name, dtype in NUMBERS.items()}
     fields: list[tuple] = [("action", "<f4", (spec.action.size,))]
     fields += [(name, "<f4") for name, kind in numbers.items() if kind == "f"]
     fields += [("flags", "u1")]
     fields += [(name, "<i8") for name, kind in numbers.items() if kind == "i"]
-    fields += [(f"vector.{k}", "<f4", s.shape) for k, s in spec.vectors.items()]
-    for key in spec.images:
+    large = large_vectors(spec)
+    fields += [(f"vector.{k}", "<f4", s.shape) for k, s in spec.vectors.items() if k not in large]
+    fields += [(f"worst.{key}", "<f4") for key in large]
+    for key in (*spec.images, *large):
         fields += [(f"block.{key}", "<i4"), (f"offset.{key}", "<i8")]
     return np.dtype(fields)
+
+
+def large_vectors(spec: Spec) -> list[str]:
+    """Name the vectors of ``spec`` that an index leaves in the chunk."""
+    return [key for key, vector in spec.vectors.items() if vector.size > LARGE]
 
 
 def step_number(steps: np.ndarray, name: str) -> np.ndarray:
@@ -107,8 +117,15 @@ def make_index(columns: Columns) -> Index:
     for name in NUMBERS.keys() - flags.keys():
         with np.errstate(over="ignore"):
             steps[name] = columns.numbers[name]
+    large = large_vectors(spec)
     for key, values in columns.vectors.items():
-        steps[f"vector.{key}"] = values
+        if key not in large:
+            steps[f"vector.{key}"] = values
+            continue
+        far = np.abs(values).argmax(1)  # the first NaN, where there is one
+        steps[f"worst.{key}"] = np.take_along_axis(values, far[:, None], 1)[:, 0]
+        steps[f"block.{key}"] = columns.vector_block[key]
+        steps[f"offset.{key}"] = columns.vector_offset[key]
     floats = {name: columns.numbers[name] for name in FLOATS}
     good = usable(spec.action, columns.vectors, columns.action, **floats)
     flags["is_valid"] = flags["is_valid"] & good

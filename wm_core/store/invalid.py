@@ -82,7 +82,11 @@ def invalid_in(root: Path, rows: Iterable[ChunkRow]) -> InvalidSteps:
 def _faults(steps: np.ndarray, index: Index) -> list[tuple[str, str, np.ndarray]]:
     """(reason, input, (n,) bool where that is at fault) of invalid steps (n,)."""
     vectors = [
-        ("observation", f"observation {key!r}", ~_within(steps[f"vector.{key}"], MAX_MAGNITUDE))
+        (
+            "observation",
+            f"observation {key!r}",
+            ~_within(steps[_column(steps, key)], MAX_MAGNITUDE),
+        )
         for key in index.spec.vectors
     ]
     action = ("action", "action", ~usable(index.spec.action, {}, steps["action"]))
@@ -101,7 +105,7 @@ def _within(values: np.ndarray, limit: float) -> np.ndarray:
 
 def _example(steps: np.ndarray, name: str, bad: np.ndarray) -> str:
     """The first number at fault of the input ``name``, where there is one to show."""
-    field = _field(name)
+    field = _field(steps, name)
     numbers = np.asarray(steps[field][bad][0], np.float64).reshape(-1)
     limit = 1.0 if field == "action" else _LIMITS.get(field, MAX_MAGNITUDE)
     at = int(np.argmax(~(np.abs(numbers) <= limit)))
@@ -109,6 +113,12 @@ def _example(steps: np.ndarray, name: str, bad: np.ndarray) -> str:
     return f"{number}{numbers[at]:.6g}"
 
 
-def _field(name: str) -> str:
+def _field(steps: np.ndarray, name: str) -> str:
     kind, _, key = name.partition(" ")
-    return f"vector.{key[1:-1]}" if kind == "observation" else kind
+    return _column(steps, key[1:-1]) if kind == "observation" else kind
+
+
+def _column(steps: np.ndarray, key: str) -> str:
+    """The field of ``steps`` with the numbers of a vector, or with the worst of a large one."""
+    whole = f"vector.{key}"
+    return whole if whole in (steps.dtype.names or ()) else f"worst.{key}"

@@ -1,7 +1,8 @@
 """Reads the store for the learner: every valid step that has arrived, images from the disk.
 
-The ledger says what there is.  Each chunk's small arrays (some tens of bytes per step) stand in
-one table in memory, in order of arrival; images are read when they are asked for.  A window may
+The ledger says what there is.  Each chunk's small arrays (some tens of bytes per step, and vectors
+of at most ``index.LARGE`` numbers) stand in one table in memory, in order of arrival; images and
+larger vectors are read when they are asked for.  A window may
 span files; it never spans a missing chunk or an invalid step.
 """
 
@@ -11,6 +12,7 @@ import logging
 import threading
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise, takewhile
 from pathlib import Path
 
@@ -21,14 +23,16 @@ from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.store.examine import lacks
 from wm_core.store.existing import existing_store
-from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames
-from wm_core.store.index import Index, load_index, step_dtype
+from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames, copy_numbers
+from wm_core.store.index import Index, large_vectors, load_index, step_dtype
 from wm_core.store.invalid import InvalidSteps
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 from wm_core.store.segments import Segment, Session, StoredChunk, valid_runs
 
 log = logging.getLogger(__name__)
 
+#: copies what begins at offsets (n,) of a block to rows (n, ...)
+Copy = Callable[[bytes, np.ndarray, np.ndarray], None]
 _SESSION_SHIFT = 32
 _FIRST_ROWS = 4096
 _TOLD = 20  # chunks that are named in the log, per reason
@@ -45,7 +49,7 @@ class Store:
 
     Args:
         root: the folder that holds the ledger and the chunk files.
-        cache_bytes: bound of the unpacked images that stay in memory.
+        cache_bytes: bound of the unpacked images and large vectors that stay in memory.
         spec: of what is learnt: chunks that lack one of its inputs, or have other actions or
             another period, are left out, and inputs that it does not name are not read.  None
             takes the spec that most of the first steps were recorded with.
@@ -279,15 +283,19 @@ class Store:
         with self.lock:
             for key, spec in self.spec.images.items():
                 out = np.empty((steps.size, spec.recorded_bytes), np.uint8)
-                self._read_images(key, steps.reshape(-1), out)
+                self._read_blocks(key, steps.reshape(-1), out, copy_frames)
                 pixels = out.view(spec.dtype.newbyteorder("<")).astype(spec.dtype, copy=False)
                 obs[key] = pixels.reshape(*steps.shape, *spec.shape)
-        for key in self.spec.vectors:
+            for key in large_vectors(self.spec):
+                numbers = np.empty((steps.size, self.spec.vectors[key].size), np.float32)
+                self._read_blocks(key, steps.reshape(-1), numbers, copy_numbers)
+                obs[key] = numbers.reshape(*steps.shape, -1)
+        for key in self.spec.vectors.keys() - obs.keys():
             obs[key] = np.ascontiguousarray(steps[f"vector.{key}"])
-        return obs
+        return {key: obs[key] for key in (*self.spec.images, *self.spec.vectors)}
 
-    def _read_images(self, key: str, steps: np.ndarray, out: np.ndarray) -> None:
-        """Fill ``out`` (N, bytes) with camera ``key`` of ``steps`` (N,)."""
+    def _read_blocks(self, key: str, steps: np.ndarray, out: np.ndarray, copy: Copy) -> None:
+        """Fill ``out`` (N, ...) with the input ``key`` of ``steps`` (N,) by ``copy``."""
         chunks, blocks = steps["chunk"].astype(np.int64), steps[f"block.{key}"]
         offsets = steps[f"offset.{key}"]
         place = (chunks << 16) + blocks
@@ -300,7 +308,7 @@ class Store:
                 block = self.cache.find(name)
                 if block is None:
                     block = self.cache.read(name, self._chunks[name[0]].blocks[name[1]])
-                copy_frames(block, offsets[begin:end], out[begin:end])
+                copy(block, offsets[begin:end], out[begin:end])
         except BlockLost:
             log.warning("chunk %s is gone", tuple(self._chunks[name[0]].key))
             self.left_out["gone or damaged"] += 1

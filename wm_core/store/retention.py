@@ -6,18 +6,20 @@ reader whose chunk is evicted meanwhile leaves it out and goes on.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 from wm_core.format.chunk import chunk_path
-from wm_core.store.index import SIDECARS, index_path
+from wm_core.store.index import SIDECARS
 from wm_core.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 _ROWS = 512  # that are asked of the ledger at once
-_SAMPLED = 32  # newest chunks whose indices are measured
+_LOOKS = 8  # at the folder, until what is left fits
+_BLOCK = 512  # bytes, the unit of ``st_blocks``
 
 
 def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
@@ -64,27 +66,61 @@ def prune(root: Path, ledger: Ledger, max_bytes: int) -> int:
 
 
 def keep_within(root: Path, ledger: Ledger, max_bytes: int) -> int:
-    """Prune so that all of the store fits ``max_bytes``: chunks, indices, quarantine and ledger.
+    """Prune so that all that lies in the store's folder fits ``max_bytes`` of the disk.
 
-    At least half of it stays for the chunks.  The size of the indices is estimated from those of
-    the newest chunks.
+    Counted is what the disk gives up for it, as ``du`` does: chunks, indices, quarantine, ledger
+    and its log, old ledgers, unfinished files.  At least half of it stays for the chunks.
 
     Returns:
         How many chunks were evicted.
     """
-    around = ledger.quarantined()[1] + sum(_size(ledger.path, p) for p in ("", "-wal", "-shm"))
-    around = min(around, max_bytes // 2)  # what cannot be evicted never evicts everything
-    kept = ledger.kept()[0]
-    rows = ledger.newest(_SAMPLED)
-    share = sum(_size(index_path(root, row.key)) for row in rows) / max(
-        1, sum(row.bytes for row in rows)
-    )
-    if kept * (1 + share) + around <= max_bytes:
+    used = used_by(root)
+    if used.all <= max_bytes:
         return 0
-    return prune(root, ledger, max(0, int((max_bytes - around) / (1 + share))))
+    around = min(used.around, max_bytes // 2)  # what cannot be evicted never evicts everything
+    kept = ledger.kept()[0]
+    share = used.chunks / kept if kept else 1.0  # of the disk, for a byte of a chunk
+    left, evicted = used.chunks, 0
+    for _ in range(_LOOKS):  # chunks differ in what lies beside them
+        goal = max_bytes - around
+        if left <= goal:
+            break
+        now = prune(root, ledger, max(0, int(ledger.kept()[0] - (left - goal) / share)))
+        evicted += now
+        left = used_by(root).chunks
+        if not now:
+            break
+    return evicted
 
 
-def _size(path: Path, suffix: str = "") -> int:
-    with contextlib.suppress(OSError):
-        return path.with_name(path.name + suffix).lstat().st_size
-    return 0
+class Used(NamedTuple):
+    """Sums what a store takes of the disk, in bytes."""
+
+    chunks: int  #: with their indices
+    around: int  #: everything else in the folder
+
+    @property
+    def all(self) -> int:
+        return self.chunks + self.around
+
+
+def used_by(root: Path) -> Used:
+    """Measure what each file below ``root`` takes of the disk."""
+    chunks = around = 0
+    for folder, _, names in os.walk(root):
+        in_session = len(Path(folder).relative_to(root).parts) == 2
+        for name in names:
+            size = _taken(os.path.join(folder, name))
+            kind = name.partition(".")[2]
+            if in_session and kind in ("mcap", *SIDECARS):
+                chunks += size
+            else:
+                around += size
+    return Used(chunks, around)
+
+
+def _taken(path: str) -> int:
+    try:
+        return os.lstat(path).st_blocks * _BLOCK
+    except OSError:  # evicted meanwhile
+        return 0

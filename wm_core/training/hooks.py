@@ -21,6 +21,6 @@ class Hooks:
     video: Callable[[], RolloutVideo] | None = None  #: renders real beside imagined frames
     evaluate: Evaluate | None = None  #: runs whole episodes
     keep_best: Callable[[int], None] | None = None  #: keeps the policy of so many updates as best
-    prune: Callable[[], None] | None = None  #: keeps the store within its size
+    prune: Callable[[], None] | None = None  #: keeps the store within its size, once a second
     #: opens the loggers of a new run, or of one that goes on after these (updates, agent steps)
     loggers: Callable[[tuple[int, int] | None], Loggers] | None = None

@@ -345,9 +345,6 @@ class Trainer:
         """Write a checkpoint, unless the agent is broken already."""
         self._check_finite(self._log.means(), weights=True)
         self._home.check()
-        if self._hooks.prune is not None:
-            with self._unwritten.allowed("evictions"):
-                self._hooks.prune()
         self._checkpoints.save(
             self.state(), updates=self.learner.updates, agent_steps=self._store.steps
         )
@@ -395,6 +392,9 @@ class Trainer:
             unwritten=dict(self._unwritten.counts),
         )
         self._home.check()
+        if self._hooks.prune is not None:
+            with self._unwritten.allowed("evictions"):
+                self._hooks.prune()
         with self._unwritten.allowed("status"):
             status.write(self.run_folder)
         if self._hooks.status is not None:
