@@ -13,7 +13,6 @@ read goes back after a kill.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -23,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from wm_core.config import Config
-from wm_core.contract.errors import EnvFault, WmError
+from wm_core.contract.errors import EnvFault
 from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.reader import Store
 from wm_core.training.best import Evaluations
-from wm_core.training.checkpoint import CheckpointWriter, listed, path_of
+from wm_core.training.checkpoint import CheckpointWriter, path_of
+from wm_core.training.diverged import TrainingDiverged, check_finite
 from wm_core.training.hooks import Hooks
 from wm_core.training.learner import Learner
 from wm_core.training.metrics import MetricLog
@@ -44,10 +44,6 @@ from wm_core.training.unwritten import Home, Unwritten
 from wm_core.training.waiting import Waiting
 
 STATUS_S = 1.0  #: seconds between two status reports
-
-
-class TrainingDiverged(WmError):
-    """A loss or a weight is no longer a finite number."""
 
 
 class Trainer:
@@ -330,16 +326,8 @@ class Trainer:
             self._log.write(counters, more | dict(extra or {}))
 
     def _check_finite(self, means: Mapping[str, float], *, weights: bool = False) -> None:
-        broken = [name for name, mean in sorted(means.items()) if not math.isfinite(mean)]
-        if weights and not self.learner.is_finite():
-            broken.append("a weight")
-        if broken:
-            good = listed(self.run_folder)
-            raise TrainingDiverged(
-                f"{', '.join(broken)} ceased to be finite at update {self.learner.updates}; last "
-                f"good state: {good[-1] if good else None}. Go on from it with --resume and a "
-                "lower --optim.lr, or look for odd data with `wm info`"
-            )
+        sound = not weights or self.learner.is_finite()
+        check_finite(means, weights=sound, updates=self.learner.updates, run=self.run_folder)
 
     def _save(self) -> None:
         """Write a checkpoint, unless the agent is broken already."""
