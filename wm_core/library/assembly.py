@@ -21,6 +21,7 @@ from wm_core.library.hooks import (
     make_video,
 )
 from wm_core.library.init_from import take_weights
+from wm_core.library.init_store import check_init_store, copy_steps
 from wm_core.library.resume import load_resumed
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
 from wm_core.library.sources import find_experience, make_source, make_store, stored_task
@@ -69,6 +70,7 @@ def make_trainer(
     with contextlib.ExitStack() as undo:
         if store is not None:
             undo.callback(store.close)
+        check_init_store(settings, spec)
         where = choose_device(settings.device)
         streams = Streams(settings.seed, where)
         agent = AgentCore(spec, settings.config, generator=streams.init).to(where)
@@ -82,7 +84,9 @@ def make_trainer(
         run_id = run_id_of(settings.run) or uuid.uuid4().hex
         if store is None:
             store = make_store(settings, spec, undo)
-        source = make_source(settings, spec, store, agent, streams, stop)
+        begun_with = copy_steps(settings, undo)
+        store.refresh()
+        source = make_source(settings, spec, store, agent, streams, stop, begun_with=begun_with)
         undo.callback(source.close)
         hooks = Hooks(
             publish=make_publisher(settings, agent, store, run_id) if settings.publish else None,

@@ -23,7 +23,8 @@ def with_goal(start: TrainSettings, named: Collection[str]) -> TrainSettings:
     """``start``, ending after ``MICRO_MINUTES`` where size micro is told nothing of its end.
 
     A run that exists keeps the goal that it began with, and so does what is taken from a file or
-    from another run, where that states one.
+    from another run, where that states one.  Steps or updates that are asked for prolong a run
+    beyond the minutes that nobody asked for.
 
     Args:
         start: the settings of the run before its options.
@@ -31,14 +32,22 @@ def with_goal(start: TrainSettings, named: Collection[str]) -> TrainSettings:
     """
     if start.config_file is not None:
         named = {*named, *names_of_changes(read_settings_file(start.config_file))}
+    if isinstance(start.run, Path) and (start.run / SETTINGS_NAME).exists():
+        return _prolonged(start, named)
     if start.size != "micro" or start.train.minutes is not None or SAYING & set(named):
         return start
     if start.train.updates is not None or start.train.steps != TrainConfig().steps:
         return start
-    if isinstance(start.run, Path) and (start.run / SETTINGS_NAME).exists():
-        return start
     train = start.train.model_copy(update={"minutes": MICRO_MINUTES})
     return start.model_copy(update={"train": train})
+
+
+def _prolonged(start: TrainSettings, named: Collection[str]) -> TrainSettings:
+    """``start`` without the minutes of micro, where another goal is asked for now."""
+    asked, minutes = {*named} & {"train.steps", "train.updates"}, start.train.minutes
+    if not asked or "train.minutes" in named or (start.size, minutes) != ("micro", MICRO_MINUTES):
+        return start
+    return start.model_copy(update={"train": start.train.model_copy(update={"minutes": None})})
 
 
 def goals_in_words(settings: TrainSettings) -> str:

@@ -61,6 +61,7 @@ RULES: dict[str, Rule] = {
     "loggers": "free",
     "init_from": "start",
     "init_part": "start",
+    "init_store": "start",
 }
 
 

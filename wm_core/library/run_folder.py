@@ -56,6 +56,9 @@ class TrainSettings(Config):
     init_part: InitPart = Field(
         "all", description="Weights to take from it: all, world model or encoder"
     )
+    init_store: Path | None = Field(
+        None, description="Store whose steps the run begins with, copied into RUN/store"
+    )
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = Field(
         None, description="Settings from a YAML or JSON file, or those that a run folder holds"
     )

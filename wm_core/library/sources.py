@@ -56,7 +56,7 @@ def find_experience(
         if store is not None:
             store.refresh()
             if known is not None and not settings.follow:
-                _check_fits(store, known)
+                check_fits(store, known)
         if known is None:
             if store is None or not store.steps:
                 raise SettingsError(
@@ -81,12 +81,21 @@ def stored_task(root: Path) -> str:
 
 
 def _open(settings: TrainSettings, spec: Spec | None) -> Store:
-    cache_bytes = settings.replay.cache_bytes
-    return Store(settings.store_root, cache_bytes=cache_bytes, spec=spec, keep_indices=True)
+    """Read the run's store; one that is not its own is not written to, not even an index."""
+    return Store(
+        settings.store_root,
+        cache_bytes=settings.replay.cache_bytes,
+        spec=spec,
+        keep_indices=settings.store is None or settings.follow,
+    )
 
 
-def check_is_store(root: Path) -> None:
+def check_is_store(root: Path, option: str = "--store") -> None:
     """Refuse a folder that is no store, saying which one may be meant.
+
+    Args:
+        root: the folder.
+        option: that named it, for the message.
 
     Raises:
         SettingsError: where it does not exist (naming the nearest), is a run folder, or holds no
@@ -95,15 +104,15 @@ def check_is_store(root: Path) -> None:
     if (root / LEDGER_NAME).is_file():
         return
     if not root.exists():
-        raise SettingsError(f"--store: {nearest(root.name, siblings(root), what='store')}")
+        raise SettingsError(f"{option}: {nearest(root.name, siblings(root), what='store')}")
     if (root / "store" / LEDGER_NAME).is_file():
         raise SettingsError(
-            f"--store {root}: expected a store, got the folder of a run; did you mean "
+            f"{option} {root}: expected a store, got the folder of a run; did you mean "
             f"{root / 'store'}?"
         )
     raise SettingsError(
-        f"--store {root}: nothing to learn from, expected a folder with a {LEDGER_NAME}, in which "
-        "`wm serve` and `wm train` keep experience"
+        f"{option} {root}: nothing to learn from, expected a folder with a {LEDGER_NAME}, in "
+        "which `wm serve` and `wm train` keep experience"
     )
 
 
@@ -158,8 +167,16 @@ def _check_task(settings: TrainSettings, spec: Spec) -> None:
         )
 
 
-def _check_fits(store: Store, spec: Spec) -> None:
-    """Refuse a store of which nothing can be used because it was recorded with another spec."""
+def check_fits(store: Store, spec: Spec) -> None:
+    """Refuse a store of which nothing can be used because it was recorded with another spec.
+
+    Args:
+        store: read with ``spec``.
+        spec: of what is to be learnt.
+
+    Raises:
+        SettingsError: saying in what the store is different.
+    """
     if store.segments or not store.left_out["other spec"]:
         return
     with contextlib.closing(Store(store.root, cache_bytes=0)) as other:
@@ -190,8 +207,20 @@ def make_source(
     agent: Any,
     streams: Streams,
     stop: threading.Event,
+    *,
+    begun_with: int = 0,
 ) -> ExperienceSource:
-    """Open where new steps come from: robots, a finished store, or own environments."""
+    """Open where new steps come from: robots, a finished store, or own environments.
+
+    Args:
+        settings: of the run.
+        spec: of the steps.
+        store: that the run learns from.
+        agent: acts in environments of its own.
+        streams: every generator of the run.
+        stop: ends the waiting for robots.
+        begun_with: steps in the store that are not of the run itself, and count for no goal.
+    """
     if settings.follow:
         return GrowingStore(store, stop)
     if settings.store is not None:
@@ -213,7 +242,7 @@ def make_source(
         explorer=RandomActor(spec.action, streams.explore),
         actor=AgentActor(agent, streams.actor),
         prefill=train.prefill,
-        steps=train.steps,
+        steps=begun_with + train.steps,
         chunk=max(CHUNK_STEPS, train.envs),
         ledger=ledger,
     )

@@ -65,6 +65,17 @@ def test_a_run_that_exists_keeps_its_goal(tmp_path):
     assert with_goal(start, set()).train.minutes is None
 
 
+def test_minutes_that_nobody_asked_for_do_not_end_a_run_that_is_prolonged(tmp_path):
+    start = settings(**{"train.minutes": MICRO_MINUTES}).model_copy(update={"run": tmp_path})
+    save_settings(start)
+    assert with_goal(start, {"train.steps", "resume"}).train.minutes is None
+    assert with_goal(start, {"train.updates", "resume"}).train.minutes is None
+    assert with_goal(start, {"resume"}).train.minutes == MICRO_MINUTES
+    assert with_goal(start, {"train.steps", "train.minutes"}).train.minutes == MICRO_MINUTES
+    other = with_changes(start, {"train.minutes": 7})
+    assert with_goal(other, {"train.steps", "resume"}).train.minutes == 7
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

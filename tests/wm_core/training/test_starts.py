@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from wm_core.library.run_folder import TrainSettings
 from wm_core.library.settings_file import read_settings_file
 from wm_core.library.sources import find_experience
 from wm_core.library.train import first_settings
+from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training import checkpoint
 from wm_core.training.settings import EnvConfig
 from wm_core.training.tasks import make_env, spec_of
@@ -167,6 +169,33 @@ def test_an_origin_that_is_not_there_is_refused_and_leaves_nothing(source, toy, 
         assert main(["train", *args]) == 2
         assert said in capsys.readouterr().err
         assert not run.parent.exists()
+
+
+def test_a_run_begins_with_the_steps_of_a_store_and_collects_its_own(
+    source, toy, tiny, tmp_path, capsys
+):
+    store, run = source / "store", tmp_path / "run"
+    before = {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}
+    began = counts(store)["steps"]
+    args = ("--task", TOY, "--run", str(run), "--init-store", str(store), *tiny, "--no-publish")
+    assert main(["train", *args, "--train.steps", "64", "--train.replay-ratio", "1"]) == 0
+    assert counts(run / "store")["steps"] == began + 64
+    assert checkpoint.newest(run)[1]["learner"]["updates"] == (began + 64) // 32
+    assert main(["train", "--run", str(run), "--resume"]) == 0  # there is nothing left to do
+    assert counts(run / "store")["steps"] == began + 64
+    assert {p: p.read_bytes() for p in store.rglob("*") if p.is_file()} == before
+    for wrong, said in ((source, "expected a store"), (tmp_path / "x", "unknown store")):
+        args = ("--task", TOY, "--run", str(tmp_path / "new"), "--init-store", str(wrong))
+        assert main(["train", *args]) == 2
+        assert "--init-store" in (err := capsys.readouterr().err)
+        assert said in err
+        assert not (tmp_path / "new").exists()
+
+
+def counts(store: Path) -> dict[str, int]:
+    """What the ledger of ``store`` counts."""
+    with contextlib.closing(Ledger(store / LEDGER_NAME, read_only=True)) as ledger:
+        return ledger.counts()
 
 
 # ---------------------------------------------------------------------- specs from files
