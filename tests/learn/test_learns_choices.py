@@ -66,7 +66,11 @@ def joined(batches: list[Batch[torch.Tensor]], rows: torch.Tensor) -> Batch[torc
     return Batch(obs, *(column(name) for name in names))
 
 
-@pytest.mark.parametrize("groups", [(3, 2), (2, 2, 2)], ids=["MultiDiscrete", "MultiBinary"])
+@pytest.mark.parametrize(
+    "groups",
+    [(3, 2), pytest.param((2, 2, 2), marks=pytest.mark.slow)],
+    ids=["MultiDiscrete", "MultiBinary"],
+)
 def test_every_choice_learns_to_be_the_digit_that_is_shown_for_it(groups):
     torch.set_num_threads(1)
     action = ActionSpec.several_choices(groups)
