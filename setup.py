@@ -47,6 +47,13 @@ SIM = [
 #: experience in an object store instead of on the trainer's disk
 OBJECTS = ["obstore>=0.9"]  # S3, and any store with its API; one wheel without dependencies
 
+#: where a run's numbers go besides TensorBoard: `wm train --loggers`
+LOGGERS = {
+    "wandb": ["wandb>=0.19"],
+    "mlflow": ["mlflow-skinny>=3.0"],  # the client alone
+    "trackio": ["trackio>=0.10"],
+}
+
 #: Atari games, which come along
 ATARI = ["ale-py>=0.11"]
 
@@ -120,6 +127,7 @@ setup(
         "objects": OBJECTS,
         "sim": SIM,
         "atari": ATARI,
+        **LOGGERS,
         "ros": ROS,
         "dev": DEV,
     },

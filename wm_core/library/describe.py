@@ -14,9 +14,11 @@ from wm_core.contract.files import read_json, siblings
 from wm_core.contract.policy_folder import PolicyFolder, read_plain
 from wm_core.contract.runner import MAX_MODEL_BYTES, PolicyRunner
 from wm_core.format.chunk import decode_chunk
+from wm_core.library.run_lock import is_running
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.invalid import invalid_in
 from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.training.status import ENDED
 
 Facts = dict[str, Any]
 _MAX_CHUNK_BYTES = 256 << 20
@@ -109,6 +111,8 @@ def _run(path: Path) -> Facts:
     for key in _STATUS_FACTS:
         if status.get(key) not in (None, "", {}):
             facts[key] = status[key]
+    if facts.get("phase") not in (None, *ENDED) and is_running(path) is None:
+        facts["phase"] = f"killed while {facts['phase']}"
     last = PolicyRepository(path / "policies").latest()
     if last is not None:
         facts["policy"] = {"version": last.version, "learner_updates": last.learner_updates}

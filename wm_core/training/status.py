@@ -11,6 +11,7 @@ from typing import Any
 from wm_core.contract.files import json_text, write_atomically
 
 NAME = "status.json"
+ENDED = ("done", "stopped", "diverged", "failed")  #: phases of a run whose process is over
 RATE_WINDOW_S = 20.0  #: seconds over which rates are taken
 
 

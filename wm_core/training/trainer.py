@@ -93,15 +93,7 @@ class Trainer:
         )
         self._report = Every(STATUS_S)
         self._cpu = CpuTime(None if train.minutes is None else 60.0 * train.minutes)
-        self._waiting = Waiting(
-            store,
-            learner.sampler,
-            length=config.replay.length,
-            patience=max(train.give_up_steps, 2 * config.replay.length * train.envs)
-            if source.collects
-            else None,
-            wait_s=None if train.wait_minutes is None else 60.0 * train.wait_minutes,
-        )
+        self._waiting = Waiting.of(config, store, learner.sampler, collects=source.collects)
         self._episodes = 0
         self._env_restarts = 0  # of the processes before this one
         self._last_return: float | None = None
@@ -199,7 +191,7 @@ class Trainer:
 
     def _open_log(self, resume_at: int | None) -> None:
         place = None if resume_at is None else (resume_at, self._checkpoints.agent_steps)
-        loggers = None if self._hooks.loggers is None else self._hooks.loggers(place)
+        loggers = self._hooks.loggers and self._hooks.loggers(place)
         self._log = MetricLog(self.run_folder, loggers, resume_at=resume_at)
 
     def _loop(self) -> None:

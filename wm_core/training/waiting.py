@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from wm_core.config import Config
 from wm_core.contract.errors import StoreError
 from wm_core.replay.sampler import Sampler
 from wm_core.store.reader import Store
@@ -39,6 +40,14 @@ class Waiting:
         self._warned = -1  # index into WARN_SHARES
         self._since_s: float | None = None  # when the steps changed last
         self._steps, self._first = -1, store.steps
+
+    @classmethod
+    def of(cls, config: Config, store: Store, sampler: Sampler, *, collects: bool) -> Waiting:
+        """Watch as ``config`` says; only a run that ``collects`` by itself runs out of patience."""
+        train, length = config.train, config.replay.length
+        patience = max(train.give_up_steps, 2 * length * train.envs) if collects else None
+        wait_s = None if train.wait_minutes is None else 60.0 * train.wait_minutes
+        return cls(store, sampler, length=length, patience=patience, wait_s=wait_s)
 
     def sentence(self, now_s: float) -> str:
         """Say what is waited for, and for how long it has been, at ``now_s`` of a steady clock."""

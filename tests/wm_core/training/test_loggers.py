@@ -155,6 +155,7 @@ def test_a_built_in_logger_takes_numbers_that_are_none_videos_and_a_second_proce
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # it would rather have a database
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     frames = np.zeros((4, 8, 8, 3), np.uint8)
     frames[2:] = 200
