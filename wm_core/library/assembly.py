@@ -95,11 +95,7 @@ def make_trainer(
             loggers=make_loggers(settings, run_id),
         )
         trainer = _joined(settings, agent, store, streams, source, stop, hooks)
-        if resumed is not None:
-            _load(trainer, resumed)
-        last = PolicyRepository(settings.run / "policies").latest()
-        if last is not None:
-            trainer.continue_from(last.version, last.learner_updates)
+        _go_on(trainer, resumed)
         save_settings(settings, run_id)  # the last step: a refused start changes nothing
         if inherited is not None:
             inherited.write(settings.run)
@@ -137,6 +133,15 @@ def _joined(
             keep_best=make_keeper(settings) if settings.publish else None,
         ),
     )
+
+
+def _go_on(trainer: Trainer, resumed: dict[str, Any] | None) -> None:
+    """Go on from the checkpoint ``resumed``, and above the versions that are published."""
+    if resumed is not None:
+        _load(trainer, resumed)
+    last = PolicyRepository(trainer.run_folder / "policies").latest()
+    if last is not None:
+        trainer.continue_from(last.version, last.learner_updates)
 
 
 def _load(trainer: Trainer, state: dict[str, Any]) -> None:

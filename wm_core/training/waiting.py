@@ -43,7 +43,7 @@ class Waiting:
 
     @classmethod
     def of(cls, config: Config, store: Store, sampler: Sampler, *, collects: bool) -> Waiting:
-        """Watch as ``config`` says; only a run that ``collects`` by itself runs out of patience."""
+        """Watch as ``config`` says; only a run that ``collects`` runs out of patience."""
         train, length = config.train, config.replay.length
         patience = max(train.give_up_steps, 2 * length * train.envs) if collects else None
         wait_s = None if train.wait_minutes is None else 60.0 * train.wait_minutes
