@@ -45,11 +45,16 @@ def _lines(model: type[BaseModel], name: str, default: BaseModel | None) -> Iter
     text = (field.description or "").rstrip(".")
     if isinstance(value, int | float | str) and not isinstance(value, bool) and value != "":
         text += f" ({value:,})" if isinstance(value, int) else f" ({value})"
-    other = [m.name for m in field.metadata if getattr(m, "name", None)]  # as tyro shows it
-    word = f"  --{(other or [name])[0].replace('_', '-')}"
+    word = f"  --{flag(field, name)}"
     folded = textwrap.wrap(text, COLUMNS - _NAMES, break_on_hyphens=False)
     yield f"{word:<{_NAMES - 1}} {folded[0]}"
     yield from (f"{'':<{_NAMES}}{line}" for line in folded[1:])
+
+
+def flag(field: FieldInfo, name: str) -> str:
+    """What ``field`` with the dotted ``name`` is called on the command line, without dashes."""
+    stated = [about.name for about in field.metadata if getattr(about, "name", None)]
+    return (stated or [name])[0].replace("_", "-")
 
 
 def option(model: type[BaseModel], name: str) -> FieldInfo | None:

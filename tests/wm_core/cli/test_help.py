@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from wm_core.cli.bench import SUBJECTS
-from wm_core.cli.first_options import TRAIN, option
+from wm_core.cli.first_options import TRAIN, flag, option
 from wm_core.cli.main import VERBS, main
 from wm_core.cli.settings import parse
 from wm_core.library.run_folder import TrainSettings
@@ -140,15 +140,17 @@ def test_longer_help_fits_80_columns_too(words, capsys, monkeypatch):
 def test_the_help_of_train_shows_what_matters_first_on_one_screen(capsys, monkeypatch):
     shown = help_of(capsys, monkeypatch, "train", "--help")
     assert len(shown.splitlines()) < 60
-    names = [name for names in TRAIN.values() for name in names if option(TrainSettings, name)]
-    assert len(names) >= 18
-    assert [n for n in names if f"  --{n.replace('_', '-')} " not in shown] == []
+    fields = {n: option(TrainSettings, n) for names in TRAIN.values() for n in names}
+    flags = [flag(field, name) for name, field in fields.items() if field is not None]
+    assert len(flags) >= 18
+    assert [name for name in flags if f"  --{name} " not in shown] == []
     assert "--help-all" in shown
 
 
 def test_the_rest_of_the_help_of_train_shows_every_option(capsys, monkeypatch):
     shown = help_of(capsys, monkeypatch, "train", "--help-all")
-    names = [f"--{name.replace('_', '-')}" for name, _ in options(TrainSettings)]
+    found = [name for name, _ in options(TrainSettings)]
+    names = [f"--{flag(option(TrainSettings, name), name)}" for name in found]
     registered = {"--world.own", "--behavior.own", "--replay.own"}  # whose options are of others
     assert [name for name in names if name not in shown and name not in registered] == []
 
