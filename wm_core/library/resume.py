@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
     "nice": "free",
     "quiet": "free",
     "loggers": "free",
+    "log_axis": "free",
     "init_from": "start",
     "init_part": "start",
     "init_store": "start",
