@@ -9,7 +9,7 @@ import numpy as np
 from wm_core.contract.errors import SettingsError
 from wm_core.library.agent import Agent
 from wm_core.replay.episodes import Episodes
-from wm_core.training.evaluate import open_env
+from wm_core.training.evaluate import MAX_EPISODE_STEPS, open_env
 from wm_core.training.settings import EnvConfig
 
 
@@ -20,6 +20,7 @@ def collect(
     agent: Agent | None = None,
     seed: int = 0,
     env: EnvConfig | None = None,
+    max_episode_steps: int = MAX_EPISODE_STEPS,
 ) -> Episodes:
     """Run whole episodes of ``task`` and keep every step.
 
@@ -29,6 +30,7 @@ def collect(
         agent: chooses the actions, drawn as in training; None: uniform random actions.
         seed: of the episodes and of the random actions.
         env: how the environment is made; None: as the agent's settings say.
+        max_episode_steps: agent steps after which an episode is cut, as one that goes on.
 
     Raises:
         SettingsError: for a number of episodes below 1.
@@ -50,7 +52,7 @@ def collect(
                 action = spec.action.limit(action, adapter.prev_action)
                 now = {"action": action, "reward": state.reward, "is_terminal": state.is_terminal}
                 steps.append(state.obs | now)
-                if state.is_last:
+                if state.is_last or len(steps) > max_episode_steps:
                     break
                 state = adapter.step(action)
             kept.append({name: np.stack([step[name] for step in steps]) for name in steps[0]})

@@ -115,7 +115,7 @@ def evaluate_runs(runs: Sequence[str | Path], *, task: str = "", **options: Any)
     for run in runs:
         own = None if films is None else Path(films) / Path(run).name
         results.append(evaluate(run=run, task=task, films=own, **options))
-    return RunsEvaluation(tuple(tasks), tuple(results))
+    return RunsEvaluation(tuple(map(str, runs)), tuple(results))
 
 
 @dataclass(frozen=True)

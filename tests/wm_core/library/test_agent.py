@@ -166,3 +166,22 @@ def test_collecting_wants_episodes_and_closes_the_environment_whatever_happens()
     finally:
         del gymnasium.registry["Breaks-v0"]
     assert closed
+
+
+def test_collecting_cuts_an_episode_without_an_end_as_one_that_goes_on():
+    class Endless(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(2, np.float32), 1.0, False, False, {}
+
+    gymnasium.register("Endless-v0", Endless, disable_env_checker=True)
+    try:
+        found = wm.collect("Endless-v0", episodes=2, max_episode_steps=12)
+    finally:
+        del gymnasium.registry["Endless-v0"]
+    assert len(found) == 2 * 13  # the first observation, and one after each step

@@ -1,6 +1,9 @@
 """Evaluations during training, and the best checkpoint and policy that they choose."""
 
 import json
+import math
+import random
+import time
 
 import pytest
 
@@ -133,9 +136,8 @@ EVALUATED = (
 
 @pytest.fixture(scope="module")
 def run(train_toy):
-    """A short run that keeps one checkpoint and one policy, evaluated every 64 steps."""
-    keep = ("--train.keep-checkpoints", "1", "--train.keep-policies", "1")
-    return train_toy("--train.steps", "192", *keep, *EVALUATED)
+    """A short run of 96 updates that keeps one checkpoint, evaluated every 64 steps."""
+    return train_toy("--train.steps", "192", "--train.keep-checkpoints", "1", *EVALUATED)
 
 
 def answer(capsys, *args):
@@ -176,3 +178,64 @@ def test_any_version_is_evaluated_by_its_name(run, capsys):
     assert "keeps no policy 77: there are" in capsys.readouterr().err
     assert main([*shared, "--checkpoint", "--version", "77"]) == 2
     assert "no checkpoint '77'; kept are those of updates" in capsys.readouterr().err
+
+
+def test_several_runs_are_a_table_with_bounds_over_runs(run, capsys):
+    shared = ("--task", read_best(run)["task"], "--episodes", "2", "--checkpoint")
+    assert main(["evaluate", "--run", str(run), str(run), *shared]) == 0
+    shown = capsys.readouterr().out
+    assert "over 2 runs" in shown
+    got = answer(capsys, "evaluate", "--run", str(run), str(run), *shared, "--json")
+    assert [r["mean"] for r in got["runs"]] == [got["mean"]] * 2
+    assert got["low"] == got["high"] == got["mean"]  # two runs that are one
+    assert main(["evaluate", "--run", str(run), str(run.with_name("rum"))]) == 2
+    assert "did you mean 'run'" in capsys.readouterr().err
+
+
+def test_training_from_a_store_is_evaluated_in_the_task_that_its_chunks_name(run, tiny, capsys):
+    """It is due by the steps that its updates are worth: 2 each, at this batch and ratio."""
+    again = run.with_name("again")
+    args = ("--store", str(run / "store"), "--run", str(again), *tiny, "--no-publish")
+    every = (*EVALUATED[:1], "16", *EVALUATED[2:])
+    assert main(["train", *args, "--train.updates", "20", *every]) == 0
+    rows = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
+    assert [row["updates"] for row in rows if "eval/return" in row] == [8, 16]
+    assert read_best(again)["task"] == read_best(run)["task"]
+    assert read_json(again / "status.json")["evaluation"]["episodes"] == 2
+
+
+def test_a_policy_from_before_the_first_update_is_said_to_be_untrained(run, capsys):
+    task = read_best(run)["task"]
+    args = ("evaluate", "--run", str(run), "--task", task, "--episodes", "1", "--version", "0")
+    assert main([*args]) == 0
+    said = capsys.readouterr().err
+    assert "untrained" in said
+    assert "--checkpoint evaluates the network after 96 updates" in said
+
+
+@pytest.mark.slow
+def test_the_best_is_whole_whenever_a_run_is_killed(toy, tiny, tmp_path, start_wm):
+    """Killed at any moment, the plain command goes on, and what is kept as best can be read."""
+    run, rng = tmp_path / "run", random.Random(3)
+    args = ("--task", toy, "--run", str(run), *tiny, "--no-publish", "--resume")
+    args = (*args, "--train.steps", "1024", "--train.eval-every", "32", *EVALUATED[2:])
+    best = -math.inf
+    for _ in range(6):
+        process = start_wm("train", *args)
+        began = (run / "metrics.jsonl").stat().st_size if run.exists() else 0
+        deadline = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            metrics = run / "metrics.jsonl"
+            if metrics.exists() and metrics.stat().st_size > began:  # it is learning
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 3.0))
+        process.kill()
+        process.wait(timeout=60)
+        told = read_best(run)
+        if told is not None:
+            kept = checkpoint.find(run, "best")[1]
+            assert kept["best"]["updates"] == kept["learner"]["updates"]
+            assert kept["best"]["mean"] >= told["mean"] >= best  # it may lack the last line alone
+            best = told["mean"]
+    assert best > -math.inf
