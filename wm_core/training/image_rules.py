@@ -5,7 +5,7 @@ Shape of the box              What the network sees
 ============================  =================================================================
 (H, W), (H, W, 1), (1, H, W)  a gray image; of uint16, distances in millimetres
 (H, W, 3), (3, H, W)          a colour image
-(H, W, 4)                     the colours of RGBA, without the transparency
+(H, W, 4), from 32x32         the colours of RGBA, without the transparency
 (N, ...) of these, (N, H, W)  the newest of N stacked frames, the last: models have a memory
 (H, W, 3*N), (3*N, H, W)      the newest of N stacked colour images
 ============================  =================================================================
@@ -65,7 +65,7 @@ def pixel_layout(shape: tuple[int, ...], least: int) -> PixelLayout | None:
 
 def _one_frame(shape: tuple[int, ...], least: int) -> PixelLayout | None:
     front, _, last = shape
-    if last in (1, 3, 4) and min(shape[:2]) >= least:
+    if last in (1, 3, 4) and min(shape[:2]) >= (max(least, _SIDE) if last == 4 else least):
         words = ("without transparency",) if last == 4 else ()
         return PixelLayout(min(last, 3), words, taken=slice(0, 3))
     if front in (1, 3) and min(shape[1:]) >= max(least, _SMALL_SIDE):
@@ -145,7 +145,8 @@ def pixel_rule(key: str, box: spaces.Box) -> PixelRule | None:
     if max(size.values()) > MAX_PIXELS:
         raise _refused(key, box, f"at most {MAX_PIXELS} rows and columns")
     if box.dtype == np.uint16 and layout.channels == 1:
-        near, far = int(low), max(int(high), int(low) + 1)
+        near = min(int(low), int(np.iinfo(np.uint16).max) - 1)  # constants have a range too
+        far = max(int(high), near + 1)
         return PixelRule(layout, Depth(**size, near_mm=near, far_mm=far), 0.0, 1.0, exact=True)
     if not math.isfinite(high - low) or high - low > _WIDEST:
         raise _refused(key, box, "finite bounds, such as 0 .. 255 for uint8 or 0 .. 1 for floats")

@@ -36,6 +36,10 @@ def test_the_policy_learnt_for_a_file_fits_it_and_may_use_less(robot):
     [
         ({"images": {"imag": ImageSpec()}}, "unknown image of the policy 'imag'; did you mean"),
         ({"images": {"image": ImageSpec(height=64)}}, "input 'image': the file says"),
+        (
+            {"images": {"image": ImageSpec(height=32, width=32, fit="pad")}},
+            "the policy RGB(height=32, width=32, channels=3, fit='pad')",
+        ),
         ({"vectors": {"proprio": VectorSpec(size=3)}}, "gives 2 numbers"),
         ({"vectors": {"proprio": VectorSpec(size=2, names=("b", "a"))}}, "in this order"),
         ({"action": ActionSpec(low=(0.0,), high=(1.0,))}, "the policy 1"),
@@ -50,3 +54,10 @@ def test_another_robots_policy_is_refused_by_name(robot, changed, said):
     with pytest.raises(SpecMismatch) as caught:
         check_fits(robot, robot.spec().model_copy(update=changed))
     assert said in str(caught.value)
+
+
+def test_a_camera_that_is_padded_takes_the_policies_that_were_trained_so():
+    padded = read_text(RobotFile, TEXT.replace("width: 32", "width: 32, fit: pad"))
+    image = padded.spec().images["image"]
+    assert image.fit == "pad"
+    check_fits(padded, padded.spec())

@@ -60,6 +60,15 @@ def test_an_odd_space_that_cannot_be_used_is_refused_in_one_line(name, train, ca
     assert "Traceback" not in said
 
 
+def test_the_description_of_a_task_says_what_became_of_each_part(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ODD)
+    assert main(["tasks", task_of("Mixed")]) == 0
+    said = capsys.readouterr().out
+    assert "eye from eye: Box(0, 255, (64, 64, 3), uint8)" in said
+    assert "channels first; 32x32 resized and padded" in said
+    assert "action from Discrete(2)" in said
+
+
 def test_there_are_many_of_both_kinds():
     refused = [name for name, case in CASES.items() if case.said]
     assert len(refused) >= 25

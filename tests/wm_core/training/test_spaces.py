@@ -94,6 +94,11 @@ def test_distances_stay_distances_within_the_bounds_of_their_space():
     np.testing.assert_array_equal(read(space, value, size=32)["image"][..., 0], value)
 
 
+def test_distances_that_never_change_have_a_range_too():
+    space = box((32, 32, 1), 65535, 65535, np.uint16)
+    assert ObsReader(space, {}).images["image"].far_mm == 65535
+
+
 def test_a_small_board_is_enlarged_by_a_whole_factor():
     board = frame(7, 5, 3)
     obs = read(pixels(7, 5, 3), board)
@@ -155,6 +160,7 @@ def test_a_refused_image_is_spoken_of_as_an_image(space, said):
         (spaces.MultiDiscrete([[2], [2]], start=[[1], [0]]), [[1], [1]], [1, 0, 0, 1]),
         (pixels(1, 4), [[9, 8, 7, 6]], [9, 8, 7, 6]),  # one row is no image
         (pixels(5, 5, 2), np.full((5, 5, 2), 3, np.uint8), [3] * 50),
+        (pixels(6, 6, 4), np.full((6, 6, 4), 3, np.uint8), [3] * 144),  # planes, no transparency
     ],
 )
 def test_everything_else_becomes_a_vector(space, value, want):
