@@ -226,10 +226,22 @@ def make_source(
     if settings.store is not None:
         return FinishedStore()
     train, root = settings.train, settings.store_root
+    if settings.env.step_timeout_s is not None and not train.env_processes:
+        raise SettingsError(
+            "env.step_timeout_s has no effect: only an environment in a process of its own can be "
+            "cut off; add --train.env-processes"
+        )
     tidy(settings, store)
     ledger = Ledger(root / LEDGER_NAME)
     adapters = [
-        open_env(settings.task, seed=streams.env, spec=spec, env=settings.env, wait=stop.wait)[0]
+        open_env(
+            settings.task,
+            seed=streams.env,
+            spec=spec,
+            env=settings.env,
+            wait=stop.wait,
+            process=train.env_processes,
+        )[0]
         for _ in range(train.envs)
     ]
     recorders = [

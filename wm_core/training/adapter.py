@@ -17,6 +17,7 @@ import numpy as np
 
 from wm_core.contract.errors import EnvFault, EnvRaised, SettingsError
 from wm_core.contract.spec import Obs, Spec
+from wm_core.training.env_process import ProcessEnv
 from wm_core.training.soundness import Senses
 from wm_core.training.spaces import ActionMap, ObsReader, said_env
 
@@ -102,6 +103,9 @@ class EnvAdapter:
         drawn = int(self._rng.integers(2**31)) if seed is None else seed
         self.sent = np.zeros(self._spec.action.size, np.float32)
         self._call: Any = (self.env.reset, {"seed": drawn})
+        if isinstance(self.env, ProcessEnv):
+            self.env.send_reset(drawn)
+            self._call = (self.env.reset_wait, {})
         self._pending = "reset"
 
     def send(self, action: np.ndarray) -> None:
@@ -109,6 +113,9 @@ class EnvAdapter:
         self.sent = action
         command = self._actions.element(self._spec.action.to_physical(action))
         self._call = (self.env.step, {"action": command})
+        if isinstance(self.env, ProcessEnv):
+            self.env.send_step(command)
+            self._call = (self.env.step_wait, {})
         self._pending = "step"
 
     def receive(self) -> EnvState:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 
 from wm_core.contract.compare import differences
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.training.collect import EnvActor, EnvAdapter, EnvState, choose_actions
+from wm_core.training.env_process import ProcessEnv
 from wm_core.training.players import Player, seeds_of
 from wm_core.training.returns import Evaluation, PlayedEpisode
 from wm_core.training.settings import EnvConfig
@@ -178,6 +180,7 @@ def open_env(
     env: EnvConfig | None = None,
     render: bool = False,
     wait: Callable[[float], object] = time.sleep,
+    process: bool = False,
 ) -> tuple[EnvAdapter, Spec]:
     """Open the environment of ``task``, seeded, and give the spec that its policies have.
 
@@ -188,6 +191,7 @@ def open_env(
         env: how the environment is made; None: the defaults.
         render: let it render pictures, where it can.
         wait: waits so many seconds before the environment is made anew after a fault.
+        process: whether it acts in a process of its own.
 
     Raises:
         SettingsError: where the environment lacks an input of the policy, takes other actions
@@ -208,7 +212,11 @@ def open_env(
         if not isinstance(rng, np.random.Generator):
             rng = np.random.default_rng(seed)
             rng.integers(2**31)  # the first seed was left out by every earlier version
-        remake = partial(make_env, task, settings)
+        remake: Callable[[], gymnasium.Env] = partial(make_env, task, settings)
+        if process:
+            remake = partial(ProcessEnv, task, settings, made)
+            made.close()
+            made = remake()
         return EnvAdapter(made, wanted, rng, task=task, remake=remake, wait=wait), wanted
     except BaseException:
         made.close()

@@ -58,6 +58,9 @@ class TrainConfig(Frozen):
         None, gt=0, description="Most minutes of CPU time; None: no limit"
     )
     envs: int = Field(1, gt=0, description="Environments of this process that act side by side")
+    env_processes: bool = Field(
+        False, description="Let each environment act in a process of its own"
+    )
     prefill: int = Field(1000, ge=0, description="Agent steps to collect before the first update")
     give_up_steps: int = Field(
         10_000, gt=0, description="Steps collected without a window to learn from before it stops"
