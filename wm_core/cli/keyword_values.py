@@ -7,6 +7,8 @@ from typing import Any
 
 import tyro
 
+from wm_core.contract.files import json_text
+
 _PYTHON = {"True": True, "False": False, "None": None}  #: read as Python spells them, too
 
 
@@ -52,5 +54,5 @@ def keywords_rule(
         metavar="NAME=VALUE",
         instance_from_str=read_keywords,
         is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
+        str_from_instance=lambda value: [json_text(value)],
     )

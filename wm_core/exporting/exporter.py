@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.card import PolicyCard, TensorInfo
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Spec
 from wm_core.exporting.golden import make_golden
 from wm_core.exporting.policy_module import PolicyStep
@@ -33,7 +33,7 @@ class Export(NamedTuple):
 
 def _changed(config: Config) -> str:
     """Write the settings of the environment that are not the defaults as JSON; "" for none."""
-    return json.dumps(config.env.changed, sort_keys=True) if config.env.changed else ""
+    return json_text(config.env.changed, sort_keys=True) if config.env.changed else ""
 
 
 class PolicyExporter:
