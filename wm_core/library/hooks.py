@@ -30,7 +30,7 @@ from wm_core.training.best import Evaluate
 from wm_core.training.collect import EnvAdapter
 from wm_core.training.evaluate import open_env, run_episodes
 from wm_core.training.learner import Learner
-from wm_core.training.loggers.base import About, Loggers, find
+from wm_core.training.loggers.base import Loggers, RunAbout, find_loggers
 from wm_core.training.players import AgentPlayer
 from wm_core.training.provenance import commit
 from wm_core.training.publisher import Publication
@@ -193,11 +193,11 @@ def make_loggers(
     settings: TrainSettings, run_id: str
 ) -> Callable[[tuple[int, int] | None], Loggers]:
     """Find the loggers of a run, and make the function that opens them."""
-    makers = find(settings.loggers)
+    makers = find_loggers(settings.loggers)
 
     def open_all(place: tuple[int, int] | None) -> Loggers:
         at = {"updates": 0, "agent_steps": 1}[settings.log_axis]
-        about = About(
+        about = RunAbout(
             run=settings.run,
             run_id=run_id,
             settings=settings.model_dump(mode="json"),

@@ -18,7 +18,7 @@ import numpy as np
 from wm_core.contract.errors import EnvFault, EnvRaised, SettingsError
 from wm_core.contract.spec import Obs, Spec
 from wm_core.training.env_process import ProcessEnv
-from wm_core.training.soundness import Senses
+from wm_core.training.soundness import UsableSenses
 from wm_core.training.spaces import ActionMap, ObsReader, said_env
 
 MAX_FAILURES = 5  #: in a row without one whole step, after which a run ends
@@ -71,7 +71,7 @@ class EnvAdapter:
         self._reader = ObsReader(env.observation_space, env.metadata)
         self._actions = ActionMap(env.action_space, env.metadata)
         self.sent = self.prev_action = np.zeros(spec.action.size, np.float32)
-        self.senses = Senses()
+        self.senses = UsableSenses()
         self.restarts = self._failures = 0
         self._stepped = False  # one whole step was ever taken
         self._state: EnvState | None = None

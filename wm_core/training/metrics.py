@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from wm_core.contract.files import json_text, write_durably
-from wm_core.training.loggers.base import About, Loggers
+from wm_core.training.loggers.base import Loggers, RunAbout
 
 
 class MetricLog:
@@ -37,7 +37,7 @@ class MetricLog:
         if resume_at is not None and path.exists():
             _drop_after(path, resume_at)
         self._file = path.open("a", buffering=1)
-        self._loggers = loggers or Loggers({}, About(run))
+        self._loggers = loggers or Loggers({}, RunAbout(run))
         self._sums: dict[str, torch.Tensor | float] = {}
         self._counts: dict[str, int] = defaultdict(int)
 

@@ -14,7 +14,7 @@ from wm_core.contract.spec import ActionSpec, Obs
 from wm_core.contract.step import MAX_MAGNITUDE
 
 
-class Senses:
+class UsableSenses:
     """Gives the observations of one environment as an actor may see them."""
 
     def __init__(self) -> None:

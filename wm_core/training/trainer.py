@@ -41,7 +41,7 @@ from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import NAME as STATUS_NAME
 from wm_core.training.status import Rate, Status
 from wm_core.training.unwritten import Home, Unwritten
-from wm_core.training.waiting import Waiting
+from wm_core.training.waiting import RunWaiting
 
 STATUS_S = 1.0  #: seconds between two status reports
 
@@ -93,7 +93,7 @@ class Trainer:
         )
         self._report = Every(STATUS_S)
         self._cpu = CpuTime(None if train.minutes is None else 60.0 * train.minutes)
-        self._waiting = Waiting.of(config, store, learner.sampler, collects=source.collects)
+        self._waiting = RunWaiting.of(config, store, learner.sampler, collects=source.collects)
         self._episodes = 0
         self._env_restarts = 0  # of the processes before this one
         self._last_return: float | None = None

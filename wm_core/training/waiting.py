@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 WARN_SHARES = (0.0, 0.01, 0.1, 0.5, 0.9)  #: of invalid steps, each warned of once when passed
 
 
-class Waiting:
+class RunWaiting:
     """Watches a store that may never hold anything to learn from.
 
     Args:
@@ -42,7 +42,7 @@ class Waiting:
         self._steps, self._first = -1, store.steps
 
     @classmethod
-    def of(cls, config: Config, store: Store, sampler: Sampler, *, collects: bool) -> Waiting:
+    def of(cls, config: Config, store: Store, sampler: Sampler, *, collects: bool) -> RunWaiting:
         """Watch as ``config`` says; only a run that ``collects`` runs out of patience."""
         train, length = config.train, config.replay.length
         patience = max(train.give_up_steps, 2 * length * train.envs) if collects else None

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from wm_core.cli.main import main
 from wm_core.contract.errors import SettingsError
-from wm_core.training.loggers.base import BUILT_IN, About, Loggers, find
+from wm_core.training.loggers.base import BUILT_IN, Loggers, RunAbout, find_loggers
 from wm_core.training.metrics import MetricLog
 
 #: the loggers whose packages are here; TensorBoard's always is
@@ -113,7 +113,9 @@ def test_loggers_of_other_packages_get_every_number_and_bad_ones_are_dropped(
 
 @pytest.mark.parametrize("axis", ["updates", "agent_steps"])
 def test_tensorboard_shows_steps_and_updates_on_either_axis(axis, tmp_path):
-    log = MetricLog(tmp_path, Loggers(find(["tensorboard"]), About(tmp_path, axis=axis)))
+    log = MetricLog(
+        tmp_path, Loggers(find_loggers(["tensorboard"]), RunAbout(tmp_path, axis=axis))
+    )
     log.add({"loss": 2.0})
     log.write({"updates": 5, "agent_steps": 700}, {"episode/return": 1.5, "recon_loss/image": 3.0})
     log.close()
@@ -139,12 +141,12 @@ def test_a_logger_whose_package_is_missing_names_what_to_install(name, monkeypat
     for part in (name, *[m for m in sys.modules if m.startswith(f"{name}.")]):
         monkeypatch.setitem(sys.modules, part, None)
     with pytest.raises(SettingsError, match=rf"install wm_ros\[{name}\]"):
-        find([name])
+        find_loggers([name])
 
 
 def test_an_entry_point_that_leads_nowhere_is_refused(added):
     with pytest.raises(SettingsError, match="--loggers nowhere: cannot be imported"):
-        find(["nowhere"])
+        find_loggers(["nowhere"])
 
 
 @pytest.mark.parametrize("name", INSTALLED)
@@ -161,8 +163,8 @@ def test_a_built_in_logger_takes_numbers_that_are_none_videos_and_a_second_proce
     frames[2:] = 200
     for resume_at in (None, 3):
         settings = {"seed": 1, "train": {"steps": 10}, "task": "x" * 900, "spec": None}
-        about = About(tmp_path, "0123456789abcdef", settings, resume_at=resume_at)
-        loggers = Loggers(find([name]), about)
+        about = RunAbout(tmp_path, "0123456789abcdef", settings, resume_at=resume_at)
+        loggers = Loggers(find_loggers([name]), about)
         numbers = {"loss": 1.0, "broken": float("nan")}
         loggers.write("train", numbers, updates=4, agent_steps=40)
         loggers.video("imagined", frames, updates=4, agent_steps=40, fps=20)

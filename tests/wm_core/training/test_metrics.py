@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from wm_core.training.gif import gif
-from wm_core.training.loggers.base import About, Loggers, find
+from wm_core.training.loggers.base import Loggers, RunAbout, find_loggers
 from wm_core.training.metrics import MetricLog
 
 
@@ -53,7 +53,7 @@ def test_a_video_is_an_animated_gif(tmp_path):
     frames[2:] = 200
     image = Image.open(io.BytesIO(gif(frames, fps=20)))
     assert image.n_frames == 2 or image.n_frames == 4  # equal neighbours may be merged
-    log = MetricLog(tmp_path, Loggers(find(["tensorboard"]), About(tmp_path)))
+    log = MetricLog(tmp_path, Loggers(find_loggers(["tensorboard"]), RunAbout(tmp_path)))
     log.video("imagined", frames, updates=3, agent_steps=30, fps=20)
     log.close()
     assert any((tmp_path / "tb").iterdir())

@@ -16,7 +16,7 @@ from wm_core.contract.spec import ActionSpec
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 from wm_core.training import checkpoint
-from wm_core.training.soundness import Senses, sendable
+from wm_core.training.soundness import UsableSenses, sendable
 
 ENV = '''
 """A point whose sensor, reward or both fail at the steps that its class says."""
@@ -178,7 +178,7 @@ def test_a_finished_store_without_a_window_says_which_input_is_at_fault(
 
 
 def test_an_observation_is_seen_with_the_last_usable_numbers():
-    senses, nan = Senses(), np.float32("nan")
+    senses, nan = UsableSenses(), np.float32("nan")
     first = senses.of({"v": np.array([nan, 1.0], np.float32)}, is_first=True)
     assert first["v"].tolist() == [0.0, 1.0]
     good = np.array([2.0, 3.0], np.float32)

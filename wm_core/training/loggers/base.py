@@ -1,7 +1,7 @@
 """Loggers by name: the interface that they have, the ones there are, and all of a run's as one.
 
-A logger is a callable that takes ``About`` and returns a ``Logger``.  Another package adds one by
-an entry point of the group ``wm_core.loggers``.
+A logger is a callable that takes ``RunAbout`` and returns a ``Logger``.  Another package adds one
+by an entry point of the group ``wm_core.loggers``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUILT_IN = {
 
 
 @dataclass(frozen=True)
-class About:
+class RunAbout:
     """What a logger is told of the run whose numbers it gets."""
 
     run: Path  #: the run folder; a logger keeps its own files in a folder of it
@@ -67,10 +67,10 @@ class Logger(Protocol):
         ...
 
 
-Make = Callable[[About], Logger]
+MakeLogger = Callable[[RunAbout], Logger]
 
 
-def find(names: Iterable[str]) -> dict[str, Make]:
+def find_loggers(names: Iterable[str]) -> dict[str, MakeLogger]:
     """Import the loggers of these names.
 
     Raises:
@@ -79,14 +79,14 @@ def find(names: Iterable[str]) -> dict[str, Make]:
     return {name: _find(name) for name in names}
 
 
-def _find(name: str) -> Make:
+def _find(name: str) -> MakeLogger:
     added = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
     here = {key: importlib.metadata.EntryPoint(key, at, GROUP) for key, at in BUILT_IN.items()}
     entry = here.get(name) or added.get(name)
     if entry is None:
         raise SettingsError(f"--loggers: {nearest(name, {*here, *added}, what='logger')}")
     try:
-        make: Make = entry.load()
+        make: MakeLogger = entry.load()
     except (ImportError, AttributeError) as error:
         package = f"wm_ros[{name}]" if name in here else "the package that adds it"
         raise SettingsError(
@@ -99,11 +99,11 @@ class Loggers:
     """All loggers of a run as one; one that raises is dropped with a warning.
 
     Args:
-        makers: as ``find`` gives them.
+        makers: as ``find_loggers`` gives them.
         about: the run.
     """
 
-    def __init__(self, makers: Mapping[str, Make], about: About) -> None:
+    def __init__(self, makers: Mapping[str, MakeLogger], about: RunAbout) -> None:
         self._open: dict[str, Logger] = {}
         for name, make in makers.items():
             try:

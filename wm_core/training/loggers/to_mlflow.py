@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from wm_core.training.gif import gif
-from wm_core.training.loggers.base import About
+from wm_core.training.loggers.base import RunAbout
 
 _TAG = "wm_run_id"
 _MAX_PARAMS, _MAX_TEXT = 100, 500  #: that a server takes in one call, and in one value
@@ -28,7 +28,7 @@ class MlflowLog:
         about: the run; its id makes a resumed one go on in the same place.
     """
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: RunAbout) -> None:
         self._client, self._axis = MlflowClient(), about.axis
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "wm_ros")
         found = self._client.get_experiment_by_name(name)

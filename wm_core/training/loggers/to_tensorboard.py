@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from wm_core.training.gif import gif
-from wm_core.training.loggers.base import About
+from wm_core.training.loggers.base import RunAbout
 
 
 class TensorBoardLog:
@@ -17,7 +17,7 @@ class TensorBoardLog:
         about: the run.
     """
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: RunAbout) -> None:
         # Here, not above: importing TensorBoard takes half a second that `wm evaluate` saves.
         from torch.utils.tensorboard import SummaryWriter
 

@@ -12,7 +12,7 @@ import numpy as np
 import trackio
 
 from wm_core.training.gif import gif
-from wm_core.training.loggers.base import About
+from wm_core.training.loggers.base import RunAbout
 
 
 class TrackioLog:
@@ -22,7 +22,7 @@ class TrackioLog:
         about: the run.
     """
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: RunAbout) -> None:
         self._axis = about.axis
         self._run: Any = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", "wm_ros"),

@@ -12,7 +12,7 @@ import numpy as np
 import wandb
 
 from wm_core.training.gif import gif
-from wm_core.training.loggers.base import About
+from wm_core.training.loggers.base import RunAbout
 
 
 class WandbLog:
@@ -22,7 +22,7 @@ class WandbLog:
         about: the run; its id makes a resumed one go on in the same place.
     """
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: RunAbout) -> None:
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "wm_ros"),
             name=about.run.name,
