@@ -11,7 +11,7 @@ from typing import Any
 
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
-from wm_core.contract.errors import SettingsError, StoreError
+from wm_core.contract.errors import StoreError
 from wm_core.library.hooks import (
     make_evaluator,
     make_keeper,
@@ -61,10 +61,6 @@ def make_trainer(
         SettingsError: for settings that do not fit one another, the task, the store or the run.
         StoreError: for a store or checkpoint that cannot be used.
     """
-    if settings.store is None and not settings.follow and not settings.task:
-        raise SettingsError(
-            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
-        )
     resumed = load_resumed(settings)
     spec, store = find_experience(settings, resumed)
     with contextlib.ExitStack() as undo:

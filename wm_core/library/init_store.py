@@ -14,7 +14,7 @@ from wm_core.contract.files import json_text, read_json, write_atomically
 from wm_core.contract.spec import Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.library.run_folder import TrainSettings
-from wm_core.library.sources import check_fits, check_is_store
+from wm_core.library.sources import check_is_store, check_store_fits
 from wm_core.store.examine import read_stored
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -40,7 +40,7 @@ def check_init_store(settings: TrainSettings, spec: Spec) -> None:
     check_is_store(root, "--init-store")
     with contextlib.closing(Store(root, cache_bytes=0, spec=spec)) as store:
         store.refresh()
-        check_fits(store, spec)
+        check_store_fits(store, spec)
 
 
 def copy_steps(settings: TrainSettings, undo: contextlib.ExitStack) -> int:

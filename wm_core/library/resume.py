@@ -18,11 +18,11 @@ from wm_core.training import checkpoint
 #: free: takes effect from the resume on.  fixed: what was learnt or stored so far depends on it.
 #: number: another number is free, None is not.  place: the same thing may lie elsewhere now.
 #: start: has an effect at the beginning of a run alone
-Rule = Literal["free", "fixed", "number", "place", "start"]
+ResumeRule = Literal["free", "fixed", "number", "place", "start"]
 
 OWN_NAMES = ("kwargs", "own")  #: groups whose names are a user's own
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, ResumeRule] = {
     "preset": "fixed",
     "size": "fixed",
     "seed": "fixed",
@@ -109,7 +109,7 @@ def _is_another(before: str, now: str) -> bool:
     return bool(before and now) and before != now
 
 
-def rule_of(name: str) -> Rule:
+def rule_of(name: str) -> ResumeRule:
     """Look up the rule for the setting of the dotted ``name``; ``KeyError`` where none fits."""
     while name not in RULES:
         name, dot, _ = name.rpartition(".")

@@ -44,6 +44,10 @@ def find_experience(
     Raises:
         SettingsError: where there is nothing to learn from, or task, spec and store do not fit.
     """
+    if settings.store is None and not settings.follow and not settings.task:
+        raise SettingsError(
+            "expected a --task (see `wm tasks`) or a --store to learn from, got neither"
+        )
     if settings.store is not None:
         check_is_store(settings.store)
     known = _known_spec(settings, resumed)
@@ -56,7 +60,7 @@ def find_experience(
         if store is not None:
             store.refresh()
             if known is not None and not settings.follow:
-                check_fits(store, known)
+                check_store_fits(store, known)
         if known is None:
             if store is None or not store.steps:
                 raise SettingsError(
@@ -167,7 +171,7 @@ def _check_task(settings: TrainSettings, spec: Spec) -> None:
         )
 
 
-def check_fits(store: Store, spec: Spec) -> None:
+def check_store_fits(store: Store, spec: Spec) -> None:
     """Refuse a store of which nothing can be used because it was recorded with another spec.
 
     Args:
