@@ -34,7 +34,8 @@ OPTIONS = (
 COUNTERS = ("updates", "agent_steps", "episodes", "published_version", "cpu_s")
 MAX_POLICY_BYTES = 1 << 29
 MOST_UNFINISHED = 8  #: temporary files that a kill may leave at once
-DEADLINE_S = 300.0
+DEADLINE_S = 900.0  #: for a start on a busy machine
+PATIENCE_S = 20.0  #: for a moment that a training may pass unseen
 
 
 class RunKills(BaseModel):
@@ -93,15 +94,23 @@ class Run:
             self.kill()
 
     def wait(self, moment: str) -> None:
-        """Wait for a moment; raises ``RuntimeError`` where the process ends or it never comes."""
+        """Wait for a moment, or for ``PATIENCE_S`` of a running training where it does not come.
+
+        Raises:
+            RuntimeError: where the process ends or does not begin to train.
+        """
         assert self._process is not None
-        end_s = time.monotonic() + DEADLINE_S
+        begun_s, end_s = time.monotonic(), None
         before = set(self._files(moment))
         while not self._is(moment, before):
             if self._process.poll() is not None:
                 raise RuntimeError(f"the training ended by itself while {moment} was waited for")
-            if time.monotonic() > end_s:
+            if self._runs() and end_s is None:
+                end_s = time.monotonic() + PATIENCE_S
+            if end_s is not None and time.monotonic() > end_s:
                 return
+            if time.monotonic() > begun_s + DEADLINE_S:
+                raise RuntimeError(f"the training did not begin within {DEADLINE_S:.0f} s")
             time.sleep(0.001 if moment in FILES else 0.02)
             self.look()
 
@@ -110,8 +119,11 @@ class Run:
             return bool(set(self._files(moment)) - before)
         if moment == "importing":
             return True
-        said = self.status()
-        return said.get("phase") == moment and said.get("pid") == getattr(self._process, "pid", 0)
+        return self._runs() and self.status().get("phase") == moment
+
+    def _runs(self) -> bool:
+        """Whether the present process has begun to train."""
+        return self._process is not None and self.status().get("pid") == self._process.pid
 
     def _files(self, moment: str) -> list[Path]:
         return [p for pattern in FILES.get(moment, ()) for p in self.folder.glob(pattern)]
@@ -190,7 +202,6 @@ FILES = {
 MOMENTS = {
     "importing": 3.0,
     "starting": 1.0,
-    "collecting": 0.5,
     "training": 2.0,
     "evaluating": 0.5,
     "checkpoint": 0.02,
