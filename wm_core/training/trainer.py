@@ -179,8 +179,8 @@ class Trainer:
         finally:
             with self._unwritten.allowed("metrics"):
                 self._log.close()
-            self._source.close()
             self._store.close()
+            self._source.close()  # last: who writes folds the ledger's log once nobody reads it
         return self._status("done" if self._reached_goal() or self._is_over else "stopped")
 
     def _go_on_from(self, shown: Shown) -> None:

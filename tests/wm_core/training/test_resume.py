@@ -105,6 +105,10 @@ def test_a_refused_start_changes_no_byte(args, said, folder, tiny, capsys):
     assert tree(folder) == before
 
 
+def test_a_run_that_has_ended_leaves_a_ledger_in_one_file(run_of):
+    assert [path.name for path in (run_of / "store").glob("ledger.*")] == ["ledger.sqlite"]
+
+
 def test_two_trainings_of_one_run_are_refused(folder, capsys):
     before = tree(folder)
     with RunLock(folder / "run"):
