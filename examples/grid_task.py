@@ -1,10 +1,10 @@
 """Define a small board game of your own: reach the goal on a 5 x 5 grid, seen as an image.
 
-The agent and the goal begin in different cells, drawn at random; an action moves the agent by one
-cell. Reaching the goal ends the episode with a reward of 1, less what the moves cost. Importing
-this module registers the task:
+The agent begins in a random cell, the goal in the last one or, as Grid-v0 with random_goal=true,
+in a random one too; an action moves the agent by one cell. Reaching the goal ends the episode with
+a reward of 1, less what the moves cost. Importing this module registers the task:
 
-    PYTHONPATH=examples wm train --task grid_task:Grid-v0 --size micro --run runs/grid
+    PYTHONPATH=examples wm train --task grid_task:Grid-v0 --env.image-size 32 --run runs/grid
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class Grid(gymnasium.Env[np.ndarray, np.int64]):
     """Move to the goal by the shortest way.
 
     The only reward is 1 - 0.9 t / ``EPISODE_STEPS`` on reaching the goal after t moves, as in
-    MiniGrid. The expert, which takes the shortest way, gets 0.85 on average.
+    MiniGrid's empty room. The expert, which takes the shortest way, gets 0.81 on average.
+
+    Args:
+        random_goal: draw the goal's cell anew for every episode.
     """
 
     metadata = {  # noqa: RUF012
@@ -35,7 +38,8 @@ class Grid(gymnasium.Env[np.ndarray, np.int64]):
         "action_names": ("up", "down", "left", "right"),
     }
 
-    def __init__(self) -> None:
+    def __init__(self, random_goal: bool = False) -> None:
+        self._random_goal = random_goal
         side = CELLS * CELL_PX
         self.observation_space = spaces.Box(0, 255, (side + 2, side + 2, 3), np.uint8)
         self.action_space = spaces.Discrete(len(MOVES))  # type: ignore[assignment]
@@ -47,8 +51,11 @@ class Grid(gymnasium.Env[np.ndarray, np.int64]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode with agent and goal in two different cells."""
         super().reset(seed=seed)
-        cells = self.np_random.choice(CELLS * CELLS, 2, replace=False)
-        self._agent, self._goal = (np.array(divmod(int(cell), CELLS)) for cell in cells)
+        goal = CELLS * CELLS - 1
+        if self._random_goal:
+            goal = int(self.np_random.integers(CELLS * CELLS))
+        agent = (goal + int(self.np_random.integers(1, CELLS * CELLS))) % (CELLS * CELLS)
+        self._agent, self._goal = (np.array(divmod(cell, CELLS)) for cell in (agent, goal))
         self._steps = 0
         return self._observe(), {}
 
