@@ -65,9 +65,7 @@ class Grid(gymnasium.Env[np.ndarray, np.int64]):
         self._steps += 1
         reached = bool((self._agent == self._goal).all())
         reward = 1.0 - 0.9 * self._steps / EPISODE_STEPS if reached else 0.0
-        return self._observe(), reward, reached, self._steps >= EPISODE_STEPS, {
-            "success": reached
-        }
+        return self._observe(), reward, reached, self._steps >= EPISODE_STEPS, {"success": reached}
 
     def expert_action(self) -> np.int64:
         """Take the shortest way, rows first."""

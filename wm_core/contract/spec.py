@@ -32,7 +32,7 @@ from wm_core.contract.inputs import ImageSpec as ImageSpec
 from wm_core.contract.inputs import VectorSpec as VectorSpec
 
 Obs = dict[str, np.ndarray]
-Index = Annotated[int, Field(ge=0)]  #: of a choice
+OptionIndex = Annotated[int, Field(ge=0)]  #: of a choice
 MAX_BOUND = 1e12  #: magnitude of a bound of a command; float32 holds the distance of two
 
 
@@ -53,7 +53,7 @@ class ActionSpec(Frozen):
     #: of several independent choices, how many each has; () where there is one choice, or none
     groups: tuple[int, ...] = Field((), max_length=MAX_NUMBERS)
     #: discrete: the choice that stops the robot, or does nothing; of groups: one for each
-    noop: Index | tuple[Index, ...] = Field(0, validate_default=True)
+    noop: OptionIndex | tuple[OptionIndex, ...] = Field(0, validate_default=True)
 
     @classmethod
     def choices(cls, n: int, names: tuple[str, ...] = (), noop: int = 0) -> ActionSpec:

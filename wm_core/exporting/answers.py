@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from wm_core.contract.frozen import Frozen
-from wm_core.contract.spec import Index
+from wm_core.contract.spec import OptionIndex
 
 OWN_ACTION = "own_action"  #: kind of a part that is the network's own last output
 
@@ -129,7 +129,7 @@ class NetworkAction(Frozen):
     groups: tuple[int, ...] = Field(
         (), description="Sizes of several choices at once, whose scores stand in a row."
     )
-    noop: Index | tuple[Index, ...] = Field(
+    noop: OptionIndex | tuple[OptionIndex, ...] = Field(
         0, description="Choice that stops the robot or does nothing; of groups one for each."
     )
 

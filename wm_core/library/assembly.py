@@ -12,6 +12,7 @@ from typing import Any
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError
+from wm_core.contract.spec import Spec
 from wm_core.library.hooks import (
     make_evaluator,
     make_keeper,
@@ -69,9 +70,7 @@ def make_trainer(
         check_init_store(settings, spec)
         where = choose_device(settings.device)
         streams = Streams(settings.seed, where)
-        agent = AgentCore(spec, settings.config, generator=streams.init).to(where)
-        if agent.behavior.wants_environment and settings.task:
-            agent.behavior.fitness = Population(agent, settings.task)
+        agent = _new_agent(settings, spec, streams)
         if store is not None and not settings.task:
             settings = settings.model_copy(update={"task": stored_task(store.root)})
         inherited = None
@@ -98,6 +97,15 @@ def make_trainer(
             tell(inherited.sentence())
         undo.pop_all()
     return trainer
+
+
+def _new_agent(settings: TrainSettings, spec: Spec, streams: Streams) -> AgentCore:
+    """Draw the agent's weights; one that evolves gets the environment that it needs."""
+    agent = AgentCore(spec, settings.config, generator=streams.init)
+    agent = agent.to(streams.learner.device)
+    if agent.behavior.wants_environment and settings.task:
+        agent.behavior.fitness = Population(agent, settings.task)
+    return agent
 
 
 def _joined(

@@ -16,7 +16,7 @@ from wm_core.contract.errors import EnvFault, EnvRaised
 
 _NEW_STEP = "(obs, reward, terminated, truncated, info), as Gymnasium has it since 0.26"
 _NEW_RESET = "(obs, info), as Gymnasium has it since 0.26"
-Info = dict[str, Any]
+EnvInfo = dict[str, Any]
 
 
 class Checked(gymnasium.Wrapper):
@@ -39,7 +39,7 @@ class Checked(gymnasium.Wrapper):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, Info]:
+    ) -> tuple[Any, EnvInfo]:
         """Begin an episode; raises ``EnvFault`` for an error or a result of another form."""
         if self._lacking:
             self._fail(
@@ -51,7 +51,7 @@ class Checked(gymnasium.Wrapper):
             self._fail(f"reset() returned {_form(result)}, expected {_NEW_RESET}")
         return result
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, EnvInfo]:
         """Take one step; raises ``EnvFault`` for an error or a result of another form."""
         result: Any = self._call("step", action)
         if not isinstance(result, tuple) or len(result) != 5:
@@ -175,7 +175,7 @@ class Repeat(gymnasium.Wrapper):
         super().__init__(env)
         self._times = times
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, EnvInfo]:
         """Take one agent step; the observation is the last one."""
         total = 0.0
         for _ in range(self._times):
