@@ -42,6 +42,7 @@ SIM = [
     "dm_control>=1.0.50",
     "gymnasium[classic-control]>=1.1",  # which draws CartPole and its like
     "PyOpenGL>=3.1.7",
+    "imageio>=2.14.1",  # Gymnasium's own MuJoCo tasks, such as Ant-v5, ask for it
 ]
 
 #: experience in an object store instead of on the trainer's disk

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -87,8 +88,7 @@ def make_env(task: str, settings: EnvConfig | None = None, **kwargs: Any) -> gym
     except EnvFault:
         raise
     except ModuleNotFoundError as error:
-        missing = error.name or name.split(":")[0]
-        raise SettingsError(f"task {task!r}: module {missing!r} is not installed here") from error
+        raise SettingsError(_not_found(task, error.name or name.split(":")[0])) from error
     except gymnasium.error.UnregisteredEnv as error:
         if ":" in name or "/" in name:
             raise SettingsError(f"task {task!r}: there is no such id: {error}") from error
@@ -98,6 +98,17 @@ def make_env(task: str, settings: EnvConfig | None = None, **kwargs: Any) -> gym
         raise SettingsError(f"task {task!r} cannot be made: {reason}") from error
     except (Exception, SystemExit) as error:
         raise raised(task, "its constructor", error) from error
+
+
+def _not_found(task: str, module: str) -> str:
+    """Say that Python does not find ``module``, and how it would if it lies right here."""
+    top = module.split(".")[0]
+    if Path(f"{top}.py").is_file() or Path(top).is_dir():
+        return (
+            f"task {task!r}: {top!r} lies in the working folder, where Python does not look for "
+            "modules; name the folder: PYTHONPATH=. wm ..."
+        )
+    return f"task {task!r}: module {module!r} is not installed here"
 
 
 def fitted(task: str, settings: EnvConfig, spec: Spec | None) -> EnvConfig:

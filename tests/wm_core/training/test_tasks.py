@@ -176,3 +176,22 @@ def test_a_task_that_cannot_render_is_refused_in_one_line(drawn):
 def test_a_typo_names_the_nearest_task():
     with pytest.raises(SettingsError, match="did you mean 'walker_walk'"):
         make_env("walkr_walk")
+
+
+def test_a_module_in_the_working_folder_is_named_with_the_cure(tmp_path, monkeypatch):
+    (tmp_path / "my_zoo_of_tasks.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"lies in the working folder.*PYTHONPATH=\. wm"):
+        make_env("my_zoo_of_tasks:Lion-v0")
+
+
+@pytest.mark.mujoco
+@pytest.mark.parametrize("task", ["Ant-v5", "HalfCheetah-v5"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_gymnasiums_own_mujoco_tasks_run(task):
+    env = make_env(task)
+    spec = spec_of(env)
+    env.reset(seed=0)
+    env.step(np.zeros(spec.action.size, np.float32))
+    env.close()
+    assert [*spec.inputs] == ["vector"]
