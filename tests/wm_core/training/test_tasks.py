@@ -188,7 +188,8 @@ def test_a_module_in_the_working_folder_is_named_with_the_cure(tmp_path, monkeyp
 @pytest.mark.mujoco
 @pytest.mark.parametrize("task", ["Ant-v5", "HalfCheetah-v5"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_gymnasiums_own_mujoco_tasks_run(task):
+def test_gymnasiums_own_mujoco_tasks_run(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings there
     env = make_env(task)
     spec = spec_of(env)
     env.reset(seed=0)
