@@ -98,10 +98,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _print_one(out: Console, result: Evaluation) -> None:
     _print_notes(result.notes)
-    low, high = result.bounds
     out.print(f"{result.actor} on {result.task}: {len(result.returns)} episodes", markup=False)
-    spread = f"(sd {_number(result.sd)}, 95 % of the mean {_number(low)} .. {_number(high)})"
-    out.print(f"return {_number(result.mean)}  {spread}")
+    spread = f"sd {_number(result.sd)}, {_bounds(*result.bounds)}"
+    out.print(f"return {_number(result.mean)}  ({spread})")
     endings = [e.ending for e in result.episodes]
     kinds = ", ".join(f"{endings.count(kind)} {kind}" for kind in dict.fromkeys(endings))
     out.print(f"length {_number(result.mean_length)}  ({kinds})")
@@ -119,9 +118,14 @@ def _print_runs(out: Console, result: RunsEvaluation) -> None:
         count, mean, length = str(len(one.returns)), _number(one.mean), _number(one.mean_length)
         table.add_row(run, count, mean, f"{low} .. {high}", length, success)
     out.print(table)
-    low, high = map(_number, result.bounds)
-    told = f"95 % of the mean {low} .. {high}"
+    told = _bounds(*result.bounds)
     out.print(f"return {_number(result.mean)} over {len(result.runs)} runs  ({told})")
+
+
+def _bounds(low: float, high: float) -> str:
+    if not math.isfinite(low):
+        return "no bounds: more than one is needed"
+    return f"95 % of the mean {_number(low)} .. {_number(high)}"
 
 
 def _print_notes(notes: Sequence[str]) -> None:
