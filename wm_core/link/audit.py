@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import chunk_path
@@ -64,7 +65,12 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
     spools = list(spools)
     spooled = {(s.robot, s.session): s for spool in spools for s in sessions_in(spool)}
     finished = {k: v for spool in spools for k, v in all_finished(spool).items()}
-    ledger = Ledger(store / LEDGER_NAME, read_only=True)
+    empty = None
+    if (store / LEDGER_NAME).exists():
+        ledger = Ledger(store / LEDGER_NAME, read_only=True)
+    else:  # nothing has arrived yet, and who only reads makes nothing there
+        empty = TemporaryDirectory(prefix="ledger-")
+        ledger = Ledger(Path(empty.name) / LEDGER_NAME)
     try:
         keys = dict.fromkeys([*spooled, *finished, *ledger.sessions()])
         found = tuple(
@@ -74,6 +80,8 @@ def audit(store: Path, spools: Iterable[Path] = (), *, session: str | None = Non
         )
     finally:
         ledger.close()
+        if empty is not None:
+            empty.cleanup()
     return Audit(
         found,
         chunks_sent=sum(s.sent for s in found),

@@ -31,7 +31,7 @@ class ReadOnly:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db: sqlite3.Connection | None = None
-        self._still = False  # read as it stands, because nobody wrote to it
+        self._read: object = None  # how the files stood that were read as they stood, or copied
         self._copy: tempfile.TemporaryDirectory[str] | None = None
 
     def connection(self, prepare: Prepare) -> sqlite3.Connection:
@@ -43,17 +43,18 @@ class ReadOnly:
         Raises:
             StoreError: where the database is not there.
         """
-        if self._db is not None and not (self._still and self._has_log()):
+        if self._db is not None and self._read in (None, self._state()):
             return self._db
         self.close()
         if not self._path.is_file():
             raise StoreError(f"{self._path} does not exist; nothing is made by who only reads")
-        self._still = not self._has_log()
-        if self._still:
+        self._read = self._state()
+        if not self._has_log():
             self._db = self._open(self._path, "mode=ro&immutable=1", prepare)
         elif self._beside(_SHARED).exists():
             try:
                 self._db = self._open(self._path, "mode=ro", prepare)
+                self._read = None  # this connection sees every later commit by itself
             except sqlite3.OperationalError:  # a folder that cannot be written to
                 self._db = self._open(self._copied(), "mode=rw", prepare)
         else:
@@ -84,6 +85,17 @@ class ReadOnly:
             db.close()
             raise
         return db
+
+    def _state(self) -> object:
+        """Give what changes with every commit: the log is folded away when its writer ends."""
+        found = []
+        for path in (self._path, self._beside(_LOG)):
+            try:
+                about = path.stat()
+                found.append((about.st_ino, about.st_size, about.st_mtime_ns))
+            except OSError:
+                found.append((0, 0, 0))
+        return found
 
     def _has_log(self) -> bool:
         try:

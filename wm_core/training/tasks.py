@@ -124,7 +124,7 @@ def fitted(task: str, settings: EnvConfig, spec: Spec | None) -> EnvConfig:
         changes["proprio"] = True
     sizes = {(image.height, image.width) for image in spec.images.values()}
     height, width = sizes.pop() if len(sizes) == 1 else (0, 1)
-    if height == width and height > settings.image_size:
+    if height == width and height != settings.image_size:
         changes["image_size"] = height
     fits = {image.fit for image in spec.images.values()}
     if len(fits) == 1:
