@@ -1,5 +1,7 @@
 """A reader that writes nothing sees whatever others have committed since."""
 
+import sqlite3
+
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 
@@ -7,12 +9,13 @@ def test_a_reader_sees_what_a_writer_left_that_came_and_went_between_two_looks(t
     path = tmp_path / LEDGER_NAME
     Ledger(path).close()
     reader = Ledger(path, read_only=True)
-    assert reader.pruned_through() == 0
-    for arrival in (3, 7):
-        writer = Ledger(path)
-        with writer.writing():
-            writer.mark_pruned(arrival)
+    assert reader.quarantined() == (0, 0)
+    for number in (1, 2):
+        writer = sqlite3.connect(path)
+        with writer:
+            row = ("rover", "aa", number, "0" * 64, 10, "damaged", 0)
+            writer.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         writer.close()  # folds its log into the file and removes it
         assert not path.with_name(f"{LEDGER_NAME}-wal").exists()
-        assert reader.pruned_through() == arrival
+        assert reader.quarantined() == (number, 10 * number)
     reader.close()
