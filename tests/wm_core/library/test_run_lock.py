@@ -10,15 +10,15 @@ import pytest
 from wm_core.contract.errors import SettingsError
 from wm_core.library.run_lock import LOCK_NAME, RunLock, is_running
 
-HOLD = """
+HOLD = r"""
 import os, sys, time
 from pathlib import Path
 from wm_core.library.run_lock import RunLock
 with RunLock(Path(sys.argv[1])):
     if os.fork() == 0:  # as an environment in a process of its own does
-        print("child", os.getpid(), flush=True)
+        os.write(1, f"child {os.getpid()}\n".encode())  # one write: two processes share the pipe
         time.sleep(600)
-    print("held", flush=True)
+    os.write(1, b"held\n")
     time.sleep(600)
 """
 
@@ -74,9 +74,11 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path):
 
 def test_a_killed_process_frees_the_run_though_a_child_of_it_lives(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    child = 0
     try:
         lines = [process.stdout.readline().split(), process.stdout.readline().split()]
         child = next(int(line[1]) for line in lines if line[0] == "child")
@@ -90,7 +92,5 @@ def test_a_killed_process_frees_the_run_though_a_child_of_it_lives(tmp_path):
         with RunLock(tmp_path):
             assert is_running(tmp_path) == os.getpid()
     finally:
-        process.kill()
-        if child:
-            os.kill(child, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # the child is in the same group
         process.communicate(timeout=60)
