@@ -46,7 +46,12 @@ SUITE_TASKS = (
     "walker_walk",
 )
 #: every task that is seen by one camera, by the name that follows ``sim:``
-TASKS = (*SUITE_TASKS, "seek", "seek_discrete")
+TASKS = (*SUITE_TASKS, "recall", "seek", "seek_discrete")
+_OWN_TASKS = {
+    "recall": "sim.recall:Recall",
+    "seek": "sim.seek:Seek",
+    "seek_discrete": "sim.seek:SeekDiscrete",
+}
 #: robots that a file of examples/robots describes, by the name of the robot
 ROBOT_TASKS = {
     "diff_drive": "sim.diff_drive:DiffDrive",
@@ -63,7 +68,7 @@ def expert(name: str) -> Expert | None:
     It maps the environment to an action: (A,) float32 in the units of its action space, or () the
     index of a choice.
     """
-    module = "sim.seek" if name.startswith("seek") else ROBOT_TASKS.get(name, "").partition(":")[0]
+    module = {**_OWN_TASKS, **ROBOT_TASKS}.get(name, "").partition(":")[0]
     if not module:
         return None
     found: Expert = importlib.import_module(module).expert_action
@@ -71,7 +76,7 @@ def expert(name: str) -> Expert | None:
 
 
 def _register() -> None:
-    own = {"seek": "sim.seek:Seek", "seek_discrete": "sim.seek:SeekDiscrete", **ROBOT_TASKS}
+    own = {**_OWN_TASKS, **ROBOT_TASKS}
     for name in (*TASKS, *ROBOT_TASKS):
         gymnasium.register(
             name,
