@@ -22,6 +22,7 @@ from wm_core.training.status import ENDED
 
 Facts = dict[str, Any]
 _MAX_CHUNK_BYTES = 256 << 20
+LOOKED_AT = 500  #: newest chunks of a store whose steps are looked at, so that any store is quick
 #: of the status of a run, where there is something to say
 _STATUS_FACTS = (
     *("phase", "waiting_for", "updates", "agent_steps", "episodes", "last_return", "metrics"),
@@ -92,13 +93,17 @@ def _store(path: Path) -> Facts:
     try:
         robots = Counter(robot for robot, _ in ledger.sessions())
         refused = Counter(row.reason for row in ledger.refused())
-        return {
+        counts, rows = ledger.counts(), ledger.newest(LOOKED_AT)
+        facts = {
             "kind": "store",
-            **ledger.counts(),
+            **counts,
             "sessions_by_robot": dict(sorted(robots.items())),
             "refused_by_reason": dict(refused.most_common(5)),
-            "invalid_steps": dict(invalid_in(path, ledger.since(0)).by_reason),
+            "invalid_steps": dict(invalid_in(path, rows).by_reason),
         }
+        if counts["chunks"] > len(rows):
+            facts["invalid_steps_of"] = f"the newest {len(rows)} of {counts['chunks']} chunks"
+        return facts
     finally:
         ledger.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -102,7 +103,7 @@ def evaluate_runs(runs: Sequence[str | Path], *, task: str = "", **options: Any)
     Args:
         runs: run folders, such as those of several seeds.
         task: of all; where it is not named, all runs must have been made for the same.
-        options: those of ``evaluate``; of ``films``, each run gets a folder of its name.
+        options: those of ``evaluate``; of ``films``, each run gets a folder of its own.
 
     Raises:
         SettingsError: for a run that is not there, or runs of different tasks.
@@ -112,10 +113,31 @@ def evaluate_runs(runs: Sequence[str | Path], *, task: str = "", **options: Any)
         told = ", ".join(f"{run}: {name or 'none'}" for run, name in tasks.items())
         raise SettingsError(f"expected runs of one task, got {told}; name one with --task")
     films, results = options.pop("films", None), []
-    for run in runs:
-        own = None if films is None else Path(films) / Path(run).name
+    for run, name in zip(runs, folder_names(runs), strict=True):
+        own = None if films is None else Path(films) / name
         results.append(evaluate(run=run, task=task, films=own, **options))
     return RunsEvaluation(tuple(map(str, runs)), tuple(results))
+
+
+def folder_names(runs: Sequence[str | Path]) -> list[str]:
+    """Name a folder for what belongs to each of ``runs``; no two share one.
+
+    It is the name of the run's folder, with as many folders above it as tell it from the others
+    (``a-seed_0`` and ``b-seed_0``); a run that is named twice is numbered.
+    """
+    parts = [Path(os.path.abspath(run)).parts for run in runs]
+    names: list[str] = []
+    for mine in parts:
+        depth = 1
+        while depth < len(mine) and len({p for p in parts if p[-depth:] == mine[-depth:]}) > 1:
+            depth += 1
+        base = name = "-".join(part for part in mine[-depth:] if part != os.sep)
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return names
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Opens a SQLite database so that neither it nor its folder changes.
 
 A database with a write-ahead log has three files, and even who only reads makes the second and
-third where they are missing.  So one that nobody writes to is read as it stands; one that is being
-written to is read with its log; and one whose log is there without the third file, or in a folder
-that cannot be written to, is copied first.
+third where they are missing, and enters itself in the third.  So one without a log is read as it
+stands; one that another connection has open is read with its log; and one whose log was left by
+a killed process, or that lies in a folder that cannot be written to, is copied first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import tempfile
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from wm_core.contract.errors import StoreError
 
+_COPIES = 5  #: tries to copy a database while somebody whose locks are not seen writes to it
+_LOCKS = Path("/proc/locks")
 _BUSY_S = 30.0  # longest wait for another process's commit
 Prepare = Callable[[sqlite3.Connection, Path], None]
 _LOG, _SHARED = "-wal", "-shm"
@@ -48,10 +51,12 @@ class ReadOnly:
         self.close()
         if not self._path.is_file():
             raise StoreError(f"{self._path} does not exist; nothing is made by who only reads")
-        self._read = self._state()
+        before, self._read = self._read, self._state()
+        # What changed between two looks is written to, though another container hides its locks.
+        written = before is not None and before != self._read
         if not self._has_log():
             self._db = self._open(self._path, "mode=ro&immutable=1", prepare)
-        elif self._beside(_SHARED).exists():
+        elif self._beside(_SHARED).exists() and (written or _is_open(self._beside(_SHARED))):
             try:
                 self._db = self._open(self._path, "mode=ro", prepare)
                 self._read = None  # this connection sees every later commit by itself
@@ -107,8 +112,27 @@ class ReadOnly:
         return self._path.with_name(self._path.name + suffix)
 
     def _copied(self) -> Path:
+        """Copy the database and its log, as they stand between two commits."""
         self._copy = tempfile.TemporaryDirectory(prefix="ledger-")
         copy = Path(self._copy.name) / "ledger.sqlite"
-        shutil.copyfile(self._path, copy)
-        shutil.copyfile(self._beside(_LOG), copy.with_name(copy.name + _LOG))
+        for _ in range(_COPIES):
+            self._read = self._state()
+            shutil.copyfile(self._path, copy)
+            with contextlib.suppress(FileNotFoundError):  # folded away meanwhile
+                shutil.copyfile(self._beside(_LOG), copy.with_name(copy.name + _LOG))
+            if self._state() == self._read:
+                break
         return copy
+
+
+def _is_open(shared: Path) -> bool:
+    """Whether a connection, of this process or another, holds the third file of a database.
+
+    It is looked up in the system's list of locks: opening and closing the file here would take
+    the locks away that this process has on it.  Where there is no such list, it counts as held.
+    """
+    try:
+        inode, lines = shared.stat().st_ino, _LOCKS.read_text().splitlines()
+    except OSError:
+        return True
+    return any(word.endswith(f":{inode}") for line in lines for word in line.split())

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from wm_core.contract.errors import StoreError, WmError
+from wm_core.contract.errors import WmError
 from wm_core.contract.files import TMP_SUFFIX, json_text, read_json, sync_folder, write_durably
 from wm_core.training.checkpoint import BEST, folder_of
 from wm_core.training.returns import Evaluation
@@ -26,7 +26,6 @@ from wm_core.training.schedule import Every
 
 log = logging.getLogger(__name__)
 
-LEAST_UPDATES = 50  #: between the last evaluation and the one at the end of a run
 #: asks before every step whether to stop, and reports the number of episodes so far
 Evaluate = Callable[[Callable[[], bool], Callable[[int, float], None]], Evaluation]
 
@@ -65,7 +64,7 @@ class Evaluations:
             return False
         if steps < self._every.last:  # another source of experience, another clock
             self._every.done(steps)
-        return self._every.due(steps) or (at_end and updates - self._updates >= LEAST_UPDATES)
+        return self._every.due(steps) or (at_end and updates > self._updates)
 
     def take(
         self, steps: int, updates: int, agent_steps: int, stop: Callable[[], bool]
@@ -102,21 +101,21 @@ class Evaluations:
     def keep(self, checkpoint: Path) -> None:
         """Keep ``checkpoint``, which was evaluated as the best, as ``best.pt``.
 
-        Doing it again changes nothing; where it could not be written, the best before stays.
+        Doing it again changes nothing; where it could not be written, the best before stays, and
+        is what later evaluations have to exceed.
 
         Raises:
-            StoreError: where the disk is full or refuses.
+            OSError: where the disk is full or refuses.
         """
         folder = folder_of(self._run)
         if not checkpoint.exists():
             return
         try:
             _link(checkpoint, folder / f"{BEST}.pt")
-            write_durably(folder / f"{BEST}.json", json_text(self.best, indent=2).encode())
-        except OSError as error:
-            raise StoreError(
-                f"cannot keep the best checkpoint in {folder}: {error.strerror}"
-            ) from error
+        except OSError:
+            self.best = read_best(self._run)
+            raise
+        write_durably(folder / f"{BEST}.json", json_text(self.best, indent=2).encode())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

@@ -199,6 +199,7 @@ class Trainer:
             if self._may_update():
                 self._log.add(self.learner.update())
                 self._ratio.did()
+                self._waiting.ended()
                 self._after_update()
                 self._source.poll()
             elif not self._source.more(self._publisher.version):
@@ -259,21 +260,26 @@ class Trainer:
         if self._source.over:  # in as many updates as so many collected steps allow
             batch_steps = self._config.replay.batch * self._config.replay.length
             steps = int(updates * batch_steps / self._config.train.replay_ratio)
-        if self._must_end() or not self._evaluations.due(steps, updates, at_end=at_end):
+        # What was learnt last is evaluated even where the run's minutes are used up.
+        must_end = self._stop.is_set if at_end else self._must_end
+        if must_end() or not self._evaluations.due(steps, updates, at_end=at_end):
             return
-        found = self._evaluations.take(steps, updates, self._store.steps, self._reports_and_ends)
+
+        def stop() -> bool:
+            self._report_evaluating()
+            return must_end()
+
+        found = self._evaluations.take(steps, updates, self._store.steps, stop)
         if found:
             self._write_metrics(found)
             if self._evaluations.is_best(updates):
                 self._save()
                 self._keep_best()
 
-    def _reports_and_ends(self) -> bool:
-        """Report from within an evaluation; whether it has to end."""
+    def _report_evaluating(self) -> None:
         if self._report.due(time.monotonic()):
             self._report.done(time.monotonic())
             self._status("evaluating")
-        return self._must_end()
 
     def _must_end(self) -> bool:
         return self._stop.is_set() or self._cpu.used_up
@@ -281,11 +287,12 @@ class Trainer:
     def _keep_best(self) -> None:
         """Keep the present checkpoint and policy as the best, whether or not that was done."""
         updates = self.learner.updates
-        self._evaluations.keep(path_of(self.run_folder, updates))
-        if self._publisher.is_on and self._hooks.keep_best is not None:
-            if self._publisher.updates < updates:
-                self._publisher.publish(updates, self._store.steps)
-            self._hooks.keep_best(updates)
+        with self._unwritten.allowed("best"):
+            self._evaluations.keep(path_of(self.run_folder, updates))
+            if self._publisher.is_on and self._hooks.keep_best is not None:
+                if self._publisher.updates < updates:
+                    self._publisher.publish(updates, self._store.steps)
+                self._hooks.keep_best(updates)
 
     def _finish(self, updates_before: int) -> None:
         """Write what is not written yet; this process began at ``updates_before``."""

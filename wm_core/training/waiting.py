@@ -23,7 +23,7 @@ class RunWaiting:
         length: T, steps per window.
         patience: steps that come without there being a window, after which ``check`` gives up;
             None: never.
-        wait_s: seconds without a window or a new step after which it gives up; None: never.
+        wait_s: seconds of waiting without a new step after which it gives up; None: never.
     """
 
     def __init__(
@@ -59,6 +59,10 @@ class RunWaiting:
         if not self._sampler.can_sample():
             return f"{self._length} usable steps in a row{held}: {self._why()}"
         return f"more steps than the {self._steps} that are learnt from{held}"
+
+    def ended(self) -> None:
+        """Note that the run learns: when it waits again, the time is counted anew."""
+        self._since_s = None
 
     def check(self) -> None:
         """Give up where nothing can be learnt from what has come.

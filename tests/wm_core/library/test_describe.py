@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 
 from tests.wm_core.contract.conftest import make_golden, make_model, write_policy
 from wm_core.cli.main import main
+from wm_core.format.chunk import ChunkKey, ChunkMeta
+from wm_core.library.describe import LOOKED_AT
+from wm_core.store.ingest import ingest
+from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
 
@@ -65,3 +70,21 @@ def test_odd_files_beside_a_policy_do_not_hang(tmp_path, capsys, kind, name):
     ODD[kind](folder / name)
     assert main(["info", str(folder)]) != 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_of_a_large_store_the_newest_chunks_are_looked_at(tmp_path, spec, make_chunk, capsys):
+    """How many is said; an index that was never written is made of these alone."""
+    root, few = tmp_path / "store", 3
+    with contextlib.closing(Ledger(root / LEDGER_NAME)) as ledger:
+        with ledger.writing():
+            for seq in range(LOOKED_AT):  # rows whose files were evicted
+                key = ChunkKey("rover", "0" * 32, seq)
+                meta = ChunkMeta(**key._asdict(), spec=spec, first_step=3 * seq, steps=3)
+                ledger.add(key, "0" * 64, 10, meta)
+        for seq in range(few):
+            key, data, digest = make_chunk(seq)
+            assert ingest(root, ledger, key, data, digest).ok
+    assert main(["info", str(root), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["steps"] == 3 * (LOOKED_AT + few)
+    assert facts["invalid_steps_of"] == f"the newest {LOOKED_AT} of {LOOKED_AT + few} chunks"

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 import time
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from wm_core.cli.main import main
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import read_json
+from wm_core.library.evaluate import folder_names
 from wm_core.training import checkpoint
 from wm_core.training.best import Evaluations, read_best
 from wm_core.training.returns import Evaluation, PlayedEpisode
@@ -116,10 +118,33 @@ def test_evaluations_are_due_by_steps_and_at_the_end(tmp_path):
     assert of.due(10, 5)
     assert not of.due(10, 0)  # nothing is learnt yet
     take(of, 10)
-    assert not of.due(19, 50, at_end=True)
-    assert of.due(19, 60, at_end=True)  # 50 updates that no evaluation has seen
+    assert not of.due(19, 10, at_end=True)
+    assert of.due(19, 11, at_end=True)  # an update that no evaluation has seen
     assert not of.due(15, 11)
     assert not evaluations(tmp_path, [], every=0).due(1000, 1000, at_end=True)
+
+
+def test_a_best_that_cannot_be_kept_is_tried_for_again_by_whatever_exceeds_the_kept_one(tmp_path):
+    of = evaluations(tmp_path, [1.0, 5.0, 3.0, 2.0])
+    take(of, 10)
+    of.keep(save(tmp_path, 10, of))
+    take(of, 20)
+    newest = save(tmp_path, 20, of)
+    blocked = checkpoint.folder_of(tmp_path)
+    kept = (blocked / "best.pt").read_bytes()
+    (blocked / "best.pt").unlink()
+    (blocked / "best.pt" / "in the way").mkdir(parents=True)  # as the disk may refuse anybody
+    with pytest.raises(OSError, match="directory"):
+        of.keep(newest)
+    assert not list(blocked.glob("*.tmp"))
+    shutil.rmtree(blocked / "best.pt")
+    (blocked / "best.pt").write_bytes(kept)
+    assert read_best(tmp_path)["mean"] == of.status["best"]["mean"] == 1.0
+    take(of, 30)
+    assert of.is_best(30)
+    again = evaluations(tmp_path, [])
+    again.load_state(checkpoint.newest(tmp_path)[1])
+    assert again.is_best(20)  # and a start from its checkpoint tries again
 
 
 # ------------------------------------------------------------------ whole runs
@@ -199,9 +224,47 @@ def test_training_from_a_store_is_evaluated_in_the_task_that_its_chunks_name(run
     every = (*EVALUATED[:1], "16", *EVALUATED[2:])
     assert main(["train", *args, "--train.updates", "20", *every]) == 0
     rows = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
-    assert [row["updates"] for row in rows if "eval/return" in row] == [8, 16]
+    assert [row["updates"] for row in rows if "eval/return" in row] == [8, 16, 20]
     assert read_best(again)["task"] == read_best(run)["task"]
     assert read_json(again / "status.json")["evaluation"]["episodes"] == 2
+
+
+def test_a_run_that_its_minutes_end_is_evaluated_at_its_end(toy, tiny, tmp_path):
+    run = tmp_path / "run"
+    args = ("--task", toy, "--run", str(run), *tiny, "--no-publish", *EVALUATED)
+    assert main(["train", *args, "--train.minutes", "0.03", "--train.eval-every", "100000"]) == 0
+    status = read_json(run / "status.json")
+    assert status["cpu_s"] >= 1.8
+    assert 0 < status["updates"] == status["evaluation"]["updates"] == read_best(run)["updates"]
+    assert checkpoint.find(run, "best")[1]["learner"]["updates"] == status["updates"]
+    args = ("--run", str(run), "--resume", "--quiet")
+    before = (run / "metrics.jsonl").read_text().count("eval/return")
+    assert before == 1
+    assert main(["train", *args]) == 0  # nothing is left to do, nor to evaluate
+    assert (run / "metrics.jsonl").read_text().count("eval/return") == 1
+
+
+def test_a_disk_that_refuses_the_best_costs_that_copy_and_not_the_run(toy, tiny, tmp_path, caplog):
+    run = tmp_path / "run"
+    (run / "checkpoints" / "best.pt" / "in the way").mkdir(parents=True)
+    args = ("--task", toy, "--run", str(run), *tiny, "--no-publish", *EVALUATED)
+    assert main(["train", *args, "--train.steps", "128"]) == 0
+    status = read_json(run / "status.json")
+    assert status["phase"] == "done"
+    assert status["unwritten"]["best"] >= 1
+    assert status["evaluation"]["updates"] == status["updates"]
+    assert caplog.text.count("best could not be written") == 1
+    assert read_best(run) is None
+
+
+def test_films_of_runs_with_one_name_lie_in_folders_of_their_own():
+    assert folder_names(["a/x", "b/y"]) == ["x", "y"]
+    assert folder_names(["a/run", "b/run", "b/other"]) == ["a-run", "b-run", "other"]
+    assert folder_names(["s/a/run", "t/a/run"]) == ["s-a-run", "t-a-run"]
+    assert folder_names(["run", "run", "run-2", "run"]) == ["run", "run-2", "run-2-2", "run-3"]
+    names = folder_names(["run", "/run", "c/../run", "..", "/"])
+    assert len({*names}) == 5
+    assert not any("/" in name or ".." in name for name in names)
 
 
 def test_a_policy_from_before_the_first_update_is_said_to_be_untrained(run, capsys):

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import subprocess
+import threading
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from wm_core.store.disk import DiskFailed, disk_error_of
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.verify import verify_store
 from wm_core.training import checkpoint
+from wm_core.training.loggers.base import Loggers, RunAbout, find_loggers
 
 STEPS = ("--train.steps", "128", "--train.replay-ratio", "1", "--no-publish")
 
@@ -107,6 +109,21 @@ def test_a_run_without_room_ends_in_one_line_and_goes_on_by_the_plain_command(
     assert verify_store(run / "store").damaged == []
 
 
+def test_a_disk_without_room_for_tensorboard_costs_that_logger_in_one_line(tmp_path, caplog):
+    """It writes in no thread of its own, whose errors nobody would catch."""
+    threads = threading.active_count()
+    loggers = Loggers(find_loggers(["tensorboard"]), RunAbout(tmp_path))
+    loggers.write("train", {"loss": 1.0}, updates=1, agent_steps=1)
+    with files_of_at_most(500):
+        for update in range(2, 40):
+            loggers.write("train", {"loss": 1.0}, updates=update, agent_steps=1)
+    assert threading.active_count() == threads
+    assert list(loggers.names) == []
+    loggers.close()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "logger tensorboard is dropped, the run goes on without it: OSError" in said
+
+
 def test_a_run_goes_on_without_its_metrics_and_says_so(toy, tiny, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -126,8 +143,6 @@ def test_a_run_goes_on_without_its_status(toy, tiny, tmp_path):
     assert unfinished(run) == []
 
 
-# TensorBoard's own thread loses its file too, and says so by an exception that ends it
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_run_whose_folder_goes_away_says_so_and_makes_no_new_one(toy, tiny, tmp_path):
     run, away = tmp_path / "run", tmp_path / "away"
 

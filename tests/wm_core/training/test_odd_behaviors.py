@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from wm_core.cli.main import main
-from wm_core.store.reader import Store
+from wm_core.format.chunk import chunk_path, decode_chunk
+from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*render_modes:UserWarning")
 HERE = Path(__file__).parent / "odd"
@@ -81,8 +84,21 @@ def test_an_environment_that_fails_for_ever_ends_the_run_with_a_checkpoint(train
 
 
 def test_an_episode_that_was_cut_by_an_error_is_closed_as_truncated(train):
+    """Each episode in the store begins at its first step, has no gap, and ends by a last one."""
     _, run = train("RaisesNowAndThen")
-    store = Store(run / "store", cache_bytes=10**6)
-    store.refresh()
-    assert store.steps >= 128
-    store.close()
+    restarts = json.loads((run / "status.json").read_text())["env_restarts"]
+    with contextlib.closing(Ledger(run / "store" / LEDGER_NAME, read_only=True)) as ledger:
+        rows = ledger.since(0)
+    chunks = [decode_chunk(chunk_path(run / "store", row.key).read_bytes()) for row in rows]
+    steps = [step for _, several in chunks for step in several]
+    assert len(steps) >= 128
+    cuts, t = 0, -1
+    for step, after in itertools.pairwise(steps):
+        t = 0 if step.is_first else t + 1
+        assert next(iter(step.obs.values()))[1] * 10 == pytest.approx(t)
+        assert after.is_first == step.is_last
+        if step.is_last and t < 10:
+            cuts += 1
+            assert not step.is_terminal
+            assert not step.action.any()  # the one that failed led nowhere
+    assert 0 < restarts - 2 <= cuts <= restarts  # what failed at once has left no episode

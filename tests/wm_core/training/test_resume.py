@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from wm_core.cli.main import main
 from wm_core.config import Config
 from wm_core.library.resume import RULES, flat, rule_of
 from wm_core.library.run_folder import TrainSettings
-from wm_core.library.run_lock import RunLock
+from wm_core.library.run_lock import LOCK_NAME, RunLock
+from wm_core.store.ledger import LEDGER_NAME
 from wm_core.training import checkpoint
 
 TOY, OTHER = "wm_toy_dot:WmDot-v0", "wm_toy_wide:WmWide-v0"
@@ -102,6 +106,37 @@ def test_a_refused_start_changes_no_byte(args, said, folder, tiny, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+    assert tree(folder) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from wm_core.store.ledger import Ledger
+Ledger(Path(sys.argv[1])).mark_damaged(10**6, "noted just before the kill")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("train", *AGAIN, "--seed", "7"), 2),
+        (("train", "--run", "run", "--task", TOY), 2),
+        (("info", "run"), 0),
+        (("info", "run/store"), 0),
+        (("runs", "."), 0),
+    ],
+)
+def test_neither_a_refused_start_nor_a_look_changes_what_a_kill_left(args, code, folder):
+    """The files of the ledger's log, too, which its next reader would like to use."""
+    ledger = folder / "run" / "store" / LEDGER_NAME
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(ledger)], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (folder / "run" / LOCK_NAME).write_text("12345\n")
+    before = tree(folder)
+    assert {"run/store/ledger.sqlite-shm", "run/store/ledger.sqlite-wal"} <= before.keys()
+    assert main([*args]) == code
     assert tree(folder) == before
 
 

@@ -1,13 +1,26 @@
-"""Writes the numbers of a run to ``RUN/tb``, for TensorBoard."""
+"""Writes the numbers of a run to ``RUN/tb``, for TensorBoard.
+
+The event file is written here, without the threads of TensorBoard's own writers: a disk that is
+full costs this logger in one line, and a folder that is moved keeps the file that is open.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Mapping
+from uuid import uuid4
 
 import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from wm_core.training.gif import gif
 from wm_core.training.loggers.base import RunAbout
+
+_FORMAT = "brain.Event:2"  #: of event files
 
 
 class TensorBoardLog:
@@ -18,33 +31,45 @@ class TensorBoardLog:
     """
 
     def __init__(self, about: RunAbout) -> None:
-        # Here, not above: importing TensorBoard takes half a second that `wm evaluate` saves.
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder, self._axis = str(about.run / "tb"), about.axis
-        self._board = SummaryWriter(folder, purge_step=about.resume_at, flush_secs=20)
+        folder, self._axis = about.run / "tb", about.axis
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}"
+        self._file = (folder / f"events.out.tfevents.{name}").open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(file_version=_FORMAT))
+        if about.resume_at is not None:  # of earlier files, hide what lies beyond
+            session = SessionLog(status=SessionLog.SessionStatus.START)
+            self._write(Event(step=about.resume_at, session_log=session))
+        self._file.flush()
 
     def write(
         self, kind: str, numbers: Mapping[str, float], *, updates: int, agent_steps: int
     ) -> None:
-        place = updates if self._axis == "updates" else agent_steps
-        for name, value in numbers.items():
-            self._board.add_scalar(f"{kind}/{name}", value, place)
+        values = [
+            Summary.Value(tag=f"{kind}/{name}", simple_value=value)
+            for name, value in numbers.items()
+        ]
+        self._add(Summary(value=values), updates, agent_steps)
 
     def video(
         self, name: str, frames: np.ndarray, *, updates: int, agent_steps: int, fps: float
     ) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         height, width = frames.shape[1:3]
         data = gif(frames, fps=fps)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
-        summary = Summary(value=[Summary.Value(tag=name, image=image)])
-        place = updates if self._axis == "updates" else agent_steps
-        self._board._get_file_writer().add_summary(summary, place)
+        self._add(Summary(value=[Summary.Value(tag=name, image=image)]), updates, agent_steps)
 
     def close(self) -> None:
-        self._board.close()
+        self._file.close()
+
+    def _add(self, summary: Summary, updates: int, agent_steps: int) -> None:
+        place = updates if self._axis == "updates" else agent_steps
+        self._write(Event(step=place, summary=summary))
+        self._file.flush()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
 
 make = TensorBoardLog
