@@ -65,6 +65,33 @@ class RunningStd(nn.Module):
         return mean, (square - mean.square()).clamp_min(1e-8).sqrt()
 
 
+class RunningVariance(nn.Module):
+    """Tracks the variance of each element of a vector.
+
+    Args:
+        size: n, number of elements.
+        rate: of the exponential averages, which start at zero and are debiased.
+        low: smallest variance that is returned, for elements that hardly move.
+    """
+
+    def __init__(self, size: int, *, rate: float, low: float) -> None:
+        super().__init__()
+        self.rate, self.low = rate, low
+        self.moments: Tensor
+        self.weight: Tensor
+        self.register_buffer("moments", torch.zeros(2, size))
+        self.register_buffer("weight", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, values: Tensor) -> Tensor:
+        """Add ``values`` (N, n) and return the variances (n,), at least ``low``."""
+        flat = values.detach().float()
+        self.moments.lerp_(torch.stack([flat.mean(0), flat.square().mean(0)]), self.rate)
+        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+        mean, square = self.moments / self.weight
+        return (square - mean.square()).clamp_min(self.low)
+
+
 class AdaptiveScale(nn.Module):
     """Adapts a factor by a tenth per update to keep a value near its target.
 

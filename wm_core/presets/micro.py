@@ -37,11 +37,13 @@ def micro(config: Config, **changes: Mapping[str, Any]) -> Config:
     """``config`` in size ``micro``, with ``changes`` beyond that.
 
     Deviates: networks, batch, imagined starts and prefill are small and the rates high; half of
-    the frames are reconstructed; everything else stays the preset's own.
+    the frames are reconstructed, and vectors in units of their own variance; everything else stays
+    the preset's own.
     """
     width, wide = 128, 256
     world = {
-        "units": width, "encoder": {"kind": "k4s2", "depth": 8}, "recon": {"share": 0.5},
+        "units": width, "encoder": {"kind": "k4s2", "depth": 8},
+        "recon": {"share": 0.5, "vector_variance": "measured"},
         "categorical": {"groups": 16, "classes": 16},
         "posterior": {"units": width}, "net": {"units": width},
         "heads": {"layers": min(config.world.heads.layers, 2)}, "discount_horizon": 100.0,

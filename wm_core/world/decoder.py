@@ -12,9 +12,12 @@ from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import BlockLinear, Dense, Linear, OutputMLP, Style, norm_act
 from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error
+from wm_core.nn.normalize import RunningVariance
 from wm_core.world.encoder import check_size
 from wm_core.world.latent import Latent
 from wm_core.world.settings import DecoderConfig, EncoderConfig, LatentSizes
+
+VARIANCE_RATE, LEAST_VARIANCE = 0.01, 1e-3
 
 
 class ImageDecoder(nn.Module):
@@ -84,6 +87,8 @@ class Decoder(nn.Module):
         config: what is read, and the output of images.
         units: width of the vectors' MLPs.
         style: norm and activation.
+        measured: divide the error of a vector's element by its variance in the data, where that
+            is below 1: a joint that moves by a few degrees then counts like any other.
     """
 
     def __init__(
@@ -94,6 +99,8 @@ class Decoder(nn.Module):
         config: DecoderConfig,
         units: int,
         style: Style,
+        *,
+        measured: bool = False,
     ) -> None:
         super().__init__()
         self.spec, self.reads = spec, config.reads
@@ -109,6 +116,13 @@ class Decoder(nn.Module):
             {
                 key: OutputMLP(inputs, units, layers, vector.size, style)
                 for key, vector in spec.vectors.items()
+            }
+        )
+        self.variances = nn.ModuleDict(
+            {
+                key: RunningVariance(vector.size, rate=VARIANCE_RATE, low=LEAST_VARIANCE)
+                for key, vector in spec.vectors.items()
+                if measured
             }
         )
 
@@ -146,7 +160,10 @@ class Decoder(nn.Module):
         part = latent.read(self.reads) if self.vectors else None
         for key, vector in self.vectors.items():
             target = self.spec.vectors[key].scaled(obs[key])
-            losses[key] = (vector(part) - target).square().sum(-1)
+            error = (vector(part) - target).square()
+            if key in self.variances:
+                error = error / self.variances[key](target.flatten(0, -2)).clamp_max(1.0)
+            losses[key] = error.sum(-1)
         return losses
 
     def _shade(self, raw: Tensor) -> Tensor:

@@ -95,6 +95,9 @@ class ReconConfig(Frozen):
 
     scale: float = Field(1.0, description="Weight of the reconstruction losses.")
     share: float = Field(1.0, gt=0, le=1, description="Share of frames reconstructed, up to 1.")
+    vector_variance: Literal["unit", "measured"] = Field(
+        "unit", description="Variance of vectors' errors: 1, or each element's own, as measured."
+    )
 
 
 class BarlowConfig(Frozen):

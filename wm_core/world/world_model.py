@@ -88,8 +88,9 @@ class WorldModel(nn.Module):
         self.decoder: Decoder | None = None
         if config.decoder.kind != "none":
             self.decoder = Decoder(
-                spec, sizes, config.encoder, config.decoder, config.units, style
-            )
+                spec, sizes, config.encoder, config.decoder, config.units, style,
+                measured=config.recon.vector_variance == "measured",
+            )  # fmt: skip
         heads, reads = config.heads, sizes.of(config.heads.reads)
         self.reward = number_head(
             heads.reward, reads, config.units, heads.layers, heads.bins, style

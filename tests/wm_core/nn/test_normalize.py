@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wm_core.nn.normalize import AdaptiveScale, RunningStd
+from wm_core.nn.normalize import AdaptiveScale, RunningStd, RunningVariance
 
 
 def test_running_moments_are_numpys_weighted_ones_without_start_up_bias():
@@ -32,6 +32,20 @@ def test_the_first_batch_alone_has_its_own_moments():
 def test_constant_values_have_a_deviation_that_can_be_divided_by():
     _, std = RunningStd(rate=0.1).update(torch.full((5,), 7.0))
     assert 0 < std.item() < 1e-2
+
+
+def test_each_element_has_its_own_variance_and_no_less_than_the_smallest():
+    running, rng = RunningVariance(3, rate=0.1, low=1e-3), np.random.default_rng(0)
+    seen = [rng.normal([1.0, -2.0, 5.0], [2.0, 0.1, 0.0], (50, 3)) for _ in range(4)]
+    weights = 0.1 * 0.9 ** np.arange(3, -1, -1)
+    weights /= weights.sum()
+    for values in seen:
+        variance = running(torch.from_numpy(values))
+    first = np.average([v.mean(0) for v in seen], axis=0, weights=weights)
+    second = np.average([np.square(v).mean(0) for v in seen], axis=0, weights=weights)
+    expected = np.maximum(second - first**2, 1e-3)
+    np.testing.assert_allclose(variance.numpy(), expected, rtol=1e-3)
+    assert variance[2] == pytest.approx(1e-3)
 
 
 def adaptive(**changes):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wm_core.contract.errors import SettingsError
-from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
+from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.nn.blocks import Style, initialize
 from wm_core.presets.micro import merged
 from wm_core.world.decoder import Decoder, ImageDecoder
@@ -95,3 +95,27 @@ def test_dreamer_v1_s_decoder_makes_an_image_of_sixty_four(config):
     config = changed(config, encoder={"kind": "v1"}, activation="elu", norm="none")
     decoder = made(ImageSpec(height=64, width=64), config)
     assert decoder(*parts(config)).shape == (3, 64, 64, 3)
+
+
+def test_vectors_errors_are_divided_by_the_variance_of_each_element_where_it_is_below_one(config):
+    spec = Spec(vectors={"joints": VectorSpec(size=3)}, action=ActionSpec(low=(-1,), high=(1,)))
+    made = [
+        Decoder(
+            spec, config.sizes, config.encoder, config.decoder, config.units, Style(), measured=own
+        )
+        for own in (False, True)
+    ]
+    made[1].load_state_dict(made[0].state_dict(), strict=False)
+    deter, stoch = parts(config)
+    latent = Latent(
+        deter, stoch.unflatten(1, (config.categorical.groups, config.categorical.classes))
+    )
+    joints = torch.tensor([[0.01, 0.5, 90.0], [0.02, 0.1, -90.0], [0.03, 0.9, 0.0]])
+    with torch.no_grad():
+        plain, own = (d.loss(latent, {"joints": joints})["joints"] for d in made)
+        scaled = spec.vectors["joints"].scaled(joints)
+        error = (made[0].vectors["joints"](latent.read(config.decoder.reads)) - scaled).square()
+    variance = scaled.var(0, correction=0).clamp(1e-3, 1.0)
+    torch.testing.assert_close(plain, error.sum(-1))
+    torch.testing.assert_close(own, (error / variance).sum(-1))
+    assert variance.tolist() == pytest.approx([1e-3, variance[1].item(), 1.0])
