@@ -98,7 +98,8 @@ def test_dreamer_v1_s_decoder_makes_an_image_of_sixty_four(config):
 
 
 def test_vectors_errors_are_divided_by_the_variance_of_each_element_where_it_is_below_one(config):
-    spec = Spec(vectors={"joints": VectorSpec(size=3)}, action=ActionSpec(low=(-1,), high=(1,)))
+    joints = {"joints": VectorSpec(size=3)}
+    spec = Spec(images={}, vectors=joints, action=ActionSpec(low=(-1,), high=(1,)))
     made = [
         Decoder(
             spec, config.sizes, config.encoder, config.decoder, config.units, Style(), measured=own
