@@ -100,6 +100,10 @@ def _numbers(status: Status) -> str:
         parts.append(f"invalid {invalid}")
     if status.env_restarts:
         parts.append(f"restarts {status.env_restarts}")
+    if status.collectors.get("waits", "neither") != "neither":
+        side = status.collectors["waits"]
+        share = status.collectors["learner_waits" if side == "learner" else "collectors_wait"]
+        parts.append(f"{side} {'waits' if side == 'learner' else 'wait'} {100 * share:.0f} %")
     if status.waiting_for:
         parts.append(f"waiting for {status.waiting_for}")
     return " · ".join(parts)

@@ -16,6 +16,7 @@ from wm_core.contract.files import siblings
 from wm_core.contract.spec import Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.format.columns import read_columns
+from wm_core.library.collectors import CHUNK_STEPS, make_collectors
 from wm_core.library.own_store import tidy
 from wm_core.library.run_folder import TrainSettings
 from wm_core.robot import RobotFile
@@ -29,7 +30,6 @@ from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingSto
 from wm_core.training.tasks import fitted, make_env, spec_of
 
 LOOKED_AT = 8  #: newest chunks that are read for the name of their task
-CHUNK_STEPS = 64  #: agent steps that are collected between two looks at the learner
 
 
 def find_experience(
@@ -230,10 +230,12 @@ def make_source(
     if settings.store is not None:
         return FinishedStore()
     train, root = settings.train, settings.store_root
+    if train.collectors:
+        return make_collectors(settings, spec, store, agent, stop, begun_with=begun_with)
     if settings.env.step_timeout_s is not None and not train.env_processes:
         raise SettingsError(
             "env.step_timeout_s has no effect: only an environment in a process of its own can be "
-            "cut off; add --train.env-processes"
+            "cut off; add --train.env-processes or --train.collectors 1"
         )
     tidy(settings, store)
     ledger = Ledger(root / LEDGER_NAME)

@@ -138,7 +138,7 @@ def run_training(
     before = torch.get_num_threads()
     if settings.nice:
         os.nice(settings.nice)
-    torch.set_num_threads(_threads() if settings.threads is None else settings.threads)
+    torch.set_num_threads(settings.threads or _threads(settings.train.collectors))
     try:
         with disk_named(settings.run), RunLock(settings.run):
             stop = stop or threading.Event()
@@ -147,10 +147,10 @@ def run_training(
         torch.set_num_threads(before)
 
 
-def _threads() -> int:
-    """All cores but one.
+def _threads(collectors: int) -> int:
+    """All cores but one, or but one for each of the ``collectors``.
 
     Torch's threads wait for each other by spinning: where another process takes one of their
     cores, as a simulator or a robot's nodes do, an update takes forty times as long.
     """
-    return max(1, (os.cpu_count() or 2) - 1)
+    return max(1, (os.cpu_count() or 2) - max(1, collectors))

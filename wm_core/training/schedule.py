@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 class Every:
@@ -30,10 +31,11 @@ class CpuTime:
 
     Args:
         goal_s: when the run has used enough; None: never.
+        beside: gives the CPU seconds of other processes of the run.
     """
 
-    def __init__(self, goal_s: float | None) -> None:
-        self.goal_s = goal_s
+    def __init__(self, goal_s: float | None, *, beside: Callable[[], float] = lambda: 0.0) -> None:
+        self.goal_s, self._beside = goal_s, beside
         self._begun_s = time.process_time()
 
     def add(self, seconds: float) -> None:
@@ -42,7 +44,7 @@ class CpuTime:
 
     def seconds(self) -> float:
         """CPU seconds so far: learning, collecting, evaluating."""
-        return time.process_time() - self._begun_s
+        return time.process_time() - self._begun_s + self._beside()
 
     @property
     def used_up(self) -> bool:

@@ -57,9 +57,12 @@ class TrainConfig(Frozen):
     minutes: float | None = Field(
         None, gt=0, description="Most minutes of CPU time; None: no limit"
     )
-    envs: int = Field(1, gt=0, description="Environments of this process that act side by side")
+    envs: int = Field(1, gt=0, description="Environments of each process that act side by side")
     env_processes: bool = Field(
         False, description="Let each environment act in a process of its own"
+    )
+    collectors: int = Field(
+        0, ge=0, description="Processes that collect beside the learner; 0: they take turns"
     )
     prefill: int = Field(1000, ge=0, description="Agent steps to collect before the first update")
     give_up_steps: int = Field(

@@ -1,5 +1,7 @@
 """Where new experience comes from: environments of this process, robots, or a finished store.
 
+Collectors in processes of their own are in ``training.collectors``.
+
 The trainer asks a source for more when its replay ratio allows no further update.  No source ever
 waits for the learner.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
+from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.ledger import Ledger
 from wm_core.store.reader import Store
 from wm_core.training.collect import Collector, EnvActor, EpisodeResult
@@ -37,12 +40,31 @@ class ExperienceSource:
         """
         return False
 
-    def poll(self) -> None:
-        """Take in what has arrived meanwhile, without waiting."""
+    def pace(self, ratio: ReplayRatio) -> None:
+        """Take note of the ratio, which counts the updates, before the first step is asked for."""
+
+    def poll(self, version: int) -> bool:
+        """Take in what has arrived meanwhile, without waiting; whether it made steps itself.
+
+        Args:
+            version: of the newest published policy.
+        """
+        return False
 
     def episodes(self) -> list[EpisodeResult]:
         """Episodes that ended since the last call, as far as the source sees them end."""
         return []
+
+    def cpu_s(self) -> float:
+        """CPU seconds that it has used in other processes than this."""
+        return 0.0
+
+    def standing(self) -> dict[str, float | str]:
+        """Say how far collectors beside the learner are, and who waits; empty without any."""
+        return {}
+
+    def settle(self) -> None:
+        """Let steps that are under way arrive, and begin no more."""
 
     def close(self) -> None:
         """Release everything; a second call does nothing."""
@@ -72,11 +94,12 @@ class GrowingStore(ExperienceSource):
         self._refreshed_s = time.monotonic()
         return True
 
-    def poll(self) -> None:
+    def poll(self, version: int) -> bool:
         now_s = time.monotonic()
         if now_s - self._refreshed_s > REFRESH_S:
             self._refreshed_s = now_s
             self._store.refresh()
+        return False
 
 
 class OwnEnvironments(ExperienceSource):

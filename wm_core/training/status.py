@@ -47,6 +47,10 @@ class Status:
     #: ``updates`` stays at what was shown until they are done
     updates_redone: int = 0
     unwritten: dict[str, int] = field(default_factory=dict)  #: failed writes, by what of the run
+    #: collectors beside the learner: how many there are and are ready, which side ``waits``
+    #: (learner, collectors, neither), each side's share of the last 20 s and its seconds in all;
+    #: empty where collecting and learning take turns
+    collectors: dict[str, Any] = field(default_factory=dict)
     pid: int = field(default_factory=os.getpid)  #: of the process that trains
 
     def write(self, run: Path) -> None:

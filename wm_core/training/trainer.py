@@ -84,6 +84,7 @@ class Trainer:
             config.replay.batch * config.replay.length,
             prefill=0 if source.over else train.prefill,
         )
+        source.pace(self._ratio)
         self._checkpoints = CheckpointWriter(
             run, keep=train.keep_checkpoints, every_s=train.checkpoint_every_s
         )
@@ -92,7 +93,8 @@ class Trainer:
             run, self._hooks.evaluate, every=train.eval_every, episodes=train.eval_episodes
         )
         self._report = Every(STATUS_S)
-        self._cpu = CpuTime(None if train.minutes is None else 60.0 * train.minutes)
+        minutes = train.minutes
+        self._cpu = CpuTime(None if minutes is None else 60.0 * minutes, beside=source.cpu_s)
         self._waiting = RunWaiting.of(config, store, learner.sampler, collects=source.collects)
         self._episodes = 0
         self._env_restarts = 0  # of the processes before this one
@@ -167,6 +169,7 @@ class Trainer:
                 self._keep_best()
             try:
                 self._loop()
+                self._source.settle()
             except EnvFault:  # what was learnt is kept
                 self._finish(updates_before)
                 raise
@@ -201,7 +204,8 @@ class Trainer:
                 self._ratio.did()
                 self._waiting.ended()
                 self._after_update()
-                self._source.poll()
+                if self._source.poll(self._publisher.version):
+                    self._after_collection()
             elif not self._source.more(self._publisher.version):
                 if not self.learner.sampler.can_sample():
                     raise self._waiting.refuse()
@@ -377,6 +381,7 @@ class Trainer:
             waiting_for=self._waiting.sentence(now_s) if phase == "waiting" else "",
             evaluation=self._evaluations.status,
             unwritten=dict(self._unwritten.counts),
+            collectors=self._source.standing(),
         )
         self._home.check()
         if self._hooks.prune is not None:

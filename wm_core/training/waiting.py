@@ -45,7 +45,11 @@ class RunWaiting:
     def of(cls, config: Config, store: Store, sampler: Sampler, *, collects: bool) -> RunWaiting:
         """Watch as ``config`` says; only a run that ``collects`` runs out of patience."""
         train, length = config.train, config.replay.length
-        patience = max(train.give_up_steps, 2 * length * train.envs) if collects else None
+        patience = (
+            max(train.give_up_steps, 2 * length * train.envs * max(1, train.collectors))
+            if collects
+            else None
+        )
         wait_s = None if train.wait_minutes is None else 60.0 * train.wait_minutes
         return cls(store, sampler, length=length, patience=patience, wait_s=wait_s)
 
