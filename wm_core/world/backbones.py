@@ -1,4 +1,4 @@
-"""Backbones for models with a posterior q(z | e): transformer, state space, LSTM."""
+"""Backbones for models with a posterior q(z | e): transformer, state space, LSTM, GRU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from wm_core.nn.gru import LSTM
+from wm_core.nn.blocks import forget
+from wm_core.nn.gru import GRU, LSTM
 from wm_core.nn.ssm import StateSpace
 from wm_core.nn.transformer import Cache, Transformer
 from wm_core.world.base import Backbone, Memory
-from wm_core.world.part_settings import LSTMConfig, SSMConfig, TransformerConfig
+from wm_core.world.part_settings import (
+    LSTMConfig,
+    SSMConfig,
+    TokenGRUConfig,
+    TransformerConfig,
+)
 
 
 class TransformerBackbone(nn.Module):
@@ -117,5 +123,40 @@ class LSTMBackbone(nn.Module):
         return out, cell
 
 
+class GRUBackbone(nn.Module):
+    """A gated recurrent unit with a layer norm; its memory is its output."""
+
+    names: tuple[str, ...] = ("output",)
+    remembers = True
+
+    def __init__(self, config: TokenGRUConfig) -> None:
+        super().__init__()
+        self.width, self.deter_size = config.hidden, config.deter
+        self.net = GRU(config.hidden, config.deter, norm=True)
+
+    def initial(self, n: int) -> Memory:
+        return (self.net.gates.weight.new_zeros(n, self.deter_size),)
+
+    def forward(
+        self, x: Tensor, is_first: Tensor, memory: Memory, generator: torch.Generator | None
+    ) -> tuple[Tensor, Any]:
+        (out,), outs = memory or self.initial(len(x)), []
+        for token, first in zip(x.squeeze(2).unbind(1), is_first.unbind(1), strict=True):
+            out = self.net(forget(out, first), token)
+            outs.append(out)
+        deter = torch.stack(outs, 1)
+        return deter, (deter,)
+
+    def step(self, x: Tensor, is_first: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        (before,) = memory or self.initial(len(x))
+        out = self.net(forget(before, is_first), x.squeeze(1))
+        return out, (out,)
+
+    def at(self, history: Any, times: Tensor) -> Memory:
+        return tuple(h[:, times].flatten(0, 1) for h in history)
+
+
 if TYPE_CHECKING:  # mypy holds each backbone to the protocol
-    _: tuple[type[Backbone], ...] = (TransformerBackbone, StateSpaceBackbone, LSTMBackbone)
+    _: tuple[type[Backbone], ...] = (
+        TransformerBackbone, StateSpaceBackbone, LSTMBackbone, GRUBackbone,
+    )  # fmt: skip

@@ -103,6 +103,18 @@ class LSTMConfig(BackboneConfig):
     hidden: int = Field(256, gt=0, description="Width of the LSTM's input, at least 1.")
 
 
+class TokenGRUConfig(BackboneConfig):
+    """A GRU with a layer norm over tokens of latent and action, beside a posterior q(z | e).
+
+    It is the cell ``layer_norm`` of ``gru`` without that one's posterior, which reads the past.
+    """
+
+    about: ClassVar[str] = "{deter}"
+
+    deter: int = Field(2048, gt=0, description="Size D of the GRU's state, at least 1.")
+    hidden: int = Field(256, gt=0, description="Width of the GRU's input, at least 1.")
+
+
 class TransformerConfig(BackboneConfig):
     """A causal transformer over a sliding window; its output is ``deter``."""
 

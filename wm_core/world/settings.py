@@ -19,6 +19,7 @@ from wm_core.world.part_settings import (
     NetConfig,
     PosteriorConfig,
     SSMConfig,
+    TokenGRUConfig,
     TokenLayout,
     TransformerConfig,
 )
@@ -138,6 +139,7 @@ BACKBONES = PartTable(
     BackboneConfig,
     gru=Part(GRUConfig, "wm_core.world.rssm:make_gru"),
     lstm=Part(LSTMConfig, "wm_core.world.backbones:LSTMBackbone"),
+    token_gru=Part(TokenGRUConfig, "wm_core.world.backbones:GRUBackbone"),
     transformer=Part(TransformerConfig, "wm_core.world.backbones:TransformerBackbone"),
     ssm=Part(SSMConfig, "wm_core.world.backbones:StateSpaceBackbone"),
 )
@@ -180,9 +182,12 @@ class WorldConfig(PartSettings):
     categorical: CategoricalConfig = CategoricalConfig()
     gaussian: GaussianConfig = GaussianConfig()
 
-    backbone: str = Field("gru", description="Network: gru, lstm, transformer, ssm, or your own.")
+    backbone: str = Field(
+        "gru", description="Network: gru, token_gru, lstm, transformer, ssm, or own."
+    )
     gru: GRUConfig = GRUConfig()
     lstm: LSTMConfig = LSTMConfig()
+    token_gru: TokenGRUConfig = TokenGRUConfig()
     transformer: TransformerConfig = TransformerConfig()
     ssm: SSMConfig = SSMConfig()
 

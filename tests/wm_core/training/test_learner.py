@@ -20,6 +20,7 @@ REMEMBERING = {
         {"latent": "categorical", "prior": "net", "rep": "prior"},
     ),
     "ssm": ("s4wm", {}),
+    "token gru": ("s4wm", {"backbone": "token_gru", "token_gru": {"deter": 16, "hidden": 8}}),
     "gaussian ssm": ("s4wm", {"latent": "gaussian"}),
 }
 

@@ -28,6 +28,7 @@ BACKBONES = {
     },
     "ssm": {"backbone": "ssm", "ssm": {"state": 8, "layers": 2, "blocks": 2}},
     "lstm": {"backbone": "lstm"},
+    "token_gru": {"backbone": "token_gru"},
     "mdn": {
         "backbone": "lstm",
         "latent": "gaussian",
@@ -49,6 +50,7 @@ def config():
         encoder={"kind": "k4s2", "depth": 2},
         gru={"deter": 16, "hidden": 8, "blocks": 4},
         lstm={"deter": 16, "hidden": 8},
+        token_gru={"deter": 16, "hidden": 8},
         ssm={"deter": 16},
         posterior={"units": 8},
         net={"units": 8},

@@ -25,6 +25,7 @@ KINDS = {
     "actions": {"tokens": "actions", "positions": "sinusoid"},
     "ssm": None,
     "lstm": None,
+    "token_gru": None,
     "mdn": None,
 }
 TRANSFORMERS = [kind for kind, settings in KINDS.items() if settings]
@@ -42,11 +43,12 @@ def config_of(kind, latent, *, window=64, **changes):
         changes["backbone"] = "transformer"
         changes["transformer"] = TransformerConfig(**settings | KINDS[kind], window=window)
     else:
-        changes["backbone"] = "ssm" if kind == "ssm" else "lstm"
+        changes["backbone"] = "lstm" if kind == "mdn" else kind
         changes |= {"prior": "mdn", "kl": {"rep": "unit"}} if kind == "mdn" else {}
     return WorldConfig(
         latent=latent, categorical={"groups": 2, "classes": 3}, gaussian={"size": 4},
-        lstm={"deter": 8, "hidden": 10}, posterior={"units": 10}, net={"units": 10},
+        lstm={"deter": 8, "hidden": 10}, token_gru={"deter": 8, "hidden": 10},
+        posterior={"units": 10}, net={"units": 10},
         ssm={"deter": 8, "state": 8, "layers": 2, "blocks": 2}, **changes,
     )  # fmt: skip
 
