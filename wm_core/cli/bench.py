@@ -14,6 +14,10 @@ SUBJECTS: dict[str, tuple[str, str]] = {
     "learner": ("wm_core.bench.learner", "seconds and memory of an update of the learner"),
     "replay": ("wm_core.bench.replay", "replay windows per second, warm and from disk"),
     "policy": ("wm_core.bench.policy", "latency of a policy step, p50, p99 and p99.9"),
+    "gradient": (
+        "wm_core.bench.gradient",
+        "gradient of a dreamt reward over the actions before it",
+    ),
 }
 
 
