@@ -166,6 +166,7 @@ class AgentCore(nn.Module):
         *,
         mean: bool,
         generator: torch.Generator | Sequence[torch.Generator],
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, Acting]:
         """Choose actions (N, A) in [-1, 1] for N environments; returns them and the next carry.
 
@@ -176,6 +177,8 @@ class AgentCore(nn.Module):
             is_first: (N,) bool.
             mean: take the likeliest action; latents are drawn nevertheless.
             generator: of every draw, on the agent's device; or one for each environment.
+            noise: (N, *head.noise_shape) uniforms in [0, 1) that decide the draws of the actions;
+                None: the generator draws them.
         """
         n = prev_action.shape[0]
 
@@ -191,7 +194,11 @@ class AgentCore(nn.Module):
         else:
             latent = self.world.encode_posterior(obs, uniform)
         before = tuple(forget(c, is_first) for c in carry.behavior)
-        choice = self.head.choose(latent, before, None if mean else rand(*self.head.noise_shape))
+        if mean:
+            noise = None
+        elif noise is None:
+            noise = rand(*self.head.noise_shape)
+        choice = self.head.choose(latent, before, noise)
         after = Acting.of(latent, choice.carry)
         if mean:
             return choice.action, after

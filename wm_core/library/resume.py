@@ -44,6 +44,7 @@ RULES: dict[str, ResumeRule] = {
     "replay.latents": "free",
     "replay.prioritized": "free",
     "train": "free",
+    "train.burst": "start",
     "env": "fixed",
     "env.step_timeout_s": "free",
     "run": "place",

@@ -25,6 +25,7 @@ from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 from wm_core.training.collect import AgentActor, Collector, RandomActor
 from wm_core.training.evaluate import open_env
+from wm_core.training.exploration import noise_of
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
 from wm_core.training.tasks import fitted, make_env, spec_of
@@ -254,11 +255,12 @@ def make_source(
         EnvRecorder(root, ledger, robot=f"sim-{i}", task=settings.task, spec=spec)
         for i in range(train.envs)
     ]
+    noise = noise_of(train.explore.policy_noise, agent.head.noise_shape, streams.explore)
     return OwnEnvironments(
         Collector(adapters, recorders, spec),
         store,
-        explorer=RandomActor(spec.action, streams.explore),
-        actor=AgentActor(agent, streams.actor),
+        explorer=RandomActor(spec.action, streams.explore, train.explore),
+        actor=AgentActor(agent, streams.actor, noise=noise),
         prefill=train.prefill,
         steps=begun_with + train.steps,
         chunk=max(CHUNK_STEPS, train.envs),

@@ -64,7 +64,10 @@ def micro(config: Config, **changes: Mapping[str, Any]) -> Config:
         optim |= {"lr": 6e-4, "actor_lr": 2e-4, "critic_lr": 4e-4, "decay": 0.0}
     batch, length = (16, 16) if config.world.recurrent else (8, 32)
     replay = {"batch": batch, "length": length, "cache_bytes": 500_000_000, "online_queue": True}
-    train = {"prefill": 300, "replay_ratio": 256.0}
+    # several episodes of most tasks; held, since a body with mass hardly answers to white noise
+    train = {
+        "prefill": 1000, "burst": 300, "replay_ratio": 256.0, "explore": {"hold": 4},
+    }  # fmt: skip
     defaults: dict[str, dict[str, Any]] = {
         "world": world, "behavior": behavior, "optim": optim, "replay": replay, "train": train,
     }  # fmt: skip

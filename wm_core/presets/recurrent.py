@@ -41,7 +41,7 @@ def dreamer_v1(size: str) -> Config:
         ),
         optim=dict(kind="adam", lr=6e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-7),
         replay=dict(batch=50, length=50, online_queue=False),
-        train=dict(prefill=5000, replay_ratio=500.0),
+        train=dict(prefill=5000, burst=100, replay_ratio=500.0),
     )  # fmt: skip
     return config if size == "paper" else micro(config)
 
@@ -73,7 +73,7 @@ def dreamer_v2(size: str) -> Config:
             kind="adam", lr=3e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-5, decay=1e-6,
         ),
         replay=dict(batch=16, length=50, online_queue=False),
-        train=dict(prefill=1000, replay_ratio=160.0),
+        train=dict(prefill=1000, burst=100, replay_ratio=160.0),
     )  # fmt: skip
     return config if size == "paper" else micro(config)
 

@@ -43,7 +43,7 @@ def world_models(size: str) -> Config:
         behavior={"imag_horizon": 40, "explore_noise": 0.3,
                   "evolution": {"population": 32, "rollouts": 8, "every": 4, "sigma": 0.3}},
         optim={"lr": 1e-3, "dynamics_lr": 1e-3, "stages": (400, 400)},
-        train={"prefill": 1000},
+        train={"burst": None},  # its first stages learn from random actions alone
     )  # fmt: skip
 
 

@@ -9,18 +9,25 @@ class ReplayRatio:
     Args:
         ratio: replayed agent steps per collected agent step.
         batch_steps: B x T, agent steps per update.
-        prefill: collected steps before the first update; they count afterwards.
+        prefill: collected steps before the first update.
+        burst: most updates that the prefill allows; None: as many as any other steps.
     """
 
-    def __init__(self, ratio: float, batch_steps: int, *, prefill: int = 0) -> None:
+    def __init__(
+        self, ratio: float, batch_steps: int, *, prefill: int = 0, burst: int | None = None
+    ) -> None:
         self.ratio, self.batch_steps, self.prefill = ratio, batch_steps, prefill
+        self.burst = burst
         self.updates = 0
 
     def due(self, collected: int) -> int:
         """Count the updates that are allowed now, with ``collected`` steps in the store."""
         if collected < self.prefill:
             return 0
-        return max(0, int(self.ratio * collected / self.batch_steps) - self.updates)
+        allowed = int(self.ratio * collected / self.batch_steps)
+        if self.burst is not None:  # the rest of what the prefill allows is never done
+            allowed -= max(0, int(self.ratio * self.prefill / self.batch_steps) - self.burst)
+        return max(0, allowed - self.updates)
 
     def did(self, updates: int = 1) -> None:
         """Count ``updates`` as done."""

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from wm_core.contract.spec import ActionSpec, Obs, Spec
+from wm_core.contract.spec import Obs, Spec
 from wm_core.contract.step import Step
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.training.adapter import EnvAdapter as EnvAdapter
 from wm_core.training.adapter import EnvState as EnvState
+from wm_core.training.exploration import PinkNoise
+from wm_core.training.exploration import RandomActor as RandomActor
 from wm_core.training.soundness import sendable
 
 
@@ -33,18 +35,6 @@ class EnvActor(Protocol):
         ...
 
 
-class RandomActor:
-    """Draws uniform actions: for the prefill, and as the baseline of every evaluation."""
-
-    version = -1
-
-    def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
-        self._action, self._rng = action, rng
-
-    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        return np.stack([self._action.random(self._rng) for _ in is_first])
-
-
 class AgentActor:
     """Acts with the training network itself, which needs no export.
 
@@ -54,6 +44,7 @@ class AgentActor:
             one environment each.
         mean: take the mean of the actions instead of a sample, as evaluations do.
         version: recorded with every step.
+        noise: what the actions are drawn from; None: the generator, anew at every step.
     """
 
     def __init__(
@@ -63,8 +54,9 @@ class AgentActor:
         *,
         mean: bool = False,
         version: int = -1,
+        noise: PinkNoise | None = None,
     ) -> None:
-        self._agent, self._generator = agent, generator
+        self._agent, self._generator, self._noise = agent, generator, noise
         self._carry: Any = None
         self.mean, self.version = mean, version
 
@@ -73,6 +65,9 @@ class AgentActor:
         device = self._agent.device
         if self._carry is None:
             self._carry = self._agent.initial(len(is_first))
+        more: dict[str, Any] = {}
+        if self._noise is not None:
+            more["noise"] = torch.as_tensor(self._noise.uniforms(is_first), device=device)
         action, self._carry = self._agent.act(
             {k: torch.as_tensor(v, device=device) for k, v in obs.items()},
             self._carry,
@@ -80,6 +75,7 @@ class AgentActor:
             torch.as_tensor(is_first, device=device),
             mean=self.mean,
             generator=self._generator,
+            **more,
         )
         return action.float().cpu().numpy()
 

@@ -49,6 +49,23 @@ class EnvConfig(Frozen):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+NoiseKind = Literal["white", "pink"]  #: drawn anew at every step, or correlated over all times
+
+
+class ExploreConfig(Frozen):
+    """How the random part of collected actions goes on from step to step."""
+
+    hold: int = Field(
+        1, gt=0, description="Agent steps that each random action of the prefill is held for"
+    )
+    prefill_noise: NoiseKind = Field(
+        "white", description="Random actions of the prefill: white, each by itself, or pink"
+    )
+    policy_noise: NoiseKind = Field(
+        "white", description="Draws of the policy's collected actions: white or pink"
+    )
+
+
 class TrainConfig(Frozen):
     """How long and how hard to train, and what is written meanwhile."""
 
@@ -65,6 +82,12 @@ class TrainConfig(Frozen):
         0, ge=0, description="Processes that collect beside the learner; 0: they take turns"
     )
     prefill: int = Field(1000, ge=0, description="Agent steps to collect before the first update")
+    explore: ExploreConfig = ExploreConfig()
+    burst: int | None = Field(
+        None,
+        ge=0,
+        description="Most updates that the prefill allows; None: as many as other steps do",
+    )
     give_up_steps: int = Field(
         10_000, gt=0, description="Steps collected without a window to learn from before it stops"
     )

@@ -82,7 +82,8 @@ class Trainer:
         self._ratio = ReplayRatio(
             train.replay_ratio,
             config.replay.batch * config.replay.length,
-            prefill=0 if source.over else train.prefill,
+            prefill=0 if source.over else min(train.prefill, source.steps_goal or train.prefill),
+            burst=None if source.over else train.burst,
         )
         source.pace(self._ratio)
         self._checkpoints = CheckpointWriter(
