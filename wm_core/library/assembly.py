@@ -25,7 +25,13 @@ from wm_core.library.init_from import take_weights
 from wm_core.library.init_store import check_init_store, copy_steps
 from wm_core.library.resume import load_resumed
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
-from wm_core.library.sources import find_experience, make_source, make_store, stored_task
+from wm_core.library.sources import (
+    find_experience,
+    make_source,
+    make_store,
+    stored_task,
+    with_repeat,
+)
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
@@ -64,6 +70,7 @@ def make_trainer(
     """
     resumed = load_resumed(settings)
     spec, store = find_experience(settings, resumed)
+    settings = settings if resumed else with_repeat(settings, spec)
     with contextlib.ExitStack() as undo:
         if store is not None:
             undo.callback(store.close)

@@ -29,6 +29,7 @@ from wm_core.training.players import (
     Player,
     RandomPlayer,
 )
+from wm_core.training.repeats import check_repeat
 from wm_core.training.returns import Evaluation, RunsEvaluation
 from wm_core.training.settings import EnvConfig
 
@@ -91,6 +92,8 @@ def evaluate(
     if not task:
         raise SettingsError("expected the name of a task, got none: `wm tasks` lists them")
     if env is not None:
+        if who.spec is not None:
+            check_repeat(task, env, who.spec, who.name)
         who = replace(who, env=with_changes(who.env, env.changed))
     play = _play(who, task, min(envs, episodes), films, film_episodes)
     result = play(episodes=episodes, seed=seed, max_steps=max_episode_steps, on_episode=on_episode)

@@ -16,6 +16,7 @@ from wm_core.contract.files import siblings
 from wm_core.contract.spec import Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.format.columns import read_columns
+from wm_core.format.meta import ChunkMeta
 from wm_core.library.collectors import CHUNK_STEPS, make_collectors
 from wm_core.library.own_store import tidy
 from wm_core.library.run_folder import TrainSettings
@@ -26,6 +27,7 @@ from wm_core.store.reader import Store
 from wm_core.training.collect import AgentActor, Collector, RandomActor
 from wm_core.training.evaluate import open_env
 from wm_core.training.exploration import noise_of
+from wm_core.training.repeats import at_rate_of, check_repeat, repeat_at, usual_repeat
 from wm_core.training.seeding import Streams
 from wm_core.training.sources import ExperienceSource, FinishedStore, GrowingStore, OwnEnvironments
 from wm_core.training.tasks import fitted, make_env, spec_of
@@ -53,7 +55,7 @@ def find_experience(
         check_is_store(settings.store)
     known = _known_spec(settings, resumed)
     if known is not None and settings.task and settings.store is None and not settings.follow:
-        _check_task(settings, known)
+        _check_task(settings, known, resumed=resumed is not None)
     store = None
     if (settings.store_root / LEDGER_NAME).exists():
         store = _open(settings, known)
@@ -78,11 +80,17 @@ def find_experience(
 
 def stored_task(root: Path) -> str:
     """The task that the newest chunk which can be read was recorded in; may be empty."""
+    meta = _newest_meta(root)
+    return "" if meta is None else meta.task
+
+
+def _newest_meta(root: Path) -> ChunkMeta | None:
+    """What the newest chunk which can be read says of itself; None where there is none."""
     with contextlib.closing(Ledger(root / LEDGER_NAME, read_only=True)) as ledger:
         for row in ledger.newest(LOOKED_AT):
             with contextlib.suppress(OSError, ChunkRefused):
-                return read_columns(chunk_path(root, row.key).read_bytes()).meta.task
-    return ""
+                return read_columns(chunk_path(root, row.key).read_bytes()).meta
+    return None
 
 
 def _open(settings: TrainSettings, spec: Spec | None) -> Store:
@@ -135,7 +143,33 @@ def _known_spec(settings: TrainSettings, resumed: dict[str, Any] | None) -> Spec
         return spec
     if given is not None or not settings.task:
         return given
-    return _task_spec(settings)
+    return _task_spec(_at_rate_of_store(settings))
+
+
+def _at_rate_of_store(settings: TrainSettings) -> TrainSettings:
+    """``settings`` whose task acts at the rate that the store was recorded at, if not told."""
+    root = settings.store_root
+    if settings.env.action_repeat is not None or not (root / LEDGER_NAME).exists():
+        return settings
+    meta = _newest_meta(root)
+    if meta is None:
+        return settings
+    env = at_rate_of(settings.task, settings.env, meta.spec)
+    return settings.model_copy(update={"env": env})
+
+
+def with_repeat(settings: TrainSettings, spec: Spec) -> TrainSettings:
+    """``settings`` of a new run that say for how long an action is held, where that is known.
+
+    Args:
+        settings: of the run.
+        spec: that is learnt.
+    """
+    if settings.env.action_repeat is not None or not settings.task:
+        return settings
+    repeat = repeat_at(settings.task, spec.period_s) or usual_repeat(settings.task)
+    env = settings.env.model_copy(update={"action_repeat": repeat})
+    return settings.model_copy(update={"env": env})
 
 
 def _spec_in(path: Path) -> Spec:
@@ -163,7 +197,9 @@ def _task_spec(settings: TrainSettings, spec: Spec | None = None) -> Spec:
         env.close()
 
 
-def _check_task(settings: TrainSettings, spec: Spec) -> None:
+def _check_task(settings: TrainSettings, spec: Spec, *, resumed: bool) -> None:
+    if not resumed:
+        check_repeat(settings.task, settings.env, spec, str(settings.spec or settings.run))
     found = differences(spec, _task_spec(settings, spec), resized=True)
     if found:
         raise SettingsError(

@@ -22,8 +22,10 @@ class EnvConfig(Frozen):
     time_limit: int | None = Field(
         None, gt=0, description="Agent steps that end an episode; None: the task's own limit"
     )
-    action_repeat: int = Field(
-        1, gt=0, description="Steps of the task that one action is held for; rewards add up"
+    action_repeat: int | None = Field(
+        None,
+        gt=0,
+        description="Control steps that an action is held for; None: what is usual for the task",
     )
     image_size: int = Field(
         64, ge=8, le=2048, description="Height and width that images are brought to, pixels"

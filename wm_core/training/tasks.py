@@ -24,6 +24,7 @@ from wm_core.contract.errors import EnvFault, SettingsError, nearest
 from wm_core.contract.spec import Spec
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
 from wm_core.training.atari import NAMESPACE, make_game
+from wm_core.training.repeats import at_rate_of, repeats_of, stated_repeat, usual_repeat
 from wm_core.training.settings import EnvConfig
 from wm_core.training.spaces import ActionMap, ObsReader, said_env
 from wm_core.training.wrappers import Checked, Gray, Repeat, has_colours, raised
@@ -115,10 +116,13 @@ def fitted(task: str, settings: EnvConfig, spec: Spec | None) -> EnvConfig:
     """Adapt ``settings`` so that the environment gives the inputs of ``spec``, where it can.
 
     Policies whose settings are not known, and specs from files, say by their inputs alone whether
-    they need ``proprio``, and how large their images are.
+    they need ``proprio``, and how large their images are; by their period, how long an action is
+    held in this project's own tasks.
     """
     if spec is None:
         return settings
+    if _repeats_itself(task):
+        settings = at_rate_of(task, settings, spec)
     changes: dict[str, Any] = {}
     if spec.vectors and task in task_names() and "proprio" in _takes(task):
         changes["proprio"] = True
@@ -159,14 +163,23 @@ def _keywords(
         kwargs.setdefault("proprio", True)
     if "image_size" in takes:
         kwargs.setdefault("image_size", settings.image_size)
+    if "action_repeat" in takes:
+        repeat = settings.action_repeat or usual_repeat(name)
+        kwargs.setdefault("action_repeat", repeat)
     return kwargs
+
+
+def _repeats_itself(task: str) -> bool:
+    """Tell whether ``task`` holds actions itself, which renders one image for all of them."""
+    return task in task_names() and "action_repeat" in _takes(task)
 
 
 def _takes(name: str) -> tuple[str, ...]:
     """List the keywords of the constructor of ``name``, a task of this project."""
     creator: Any = load_env_creator(str(gymnasium.spec(name).entry_point))
     parameters = inspect.signature(creator).parameters
-    return tuple(parameters) if "kwargs" not in parameters else ("image_size", "proprio")
+    every = ("image_size", "proprio", "action_repeat")
+    return tuple(parameters) if "kwargs" not in parameters else every
 
 
 def _wrong_keyword(name: str, reason: str) -> str:
@@ -199,8 +212,9 @@ def _wrapped(
     task: str, env: gymnasium.Env, settings: EnvConfig, view: str, *, game: bool
 ) -> gymnasium.Env:
     """Wrap ``env``, whose results are checked, as ``settings`` say."""
-    if settings.action_repeat > 1:
-        env = Repeat(env, settings.action_repeat)
+    if not _repeats_itself(split_view(task)[0]):
+        repeat = settings.action_repeat or stated_repeat(env.metadata, task) or 1
+        env = Repeat(env, repeat) if repeat > 1 else env
     if settings.sticky and not game:
         env = StickyAction(env, settings.sticky)
     if view:
@@ -240,7 +254,7 @@ def spec_of(
         images=reader.images,
         vectors=reader.vectors,
         action=action,
-        period_s=settings.action_repeat / _rate_hz(env),
+        period_s=repeats_of(env) / _rate_hz(env),
     )
 
 

@@ -173,12 +173,12 @@ class Repeat(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, times: int) -> None:
         super().__init__(env)
-        self._times = times
+        self.times = times
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, EnvInfo]:
         """Take one agent step; the observation is the last one."""
         total = 0.0
-        for _ in range(self._times):
+        for _ in range(self.times):
             obs, reward, terminated, truncated, info = self.env.step(action)
             total += float(reward)
             if terminated or truncated:
