@@ -13,7 +13,7 @@ from sim import TASKS
 _S = {
     "acrobot": 0.01, "ball_in_cup": 0.02, "cartpole": 0.01, "cheetah": 0.01, "finger": 0.02,
     "hopper": 0.02, "pendulum": 0.02, "quadruped": 0.02, "reacher": 0.02, "walker": 0.025,
-    "seek": 0.1,
+    "seek": 0.1, "recall": 0.1,
 }  # fmt: skip
 #: control steps of an agent step, by the first part of a task's name.
 #: cartpole, cheetah, finger, walker: PlaNet (arXiv:1811.04551, code) and CURL (arXiv:2004.04136,

@@ -38,7 +38,13 @@ def runs(tmp_path_factory):
 
 #: what presets were meant to change since then: (preset or "*", size or "*") -> settings
 CHANGED = {
-    ("*", "micro"): {"world": {"recon": {"vector_variance": "measured"}}},
+    ("*", "micro"): {
+        "world": {"recon": {"vector_variance": "measured"}},
+        "train": {"prefill": 1000, "burst": 300, "explore": {"hold": 4}},
+    },
+    ("world_models", "micro"): {"train": {"burst": None}},
+    ("dreamer_v1", "paper"): {"train": {"burst": 100}},
+    ("dreamer_v2", "paper"): {"train": {"burst": 100}},
 }
 
 

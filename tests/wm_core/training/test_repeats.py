@@ -51,7 +51,7 @@ def test_where_nothing_is_said_the_usual_repeat_is_taken(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*sim.SUITE_TASKS, "seek", "seek_discrete"])
+@pytest.mark.parametrize("name", [*sim.SUITE_TASKS, "seek", "seek_discrete", "recall"])
 def test_every_task_takes_repeat_size_and_measurements(name):
     spec = spec_at(name, action_repeat=3, image_size=32, proprio=True)
     assert spec.period_s == pytest.approx(3 * control_s(name))
