@@ -92,9 +92,7 @@ def evaluate(
     if not task:
         raise SettingsError("expected the name of a task, got none: `wm tasks` lists them")
     if env is not None:
-        if who.spec is not None:
-            check_repeat(task, env, who.spec, who.name)
-        who = replace(who, env=with_changes(who.env, env.changed))
+        who = _in_other_env(who, task, env)
     play = _play(who, task, min(envs, episodes), films, film_episodes)
     result = play(episodes=episodes, seed=seed, max_steps=max_episode_steps, on_episode=on_episode)
     return replace(result, actor=who.name, task=task, notes=(*who.notes, *result.notes))
@@ -153,6 +151,13 @@ class _Who:
     spec: Spec | None = None
     notes: tuple[str, ...] = ()
     env: EnvConfig = field(default_factory=EnvConfig)
+
+
+def _in_other_env(who: _Who, task: str, env: EnvConfig) -> _Who:
+    """``who``, with the changes of ``env`` over the settings that it was trained with."""
+    if who.spec is not None:
+        check_repeat(task, env, who.spec, who.name)
+    return replace(who, env=with_changes(who.env, env.changed))
 
 
 _RANDOM = _Who("random actions", lambda adapters, spec: RandomPlayer(spec.action))
