@@ -24,6 +24,7 @@ from wm_core.bench.report import Report
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, Spec
+from wm_core.training.allocator import keep_freed_memory
 from wm_core.training.device import Device, choose_device
 
 ACTION_SIZE = 6
@@ -65,6 +66,7 @@ def run(argv: Sequence[str]) -> int:
 def measure(contestant: Contestant, settings: LearnerBenchSettings) -> Cost:
     """Measure updates of ``contestant`` in this process."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     config, device = contestant.config(), choose_device(settings.device)
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0)).to(device)

@@ -58,6 +58,7 @@ RULES: dict[str, ResumeRule] = {
     "device": "free",
     "threads": "free",
     "nice": "free",
+    "profile": "free",
     "quiet": "free",
     "loggers": "free",
     "log_axis": "free",

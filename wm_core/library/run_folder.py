@@ -25,7 +25,11 @@ from wm_core.training.provenance import commit
 
 SETTINGS_NAME = "settings.json"
 InitPart = Literal["all", "world", "encoder"]  #: what a run takes from the one it begins from
-_NOT_KEPT = {"resume", "config_file"}  #: settings of one start, which the run does not remember
+_NOT_KEPT = {
+    "resume",
+    "config_file",
+    "profile",
+}  #: settings of one start, which the run does not remember
 
 
 class TrainSettings(Config):
@@ -78,6 +82,9 @@ class TrainSettings(Config):
     )
     nice: int = Field(
         0, ge=0, le=19, description="Niceness of the process, 0 .. 19; 19 gives way the most"
+    )
+    profile: bool = Field(
+        False, description="Trace one update into RUN/profile.json.gz, which a browser shows"
     )
     quiet: bool = Field(False, description="Show no progress on the terminal")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from wm_core.library.run_lock import RunLock
 from wm_core.library.settings_file import read_settings_file
 from wm_core.store.disk import disk_named
 from wm_core.training import checkpoint
+from wm_core.training.allocator import keep_freed_memory
+from wm_core.training.profile import traced
 from wm_core.training.status import Status
 
 
@@ -139,10 +142,15 @@ def run_training(
     if settings.nice:
         os.nice(settings.nice)
     torch.set_num_threads(settings.threads or _threads(settings.train.collectors))
+    keep_freed_memory()
     try:
         with disk_named(settings.run), RunLock(settings.run):
             stop = stop or threading.Event()
-            return make_trainer(settings, stop, on_status=on_status, tell=tell).train()
+            trainer = make_trainer(settings, stop, on_status=on_status, tell=tell)
+            with (
+                traced(trainer.learner, settings.run, tell) if settings.profile else nullcontext()
+            ):
+                return trainer.train()
     finally:
         torch.set_num_threads(before)
 
