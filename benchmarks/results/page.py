@@ -1,4 +1,4 @@
-"""The section of docs/results.md that the rows make, with its plot."""
+"""The sections of docs/results.md that the rows make, with their plots: every preset on a task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import grid_page
 from wm_core.contract.files import write_durably
 
 Row = Mapping[str, Any]
@@ -37,6 +38,9 @@ def write_page(page: Path, out: Path) -> None:
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     sections = [section(p.parent, page.parent) for p in sorted(out.glob(f"*/{YARDSTICKS}"))]
+    grid = out / grid_page.FOLDER
+    if grid.exists():
+        sections.append(grid_page.section(grid, page.parent))
     body = "\n".join(sections) or "No row has been made yet.\n"
     write_durably(page, f"{before}{BEGIN}\n\n{body}\n{END}{after}".encode())
 

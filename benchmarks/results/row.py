@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import threading
@@ -14,13 +15,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.results import question
 from benchmarks.results.contest import Contest
-from benchmarks.results.verbs import Cut, Row, VerbFailed, Verbs, rounded
+from benchmarks.results.verbs import ROOT, Cut, Row, VerbFailed, Verbs, rounded
 from wm_core import presets
 from wm_core.bench.report import run_line
+from wm_core.contract.card import PolicyCard
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.files import read_json, write_durably
 from wm_core.contract.policy_folder import PolicyFolder
+from wm_core.contract.runner import PolicyRunner
 from wm_core.library.run_folder import load_settings
 from wm_core.link.trainer.policy_repository import PolicyRepository
 
@@ -38,7 +42,7 @@ def make_row(contest: Contest, stop: threading.Event) -> Row:
     """
     run, verbs = contest.run, Verbs(contest.run / "logs", stop)
     run.mkdir(parents=True, exist_ok=True)
-    load = os.getloadavg()[0]
+    load, code = os.getloadavg()[0], question.code_digest(ROOT)
     figures: Row = {}
     failed = None
     try:
@@ -48,7 +52,8 @@ def make_row(contest: Contest, stop: threading.Event) -> Row:
         figures |= judged(contest, verbs)
     except VerbFailed as error:
         failed = str(error)
-    return about(contest, load) | progress_of(run) | figures | {"failed": failed}
+    more = {"code": code, "failed": failed}
+    return about(contest, load) | progress_of(run) | figures | more
 
 
 def judged(contest: Contest, verbs: Verbs) -> Row:
@@ -62,17 +67,32 @@ def judged(contest: Contest, verbs: Verbs) -> Row:
         "--policy", str(repository.folder(versions[0])), episodes=episodes, name="untrained"
     )
     paced = ("--rate-hz", f"{RATE_HZ:g}", "--ticks", str(ticks))
-    _, *rows = verbs.json("bench", "policy", "--policy", str(file), *paced)
+    _, *rows = verbs.json("bench", "policy", "--policy", str(file), *paced, name="latency")
     took = {row["name"].rsplit("/", 1)[1]: rounded(row["value"]) for row in rows}
-    verbs("show", "--run", str(run))
+    _, *steps = verbs.json("bench", "gradient", "--runs", str(run), name="gradient")
+    gradient = {row["name"].rsplit("/", 1)[1]: rounded(row["value"]) for row in steps}
     if contest.picture is not None:
+        verbs("show", "--run", str(run))
         shrink(run / "imagined.png", contest.picture)
     return {
         "trained": trained,
         "untrained": untrained,
         "latency": {"rate_hz": RATE_HZ, "ticks": ticks, **took},
         "file_bytes": PolicyFolder(file).onnx.stat().st_size,
+        "carry_bytes": carry_bytes(PolicyRunner.load(file, verify_golden=False).card),
+        "parameters": int(gradient.pop("parameters")),
+        "gradient": [*gradient.values()],  # norm of d reward[k] / d action[0], k = 1 ..
     }
+
+
+def carry_bytes(card: PolicyCard) -> int:
+    """Bytes of what a robot keeps from one step to the next."""
+    carried = {pair.input for pair in card.carry}
+    return sum(
+        math.prod(info.shape) * np.dtype(info.dtype).itemsize
+        for info in card.inputs
+        if info.name in carried
+    )
 
 
 def is_done(run: Path) -> bool:
@@ -91,12 +111,15 @@ def about(contest: Contest, load: float) -> Row:
     return {
         "preset": contest.preset,
         "seed": contest.seed,
-        "task": settings.task,
-        "size": settings.size,
+        "label": contest.label,
+        "task": contest.place.task,
+        "place": contest.place.name,
+        "size": contest.size,
         "minutes": settings.minutes,
         "parts": parts_of(run),
         "command": shlex.join(["wm", "train", *contest.options]),
         "commit": read_json(run / "settings.json").get("about", {}).get("commit", ""),
+        "settings": question.settings_of(contest.options),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": here["versions"],
         "cpu": here["cpu"],

@@ -206,7 +206,9 @@ def reward_gradients(rewards: Callable[[Tensor], Tensor], action: Tensor) -> Ten
     reward = rewards(action)
     norms = []
     for k in range(reward.shape[1]):
-        (gradient,) = torch.autograd.grad(reward[:, k].sum(), action, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            reward[:, k].sum(), action, retain_graph=True, materialize_grads=True
+        )
         norms.append(gradient.norm(dim=-1))
     return torch.stack(norms, 1)
 
