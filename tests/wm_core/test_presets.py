@@ -41,13 +41,19 @@ ROWS = {
     "twm": ("recon", "categorical", "transformer", "q(z|e)", "reinforce", "stoch", "staged"),
     "awm": ("recon", "categorical", "transformer", "q(z|e)", "dynamics", "stoch", "joint"),
     "daydreamer": ("recon", "categorical", "gru", "q(z|h,e)", "auto", "feat", "joint"),
-    "s4wm": ("recon", "categorical", "ssm", "q(z|e)", "reinforce", "feat", "joint"),
+    "s4wm": ("recon", "categorical", "ssm", "q(z|e)", "auto", "feat", "joint"),
     "r2dreamer": ("barlow", "categorical", "gru", "q(z|h,e)", "reinforce", "feat", "joint"),
 }
+
+
+#: what a small size does otherwise, for a reason on its page
+MICRO = {"s4wm": {"auto": "reinforce"}}
 
 
 @pytest.mark.parametrize("size", ["micro", "paper"])
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_a_preset_is_the_row_of_choices_of_its_paper_in_every_size(preset, size):
     row = presets.row_of(presets.make(preset, size))
-    assert tuple(got.split()[0].rstrip(",") for got in row) == ROWS[preset]
+    instead = MICRO.get(preset, {}) if size == "micro" else {}
+    expected = tuple(instead.get(word, word) for word in ROWS[preset])
+    assert tuple(got.split()[0].rstrip(",") for got in row) == expected

@@ -24,6 +24,7 @@ from wm_core.nn.blocks import drawing_from, forget, initialize
 from wm_core.nn.dists import each_group, normal_noise, sample_onehot
 from wm_core.world.base import Carry
 from wm_core.world.latent import Latent
+from wm_core.world.latent_dist import acting_uniform
 from wm_core.world.world_model import WorldModel, computing_in
 
 
@@ -175,7 +176,8 @@ class AgentCore(nn.Module):
             carry: (N,) of the step before, or ``initial``.
             prev_action: (N, A) what was really sent.
             is_first: (N,) bool.
-            mean: take the likeliest action; latents are drawn nevertheless.
+            mean: take the likeliest action; latents are drawn nevertheless, unless the settings
+                say otherwise.
             generator: of every draw, on the agent's device; or one for each environment.
             noise: (N, *head.noise_shape) uniforms in [0, 1) that decide the draws of the actions;
                 None: the generator draws them.
@@ -189,6 +191,7 @@ class AgentCore(nn.Module):
             return torch.stack([*rows])
 
         uniform = rand(*self.world.dynamics.latent_dist.shape)
+        uniform = acting_uniform(uniform, self.config.world.acting)
         if self.has_memory:
             latent = self.world.observe_step(carry, prev_action, obs, is_first, uniform)
         else:

@@ -71,6 +71,7 @@ class Optimizers:
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.decay,
+            decay_by_rate=config.decay_by_rate,
         )
 
     def step(self, loss: Tensor) -> None:

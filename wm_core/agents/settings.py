@@ -29,6 +29,9 @@ class OptimConfig(Frozen):
     clip: float = Field(100.0, description="Largest norm of the world model's gradient, for adam.")
     behavior_clip: float = Field(100.0, description="Largest gradient norm of actor and critic.")
     decay: float = Field(0.0, description="Decoupled weight decay of adam (AdamW), 0 for none.")
+    decay_by_rate: bool = Field(
+        True, description="Whether decay is times the learning rate (AdamW), or per update."
+    )
     beta1: float = Field(
         0.9, ge=0, lt=1, description="Decay of the optimiser's momentum, below 1."
     )

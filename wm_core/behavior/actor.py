@@ -39,7 +39,8 @@ class Actor(nn.Module):
         config: kind, bounds and number of layers.
         style: of the layers.
 
-    Source: ``normal``: DreamerV3 (Nature code), std = (max - min) * sigmoid(x + 2) + min;
+    Source: ``normal``: DreamerV3 (Nature code), std = (max - min) * sigmoid(x + 2) + min, and
+    DayDreamer (code), whose ``std_shift`` is 0 instead of 2;
     ``tanh_normal``: Dreamer (code); ``truncated_normal``: DreamerV2 (code).
     """
 
@@ -72,7 +73,8 @@ class Actor(nn.Module):
             return TanhNormal(_MEAN_LIMIT * torch.tanh(mean / _MEAN_LIMIT), std)
         if self.kind == "truncated_normal":
             return TruncatedNormal(torch.tanh(mean), 2.0 * torch.sigmoid(spread / 2.0) + low)
-        return Normal(torch.tanh(mean), (high - low) * torch.sigmoid(spread + 2.0) + low)
+        share = torch.sigmoid(spread + self.config.std_shift)
+        return Normal(torch.tanh(mean), (high - low) * share + low)
 
     def noise(self, uniform: Tensor) -> Tensor:
         """(..., A) noise that ``sample`` takes, made of uniforms (..., A)."""

@@ -91,7 +91,8 @@ class ActorCritic(Behavior):
             target = lambda_return(
                 reward, cont, value, discount=world.discount, lam=self.config.lam
             )
-        weight = survival(cont.detach() * world.discount)[:, :-1] / world.discount
+        going = self._with_recorded_start(cont.detach(), batch, times, world)
+        weight = survival(going * world.discount)[:, :-1] / world.discount
         losses, metrics = self._actor_loss(rollout, reward, cont, value, target, weight, world)
         critic_input = rollout.latent.read(self.config.reads)[:, :-1].detach()
         raw = self.critic.fast(critic_input)
@@ -121,6 +122,26 @@ class ActorCritic(Behavior):
             return torch.arange(T, device=device)
         return torch.randperm(T, generator=generator, device=device)[: math.ceil(wanted / B)]
 
+    def _with_recorded_start(
+        self, cont: Tensor, batch: Batch[Tensor], times: Tensor, world: WorldModel
+    ) -> Tensor:
+        """(N, T_imag + 1) ``cont``, with the start's as recorded where the settings say so.
+
+        Args:
+            cont: (N, T_imag + 1) predicted.
+            batch: (B, T) experience.
+            times: (M,) that were imagined from, in every window.
+            world: says whether it predicts ends at all, and how.
+
+        Source: DreamerV2 and DayDreamer (code): weights begin with 1 - is_terminal.
+        """
+        if self.config.start_weight == "predicted" or world.cont is None:
+            return cont
+        goes_on = (~batch.is_terminal[:, times]).float().flatten()
+        if world.config.fold_discount:
+            goes_on = goes_on * world.config.discount
+        return torch.cat([goes_on.unsqueeze(1), cont[:, 1:]], 1)
+
     def _actor_loss(
         self,
         rollout: Imagined,
@@ -142,7 +163,9 @@ class ActorCritic(Behavior):
             weight: (N, T_imag) chance that the episode still goes on.
             world: for its discount.
         """
-        baseline = value[:, :-1].detach()
+        baseline = value[:, :-1]
+        if self.config.baseline == "detached":
+            baseline = baseline.detach()
         if self.config.objective == "rewards":  # nothing beyond the horizon, and no critic
             rest = torch.zeros_like(value)
             target = lambda_return(reward, cont, rest, discount=world.discount, lam=1.0)
@@ -155,7 +178,7 @@ class ActorCritic(Behavior):
             gain = gain + share * dist.log_prob(rollout.action.detach()) * advantage.detach()
         if share < 1:
             gain = gain + (1.0 - share) * advantage
-        bonus, more = self._entropy_bonus(dist)
+        bonus, more = self._entropy_bonus(dist, weight)
         loss = -self.config.policy_scale * (weight * (gain + bonus)).mean()
         metrics |= more | {"advantage": advantage.abs().mean()}
         return {"policy_loss": loss}, metrics
@@ -171,11 +194,11 @@ class ActorCritic(Behavior):
             return (advantage - mean) / scale, {"return_scale": scale}
         return advantage, {}
 
-    def _entropy_bonus(self, dist: ActionDist) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, T_imag) bonus for ``dist``.
+    def _entropy_bonus(self, dist: ActionDist, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(N, T_imag) bonus for ``dist``, not yet times ``weight`` (N, T_imag).
 
         Source: fixed: DreamerV2, arXiv:2010.02193, equation 6; hinge: TWM, arXiv:2303.07109,
-        policy; adaptive: DayDreamer (code), arXiv:2206.14176.
+        policy (of the weighted mean: its code); adaptive: DayDreamer (code), arXiv:2206.14176.
         """
         entropy = dist.entropy()
         metrics = {"entropy": entropy.mean()}
@@ -184,8 +207,11 @@ class ActorCritic(Behavior):
         share = self.actor.entropy_share(dist)
         metrics["entropy_share"] = share.mean()
         if self.entropy_scale is None:
-            short = (self.config.entropy.target - share).clamp_min(0.0)
-            return -self.config.entropy.scale * short, metrics
+            mean = self.config.entropy.over == "mean"
+            short = self.config.entropy.target - ((weight * share).mean() if mean else share)
+            penalty = self.config.entropy.scale * short.clamp_min(0.0)
+            # one penalty for all, which the weights of states must not scale
+            return -penalty / weight.mean().clamp_min(1e-6) if mean else -penalty, metrics
         scale = self.entropy_scale.update(share.mean())
         metrics["entropy_scale"] = scale
         return scale * share, metrics

@@ -19,6 +19,9 @@ class ActorConfig(Frozen):
     )
     min_std: float = Field(0.1, ge=0, description="Smallest deviation; 1 is half of the range.")
     max_std: float = Field(1.0, gt=0, description="Largest deviation of normal, above min_std.")
+    std_shift: float = Field(
+        2.0, description="Number added before the sigmoid of normal's deviation; 2: starts wide."
+    )
     init_std: float = Field(5.0, gt=0, description="First deviation of tanh_normal, before tanh.")
     unimix: float = Field(0.01, ge=0, lt=1, description="Share of uniform in choices, 0 to 1.")
 
@@ -51,6 +54,9 @@ class EntropyBonusConfig(Frozen):
         "fixed", description="Bonus at a fixed weight, only below the target, or adapted to it."
     )
     target: float = Field(0.1, description="Share of the entropy range to keep, if not fixed.")
+    over: Literal["step", "mean"] = Field(
+        "step", description="Whether a hinge's target holds for each state or for their mean."
+    )
 
 
 class ReturnScaleConfig(Frozen):
@@ -90,6 +96,12 @@ class BehaviorConfig(PartSettings):
     )
     gradient: Literal["reinforce", "dynamics", "mix", "auto"] = Field(
         "reinforce", description="Actor's gradient; auto: dynamics, or reinforce for choices."
+    )
+    baseline: Literal["detached", "attached"] = Field(
+        "detached", description="Whether gradients through the dynamics pass the baseline too."
+    )
+    start_weight: Literal["predicted", "recorded"] = Field(
+        "predicted", description="Weight of a dream's start: predicted cont, or what was recorded."
     )
     mix: float = Field(0.1, ge=0, le=1, description="Share of REINFORCE in the gradient mix.")
     objective: Literal["value", "rewards"] = Field(

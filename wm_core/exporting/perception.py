@@ -30,6 +30,7 @@ class Perception(nn.Module):
         self.encoder, self.latent_dist = world.encoder, dynamics.latent_dist
         self.dynamics: Any = dynamics
         self.noise_shape = (1, *dynamics.latent_dist.shape)
+        self.acting = world.config.acting
         shapes = [tuple(c.shape) for c in dynamics.carry_of(dynamics.initial(1))]
         self.carry = dict(zip(dynamics.carry_names, shapes, strict=True))
         self._compares = dynamics.prior.has_kl

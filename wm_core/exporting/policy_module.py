@@ -24,6 +24,7 @@ from wm_core.contract.spec import Spec
 from wm_core.exporting.perception import Memoryless, Perception
 from wm_core.nn.blocks import forget
 from wm_core.nn.dists import each_group
+from wm_core.world.latent_dist import acting_uniform
 
 NOISE = ("noise_latent", "noise_action")
 
@@ -136,6 +137,7 @@ class PolicyStep(nn.Module):
             arguments: (1, ...) each.
         """
         *given, sent, is_first, noise_latent, noise_action = arguments
+        noise_latent = acting_uniform(noise_latent, self.perception.acting)
         keys = list(self.spec.inputs)
         obs, carry = dict(zip(keys, given, strict=False)), tuple(given[len(keys) :])
         cut = len(self.perception.carry)

@@ -43,6 +43,7 @@ RULES: dict[str, ResumeRule] = {
     "replay.store_max_bytes": "free",
     "replay.latents": "free",
     "replay.prioritized": "free",
+    "replay.balanced": "free",
     "train": "free",
     "train.burst": "start",
     "env": "fixed",

@@ -50,11 +50,23 @@ def sinusoids(position: Tensor, frequencies: Tensor) -> Tensor:
 
 
 class Scores(nn.Module):
-    """Scores keys by scaled dot products, without positions of its own."""
+    """Scores keys by scaled dot products, without positions of its own.
+
+    Args:
+        divisor: the products are divided by its root; the size of a head by default.
+    """
+
+    def __init__(self, divisor: int | None = None) -> None:
+        super().__init__()
+        self.divisor = divisor
 
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
         """Compute logits (B, heads, T, S) from queries (B, heads, T, d) and keys."""
-        return query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
+        return query @ keys.transpose(-1, -2) * self._scale(query)
+
+    def _scale(self, query: Tensor) -> float:
+        """Factor on the products of queries (B, heads, T, d)."""
+        return float((self.divisor or query.shape[-1]) ** -0.5)
 
     def read(self, weights: Tensor, values: Tensor, slot: Tensor | None) -> Tensor:
         """Sum values (B, heads, S, d) by their weights to (B, heads, T, d)."""
@@ -64,8 +76,8 @@ class Scores(nn.Module):
 class AgeScores(Scores):
     """Scores keys by dot products plus a learned bias for each head and age."""
 
-    def __init__(self, heads: int, window: int) -> None:
-        super().__init__()
+    def __init__(self, heads: int, window: int, divisor: int | None = None) -> None:
+        super().__init__(divisor)
         self.bias = nn.Parameter(torch.zeros(heads, 1, window))
 
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
@@ -80,14 +92,14 @@ class ShawScores(Scores):
     Deviates: the window bounds the distances, so they are not clipped.
     """
 
-    def __init__(self, head: int, window: int) -> None:
-        super().__init__()
+    def __init__(self, head: int, window: int, divisor: int | None = None) -> None:
+        super().__init__(divisor)
         self.key = Filled((head, window), fan_in=head)
         self.value = Filled((window, head), fan_in=head)
 
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
         by_slot = query @ self.key.weight
-        scale = query.shape[-1] ** -0.5
+        scale = self._scale(query)
         return super().forward(query, keys, slot) + _to_keys(by_slot, slot) * scale
 
     def read(self, weights: Tensor, values: Tensor, slot: Tensor | None) -> Tensor:
@@ -102,12 +114,14 @@ class XLScores(Scores):
     """Scores keys by content and by relative position, each with a learned bias of the query.
 
     Source: Dai et al. 2019 (Transformer-XL), arXiv:1901.02860, section 3.3:
-    (q + u) k + (q + v) W R.
+    (q + u) k + (q + v) W R.  u and v are drawn as in TWM (code), by Glorot's uniform law.
     Deviates: each layer has its own u and v; memory is cached as keys and values.
     """
 
-    def __init__(self, heads: int, head: int, width: int, window: int) -> None:
-        super().__init__()
+    def __init__(
+        self, heads: int, head: int, width: int, window: int, divisor: int | None = None
+    ) -> None:
+        super().__init__(divisor)
         self.u = nn.Parameter(torch.zeros(heads, 1, head))
         self.v = nn.Parameter(torch.zeros(heads, 1, head))
         self.place = Filled((heads, head, width), fan_in=width)
@@ -116,6 +130,12 @@ class XLScores(Scores):
         table = sinusoids(ages, rates(width)).T.contiguous()
         self.register_buffer("encoding", table, persistent=False)
 
+    def fill(self, generator: Generator) -> None:
+        """Draw u and v, as ``initialize`` asks."""
+        bound = math.sqrt(6.0 / (self.u.shape[0] + self.u.shape[2]))
+        for bias in (self.u, self.v):
+            nn.init.uniform_(bias, -bound, bound, generator=generator)
+
     def forward(self, query: Tensor, keys: Tensor, slot: Tensor | None) -> Tensor:
         position_query = query + self.v
         if query.shape[0] * query.shape[2] < self.encoding.shape[1]:  # the cheaper order
@@ -123,7 +143,7 @@ class XLScores(Scores):
         else:
             by_slot = position_query @ (self.place.weight @ self.encoding)
         content = super().forward(query + self.u, keys, slot)
-        return content + _to_keys(by_slot, slot) * query.shape[-1] ** -0.5
+        return content + _to_keys(by_slot, slot) * self._scale(query)
 
 
 def _to_keys(by_slot: Tensor, slot: Tensor | None) -> Tensor:
@@ -133,16 +153,24 @@ def _to_keys(by_slot: Tensor, slot: Tensor | None) -> Tensor:
     return by_slot.gather(-1, slot.expand(*by_slot.shape[:2], *slot.shape))
 
 
-def make_scores(positions: Positions, *, heads: int, head: int, width: int, window: int) -> Scores:
-    """Make the scores for a kind of ``positions``."""
+def make_scores(
+    positions: Positions,
+    *,
+    heads: int,
+    head: int,
+    width: int,
+    window: int,
+    divisor: int | None = None,
+) -> Scores:
+    """Make the scores for a kind of ``positions``; ``divisor`` as in ``Scores``."""
     if positions == "age":
-        return AgeScores(heads, window)
+        return AgeScores(heads, window, divisor)
     if positions == "shaw":
-        return ShawScores(head, window)
+        return ShawScores(head, window, divisor)
     if positions == "xl":
-        return XLScores(heads, head, width, window)
+        return XLScores(heads, head, width, window, divisor)
     if positions in ("none", "sinusoid"):
-        return Scores()
+        return Scores(divisor)
     raise ValueError(f"positions: expected none, sinusoid, age, shaw or xl, got {positions!r}")
 
 

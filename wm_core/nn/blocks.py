@@ -29,6 +29,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "gelu": F.gelu,
 }
+#: factor on initial weights before an activation without a norm, that a signal keeps its size
+GAINS: dict[Activation, float] = {
+    "relu": 2.0**0.5, "silu": 2.0**0.5, "gelu": 2.0**0.5, "elu": 1.0, "tanh": 1.0,
+}  # fmt: skip
 _TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at two standard deviations
 
 
@@ -68,10 +72,11 @@ def forget(memory: Tensor, is_first: Tensor) -> Tensor:
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill every layer in ``module``, in order; equal generators give equal weights."""
+    """Fill every layer in ``module`` that can, in order; equal generators give equal weights."""
     for layer in module.modules():
-        if isinstance(layer, Filled):
-            layer.fill(generator)
+        fill = getattr(layer, "fill", None)
+        if fill is not None:
+            fill(generator)
 
 
 @contextmanager
@@ -108,7 +113,11 @@ class Linear(Filled):
 
 
 class BlockLinear(Filled):
-    """Maps (N, I) to (N, O) in G independent blocks; block g reads slice g of the input."""
+    """Maps (N, I) to (N, O) in G independent blocks; block g reads slice g of the input.
+
+    Weights are drawn as if every output read all I inputs, as in DreamerV3's code: they are
+    smaller than those of a linear layer over one slice by the root of G.
+    """
 
     def __init__(
         self,
@@ -123,7 +132,7 @@ class BlockLinear(Filled):
             raise ValueError(f"{inputs} -> {outputs} does not divide into {blocks} blocks")
         super().__init__(
             (blocks, inputs // blocks, outputs // blocks),
-            fan_in=fan_in or inputs // blocks,
+            fan_in=fan_in or inputs,
             bias=outputs * bias,
             scale=1.0,
         )
@@ -210,11 +219,17 @@ def norm_act(channels: int, style: Style) -> nn.Module:
 
 
 class Dense(nn.Module):
-    """Maps (..., I) to (..., U) by a linear layer, a norm and an activation."""
+    """Maps (..., I) to (..., U) by a linear layer, a norm and an activation.
+
+    Without a norm, weights are drawn larger by what the activation takes away.
+
+    Source: of the factors: He et al. 2015, arXiv:1502.01852 (ReLU); TWM (code): SiLU as ReLU.
+    """
 
     def __init__(self, inputs: int, units: int, style: Style = STYLE) -> None:
         super().__init__()
-        self.linear = Linear(inputs, units)
+        gain = GAINS[style.activation] if style.norm == "none" else 1.0
+        self.linear = Linear(inputs, units, scale=gain)
         self.norm = norm_act(units, style)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class BlockGRU(nn.Module):
     def __init__(self, deter: int, blocks: int, shared: int) -> None:
         super().__init__()
         self.blocks = blocks
-        self.fan_in = deter // blocks + shared
+        self.fan_in = deter + blocks * shared  # as if one layer read what all blocks read
         self.inner = BlockLinear(deter, deter, blocks, fan_in=self.fan_in)
         self.norm = NormRms(deter)
         self.gates = BlockLinear(deter, 3 * deter, blocks)

@@ -178,8 +178,10 @@ class Adam(CountingOptimizer):
         lr: learning rate after warm-up; the other settings are fields of ``OptimConfig``.
         clip: largest norm of the gradients of all parameters together.
         weight_decay: share of a weight that an update of rate 1 takes away.
+        decay_by_rate: False: share that every update takes away, whatever its rate.
 
-    Source: Loshchilov and Hutter 2019, arXiv:1711.05101; state as of torch.optim.AdamW.
+    Source: Loshchilov and Hutter 2019, arXiv:1711.05101; state as of torch.optim.AdamW.  Decay per
+    update: DreamerV2 (code), arXiv:2010.02193.
     """
 
     count, first, second = "step", "exp_avg", "exp_avg_sq"
@@ -194,8 +196,9 @@ class Adam(CountingOptimizer):
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
+        decay_by_rate: bool = True,
     ) -> None:
-        self.clip = clip
+        self.clip, self.decay_by_rate = clip, decay_by_rate
         defaults = dict(lr=lr, warmup=warmup, betas=betas, eps=eps, weight_decay=weight_decay)
         super().__init__(parameters, defaults)
 
@@ -214,7 +217,8 @@ class Adam(CountingOptimizer):
         updates, means, squares = self._counted(parameters)
         rates = self._rates(group, updates)
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, (1.0 - rates * group["weight_decay"]).unbind())
+            shares = rates if self.decay_by_rate else torch.ones_like(rates)
+            torch._foreach_mul_(parameters, (1.0 - shares * group["weight_decay"]).unbind())
         torch._foreach_lerp_(means, gradients, 1.0 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)

@@ -28,6 +28,7 @@ from wm_core.nn.blocks import ACTIVATIONS, Activation, Linear
 
 Order = Literal["pre", "post"]
 Readout = Literal["last", "all"]
+ScoreScale = Literal["head", "width"]  #: whose root divides the products of queries and keys
 
 
 class Cache(NamedTuple):
@@ -162,6 +163,7 @@ class Transformer(nn.Module):
         activation: Activation = "relu",
         readout: Readout = "last",
         dropout: float = 0.0,
+        score_scale: ScoreScale = "head",
     ) -> None:
         super().__init__()
         if window < 2:
@@ -171,7 +173,10 @@ class Transformer(nn.Module):
         scale = (2 * layers) ** -0.5 if order == "pre" else 1.0
         self.blocks = nn.ModuleList()
         for _ in range(layers):
-            scores = make_scores(positions, heads=heads, head=head, width=width, window=window)
+            scores = make_scores(
+                positions, heads=heads, head=head, width=width, window=window,
+                divisor=width if score_scale == "width" else head,
+            )  # fmt: skip
             attention = Attention(width, heads, head, scores, scale=scale, dropout=dropout)
             self.blocks.append(
                 TransformerBlock(attention, width, hidden, order, activation, scale, dropout)

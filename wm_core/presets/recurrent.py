@@ -49,7 +49,8 @@ def dreamer_v1(size: str) -> Config:
 def dreamer_v2(size: str) -> Config:
     """DreamerV2 (Hafner et al. 2021, arXiv:2010.02193): categorical latents, KL balancing.
 
-    Numbers: the authors' code, DeepMind Control from pixels.
+    Numbers: the authors' code, DeepMind Control from pixels.  The weights of a dream begin with
+    the recorded end where ends are predicted (``--world.heads.cont``).
     """
     config = config_of(
         preset="dreamer_v2", size="paper",
@@ -63,7 +64,7 @@ def dreamer_v2(size: str) -> Config:
             kl=dict(dyn_scale=0.8, rep_scale=0.2, free_over="mean"),
         ),
         behavior=dict(
-            gradient="auto", advantage="none",
+            gradient="auto", advantage="none", start_weight="recorded",
             actor=dict(kind="truncated_normal", layers=4, unimix=0.0),
             critic=dict(layers=4, kind="normal", target_network="bootstrap", target_rate=1.0,
                 target_every=100, replay_scale=0.0),
@@ -71,6 +72,7 @@ def dreamer_v2(size: str) -> Config:
         ),
         optim=dict(
             kind="adam", lr=3e-4, actor_lr=8e-5, critic_lr=8e-5, warmup=0, eps=1e-5, decay=1e-6,
+            decay_by_rate=False,
         ),
         replay=dict(batch=16, length=50, online_queue=False),
         train=dict(prefill=1000, burst=100, replay_ratio=160.0),
@@ -85,7 +87,7 @@ def dreamer_v3(size: str) -> Config:
     learning rate, warm-up, batch, imagined starts and discount horizon, so that a few thousand
     updates on a laptop suffice; ten times the entropy, for at this learning rate the actor is sure
     of itself before the world model is right; strided convolutions, which cost a fifth; every
-    other frame is reconstructed.
+    other frame is reconstructed; choices keep a share of uniform, which the code's do not.
     """
     if size == "micro":
         return micro(
@@ -99,6 +101,7 @@ def dreamer_v3(size: str) -> Config:
             gru=dict(deter=deter, hidden=hidden), posterior=dict(units=hidden),
             net=dict(units=hidden),
         ),
+        behavior=dict(actor=dict(unimix=0.0)),
     )  # fmt: skip
 
 
@@ -113,7 +116,7 @@ def daydreamer(size: str) -> Config:
         preset="daydreamer", size="paper",
         world=dict(
             norm="layer", activation="elu", units=512,
-            encoder=dict(kind="k4s2", depth=64, vector_layers=4), decoder=dict(pixels="linear"),
+            encoder=dict(kind="k4s2", depth=64, vector_layers=4), decoder=dict(pixels="sigmoid"),
             categorical=dict(groups=32, classes=32),
             gru=dict(cell="layer_norm", deter=512, hidden=512), posterior=dict(units=512),
             net=dict(layers=3, units=512), heads=dict(layers=4, reward="symlog", reward_scale=2.0),
@@ -121,10 +124,11 @@ def daydreamer(size: str) -> Config:
             kl=dict(dyn_scale=0.8, rep_scale=0.2, free_nats=0.0, target=3.5),
         ),
         behavior=dict(
-            gradient="auto", advantage="std", actor=dict(layers=4, unimix=0.1),
+            gradient="auto", advantage="std", baseline="attached", start_weight="recorded",
+            actor=dict(layers=4, unimix=0.1, std_shift=0.0),
             critic=dict(layers=4, kind="symlog", target_network="bootstrap", target_rate=1.0,
                 target_every=100, scale=2.0, replay_scale=0.0),
-            entropy=dict(scale=1e-3, rule="adaptive", target=0.4),
+            entropy=dict(scale=1.0, rule="adaptive", target=0.4),
         ),
         optim=dict(
             kind="adam", lr=1e-4, actor_lr=1e-4, critic_lr=1e-4, warmup=0, eps=1e-6, decay=1e-2,
@@ -145,4 +149,5 @@ def r2dreamer(size: str) -> Config:
     return changed(
         base.model_copy(update={"preset": "r2dreamer"}),
         world={"objective": "barlow", "decoder": {"kind": "none"}},
+        behavior={"actor": {"unimix": 0.01}},
     )

@@ -38,12 +38,14 @@ def make_batch(steps: np.ndarray, obs: Obs, has_context: np.ndarray) -> Batch[np
         steps: (B, T + 1) as ``Store.read`` gives them.
         obs: of the steps 1 .. T: images (B, T, H, W, C) uint8, vectors (B, T, n) float32.
         has_context: (B,) bool; without one, step 0 is a stand-in whose content does not matter
-            and step 1 counts as the first of an episode.
+            and step 1 counts as the first of an episode, but keeps its reward: a label, and no
+            input (``Dynamics`` forgets the reward of the step before where an episode begins).
     """
     numbers = {f.name: step_number(steps, f.name) for f in fields(Batch) if f.name in NUMBERS}
     is_first = numbers["is_first"]
-    is_first[:, 1] |= ~has_context
+    # before the next line: where a window begins at a gap, the reward of its first step is true
     numbers["reward"] = np.where(is_first, np.float32(0.0), numbers["reward"])
+    is_first[:, 1] |= ~has_context
     return Batch(
         obs=obs,
         prev_action=prev_action(steps["action"], is_first),

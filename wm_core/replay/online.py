@@ -1,4 +1,4 @@
-"""Queues new windows, those that were never trained on, the freshest first."""
+"""Queues new windows, those that were never trained on, in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_OPEN = 4096  #: runs kept that are too short for a window so far
 
 
 class OnlineQueue:
-    """Cuts arriving steps into windows that do not overlap, and gives each out once.
+    """Cuts arriving steps into windows that do not overlap, and gives each out once, in order.
 
     Steps that are too few for a window wait for those that follow.  Where none can follow any
     more, because a late chunk filled a gap, a window that overlaps its neighbours is made.
@@ -56,9 +56,9 @@ class OnlineQueue:
             self._windows.append(key - max(0, start - (segment.length - self._length)))
 
     def pop(self) -> tuple[Segment, int] | None:
-        """Take the freshest window as its segment and start; None when there is none."""
+        """Take the window that waits longest as its segment and start; None without any."""
         while self._windows:
-            found = self._store.find(self._windows.pop())
+            found = self._store.find(self._windows.popleft())
             if found is not None and found[1] + self._length <= found[0].length:
                 return found
         return None

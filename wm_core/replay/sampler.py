@@ -27,7 +27,7 @@ class Sampler:
         batch: B, windows per batch.
         length: T, steps per window.
         rng: of the draws; the selector's too.
-        online_queue: windows that arrive from now on come first, once each, freshest first.
+        online_queue: windows that arrive from now on come first, once each, in their order.
         selector: chooses the other windows; None: every one is equally likely.
     """
 

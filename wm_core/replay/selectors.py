@@ -1,4 +1,4 @@
-"""Chooses replayed windows: all alike, or badly predicted ones more often.
+"""Chooses replayed windows: all alike, badly predicted ones more often, or rarely drawn ones.
 
 A window is named by the key of its first step.  Windows lie in runs of consecutive keys.
 """
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from wm_core.replay.settings import PrioritizedConfig, UniformConfig
+from wm_core.replay.settings import BalancedConfig, PrioritizedConfig, UniformConfig
 from wm_core.replay.slots import INDEX, grown
 
 
@@ -127,3 +127,66 @@ class Prioritized:
     def load_state(self, state: Any) -> None:
         self._tables = {int(s): np.array(t, np.float32) for s, t in state["tables"].items()}
         self._largest = float(state["largest"])
+
+
+class Balanced:
+    """Chooses windows the less often, the more often they were chosen: new ones catch up.
+
+    The chance is in proportion to exp(-draws / temperature).  A batch has no window twice, while
+    there are as many as it wants.
+
+    Args:
+        settings: the temperature.
+        rng: of the draws.
+
+    Source: TWM, arXiv:2303.07109, balanced dataset sampling.
+    """
+
+    wants_losses = False
+
+    def __init__(self, settings: BalancedConfig, rng: np.random.Generator) -> None:
+        self._settings, self._rng = settings, rng
+        self._runs: list[tuple[int, int, int]] = []  # session, first index, windows
+        self._ends = np.zeros(0, np.int64)  # windows up to and including each run
+        self._draws: dict[int, np.ndarray] = {}  # session -> (index,) int32 draws, -1 before any
+
+    def refresh(self, first: np.ndarray, count: np.ndarray) -> None:
+        runs = zip((first >> 32).tolist(), (first & INDEX).tolist(), count.tolist(), strict=True)
+        self._runs, self._ends = list(runs), np.cumsum(count, dtype=np.int64)
+        tables: dict[int, np.ndarray] = {}
+        for session, index, windows in self._runs:
+            held = tables.get(session, self._draws.get(session, np.zeros(0, np.int32)))
+            tables[session] = grown(held, index + windows)
+        self._draws = tables
+
+    def choose(self, n: int) -> np.ndarray:
+        if not n:
+            return np.empty(0, np.int64)
+        draws = np.concatenate([self._draws[s][i : i + c] for s, i, c in self._runs])
+        likelihood = -np.maximum(draws, 0) / self._settings.temperature
+        chosen: list[np.ndarray] = []
+        while n > 0:  # more than once where there are fewer windows than wanted
+            raced = likelihood + self._rng.gumbel(size=len(likelihood))
+            most = min(n, len(raced))
+            chosen.append(np.argpartition(raced, len(raced) - most)[len(raced) - most :])
+            n -= most
+        positions = np.concatenate(chosen).astype(np.int64)
+        self._count(positions)
+        return positions
+
+    def _count(self, positions: np.ndarray) -> None:
+        """Count one more draw of the windows at ``positions`` (n,) int64."""
+        rows = np.searchsorted(self._ends, positions, side="right")
+        for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
+            session, index, windows = self._runs[row]
+            table, at = self._draws[session], index + position - (int(self._ends[row]) - windows)
+            table[at] = max(0, int(table[at])) + 1
+
+    def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {"draws": {session: table.copy() for session, table in self._draws.items()}}
+
+    def load_state(self, state: Any) -> None:
+        self._draws = {int(s): np.array(t, np.int32) for s, t in state["draws"].items()}

@@ -26,11 +26,20 @@ class PrioritizedConfig(Frozen):
     uniform: float = Field(0.1, ge=0, le=1, description="Share of uniform draws, from 0 to 1.")
 
 
+class BalancedConfig(Frozen):
+    """Settings of the selector that draws windows the more often, the less they were drawn."""
+
+    temperature: float = Field(
+        20.0, gt=0, description="Draws after which a window is e times less likely than before."
+    )
+
+
 #: a selector is made by ``make(settings, rng)``, see ``replay.selectors.Selector``
 SELECTORS = PartTable(
     "selector",
     uniform=Part(UniformConfig, "wm_core.replay.selectors:Uniform"),
     prioritized=Part(PrioritizedConfig, "wm_core.replay.selectors:Prioritized"),
+    balanced=Part(BalancedConfig, "wm_core.replay.selectors:Balanced"),
 )
 
 
@@ -46,7 +55,10 @@ class ReplayConfig(PartSettings):
         50_000_000_000, gt=0, description="Bytes of the store on disk; the oldest are deleted."
     )
     latents: int = Field(1_000_000, ge=0, description="Steps whose latents are kept; 0: none.")
-    online_queue: bool = Field(True, description="Train once on each new window, freshest first.")
-    selector: str = Field("uniform", description="Selector: uniform, prioritized, or your own.")
+    online_queue: bool = Field(True, description="Train once on each new window, in order.")
+    selector: str = Field(
+        "uniform", description="Selector: uniform, prioritized, balanced, or your own."
+    )
     uniform: UniformConfig = UniformConfig()
     prioritized: PrioritizedConfig = PrioritizedConfig()
+    balanced: BalancedConfig = BalancedConfig()

@@ -28,7 +28,7 @@ class TransformerBackbone(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.net = Transformer(**config.model_dump(exclude={"tokens"}))
+        self.net = Transformer(**config.model_dump(exclude={"tokens", "token_activation"}))
         self.width = config.width
         self.tokens = 3 if config.tokens == "split" else 1  #: K, tokens of a step
 

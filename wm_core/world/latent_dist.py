@@ -57,6 +57,19 @@ class LatentDist(Protocol):
         ...
 
 
+def acting_uniform(uniform: Tensor, acting: str) -> Tensor:
+    """(...) uniforms that decide a latent while acting: those given, or all 0.5 for the mode.
+
+    By 0.5 a categorical's likeliest class wins, and a Gaussian gives its mean.  Written as a
+    clamp, so that an exported graph keeps its input.
+
+    Args:
+        uniform: (...) in [0, 1).
+        acting: ``draw`` or ``mode``, as ``WorldConfig.acting`` says.
+    """
+    return uniform.clamp(0.5, 0.5) if acting == "mode" else uniform
+
+
 class Categorical:
     """S groups of K classes, one-hot (..., S, K).
 

@@ -142,6 +142,12 @@ class TransformerConfig(BackboneConfig):
     tokens: TokenLayout = Field(
         "joint", description="Tokens of a step: latent and action in one, split, or actions alone."
     )
+    token_activation: bool = Field(
+        False, description="Whether world.activation follows split tokens of latent and reward."
+    )
+    score_scale: Literal["head", "width"] = Field(
+        "head", description="Attention scores are divided by the root of head, or of width."
+    )
 
     @property
     def deter_size(self) -> int:

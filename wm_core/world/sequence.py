@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from wm_core.nn.blocks import MLP, Linear, Style, forget, norm_act
+from wm_core.nn.blocks import ACTIVATIONS, MLP, Linear, Style, forget, norm_act
 from wm_core.world.base import Backbone, Carry, Dynamics, Recorded
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
@@ -59,11 +59,15 @@ class SplitTokens(nn.Module):
     """Makes a token each of the reward, z and a of the step before.
 
     Source: TWM, arXiv:2303.07109, dynamics model; their order z, a, r is turned here, because our
-    reward arrives with the observation.
+    reward arrives with the observation.  With ``active``, an activation follows the reward's and
+    z's, as in its code.
     """
 
-    def __init__(self, stoch: int, action: int, width: int, style: Style) -> None:
+    def __init__(
+        self, stoch: int, action: int, width: int, style: Style, *, active: bool = False
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[style.activation] if active else nn.Identity()
         self.from_stoch = FirstLinear(stoch, width)
         self.from_action = FirstLinear(action, width)
         self.from_reward = FirstLinear(1, width)
@@ -72,8 +76,8 @@ class SplitTokens(nn.Module):
         """(..., 3, width) of flat stoch (..., .), action (..., A) and reward (...)."""
         assert reward is not None
         tokens = (
-            self.from_reward(reward.unsqueeze(-1)),
-            self.from_stoch(stoch),
+            self.activation(self.from_reward(reward.unsqueeze(-1))),
+            self.activation(self.from_stoch(stoch)),
             self.from_action(action),
         )
         return torch.stack(tokens, -2)
@@ -93,6 +97,7 @@ class SequenceModel(Dynamics):
         style: norm and activation of those layers.
         tokens: what the backbone reads of a step.
         staged: whether the backbone's loss leaves the latents alone.
+        active: whether an activation follows split tokens.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class SequenceModel(Dynamics):
         style: Style,
         tokens: TokenLayout,
         staged: bool,
+        active: bool = False,
     ) -> None:
         super().__init__()
         self.deter_size, self.latent_dist = deter, latent_dist
@@ -116,8 +122,12 @@ class SequenceModel(Dynamics):
             Linear(posterior.units if posterior.layers else embed, latent_dist.width),
         )
         self.backbone = backbone
-        reader = SplitTokens if tokens == "split" else JointTokens
-        self.reader = reader(latent_dist.size, action, backbone.width, style)
+        sizes = (latent_dist.size, action, backbone.width)
+        self.reader: SplitTokens | JointTokens = (
+            SplitTokens(*sizes, style, active=active)
+            if tokens == "split"
+            else JointTokens(*sizes, style)
+        )
         self.prior = prior
         self.representation: tuple[nn.Module, ...] = (self.posterior,)
         self.remembers = backbone.remembers

@@ -130,6 +130,9 @@ class EntropyConfig(Frozen):
     floor: float = Field(
         0.1, description="Entropy below this share of the largest is penalised, 0 to 1."
     )
+    over: Literal["step", "mean"] = Field(
+        "step", description="Whether the floor holds for each step or for the batch's mean."
+    )
 
 
 # ------------------------------------------------------------------ the tables
@@ -197,6 +200,9 @@ class WorldConfig(PartSettings):
     mdn: MDNConfig = MDNConfig()
 
     heads: HeadsConfig = HeadsConfig()
+    acting: Literal["draw", "mode"] = Field(
+        "draw", description="Latents while acting: drawn, or the likeliest (mode)."
+    )
     discount_horizon: float = Field(
         333.0, gt=1, description="Horizon of returns in agent steps; discount is 1 - 1 / horizon."
     )

@@ -57,7 +57,7 @@ def make_dynamics(config: WorldConfig, embed: int, action: int, style: Style) ->
         return RSSM(deter, embed, recurrence, dist, prior, config.posterior, style)
     return SequenceModel(
         deter, embed, action, make_backbone(backbone), dist, prior, config.posterior, style,
-        config.tokens, config.gradients == "staged",
+        config.tokens, config.gradients == "staged", config.transformer.token_activation,
     )  # fmt: skip
 
 
@@ -266,15 +266,18 @@ class WorldModel(nn.Module):
         return {f"recon_loss/{k}": self.config.recon.scale * v.mean() for k, v in recon.items()}
 
     def _entropy_hinge(self, posterior: Latent) -> Tensor:
-        """() penalty on posteriors (B, T) whose entropy lies below the floor.
+        """() penalty on posteriors (B, T) whose entropy, or its mean, lies below the floor.
 
-        Source: TWM, arXiv:2303.07109, loss of the observation model; as a hinge: its code.
+        Source: TWM, arXiv:2303.07109, loss of the observation model; as a hinge of the batch's
+        mean: its code.
         """
         dist = self.dynamics.latent_dist
         assert isinstance(dist, Categorical)
         assert posterior.params is not None
-        entropy = dist.entropy(posterior.params)
-        return (self.config.entropy.floor - entropy).clamp_min(0.0).mean()
+        entropy, hinge = dist.entropy(posterior.params), self.config.entropy
+        if hinge.over == "mean":
+            entropy = entropy.mean()
+        return (hinge.floor - entropy).clamp_min(0.0).mean()
 
     def _rows_to_decode(self, batch: Batch[Tensor], generator: torch.Generator) -> Tensor | None:
         """(N,) indices into the flat batch of the frames to reconstruct; None: all of them.

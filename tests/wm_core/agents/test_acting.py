@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wm_core.exporting.policy_module import PolicyStep
+
 N = 2000
 
 
@@ -75,3 +77,41 @@ def test_an_actor_that_reads_feat_acts_by_its_carry(small):
     reset, _ = agent.act(obs, carried, none, ~going, mean=True, generator=seeded())
     assert not torch.equal(with_past, without)
     assert torch.equal(reset, without)
+
+
+@pytest.mark.parametrize("preset", ["dreamer_v3", "awm", "world_models"])
+def test_a_policy_that_acts_by_the_likeliest_latents_does_not_ask_their_noise(preset, small):
+    """As TWM's code acts; in training, latents are drawn all the same."""
+    told = {}
+    for acting in ("draw", "mode"):
+        parts = small(preset, world={"acting": acting})
+        agent = parts.agent()
+        _, carries = zip(
+            *(act(parts, agent, mean=True, n=2, seed=s) for s in range(8)), strict=True
+        )
+        drawn = [carry.stoch for carry in carries]
+        told[acting] = all(torch.equal(drawn[0], other) for other in drawn)
+        step = PolicyStep(agent, parts.spec)
+        arguments = [
+            torch.rand(i.shape) if i.dtype == "float32" else _still(i) for i in step.inputs()
+        ]
+        at = [i.name for i in step.inputs()].index("noise_latent")
+        outputs = []
+        for seed in range(8):
+            arguments[at] = torch.rand(arguments[at].shape, generator=seeded(seed))
+            outputs.append(torch.cat([o.flatten() for o in step(*arguments)]))
+        assert told[acting] == all(torch.equal(outputs[0], other) for other in outputs)
+    assert told == {"draw": False, "mode": True}
+
+
+def _still(info):
+    return torch.zeros(info.shape, dtype=getattr(torch, info.dtype))
+
+
+def test_the_mode_of_a_categorical_latent_is_its_likeliest_class(small):
+    parts = small("twm")
+    assert parts.config.world.acting == "mode"
+    agent = parts.agent()
+    _, carry = act(parts, agent, mean=True, n=3)
+    expected = torch.nn.functional.one_hot(carry.params.argmax(-1), carry.params.shape[-1])
+    assert torch.equal(carry.stoch, expected.float())

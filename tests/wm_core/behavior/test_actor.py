@@ -61,6 +61,14 @@ def test_an_actor_s_raw_numbers_mean_what_its_paper_says(kind, generator):
     torch.testing.assert_close(dist.std, expected[1])
 
 
+@pytest.mark.parametrize(("shift", "share"), [(2.0, 0.8808), (0.0, 0.5)])
+def test_a_normal_actor_begins_at_the_sigmoid_of_its_shift(shift, share):
+    """2 is DreamerV3's, 0 DayDreamer's."""
+    actor = Actor(6, CONTINUOUS, 8, ActorConfig(std_shift=shift))
+    dist = actor.dist(torch.zeros(1, 6))
+    torch.testing.assert_close(dist.std, torch.full((1, 2), 0.1 + 0.9 * share), rtol=1e-4, atol=0)
+
+
 def test_a_tanh_normal_actor_begins_with_init_std():
     actor = Actor(6, CONTINUOUS, 8, ActorConfig(kind="tanh_normal", init_std=5.0))
     dist = actor.dist(torch.zeros(1, 6))

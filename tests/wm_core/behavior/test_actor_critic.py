@@ -228,6 +228,45 @@ def test_the_gradient_through_dynamics_is_that_of_finite_differences(kind, objec
         assert (above - below) / 0.004 == pytest.approx(slope, rel=0.02, abs=2e-5)
 
 
+def test_an_attached_baseline_takes_its_own_gradient_from_the_returns(play):
+    """As in DayDreamer's code: the loss falls with returns and rises with values."""
+    smooth = {"actor": {"kind": "tanh_normal", "init_std": 0.5}}
+    gradients = {}
+    for baseline in ("detached", "attached"):
+        game = play(gradient="dynamics", baseline=baseline, **smooth)
+        gradients[baseline] = gradient_of(game, game.made().losses["policy_loss"])
+        by_hand = ByHand(game)
+        target, value, _ = by_hand.returns(by_hand.actions())
+        weight = by_hand.weight
+        pays = target if baseline == "detached" else target - value
+        expected = gradient_of(game, -(weight * pays).mean())
+        torch.testing.assert_close(gradients[baseline], expected, rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(*gradients.values(), rtol=0.1)
+
+
+@pytest.mark.parametrize("cont", [True, False])
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_dream_from_a_recorded_end_counts_for_nothing_where_the_record_decides(fold, cont, play):
+    """Without a head for ends nothing is weighted, as in DreamerV2's code."""
+    world = {"fold_discount": fold, "heads": {"cont": cont, "reward": "normal"}}
+    game = play(gradient="reinforce", start_weight="recorded", world=world)
+    game.batch.is_terminal[1, 3] = True
+    weights = {}
+    for start in ("predicted", "recorded"):
+        behavior = game.behavior
+        behavior.config = behavior.config.model_copy(update={"start_weight": start})
+        told = torch.full((10, 5), 0.5)
+        weights[start] = behavior._with_recorded_start(
+            told, game.batch, torch.arange(5), game.world
+        )
+        assert torch.equal(weights[start][:, 1:], told[:, 1:])
+    first = torch.ones(10)
+    first[5 + 3] = 0.0  # window 1, time 3
+    expected = first * (0.9 if fold else 1.0) if cont else torch.full((10,), 0.5)
+    torch.testing.assert_close(weights["recorded"][:, 0], expected)
+    assert (weights["predicted"] == 0.5).all()
+
+
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_reinforce_is_the_score_function(kind, discrete, play):
@@ -343,6 +382,18 @@ def test_a_hinge_bonus_counts_the_entropy_missing_to_its_target(discrete, play):
     target = share.min().item() - 0.01
     nothing, *_ = bonus(play, **merged(settings, {"entropy": {"target": target}}))
     assert nothing == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_hinge_of_the_mean_counts_what_the_weighted_mean_lacks(discrete, play):
+    """As in TWM's code; the penalty itself has no weight."""
+    settings = {"entropy": {"scale": 0.5, "rule": "hinge", "over": "mean"}, "discrete": discrete}
+    _, weight, dists, game = bonus(play, **settings)
+    share = torch.stack([game.behavior.actor.entropy_share(dist) for dist in dists], 1)
+    mean = (weight * share).mean().item()
+    for target, short in ((mean + 0.2, 0.2), (mean - 0.01, 0.0)):
+        added, *_ = bonus(play, **merged(settings, {"entropy": {"target": target}}))
+        assert added == pytest.approx(0.5 * short, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("discrete", [False, True])

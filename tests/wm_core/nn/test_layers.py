@@ -74,6 +74,32 @@ def test_blocks_see_only_their_own_slice(generator):
     torch.testing.assert_close(layer(x), x @ dense)
 
 
+def test_block_layers_are_drawn_as_if_each_output_read_every_input(generator):
+    """As in DreamerV3's code: 8 blocks of 64 inputs count as 512, not as 64."""
+    layer = BlockLinear(512, 512, 8)
+    gru = BlockGRU(512, 8, shared=192)
+    for module in (layer, gru):
+        initialize(module, generator)
+    assert layer.weight.std().item() == pytest.approx(512**-0.5, rel=0.03)
+    assert gru.gates.weight.std().item() == pytest.approx(512**-0.5, rel=0.03)
+    # every block reads 64 numbers of deter and all 192 shared ones
+    assert gru.fan_in == 8 * (64 + 192)
+    assert gru.inner.weight.std().item() == pytest.approx(2048**-0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_without_a_norm_layers_make_up_for_what_their_activation_takes(activation, generator):
+    x = torch.randn(256, 512, generator=generator)
+    shrunk = []
+    for norm in ("none", "layer"):
+        layers = MLP(512, 512, 4, Style(norm, activation))
+        initialize(layers, generator)
+        shrunk.append(layers[0].linear.weight.std().item())
+        if norm == "none":
+            assert 0.3 < layers(x).square().mean().sqrt() < 1.3
+    assert shrunk[0] / shrunk[1] == pytest.approx(2**0.5, rel=0.02)
+
+
 def test_blocks_must_divide():
     with pytest.raises(ValueError, match="3 blocks"):
         BlockLinear(7, 9, 3)

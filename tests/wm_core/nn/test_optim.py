@@ -100,6 +100,16 @@ def test_adam_is_torchs_own_behind_a_clip_with_decay():
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(("by_rate", "kept"), [(True, 1 - 0.1 * 0.01), (False, 1 - 0.01)])
+def test_decay_takes_its_share_times_the_rate_or_whole_as_in_dreamer_v2(by_rate, kept):
+    parameter = nn.Parameter(torch.tensor([2.0, -4.0]))
+    optimizer = adam([parameter], weight_decay=0.01, decay_by_rate=by_rate)
+    for _ in range(3):
+        parameter.grad = torch.zeros(2)
+        optimizer.step()
+    torch.testing.assert_close(parameter.detach(), torch.tensor([2.0, -4.0]) * kept**3)
+
+
 def test_adam_goes_on_from_the_state_of_torchs_own():
     ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
     reference = torch.optim.AdamW([theirs], lr=0.1, eps=1e-8, weight_decay=0.0)

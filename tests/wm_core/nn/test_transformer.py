@@ -45,7 +45,7 @@ def detached(cache):
     return Cache(*(part.detach() for part in cache))
 
 
-def naive_attention(attention, x, is_first, positions):
+def naive_attention(attention, x, is_first, positions, divisor=HEAD):
     """One query, one head and one key at a time, from the papers' formulas; x is (T, width)."""
     weight = attention.inner.weight.reshape(3, HEADS, HEAD, WIDTH)
     reads = []
@@ -57,16 +57,16 @@ def naive_attention(attention, x, is_first, positions):
             for s in range(begin, t + 1):
                 age, slot = t - s, WINDOW - 1 - (t - s)
                 key, value, scores = keys @ x[s], values @ x[s], attention.scores
-                logit = query @ key / math.sqrt(HEAD)
+                logit = query @ key / math.sqrt(divisor)
                 if positions == "age":
                     logit = logit + scores.bias[h, 0, slot]
                 if positions == "shaw":
-                    logit = query @ (key + scores.key.weight[:, slot]) / math.sqrt(HEAD)
+                    logit = query @ (key + scores.key.weight[:, slot]) / math.sqrt(divisor)
                     value = value + scores.value.weight[slot]
                 if positions == "xl":
                     where = scores.place.weight[h] @ sinusoids(torch.tensor(age), rates(WIDTH))
                     u, v = scores.u[h, 0], scores.v[h, 0]
-                    logit = ((query + u) @ key + (query + v) @ where) / math.sqrt(HEAD)
+                    logit = ((query + u) @ key + (query + v) @ where) / math.sqrt(divisor)
                 logits.append(logit)
                 reading.append(value)
             reads.append(torch.softmax(torch.stack(logits), 0) @ torch.stack(reading))
@@ -74,14 +74,18 @@ def naive_attention(attention, x, is_first, positions):
     return flat @ attention.outer.weight.T + attention.outer.bias
 
 
+@pytest.mark.parametrize(("scale", "divisor"), [("head", HEAD), ("width", WIDTH)])
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_attention_is_the_naive_formula_over_window_and_episode(positions, generator):
-    net = make(positions, layers=1)
+def test_attention_is_the_naive_formula_over_window_and_episode(
+    positions, scale, divisor, generator
+):
+    net = make(positions, layers=1, score_scale=scale)
     x, is_first = tokens(generator, 1, 14, resets=[(0, 9)])
     view, _ = net._view(is_first, None)
     attention = net.blocks[0].attention
     got, _ = attention(x[0], None, view, None)
-    torch.testing.assert_close(got, naive_attention(attention, x[0], is_first[0], positions))
+    expected = naive_attention(attention, x[0], is_first[0], positions, divisor)
+    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -187,6 +191,23 @@ def test_gradients_run_through_the_cache_of_imagined_steps(generator):
     stepped = torch.autograd.grad(out.sum(), x)[0]
     full, _ = net(x, is_first)
     torch.testing.assert_close(stepped, torch.autograd.grad(full[:, -1].sum(), x)[0])
+
+
+def test_the_biases_of_xl_begin_by_glorots_law(generator):
+    net = Transformer(
+        width=64, layers=2, heads=8, head=64, hidden=16, window=WINDOW, positions="xl"
+    )
+    before = torch.get_rng_state()
+    initialize(net, generator)
+    assert torch.equal(before, torch.get_rng_state())
+    bound = math.sqrt(6 / (8 + 64))
+    biases = [
+        b for block in net.blocks for b in (block.attention.scores.u, block.attention.scores.v)
+    ]
+    for bias in biases:
+        assert 0.95 * bound < bias.abs().max() <= bound
+        assert bias.mean().abs() < 0.1 * bound
+    assert not torch.equal(biases[0], biases[1])
 
 
 def test_both_orders_of_the_xl_product_agree(generator):

@@ -1,4 +1,4 @@
-"""Prioritised draws follow the losses, uniform ones do not, and both go on exactly."""
+"""Prioritised draws follow the losses, balanced ones what was drawn; all go on exactly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ import torch
 
 from wm_core.cli.main import main
 from wm_core.replay.sampler import Sampler
-from wm_core.replay.selectors import Prioritized, Uniform
-from wm_core.replay.settings import PrioritizedConfig, ReplayConfig, UniformConfig
+from wm_core.replay.selectors import Balanced, Prioritized, Uniform
+from wm_core.replay.settings import (
+    BalancedConfig,
+    PrioritizedConfig,
+    ReplayConfig,
+    UniformConfig,
+)
 from wm_core.store.retention import prune
 from wm_core.training import checkpoint
 from wm_core.training.checkpoint import plain, restored
@@ -141,3 +146,70 @@ def test_a_run_trains_with_prioritised_draws_and_keeps_what_it_learnt_of_them(tm
     selector = restored(state["learner"]["sampler"])["selector"]
     known = sum(int((table >= 0).sum()) for table in selector["tables"].values())
     assert 0 < known <= 16
+
+
+# ---- balanced --------------------------------------------------------------------------------
+
+
+def balanced(temperature, seed=0):
+    return Balanced(BalancedConfig(temperature=temperature), np.random.default_rng(seed))
+
+
+def test_a_window_is_the_likelier_the_less_it_was_drawn():
+    """Windows 0 and 1 were drawn 30 times each before windows 2 and 3 came."""
+    odds = []
+    for seed in range(3000):
+        selector = balanced(20.0, seed)
+        selector.load_state({"draws": {0: np.array([30, 30])}})
+        selector.refresh(*runs((0, 2), (SESSION, 2)))
+        odds.append(int(selector.choose(1)[0]))
+    counts = np.bincount(odds, minlength=4)
+    chance = np.array([np.exp(-1.5), np.exp(-1.5), 1.0, 1.0])
+    expected = 3000 * chance / chance.sum()
+    assert (np.square(counts - expected) / expected).sum() < 16.3  # 3 degrees: once in a thousand
+
+
+def test_balanced_draws_count_every_window_and_even_out():
+    selector = balanced(0.1)  # so cold that nothing is drawn twice before all were drawn once
+    selector.refresh(*runs((7, 30), (2 * SESSION + 5, 20)))
+    assert sorted(np.concatenate([selector.choose(10) for _ in range(5)])) == [*range(50)]
+    tables = selector.state()["draws"]
+    assert (tables[0][7:37] == 1).all()
+    assert (tables[2][5:25] == 1).all()
+    assert len(set(selector.choose(50).tolist())) == 50
+    assert len(selector.choose(0)) == 0
+
+
+def test_more_windows_than_there_are_repeat():
+    selector = balanced(20.0)
+    selector.refresh(*runs((0, 3)))
+    assert sorted(selector.choose(9).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert selector.state()["draws"][0][:3].tolist() == [3, 3, 3]
+
+
+def test_draws_stay_with_their_windows_when_old_steps_are_pruned_and_new_ones_come():
+    selector = balanced(0.1)
+    selector.refresh(*runs((0, 4)))
+    selector.choose(4)
+    selector.refresh(*runs((2, 4), (SESSION, 1)))  # windows 4, 5 and those of session 1 are new
+    assert sorted(selector.choose(3).tolist()) == [2, 3, 4]
+
+
+def test_a_saved_balanced_sampler_goes_on_with_the_same_draws(tagged):
+    tagged.fill(4)
+    store = tagged.open()
+
+    def made(seed):
+        rng = np.random.default_rng(seed)
+        selector = Balanced(BalancedConfig(), rng)
+        return Sampler(store, batch=8, length=10, rng=rng, online_queue=False, selector=selector)
+
+    sampler, resumed = made(0), made(9)
+    for _ in range(5):
+        sampler.sample()
+    file = io.BytesIO()
+    torch.save(plain(sampler.state()), file)
+    file.seek(0)
+    resumed.load_state(restored(torch.load(file, weights_only=True)))
+    for _ in range(5):
+        np.testing.assert_array_equal(sampler.sample().key, resumed.sample().key)

@@ -307,6 +307,24 @@ def test_posteriors_that_are_surer_than_the_floor_pay_and_no_others(build):
     assert gradient[2].any()
 
 
+def test_a_floor_of_the_mean_lets_sure_posteriors_be_where_others_are_not(build):
+    """As in TWM's code: entropies of 1, 0 and 0.5 of the largest have a mean of 0.5."""
+    logits = torch.tensor([[0.0] * 4, [50.0, 0, 0, 0], [50.0, 50.0, 0, 0]])
+    params = logits[:, None].expand(3, 3, 4).log_softmax(-1)
+    latent = Latent(torch.zeros(3, 1), torch.zeros(3, 3, 4), params)
+    hinges = {}
+    for over in ("step", "mean"):
+        for floor in (0.5, 0.6):
+            world = build(
+                entropy={"scale": 1.0, "floor": floor, "over": over}, categorical={"unimix": 0.0}
+            )
+            hinges[over, floor] = world._entropy_hinge(latent).item()
+    assert hinges["mean", 0.5] == pytest.approx(0.0, abs=1e-6)
+    assert hinges["mean", 0.6] == pytest.approx(0.1, abs=1e-6)
+    assert hinges["step", 0.5] == pytest.approx(0.5 / 3, abs=1e-6)
+    assert hinges["step", 0.6] == pytest.approx((0.6 + 0.1) / 3, abs=1e-6)
+
+
 def test_the_hinge_is_a_scaled_part_of_the_representation_s_losses(build, batch):
     start = build().dynamics.initial(3)
     world = build(entropy={"scale": 5.0, "floor": 1.0})
