@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import subprocess
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -194,6 +197,25 @@ TAGGED_SPEC = Spec(
     vectors={"proprio": VectorSpec(size=2)},
     action=ActionSpec(low=(-1.0, -2.0), high=(1.0, 2.0)),
 )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A context manager that mounts a disk of that size, such as 128k, and gives its folder."""
+
+    @contextlib.contextmanager
+    def mounted(size):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("needs the right to mount a small tmpfs")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+    return mounted
 
 
 def tagged_step(number, *, episode, invalid):

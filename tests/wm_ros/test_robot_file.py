@@ -124,6 +124,18 @@ def call(player, watcher, kind, name):
     return future.result()
 
 
+def check_recorded(steps, player):
+    """Rewards are those of the robot file, and a robot that fell ended its episode."""
+    # Where this machine is too busy the record is cut as well, by steps that are not terminal.
+    fallen = [step for step in steps if step.obs["proprio"][0] > 1.5 and not step.is_first]
+    assert all(step.is_last and step.is_terminal for step in fallen)
+    assert any(step.is_terminal for step in steps)
+    for step in steps:
+        wanted = 0.0 if step.is_first else player.progress[step.stamp_ns] + 0.25
+        assert step.reward == pytest.approx(wanted)
+    assert all(step.is_valid for step in steps)
+
+
 def test_rewards_ends_and_resets_of_a_robot_file(processes, watcher, status, policy_at, tmp_path):
     from std_srvs.srv import Trigger
 
@@ -180,15 +192,7 @@ def test_rewards_ends_and_resets_of_a_robot_file(processes, watcher, status, pol
     watcher.node.destroy_service(service)
     assert processes.stop("policy_node") == 0
 
-    steps = steps_in(tmp_path / "s" / "spool")
-    # Where this machine is too busy the record is cut as well, by steps that are not terminal.
-    fallen = [step for step in steps if step.obs["proprio"][0] > 1.5 and not step.is_first]
-    assert all(step.is_last and step.is_terminal for step in fallen)
-    assert any(step.is_terminal for step in steps)
-    for step in steps:
-        wanted = 0.0 if step.is_first else player.progress[step.stamp_ns] + 0.25
-        assert step.reward == pytest.approx(wanted)
-    assert all(step.is_valid for step in steps)
+    check_recorded(steps_in(tmp_path / "s" / "spool"), player)
 
 
 def test_messages_too_far_apart_are_no_reward_and_a_reset_may_never_answer(

@@ -95,7 +95,8 @@ def make_env(task: str, settings: EnvConfig | None = None, **kwargs: Any) -> gym
             raise SettingsError(f"task {task!r}: there is no such id: {error}") from error
         raise SettingsError(nearest(name, gymnasium.registry, what="task")) from error
     except (gymnasium.error.Error, TypeError, ValueError) as error:
-        reason = _wrong_keyword(name, str(error)) or " ".join(str(error).split())
+        reason = _only_vectors(name) or _wrong_keyword(name, str(error))
+        reason = reason or " ".join(str(error).split())
         raise SettingsError(f"task {task!r} cannot be made: {reason}") from error
     except (Exception, SystemExit) as error:
         raise raised(task, "its constructor", error) from error
@@ -180,6 +181,17 @@ def _takes(name: str) -> tuple[str, ...]:
     parameters = inspect.signature(creator).parameters
     every = ("image_size", "proprio", "action_repeat")
     return tuple(parameters) if "kwargs" not in parameters else every
+
+
+def _only_vectors(name: str) -> str:
+    """Say that ``name`` makes environments in batches alone; "" where it makes single ones."""
+    known = gymnasium.registry.get(name.rpartition(":")[2])
+    if known is None or known.entry_point is not None or known.vector_entry_point is None:
+        return ""
+    return (
+        "it is registered with a vector_entry_point alone, expected an entry_point that makes one "
+        "environment; --train.envs makes several of it"
+    )
 
 
 def _wrong_keyword(name: str, reason: str) -> str:

@@ -33,6 +33,18 @@ def test_without_a_terminal_a_line_says_rates_and_time_left(capsys):
         assert part in said
 
 
+def test_the_last_line_is_written_once(capsys):
+    """Whether it came as a line already, or within the ten seconds after one."""
+    with ProgressView() as view:
+        view.show(status())
+    assert capsys.readouterr().err.count("\n") == 1
+    with ProgressView() as view:
+        for updates in (50, 60, 70):
+            view.show(status(updates=updates))
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in said] == ["50/150", "70/150"]
+
+
 def test_a_run_by_the_clock_says_what_it_has_used_of_its_minutes(capsys):
     with ProgressView() as view:
         view.show(status(cpu_s=90.0, cpu_s_goal=1800.0))

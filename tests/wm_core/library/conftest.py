@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from wm_core.training.status import Status
+
 JOINTS = 4
 REST = [0.1, -0.2, 0.3, -0.4]
 SCALE = 0.25
@@ -64,3 +66,27 @@ def walker(tmp_path_factory):
     net = mlp(3 + 2 * JOINTS, JOINTS)
     path = tmp_path_factory.mktemp("walker") / "policy.onnx"
     return net, to_onnx(net, path, torch.zeros(1, 11), ["obs"], ["actions"], opset=11)
+
+
+@pytest.fixture(scope="session")
+def make_status():
+    """Makes the status of a run that has ended, with changes."""
+
+    def make(**changes):
+        values = {
+            "phase": "done",
+            "updates": 100,
+            "updates_goal": None,
+            "updates_per_s": 1.0,
+            "agent_steps": 2000,
+            "agent_steps_goal": 2000,
+            "agent_steps_per_s": 10.0,
+            "published_version": 2,
+            "episodes": 7,
+            "last_return": 1.25,
+            "time": 1_700_000_600.0,
+            "cpu_s": 1800.5,
+        }
+        return Status(**values | changes)
+
+    return make

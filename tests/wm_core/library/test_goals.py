@@ -8,7 +8,6 @@ from wm_core import presets
 from wm_core.library.changes import with_changes
 from wm_core.library.goals import MICRO_MINUTES, ending, goals_in_words, with_goal
 from wm_core.library.run_folder import TrainSettings, save_settings
-from wm_core.training.status import Status
 
 RUN = Path("runs/x y")
 
@@ -16,24 +15,6 @@ RUN = Path("runs/x y")
 def settings(size="micro", **changes):
     start = TrainSettings(**dict(presets.make("dreamer_v3", size)), run=RUN, task="seek")
     return with_changes(start, changes)
-
-
-def status(**changes):
-    values = {
-        "phase": "done",
-        "updates": 100,
-        "updates_goal": None,
-        "updates_per_s": 1.0,
-        "agent_steps": 2000,
-        "agent_steps_goal": 2000,
-        "agent_steps_per_s": 10.0,
-        "published_version": 2,
-        "episodes": 7,
-        "last_return": 1.25,
-        "time": 0.0,
-        "cpu_s": 1800.5,
-    }
-    return Status(**values | changes)
 
 
 def test_micro_ends_after_half_an_hour_where_nothing_is_said():
@@ -118,14 +99,16 @@ def test_before_it_starts_a_run_says_when_it_will_end(changes, words):
         ),
     ],
 )
-def test_a_run_says_what_ended_it_and_how_it_is_prolonged(changes, end, reason, longer):
-    found = ending(settings(**changes), status(**end), stopped=False)
+def test_a_run_says_what_ended_it_and_how_it_is_prolonged(
+    changes, end, reason, longer, make_status
+):
+    found = ending(settings(**changes), make_status(**end), stopped=False)
     assert found.reason == reason
     assert found.commands[0] == ("longer", f"wm train --run 'runs/x y' --resume{longer}")
 
 
-def test_a_stopped_run_goes_on_by_resume_alone():
-    found = ending(settings(**{"train.updates": 100}), status(), stopped=True)
+def test_a_stopped_run_goes_on_by_resume_alone(make_status):
+    found = ending(settings(**{"train.updates": 100}), make_status(), stopped=True)
     assert found.reason == "it was stopped"
     assert found.commands[0] == ("go on", "wm train --run 'runs/x y' --resume")
 
@@ -138,11 +121,13 @@ def test_a_stopped_run_goes_on_by_resume_alone():
         ({"publish": False}, {"published_version": -1}, " --checkpoint"),
     ],
 )
-def test_a_run_that_published_nothing_learnt_is_measured_by_its_checkpoint(changes, end, network):
-    found = dict(ending(settings(**changes), status(**end), stopped=False).commands)
+def test_a_run_that_published_nothing_learnt_is_measured_by_its_checkpoint(
+    changes, end, network, make_status
+):
+    found = dict(ending(settings(**changes), make_status(**end), stopped=False).commands)
     assert found["measure"] == f"wm evaluate --run 'runs/x y' --episodes 10{network}"
 
 
-def test_what_has_no_task_is_not_proposed_for_evaluation():
-    found = dict(ending(settings(task=""), status(), stopped=False).commands)
+def test_what_has_no_task_is_not_proposed_for_evaluation(make_status):
+    found = dict(ending(settings(task=""), make_status(), stopped=False).commands)
     assert "measure" not in found

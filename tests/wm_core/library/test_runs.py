@@ -14,31 +14,21 @@ from wm_core.contract.errors import SettingsError
 from wm_core.library.run_folder import TrainSettings, save_settings
 from wm_core.library.run_lock import RunLock
 from wm_core.library.runs import age, facts_of, list_runs
-from wm_core.training.status import Status
 
 
-def make_run(folder, *, preset="dreamer_v3", task="seek", phase="done", metrics="", **changes):
-    """A run folder as a training leaves it, without weights."""
-    folder.mkdir(parents=True)
-    config = presets.make(preset, "micro")
-    save_settings(TrainSettings(**dict(config), run=folder, task=task))
-    values = {
-        "phase": phase,
-        "updates": 100,
-        "updates_goal": None,
-        "updates_per_s": 1.0,
-        "agent_steps": 2000,
-        "agent_steps_goal": 2000,
-        "agent_steps_per_s": 10.0,
-        "published_version": 2,
-        "episodes": 7,
-        "last_return": 1.25,
-        "time": 1_700_000_600.0,
-        "cpu_s": 300.0,
-    }
-    Status(**values | changes).write(folder)
-    (folder / "metrics.jsonl").write_text(metrics)
-    return folder
+@pytest.fixture
+def make_run(make_status):
+    """Makes a run folder as a training leaves it, without weights."""
+
+    def make(folder, *, preset="dreamer_v3", task="seek", phase="done", metrics="", **changes):
+        folder.mkdir(parents=True)
+        config = presets.make(preset, "micro")
+        save_settings(TrainSettings(**dict(config), run=folder, task=task))
+        make_status(phase=phase, **changes).write(folder)
+        (folder / "metrics.jsonl").write_text(metrics)
+        return folder
+
+    return make
 
 
 def listing(root):
@@ -52,7 +42,7 @@ def everything(root):
     }
 
 
-def test_a_run_says_what_it_is_and_how_far_it_came(tmp_path):
+def test_a_run_says_what_it_is_and_how_far_it_came(make_run, tmp_path):
     lines = [
         {"updates": 10, "time": 1_700_000_000.0},
         {"updates": 50, "eval/return": 9.0},
@@ -66,10 +56,10 @@ def test_a_run_says_what_it_is_and_how_far_it_came(tmp_path):
     assert (facts.state, facts.pid) == ("done", None)
     assert (facts.updates, facts.agent_steps, facts.episodes) == (100, 2000, 7)
     assert (facts.last_return, facts.evaluated, facts.best) == (1.25, 4.0, 9.0)
-    assert (facts.policy, facts.cpu_s, facts.wall_s) == (2, 300.0, 600.0)
+    assert (facts.policy, facts.cpu_s, facts.wall_s) == (2, 1800.5, 600.0)
 
 
-def test_the_status_knows_the_best_evaluation(tmp_path):
+def test_the_status_knows_the_best_evaluation(make_run, tmp_path):
     evaluation = {"mean": 3.0, "low": 2.0, "high": 4.0, "episodes": 5, "best": 8.0}
     make_run(tmp_path / "a", evaluation=evaluation)
     facts = listing(tmp_path)["a"]
@@ -77,13 +67,13 @@ def test_the_status_knows_the_best_evaluation(tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["done", "stopped", "diverged", "failed"])
-def test_a_run_that_ended_says_how(tmp_path, phase):
+def test_a_run_that_ended_says_how(make_run, tmp_path, phase):
     assert facts_of(make_run(tmp_path / "a", phase=phase)).state == phase
 
 
 @pytest.mark.parametrize("phase", ["starting", "collecting", "waiting", "training", "evaluating"])
 def test_a_run_whose_process_is_gone_was_killed_and_one_that_holds_the_lock_is_alive(
-    tmp_path, phase
+    make_run, tmp_path, phase
 ):
     run = make_run(tmp_path / "a", phase=phase, waiting_for="a first step")
     assert (facts_of(run).state, facts_of(run).pid, facts_of(run).note) == ("killed", None, "")
@@ -93,13 +83,13 @@ def test_a_run_whose_process_is_gone_was_killed_and_one_that_holds_the_lock_is_a
     assert facts_of(run).state == "killed"
 
 
-def test_a_run_that_begins_again_is_not_called_done(tmp_path):
+def test_a_run_that_begins_again_is_not_called_done(make_run, tmp_path):
     run = make_run(tmp_path / "a", phase="done")
     with RunLock(run):
         assert facts_of(run).state == "starting"
 
 
-def test_folders_are_looked_into_and_those_without_a_run_are_foreign(tmp_path):
+def test_folders_are_looked_into_and_those_without_a_run_are_foreign(make_run, tmp_path):
     make_run(tmp_path / "one")
     make_run(tmp_path / "sweep" / "seed-0")
     make_run(tmp_path / "sweep" / "deeper" / "seed-1")
@@ -112,13 +102,13 @@ def test_folders_are_looked_into_and_those_without_a_run_are_foreign(tmp_path):
     assert "no run" in found["photos"].note
 
 
-def test_a_run_itself_is_listed_and_nothing_within_it(tmp_path):
+def test_a_run_itself_is_listed_and_nothing_within_it(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     make_run(run / "store")
     assert [facts.path for facts in list_runs(run)] == [run]
 
 
-def test_links_in_a_circle_end(tmp_path):
+def test_links_in_a_circle_end(make_run, tmp_path):
     make_run(tmp_path / "in" / "a")
     (tmp_path / "in" / "back").symlink_to(tmp_path)
     assert "in/a" in listing(tmp_path)
@@ -137,7 +127,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize("content", DAMAGES, ids=range(len(DAMAGES)))
 @pytest.mark.parametrize("name", ["settings.json", "status.json"])
-def test_damaged_files_make_a_damaged_run_and_no_error(tmp_path, name, content):
+def test_damaged_files_make_a_damaged_run_and_no_error(make_run, tmp_path, name, content):
     run = make_run(tmp_path / "a")
     make_run(tmp_path / "b")
     (run / name).write_bytes(content)
@@ -155,7 +145,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
-def test_values_of_an_odd_kind_are_left_out(tmp_path, odd, capsys):
+def test_values_of_an_odd_kind_are_left_out(make_run, tmp_path, odd, capsys):
     run = make_run(tmp_path / "a")
     (run / "status.json").write_text(json.dumps(odd))
     (run / "settings.json").write_text(json.dumps({"preset": 3, "task": "a\x1b[2Jb", "seed": "x"}))
@@ -170,7 +160,7 @@ def test_values_of_an_odd_kind_are_left_out(tmp_path, odd, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_a_run_file_is_no_error(tmp_path):
+def test_a_folder_that_cannot_be_a_run_file_is_no_error(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     for name in ("settings.json", "status.json", "metrics.jsonl"):
         (run / name).unlink()
@@ -184,7 +174,7 @@ def test_an_empty_run_folder_is_empty_not_killed(tmp_path):
     assert listing(tmp_path)["a"].state == "empty"
 
 
-def test_listing_makes_and_changes_nothing(tmp_path, capsys):
+def test_listing_makes_and_changes_nothing(make_run, tmp_path, capsys):
     make_run(tmp_path / "a", phase="training")
     (tmp_path / "b" / "store").mkdir(parents=True)
     before = everything(tmp_path)
@@ -210,7 +200,7 @@ def names_in_order(capsys, root, *words):
     return [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
 
 
-def test_runs_are_sorted_and_chosen(tmp_path, capsys):
+def test_runs_are_sorted_and_chosen(make_run, tmp_path, capsys):
     make_run(tmp_path / "a", updates=5, last_return=-2.0, time=30.0)
     make_run(tmp_path / "b", updates=50, last_return=None, time=10.0, task="CartPole-v1")
     make_run(tmp_path / "c", updates=20, last_return=7.0, time=20.0, preset="twm", phase="stopped")
@@ -225,7 +215,7 @@ def test_runs_are_sorted_and_chosen(tmp_path, capsys):
         assert names_in_order(capsys, tmp_path, "--state", "alive") == ["b"]
 
 
-def test_json_holds_no_number_that_json_does_not_know(tmp_path, capsys):
+def test_json_holds_no_number_that_json_does_not_know(make_run, tmp_path, capsys):
     run = make_run(tmp_path / "a")
     text = (run / "status.json").read_text().replace("1.25", "NaN")
     (run / "status.json").write_text(text)
@@ -236,7 +226,7 @@ def test_json_holds_no_number_that_json_does_not_know(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_the_table_fits_the_terminal(tmp_path, capsys, monkeypatch, columns):
+def test_the_table_fits_the_terminal(make_run, tmp_path, capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")
     make_run(tmp_path / ("long-name-" * 5), preset="transdreamer", task="a_module:Task-v0")
@@ -260,7 +250,7 @@ def test_an_unknown_age_is_empty():
     assert age(None) == ""
 
 
-def test_paths_are_given_whole(tmp_path):
+def test_paths_are_given_whole(make_run, tmp_path):
     make_run(tmp_path / "a")
     assert list_runs(tmp_path)[0].as_json()["path"] == str(tmp_path / "a")
     assert isinstance(list_runs(str(tmp_path))[0].path, Path)

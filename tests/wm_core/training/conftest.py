@@ -7,10 +7,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from wm_core.cli.main import main
+from wm_core.store.env_recorder import EnvRecorder
+from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.training.collect import Collector, RandomActor
+from wm_core.training.evaluate import open_env
 
 TOY = '''
 """A dot that the action moves; being in the middle pays."""
@@ -67,6 +73,31 @@ TINY = (
 )
 
 
+#: the same from Python, with 4 replayed steps for each one that arrives: an update in 8 steps
+SMALL = {
+    "world.encoder.kind": "k4s2",
+    "world.encoder.depth": 2,
+    "world.units": 16,
+    "world.gru.deter": 16,
+    "world.gru.hidden": 8,
+    "world.gru.blocks": 2,
+    "world.categorical.groups": 4,
+    "world.categorical.classes": 4,
+    "behavior.imag_starts": 8,
+    "behavior.imag_horizon": 4,
+    "optim.precision": "float32",
+    "replay.batch": 4,
+    "replay.length": 8,
+    "train.replay_ratio": 4,
+    "train.prefill": 0,
+    "train.eval_every": 0,
+    "train.video_every": 0,
+    "publish": False,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
@@ -85,6 +116,30 @@ def toy(toy_folder, monkeypatch) -> str:
 def tiny() -> tuple[str, ...]:
     """Options of ``wm train`` for the smallest agent."""
     return TINY
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Settings of ``wm.train`` for the smallest agent, which collects nothing by itself."""
+    return dict(SMALL)
+
+
+@pytest.fixture
+def robot(toy, tmp_path):
+    """A robot at the toy task: each call takes 64 random steps into the store ``store``."""
+    ledger = Ledger(tmp_path / "store" / LEDGER_NAME)
+    adapter, spec = open_env(toy, seed=0)
+    recorder = EnvRecorder(ledger.path.parent, ledger, robot="rover", task=toy, spec=spec)
+    collector = Collector([adapter], [recorder], spec)
+    actor = RandomActor(spec.action, np.random.default_rng(0))
+
+    def act():
+        collector.collect(actor, 64)
+        collector.seal()
+
+    yield act
+    collector.close()
+    ledger.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import resource
-import subprocess
 import threading
 
 import pytest
@@ -34,18 +33,6 @@ def files_of_at_most(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@contextlib.contextmanager
-def small_disk(folder, size):
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def unfinished(folder):
@@ -160,8 +147,8 @@ def test_a_run_whose_folder_goes_away_says_so_and_makes_no_new_one(toy, tiny, tm
 
 
 @pytest.mark.slow
-def test_on_a_real_full_disk_nothing_half_written_stays(toy, tiny, tmp_path, capsys):
-    with small_disk(tmp_path / "disk", "1m") as disk:
+def test_on_a_real_full_disk_nothing_half_written_stays(toy, tiny, tmp_path, capsys, small_disk):
+    with small_disk("1m") as disk:
         run = disk / "run"
         args = ["train", "--task", toy, "--run", str(run), *tiny, *STEPS]
         ballast = disk / "ballast"

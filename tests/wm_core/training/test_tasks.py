@@ -178,6 +178,15 @@ def test_a_typo_names_the_nearest_task():
         make_env("walkr_walk")
 
 
+def test_a_task_that_comes_in_batches_alone_is_refused_in_one_line():
+    gymnasium.register("WmBatchesAlone-v0", vector_entry_point=lambda num_envs: None)
+    try:
+        with pytest.raises(SettingsError, match="vector_entry_point alone, expected an entry_po"):
+            make_env("WmBatchesAlone-v0")
+    finally:
+        gymnasium.registry.pop("WmBatchesAlone-v0")
+
+
 def test_a_module_in_the_working_folder_is_named_with_the_cure(tmp_path, monkeypatch):
     (tmp_path / "my_zoo_of_tasks.py").write_text("")
     monkeypatch.chdir(tmp_path)

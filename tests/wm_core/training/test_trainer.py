@@ -12,6 +12,7 @@ import torch
 
 from wm_core.cli.main import main
 from wm_core.contract.runner import PolicyRunner
+from wm_core.library.runs import facts_of
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.robot import RobotFile
 from wm_core.store.ledger import LEDGER_NAME, Ledger
@@ -116,6 +117,13 @@ def test_version_0_is_untrained_and_the_next_ones_are_50_updates_apart(trained):
     gates = json.loads((repository.folder(repository.versions()[-1]) / "gates.json").read_text())
     assert gates["episodes"] >= 1
     assert np.isfinite(gates["last_return"])
+
+
+def test_a_run_of_a_few_updates_leaves_a_policy_of_what_it_learnt(train_toy):
+    run = train_toy("--train.steps", "72", "--train.replay-ratio", "4")
+    done, newest = status(run)["updates"], PolicyRepository(run / "policies").latest()
+    assert 0 < done < 50
+    assert (newest.version, newest.learner_updates) == (1, done)
 
 
 def test_published_policies_load_and_prove_themselves(trained):
@@ -300,13 +308,16 @@ def test_after_sigkill_no_counter_goes_back_and_no_version_repeats(toy, tiny, tm
         return last is not None and last.version >= version
 
     wait_for(lambda: published(1), timeout_s=300, process=process)
+    assert facts_of(run).pid == process.pid
     process.kill()
     process.wait(timeout=300)
+    assert facts_of(run).state == "killed"
     before, last = status(run), repository.latest()
     process = start_wm(*args, "--resume")
     wait_for(lambda: published(last.version + 1), timeout_s=300, process=process)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=300) == 0
+    assert facts_of(run).state == "stopped"
     after, new = status(run), repository.latest()
     assert new.learner_updates >= last.learner_updates + 50
     assert after["agent_steps"] >= before["agent_steps"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from collections import Counter
@@ -231,22 +230,12 @@ def test_no_chunk_is_sealed_that_a_trainer_would_refuse_for_its_size():
 # ------------------------------------------------------------------ a disk that is full
 
 
-@contextlib.contextmanager
-def small_disk(folder, size):
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "keep_valuable"])
-def test_on_a_full_disk_every_step_is_stored_or_counted(tmp_path, spec, make_step, overflow):
+def test_on_a_full_disk_every_step_is_stored_or_counted(
+    tmp_path, spec, make_step, overflow, small_disk
+):
     settings = SpoolSettings(seal_steps=16, seal_s=60.0, overflow=overflow, min_free_bytes=0)
-    with small_disk(tmp_path / "disk", "128k") as disk:
+    with small_disk("128k") as disk:
         for _ in range(3):
             spool = Spool(disk, robot="rover", task="", spec=spec, settings=settings)
             fill(spool, make_step, 16 * 12)
@@ -269,10 +258,10 @@ def test_on_a_full_disk_every_step_is_stored_or_counted(tmp_path, spec, make_ste
         assert there + sum(lost.values()) == 3 * 16 * 12
 
 
-def test_a_read_only_disk_costs_steps_and_nothing_else(tmp_path, spec, make_step):
+def test_a_read_only_disk_costs_steps_and_nothing_else(tmp_path, spec, make_step, small_disk):
     """What waits stays; once the disk takes files again, recording goes on by itself."""
     settings = SpoolSettings(seal_steps=4, seal_s=60.0)
-    with small_disk(tmp_path / "disk", "1m") as disk:
+    with small_disk("1m") as disk:
         spool = Spool(disk, robot="rover", task="", spec=spec, settings=settings)
         fill(spool, make_step, 4)
         spool.close()
@@ -290,11 +279,11 @@ def test_a_read_only_disk_costs_steps_and_nothing_else(tmp_path, spec, make_step
         assert spool.counters().get("writer_faults", 0) == 0
 
 
-def test_the_disk_keeps_what_its_owner_wants_free(tmp_path, spec, make_step):
+def test_the_disk_keeps_what_its_owner_wants_free(tmp_path, spec, make_step, small_disk):
     settings = SpoolSettings(
         seal_steps=16, seal_s=60.0, min_free_bytes=10**9
     )  # a twentieth: 51 kB
-    with small_disk(tmp_path / "disk", "1m") as disk:
+    with small_disk("1m") as disk:
         spool = Spool(disk, robot="rover", task="", spec=spec, settings=settings)
         fill(spool, make_step, 16 * 4)
         hog = disk / "hog"
@@ -308,9 +297,9 @@ def test_the_disk_keeps_what_its_owner_wants_free(tmp_path, spec, make_step):
         spool.close()
 
 
-def test_the_black_box_gives_way_before_what_waits(tmp_path, spec, make_step):
+def test_the_black_box_gives_way_before_what_waits(tmp_path, spec, make_step, small_disk):
     settings = SpoolSettings(seal_steps=16, seal_s=60.0, min_free_bytes=10**9)
-    with small_disk(tmp_path / "disk", "1m") as disk:
+    with small_disk("1m") as disk:
         spool = Spool(disk, robot="rover", task="", spec=spec, settings=settings)
         fill(spool, make_step, 16 * 8)
         sent = home(spool).path / "sent"
