@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wm_core.agents.settings import OptimConfig
+from wm_core.nn import joined
 from wm_core.nn.optim import Adam, LaProp, ParameterGroup
 from wm_core.nn.ssm import recurrence_parameters
 
@@ -76,13 +77,19 @@ class Optimizers:
 
     def step(self, loss: Tensor) -> None:
         """One update down the gradient of ``loss`` (); weights that it does not reach stay."""
-        self.updates += 1
         for optimizer in self._all:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        joined.average_gradients(self._parameters())
+        self.updates += 1
         for optimizer in self._all:
             optimizer.step()
         self.gradient = torch.stack([o.norm for o in self._all]).square().sum().sqrt()
+
+    def _parameters(self) -> Iterator[Tensor]:
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                yield from group["params"]
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint: tensors and plain containers."""

@@ -15,6 +15,7 @@ from wm_core.behavior.returns import lambda_return, survival
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec
+from wm_core.nn import joined
 from wm_core.nn.blocks import Style
 from wm_core.nn.dists import ActionDist
 from wm_core.nn.normalize import AdaptiveScale, PercentileRange, RunningStd
@@ -117,7 +118,7 @@ class ActorCritic(Behavior):
         Deviates: the papers imagine from every posterior; ``imag_starts`` takes about so many, at
         the same random times of all windows.
         """
-        (B, T), wanted = shape, self.config.imag_starts
+        B, T, wanted = joined.rows_in_all(shape[0]), shape[1], self.config.imag_starts
         if wanted is None or wanted >= B * T:
             return torch.arange(T, device=device)
         return torch.randperm(T, generator=generator, device=device)[: math.ceil(wanted / B)]
@@ -169,7 +170,7 @@ class ActorCritic(Behavior):
         if self.config.objective == "rewards":  # nothing beyond the horizon, and no critic
             rest = torch.zeros_like(value)
             target = lambda_return(reward, cont, rest, discount=world.discount, lam=1.0)
-            baseline = target.detach().mean(0, keepdim=True)
+            baseline = joined.mean(target.detach().mean(0, keepdim=True))
         advantage, metrics = self._scaled(target, baseline)
         dist = self.actor.dist(rollout.latent.read(self.config.reads)[:, :-1].detach())
         share = {"reinforce": 1.0, "dynamics": 0.0, "mix": self.config.mix}[self.config.gradient]
@@ -208,7 +209,8 @@ class ActorCritic(Behavior):
         metrics["entropy_share"] = share.mean()
         if self.entropy_scale is None:
             mean = self.config.entropy.over == "mean"
-            short = self.config.entropy.target - ((weight * share).mean() if mean else share)
+            given = joined.mean((weight * share).mean()) if mean else share
+            short = self.config.entropy.target - given
             penalty = self.config.entropy.scale * short.clamp_min(0.0)
             # one penalty for all, which the weights of states must not scale
             return -penalty / weight.mean().clamp_min(1e-6) if mean else -penalty, metrics

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wm_core.behavior.actor import Actor
+from wm_core.nn import joined
 from wm_core.world.latent import Latent
 from wm_core.world.sequence import SequenceModel
 from wm_core.world.settings import Reads
@@ -62,7 +63,7 @@ def imagine(
     n, device = start.deter.shape[0], start.deter.device
 
     def rand(*shape: int) -> Tensor:
-        return torch.rand((horizon, n, *shape), generator=generator, device=device)
+        return joined.rand((horizon, n, *shape), generator=generator, device=device, dim=1)
 
     uniform, noise = rand(*world.dynamics.prior.noise_shape), actor.noise(rand(actor.action_size))
     if not differentiable:

@@ -20,6 +20,7 @@ from wm_core.cli.screen import complain
 from wm_core.cli.settings import parse, peek
 from wm_core.config import Config
 from wm_core.library.goals import MICRO_MINUTES, ending, goals_in_words, with_goal
+from wm_core.library.processes import is_other_worker, work_for_first
 from wm_core.library.run_folder import TrainSettings
 from wm_core.library.train import first_settings, run_training
 from wm_core.training import checkpoint
@@ -31,6 +32,10 @@ def main(argv: Sequence[str]) -> int:
     """Train until the goal or a signal; returns the exit status."""
     # torch's own exporter trips over torch's own deprecation
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
+    if is_other_worker():
+        store = peek(argv, "store").get("store")
+        work_for_first(None if store is None else Path(store))
+        return 0
     settings = train_settings(argv)
     stop = threading.Event()
     with stopping(stop), ProgressView(quiet=settings.quiet) as view:

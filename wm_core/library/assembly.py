@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from wm_core.agents.agent import AgentCore
-from wm_core.config import Config
 from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Spec
 from wm_core.library.hooks import (
@@ -23,6 +22,7 @@ from wm_core.library.hooks import (
 )
 from wm_core.library.init_from import take_weights
 from wm_core.library.init_store import check_init_store, copy_steps
+from wm_core.library.processes import device_index, start_workers
 from wm_core.library.resume import load_resumed
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
 from wm_core.library.sources import (
@@ -42,9 +42,11 @@ from wm_core.training.hooks import Hooks
 from wm_core.training.learner import Learner
 from wm_core.training.population import Population
 from wm_core.training.seeding import Streams
+from wm_core.training.shared import SharedLearner
 from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import Status
 from wm_core.training.trainer import Trainer
+from wm_core.training.workers import number_of_workers
 
 
 def make_trainer(
@@ -75,7 +77,8 @@ def make_trainer(
         if store is not None:
             undo.callback(store.close)
         check_init_store(settings, spec)
-        where = choose_device(settings.device)
+        number_of_workers(settings.workers, settings.config)
+        where = choose_device(settings.device, device_index(settings))
         streams = Streams(settings.seed, where)
         agent = _new_agent(settings, spec, streams)
         if store is not None and not settings.task:
@@ -96,7 +99,7 @@ def make_trainer(
             prune=make_pruner(settings),
             loggers=make_loggers(settings, run_id),
         )
-        trainer = _joined(settings, agent, store, streams, source, stop, hooks)
+        trainer = _joined(settings, agent, store, streams, source, stop, hooks, undo)
         _go_on(trainer, resumed)
         save_settings(settings, run_id)  # the last step: a refused start changes nothing
         if inherited is not None:
@@ -123,10 +126,11 @@ def _joined(
     source: ExperienceSource,
     stop: threading.Event,
     hooks: Hooks,
+    undo: contextlib.ExitStack,
 ) -> Trainer:
     """Join agent, store and source; the ``hooks`` that need a learner are added here."""
     config, spec = settings.config, agent.spec
-    learner = _learner(config, store, agent, streams)
+    learner = _learner(settings, store, agent, streams, undo)
     return Trainer(
         settings.run,
         config,
@@ -166,9 +170,15 @@ def _load(trainer: Trainer, state: dict[str, Any]) -> None:
         ) from error
 
 
-def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Learner:
-    """Make the learner that updates ``agent`` from windows of ``store``."""
-    replay = config.replay
+def _learner(
+    settings: TrainSettings,
+    store: Store,
+    agent: AgentCore,
+    streams: Streams,
+    undo: contextlib.ExitStack,
+) -> Learner:
+    """Make the learner that updates ``agent`` from windows of ``store``, alone or with workers."""
+    replay = settings.replay
     make_selector = SELECTORS.make(replay.selector)
     sampler = Sampler(
         store,
@@ -178,4 +188,12 @@ def _learner(config: Config, store: Store, agent: Any, streams: Streams) -> Lear
         online_queue=replay.online_queue,
         selector=make_selector(replay.settings_of(replay.selector), streams.sampler),
     )
-    return Learner(agent, sampler, ContextMemory(agent, replay.latents), streams.learner)
+    memory = ContextMemory(agent, replay.latents)
+    workers = start_workers(settings, agent.spec, agent.device)
+    if workers is None:
+        return Learner(agent, sampler, memory, streams.learner)
+    undo.callback(workers.close)
+    return SharedLearner(
+        agent, sampler, memory, streams.learner,
+        store=store, team=workers.team, leave=workers.close,
+    )  # fmt: skip

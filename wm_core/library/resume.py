@@ -58,6 +58,8 @@ RULES: dict[str, ResumeRule] = {
     "policy_keys": "free",
     "device": "free",
     "threads": "free",
+    "workers": "free",
+    "worker_timeout_s": "free",
     "nice": "free",
     "profile": "free",
     "quiet": "free",

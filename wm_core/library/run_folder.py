@@ -77,8 +77,14 @@ class TrainSettings(Config):
         "updates", description="Horizontal axis of the loggers: updates or agent_steps"
     )
     device: Device = Field("auto", description="Device of the networks; auto prefers CUDA")
+    workers: int = Field(
+        1, gt=0, description="Processes that share every update; on GPUs, one for each"
+    )
+    worker_timeout_s: float = Field(
+        120.0, gt=0, description="Most seconds that a worker waits for another in an update"
+    )
     threads: int | None = Field(
-        None, gt=0, description="CPU threads of torch, 1 or more; None: all cores but one"
+        None, gt=0, description="CPU threads of torch in each worker; None: all cores but one"
     )
     nice: int = Field(
         0, ge=0, le=19, description="Niceness of the process, 0 .. 19; 19 gives way the most"

@@ -17,6 +17,7 @@ from wm_core.library.assembly import make_trainer
 from wm_core.library.changes import names_of_changes, with_changes
 from wm_core.library.goals import with_goal
 from wm_core.library.init_from import base_settings
+from wm_core.library.processes import is_other_worker, threads
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings, load_settings
 from wm_core.library.run_lock import RunLock
 from wm_core.library.settings_file import read_settings_file
@@ -141,7 +142,9 @@ def run_training(
     before = torch.get_num_threads()
     if settings.nice:
         os.nice(settings.nice)
-    torch.set_num_threads(settings.threads or _threads(settings.train.collectors))
+    if is_other_worker():
+        raise SettingsError("torchrun starts several processes: let it start `wm train`")
+    torch.set_num_threads(threads(settings))
     keep_freed_memory()
     try:
         with disk_named(settings.run), RunLock(settings.run):
@@ -153,12 +156,3 @@ def run_training(
                 return trainer.train()
     finally:
         torch.set_num_threads(before)
-
-
-def _threads(collectors: int) -> int:
-    """All cores but one, or but one for each of the ``collectors``.
-
-    Torch's threads wait for each other by spinning: where another process takes one of their
-    cores, as a simulator or a robot's nodes do, an update takes forty times as long.
-    """
-    return max(1, (os.cpu_count() or 2) - max(1, collectors))

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from wm_core.nn import joined
 from wm_core.nn.blocks import Filled, Linear
 
 Positions = Literal["none", "sinusoid", "age", "shaw", "xl"]
@@ -178,7 +179,7 @@ def drop(x: Tensor, rate: float, generator: Generator | None) -> Tensor:
     """Apply dropout of ``rate`` to ``x`` (...); without a generator return ``x``."""
     if generator is None or rate == 0.0:
         return x
-    return x * torch.empty_like(x).bernoulli_(1.0 - rate, generator=generator) / (1.0 - rate)
+    return x * joined.kept(x, 1.0 - rate, generator) / (1.0 - rate)
 
 
 class Attention(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from wm_core.nn import joined
+
 
 class PercentileRange(nn.Module):
     """Tracks the range between two percentiles; the scale is at least ``limit``.
@@ -29,7 +31,8 @@ class PercentileRange(nn.Module):
     @torch.no_grad()
     def update(self, values: Tensor) -> Tensor:
         """Add ``values`` (...) and return the scale ()."""
-        percentiles = torch.quantile(values.detach().float().flatten(), self.at)
+        every = joined.rows_of_all(values.detach().float())
+        percentiles = torch.quantile(every.flatten(), self.at)
         self.range.lerp_(percentiles, self.rate)
         return self.scale()
 
@@ -59,7 +62,8 @@ class RunningStd(nn.Module):
     def update(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add ``values`` (...) and return mean () and standard deviation ()."""
         flat = values.detach().float()
-        self.moments.lerp_(torch.stack([flat.mean(), flat.square().mean()]), self.rate)
+        moments = joined.mean(torch.stack([flat.mean(), flat.square().mean()]))
+        self.moments.lerp_(moments, self.rate)
         self.weight.lerp_(torch.ones_like(self.weight), self.rate)
         mean, square = (self.moments / self.weight).unbind()
         return mean, (square - mean.square()).clamp_min(1e-8).sqrt()
@@ -86,7 +90,8 @@ class RunningVariance(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Add ``values`` (N, n) and return the variances (n,), at least ``low``."""
         flat = values.detach().float()
-        self.moments.lerp_(torch.stack([flat.mean(0), flat.square().mean(0)]), self.rate)
+        moments = [joined.mean_of_rows(flat), joined.mean_of_rows(flat.square())]
+        self.moments.lerp_(torch.stack(moments), self.rate)
         self.weight.lerp_(torch.ones_like(self.weight), self.rate)
         mean, square = self.moments / self.weight
         return (square - mean.square()).clamp_min(self.low)
@@ -118,7 +123,7 @@ class AdaptiveScale(nn.Module):
     @torch.no_grad()
     def update(self, value: Tensor) -> Tensor:
         """Return the current factor (), and adapt the next one to ``value`` ()."""
-        now, value = self.scale.clone(), value.detach().float()
+        now, value = self.scale.clone(), joined.mean(value.detach().float())
         below, above = value < 0.9 * self.target, value > 1.1 * self.target
         up, down = (below, above) if self.raise_when_low else (above, below)
         self.scale.mul_(torch.where(up, 1.1, torch.where(down, 1 / 1.1, 1.0)))

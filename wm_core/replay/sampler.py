@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import StoreError
-from wm_core.replay.batch import make_batch
+from wm_core.replay.batch import NO_CONTEXT, make_batch
 from wm_core.replay.online import OnlineQueue
 from wm_core.replay.selectors import Selector, Uniform
 from wm_core.replay.settings import UniformConfig
 from wm_core.store.frames import BlockLost
 from wm_core.store.reader import Store
 from wm_core.store.segments import Segment
+
+
+class ChosenWindows(NamedTuple):
+    """Windows by the keys of their steps, which are the same in every copy of a store."""
+
+    first: np.ndarray  #: (B,) int64 key of the first step of each
+    has_context: np.ndarray  #: (B,) bool, whether the step before it belongs to it
+
+    @property
+    def context(self) -> np.ndarray:
+        """(B,) int64 keys of the steps before the windows; ``NO_CONTEXT`` where there is none."""
+        return np.where(self.has_context, self.first - 1, NO_CONTEXT)
 
 
 class Sampler:
@@ -54,6 +66,38 @@ class Sampler:
             self._update()
             return self._total > 0
 
+    def choose(self) -> ChosenWindows:
+        """Choose B windows that are not read yet, for workers who read a share each.
+
+        Raises:
+            StoreError: where the store holds no window of T steps.
+        """
+        with self._store.lock:
+            self._update()
+            if not self._total:
+                raise self._no_window()
+            windows = self._choose()
+        first = [(s.session << 32) + s.first_index + start for s, start in windows]
+        return ChosenWindows(
+            np.array(first, np.int64), np.array([start > 0 for _, start in windows])
+        )
+
+    def read(self, choice: ChosenWindows) -> Batch[np.ndarray] | None:
+        """Read the windows of ``choice``, (B, T, ...); None where this store lacks one of them."""
+        with self._store.lock:
+            windows = []
+            for key, has_context in zip(choice.first.tolist(), choice.has_context, strict=True):
+                found = self._store.find(key)
+                if found is None or found[1] + self._length > found[0].length:
+                    return None
+                if has_context and not found[1]:
+                    return None
+                windows.append(found)
+            try:
+                return self._gather(windows, choice.has_context)
+            except BlockLost:
+                return None
+
     def sample(self) -> Batch[np.ndarray]:
         """Draw B windows of T steps, arrays (B, T, ...), and the context before each.
 
@@ -64,14 +108,17 @@ class Sampler:
             with self._store.lock:
                 self._update()
                 if not self._total:
-                    raise StoreError(
-                        f"{self._store.root} holds {self._store.steps} steps, but no run of "
-                        f"{self._length} valid ones without a gap; collect more"
-                    )
+                    raise self._no_window()
                 try:
                     return self._gather(self._choose())
                 except BlockLost:  # the store has left it out by now
                     continue
+
+    def _no_window(self) -> StoreError:
+        return StoreError(
+            f"{self._store.root} holds {self._store.steps} steps, but no run of "
+            f"{self._length} valid ones without a gap; collect more"
+        )
 
     @property
     def _total(self) -> int:
@@ -104,15 +151,18 @@ class Sampler:
             windows.append((segment, start))
         return windows
 
-    def _gather(self, windows: list[tuple[Segment, int]]) -> Batch[np.ndarray]:
+    def _gather(
+        self, windows: list[tuple[Segment, int]], has_context: np.ndarray | None = None
+    ) -> Batch[np.ndarray]:
+        if has_context is None:
+            has_context = np.array([start > 0 for _, start in windows])
         rows = np.empty((len(windows), self._length + 1), np.int64)
         for i, (segment, start) in enumerate(windows):
-            before = min(start, 1)  # without a context, the first step stands in for it
+            before = int(has_context[i])  # without a context, the first step stands in for it
             rows[i, 1 - before :] = segment.rows(start - before, self._length + before)
             if not before:
                 rows[i, 0] = rows[i, 1]
         steps = self._store.read(rows)
-        has_context = np.array([start > 0 for _, start in windows])
         return make_batch(steps, self._store.observe(steps[:, 1:]), has_context)
 
     def state(self) -> dict[str, Any]:

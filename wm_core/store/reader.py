@@ -102,6 +102,12 @@ class Store:
         return self._spec
 
     @property
+    def sessions(self) -> list[tuple[str, str]]:
+        """Robot and session that each session number, from 0 on, stands for in this store."""
+        with self.lock:
+            return list(self._numbers)
+
+    @property
     def segments(self) -> list[Segment]:
         """List every run of contiguous valid steps, by session and time."""
         with self.lock:

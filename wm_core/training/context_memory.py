@@ -75,20 +75,32 @@ class ContextMemory:
 
     def put(self, keys: np.ndarray, posterior: Latent) -> None:
         """Keep ``posterior`` (B, T) of steps ``keys`` (B, T) int64; of equal ones, the last."""
-        if not self._slots.capacity:
-            return
+        if self.keeps:
+            self.put_packed(keys, *self.pack(posterior))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._slots.capacity > 0
+
+    def pack(self, posterior: Latent) -> tuple[Tensor, Tensor]:
+        """(B T, D) float16 and (B T, S) uint8, as which ``posterior`` (B, T) is kept."""
+        carry = [c.flatten(0, 1) for c in self._dynamics.carry_of(posterior)]
+        stoch = self._stoch.new_empty(len(carry[0]), 0)
+        if self._groups:
+            stoch = carry.pop().argmax(-1).byte()
+        limit = torch.finfo(torch.float16).max
+        floats = torch.cat([c.flatten(1).float() for c in carry], 1).clamp(-limit, limit)
+        return floats.half(), stoch
+
+    def put_packed(self, keys: np.ndarray, floats: Tensor, stoch: Tensor) -> None:
+        """Keep what ``pack`` made, (N, D) and (N, S), of steps ``keys``, N int64 in all."""
         slots, last = self._slots.claim(keys.reshape(-1))
         self._grow(_FIRST + len(self))
         rows = self._on_device(np.where(slots < 0, _DISCARDED, slots + _FIRST))
         source = self._on_device(last)  # equal keys write the same values: no race decides
-        carry = [
-            c.flatten(0, 1).index_select(0, source) for c in self._dynamics.carry_of(posterior)
-        ]
-        if self._groups:
-            self._stoch.index_copy_(0, rows, carry.pop().argmax(-1).byte())
-        limit = torch.finfo(torch.float16).max
-        floats = torch.cat([c.flatten(1).float() for c in carry], 1).clamp(-limit, limit)
-        self._floats.index_copy_(0, rows, floats.half())
+        self._stoch.index_copy_(0, rows, stoch.index_select(0, source))
+        self._floats.index_copy_(0, rows, floats.index_select(0, source))
 
     def _on_device(self, rows: np.ndarray) -> Tensor:
         """(N,) ``rows`` as an index on the device."""

@@ -51,6 +51,13 @@ class Learner:
         self.updates += 1
         return metrics
 
+    def take_cpu_s(self) -> float:
+        """CPU seconds that other processes have used for its updates since the last call."""
+        return 0.0
+
+    def close(self) -> None:
+        """Release what other processes hold for it; a second call does nothing."""
+
     def _pass_losses(self) -> None:
         """Hand the losses of the previous update to the selector, when they are long computed."""
         if self._trained is not None:

@@ -40,6 +40,7 @@ from wm_core.training.shown import Shown
 from wm_core.training.sources import ExperienceSource
 from wm_core.training.status import NAME as STATUS_NAME
 from wm_core.training.status import Rate, Status
+from wm_core.training.team import WorkersFailed
 from wm_core.training.unwritten import Home, Unwritten
 from wm_core.training.waiting import RunWaiting
 
@@ -93,17 +94,13 @@ class Trainer:
         self._evaluations = Evaluations(
             run, self._hooks.evaluate, every=train.eval_every, episodes=train.eval_episodes
         )
-        self._report = Every(STATUS_S)
-        minutes = train.minutes
-        self._cpu = CpuTime(None if minutes is None else 60.0 * minutes, beside=source.cpu_s)
+        self._cpu = CpuTime(train.minutes and 60.0 * train.minutes, beside=source.cpu_s)
         self._waiting = RunWaiting.of(config, store, learner.sampler, collects=source.collects)
-        self._episodes = 0
-        self._env_restarts = 0  # of the processes before this one
+        self._episodes = self._env_restarts = 0  # of the processes before this one
         self._last_return: float | None = None
         self._last_metrics: dict[str, float] = {}
-        self._update_rate, self._step_rate = Rate(), Rate()
-        self._is_over = False  # the source has ended
-        self._unwritten, self._shown = Unwritten(), Shown()
+        self._update_rate, self._step_rate, self._is_over = Rate(), Rate(), False
+        self._report, self._unwritten, self._shown = Every(STATUS_S), Unwritten(), Shown()
         self._log: MetricLog  # opened by ``train``, as is the next
         self._home: Home
 
@@ -152,8 +149,8 @@ class Trainer:
 
         Raises:
             TrainingDiverged: when a loss or a weight is no longer a finite number.
-            StoreError: when there is nothing to learn from in a finished store, or in what has
-                been collected for a long time.
+            StoreError: when there has been nothing to learn from for a long time.
+            WorkersFailed: when another worker is lost.
             DiskFailed: when neither checkpoint nor steps can be written, or the folder is gone.
         """
         resumed, updates_before = self._checkpoints.updates is not None, self.learner.updates
@@ -171,7 +168,7 @@ class Trainer:
             try:
                 self._loop()
                 self._source.settle()
-            except EnvFault:  # what was learnt is kept
+            except (EnvFault, WorkersFailed):  # what was learnt is kept
                 self._finish(updates_before)
                 raise
             self._evaluate_if_due(at_end=True)
@@ -183,6 +180,7 @@ class Trainer:
         finally:
             with self._unwritten.allowed("metrics"):
                 self._log.close()
+            self.learner.close()
             self._store.close()
             self._source.close()  # last: who writes folds the ledger's log once nobody reads it
         return self._status("done" if self._reached_goal() or self._is_over else "stopped")
@@ -202,6 +200,7 @@ class Trainer:
         while not (self._stop.is_set() or self._is_over or self._reached_goal()):
             if self._may_update():
                 self._log.add(self.learner.update())
+                self._cpu.add(self.learner.take_cpu_s())
                 self._ratio.did()
                 self._waiting.ended()
                 self._after_update()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from wm_core.nn import joined
 from wm_core.nn.blocks import Linear
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
@@ -44,6 +45,7 @@ class BarlowTwins(Linear):
 
     def losses(self, posterior: Latent, embed: Tensor) -> dict[str, Tensor]:
         projected, target = self(posterior.feat).flatten(0, -2), embed.detach().flatten(0, -2)
+        projected, target = joined.rows_of_all(projected), joined.rows_of_all(target)
         loss = barlow_loss(projected, target, redundancy=self.config.redundancy)
         return {"barlow_loss": self.config.scale * loss}
 
@@ -91,7 +93,7 @@ def dynamics_losses(
 def _floored(loss: Tensor, counted: Tensor | None, config: KLConfig) -> Tensor:
     """() mean over the steps (B, T) that count, floored at the free nats."""
     if config.free_over == "mean":
-        return _mean(loss, counted).clamp_min(config.free_nats)
+        return joined.mean(_mean(loss, counted)).clamp_min(config.free_nats)
     return _mean(loss.clamp_min(config.free_nats), counted)
 
 
@@ -100,7 +102,7 @@ def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
     if counted is None:
         return values.mean()
     weight = counted.float()
-    return (values * weight).sum() / weight.sum().clamp_min(1.0)
+    return (values * weight).sum() / joined.mean(weight.sum()).clamp_min(1.0)
 
 
 def barlow_loss(projected: Tensor, embed: Tensor, *, redundancy: float) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
+from wm_core.nn import joined
 from wm_core.nn.blocks import Style, drawing_from, initialize
 from wm_core.nn.normalize import AdaptiveScale
 from wm_core.nn.optim import ParameterGroup
@@ -205,7 +206,7 @@ class WorldModel(nn.Module):
         """Every loss of the world model on (B, T) ``batch``, from (B,) ``start``."""
         config = self.config
         shape = (*batch.reward.shape, *self.dynamics.latent_dist.shape)
-        uniform = torch.rand(shape, generator=generator, device=batch.reward.device)
+        uniform = joined.rand(shape, generator=generator, device=batch.reward.device)
         posterior, embed = self.observe(
             batch, start, uniform, conv_dtype=conv_dtype, generator=generator
         )
@@ -258,12 +259,18 @@ class WorldModel(nn.Module):
             return {}
         rows = self._rows_to_decode(batch, generator)
         frames = {k: v.flatten(0, 1) for k, v in batch.obs.items()}
+        count = joined.rows_in_all(batch.reward.numel()) if rows is None else len(rows)
+        rows = None if rows is None else joined.own_rows(rows, batch.reward.numel())
         obs = frames if rows is None else {k: v[rows] for k, v in frames.items()}
         latent = posterior.flat(rows)
         if self.config.decoder.kind == "detached":
             latent = latent.detach()
         recon = self.decoder.loss(latent, obs)
-        return {f"recon_loss/{k}": self.config.recon.scale * v.mean() for k, v in recon.items()}
+        scale = self.config.recon.scale
+        return {
+            f"recon_loss/{k}": scale * joined.mean_over(v.flatten(), count)
+            for k, v in recon.items()
+        }
 
     def _entropy_hinge(self, posterior: Latent) -> Tensor:
         """() penalty on posteriors (B, T) whose entropy, or its mean, lies below the floor.
@@ -276,15 +283,15 @@ class WorldModel(nn.Module):
         assert posterior.params is not None
         entropy, hinge = dist.entropy(posterior.params), self.config.entropy
         if hinge.over == "mean":
-            entropy = entropy.mean()
+            entropy = joined.mean(entropy.mean())
         return (hinge.floor - entropy).clamp_min(0.0).mean()
 
     def _rows_to_decode(self, batch: Batch[Tensor], generator: torch.Generator) -> Tensor | None:
-        """(N,) indices into the flat batch of the frames to reconstruct; None: all of them.
+        """(N,) indices into the flat joined batch of the frames to reconstruct; None: all of them.
 
         Deviates: the papers reconstruct every frame; ``recon.share`` takes a random part.
         """
-        total = batch.reward.numel()
+        total = joined.rows_in_all(batch.reward.numel())
         wanted = math.ceil(self.config.recon.share * total)
         if wanted >= total:
             return None

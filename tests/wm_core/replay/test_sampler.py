@@ -248,3 +248,25 @@ def test_what_arrived_since_the_checkpoint_is_new_to_a_resumed_sampler(tagged):
     resumed = make(tagged.open(), batch=2, online_queue=True)
     resumed.load_state(state)
     assert starts(resumed) == [60, 70]
+
+
+def test_chosen_windows_are_read_later_as_if_they_were_drawn_at_once(tagged):
+    tagged.fill(3)
+    store = tagged.open()
+    drawn, choosing = make(store), make(store)
+    for _ in range(3):
+        choice, batch = choosing.choose(), drawn.sample()
+        read = choosing.read(choice)
+        np.testing.assert_array_equal(read.key, batch.key)
+        np.testing.assert_array_equal(choice.context, batch.context_key)
+        for name in ("prev_action", "reward", "is_first", "context_key"):
+            np.testing.assert_array_equal(getattr(read, name), getattr(batch, name))
+
+
+def test_a_window_that_is_not_there_is_not_read(tagged):
+    tagged.fill(3)
+    store = tagged.open()
+    sampler = make(store)
+    choice = sampler.choose()
+    for key in (-1, (99 << 32) + 5, int(choice.first[0]) + 2**20):
+        assert sampler.read(choice._replace(first=np.full(8, key, np.int64))) is None
