@@ -93,6 +93,9 @@ def _numbers(status: Status) -> str:
         parts.append(f"{_clock(left_s)} left")
     if status.last_return is not None:
         parts.append(f"return {status.last_return:.1f}")
+    evaluated = status.evaluation.get("mean")
+    if isinstance(evaluated, float):
+        parts.append(f"evaluated {evaluated:.3g}")
     if status.published_version >= 0:
         parts.append(f"policy {status.published_version}")
     if status.invalid_steps:

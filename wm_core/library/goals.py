@@ -10,7 +10,6 @@ from pathlib import Path
 from wm_core.library.changes import names_of_changes
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings
 from wm_core.library.settings_file import read_settings_file
-from wm_core.training.publisher import FIRST_PUBLISH
 from wm_core.training.settings import TrainConfig
 from wm_core.training.status import Status
 
@@ -113,4 +112,4 @@ def ending(settings: TrainSettings, status: Status, *, stopped: bool) -> Ending:
 
 def _learnt_was_published(settings: TrainSettings, status: Status) -> bool:
     """Whether a published policy has learnt anything; version 0 has not."""
-    return settings.publish and status.published_version > 0 and status.updates >= FIRST_PUBLISH
+    return settings.publish and status.published_version > 0 and status.updates > 0

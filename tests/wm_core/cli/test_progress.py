@@ -53,6 +53,15 @@ def test_a_run_by_the_clock_says_what_it_has_used_of_its_minutes(capsys):
     assert "1:30/30:00 of CPU" in said
 
 
+def test_what_an_evaluation_found_is_in_the_line(capsys):
+    with ProgressView() as view:
+        view.show(status(evaluation={"error": "it broke"}))
+        view.show(status(evaluation={"mean": 118.44}, phase="done"))
+    first, last = capsys.readouterr().err.splitlines()
+    assert "evaluated" not in first
+    assert "return 12.5 · evaluated 118 · policy 3" in last
+
+
 def test_quiet_says_nothing(capsys):
     with ProgressView(quiet=True) as view:
         view.show(status())

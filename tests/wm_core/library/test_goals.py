@@ -117,7 +117,9 @@ def test_a_stopped_run_goes_on_by_resume_alone(make_status):
     ("changes", "end", "network"),
     [
         ({}, {}, ""),
+        ({}, {"updates": 30, "published_version": 1}, ""),  # as a short run does at its end
         ({}, {"updates": 30, "published_version": 0}, " --checkpoint"),
+        ({}, {"updates": 0, "published_version": 5}, " --checkpoint"),  # above older policies
         ({"publish": False}, {"published_version": -1}, " --checkpoint"),
     ],
 )

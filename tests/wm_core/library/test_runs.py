@@ -60,8 +60,8 @@ def test_a_run_says_what_it_is_and_how_far_it_came(make_run, tmp_path):
 
 
 def test_the_status_knows_the_best_evaluation(make_run, tmp_path):
-    evaluation = {"mean": 3.0, "low": 2.0, "high": 4.0, "episodes": 5, "best": 8.0}
-    make_run(tmp_path / "a", evaluation=evaluation)
+    evaluation = {"mean": 3.0, "low": 2.0, "high": 4.0, "episodes": 5, "best": {"mean": 8.0}}
+    make_run(tmp_path / "a", evaluation=evaluation, metrics='{"eval/return": 7.0}\n')
     facts = listing(tmp_path)["a"]
     assert (facts.evaluated, facts.best) == (3.0, 8.0)
 
