@@ -43,7 +43,7 @@ def micro(config: Config, **changes: Mapping[str, Any]) -> Config:
     width, wide = 128, 256
     world = {
         "units": width, "encoder": {"kind": "k4s2", "depth": 8},
-        "recon": {"share": 0.5, "vector_variance": "measured"},
+        "decoder": {"start": "mean"}, "recon": {"share": 0.5, "vector_variance": "measured"},
         "categorical": {"groups": 16, "classes": 16},
         "posterior": {"units": width}, "net": {"units": width},
         "heads": {"layers": min(config.world.heads.layers, 2)}, "discount_horizon": 100.0,

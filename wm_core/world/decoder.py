@@ -18,6 +18,7 @@ from wm_core.world.latent import Latent
 from wm_core.world.settings import DecoderConfig, EncoderConfig, LatentSizes
 
 VARIANCE_RATE, LEAST_VARIANCE = 0.01, 1e-3
+_DARKEST = 0.01  #: a mean shade is at least so far from 0 and 1, whose logits are infinite
 
 
 class ImageDecoder(nn.Module):
@@ -47,6 +48,13 @@ class ImageDecoder(nn.Module):
         plain = encoder.kind == "v1"  # Dreamer v1's has nothing between seed and convolutions
         self.norm = nn.Identity() if plain else norm_act(self.shape[0], style)
         self.up = ConvUp(encoder.kind, image.channels, encoder.depth, style.activation)
+
+    @property
+    def last_bias(self) -> Tensor:
+        """(C,) bias of the raw pixels."""
+        bias = self.up[-1].bias
+        assert isinstance(bias, Tensor)
+        return bias
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """(N, H, W, C) raw pixels, from deter (N, D) and flat stoch (N, .)."""
@@ -125,6 +133,21 @@ class Decoder(nn.Module):
                 if measured
             }
         )
+
+    @torch.no_grad()
+    def begin_at_mean(self, obs: dict[str, Tensor]) -> None:
+        """Let images begin at the mean colours of ``obs``, which would take updates to learn.
+
+        Args:
+            obs: images (..., H, W, C) as recorded; pixels that say nothing do not count.
+        """
+        for key, image in self.images.items():
+            kind = self.spec.images[key]
+            shade, known = kind.scaled(obs[key]).flatten(0, -2), kind.known(obs[key])
+            counts = torch.ones_like(shade) if known is None else known.flatten(0, -2).float()
+            mean = (shade * counts).sum(0) / counts.sum(0).clamp_min(1.0)
+            mean = torch.where(counts.sum(0) > 0, mean, 0.5).clamp(_DARKEST, 1.0 - _DARKEST)
+            image.last_bias.copy_(torch.logit(mean) if self.sigmoid else mean - 0.5)
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:
         """Images (..., H, W, C) and vectors (..., n) reconstructed from ``latent`` (...)."""

@@ -64,6 +64,9 @@ class DecoderConfig(Frozen):
     pixels: Literal["sigmoid", "linear"] = Field(
         "sigmoid", description="Output of the image decoder: a sigmoid, or linear and clipped."
     )
+    start: Literal["gray", "mean"] = Field(
+        "gray", description="First image of the image decoder: gray, or the data's mean colour."
+    )
 
 
 class HeadsConfig(Frozen):

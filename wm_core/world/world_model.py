@@ -108,6 +108,15 @@ class WorldModel(nn.Module):
                 target=config.kl.target, low=1e-3, high=1.0, raise_when_low=False, initial=1.0
             )
 
+    def begin_with(self, obs: dict[str, Tensor]) -> None:
+        """Take from the first experience what need not be learnt, as the settings say.
+
+        Args:
+            obs: of the first update, images (B, T, H, W, C) uint8.
+        """
+        if self.decoder is not None and self.config.decoder.start == "mean":
+            self.decoder.begin_at_mean(obs)
+
     def parameter_groups(self) -> dict[str, ParameterGroup]:
         """The weights that learn to encode and to decode, and those that learn to predict."""
         parts = (self.encoder, self.decoder, self.projection, *self.dynamics.representation)

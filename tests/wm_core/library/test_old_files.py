@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
 #: what presets were meant to change since then: (preset or "*", size or "*") -> settings
 CHANGED = {
     ("*", "micro"): {
-        "world": {"recon": {"vector_variance": "measured"}},
+        "world": {"recon": {"vector_variance": "measured"}, "decoder": {"start": "mean"}},
         "train": {"prefill": 1000, "burst": 300, "explore": {"hold": 4}},
     },
     ("world_models", "micro"): {"train": {"burst": None}},

@@ -120,3 +120,32 @@ def test_vectors_errors_are_divided_by_the_variance_of_each_element_where_it_is_
     torch.testing.assert_close(plain, error.sum(-1))
     torch.testing.assert_close(own, (error / variance).sum(-1))
     assert variance.tolist() == pytest.approx([1e-3, variance[1].item(), 1.0])
+
+
+@pytest.mark.parametrize("kind", ["k5pool", "k5s2", "k4s2"])
+@pytest.mark.parametrize("pixels", ["sigmoid", "linear"])
+def test_images_begin_at_the_mean_colour_of_the_data(config, image, kind, pixels):
+    config = changed(config, decoder={"pixels": pixels}, encoder={"kind": kind})
+    decoder, latent = whole(image, config)
+    obs = torch.zeros((3, 5, 16, 16, 3), dtype=torch.uint8)
+    obs[..., 0], obs[:, :, :4, :, 1] = 204, 255  # red 0.8 everywhere, green on a quarter, no blue
+    with torch.no_grad():
+        decoder.images["image"].up[-1].weight.zero_()
+    decoder.begin_at_mean({"image": obs})
+    shade = decoder(latent)["image"].float().mean((0, 1, 2)) / 255
+    assert shade.tolist() == pytest.approx([0.8, 0.25, 0.01], abs=0.005)
+
+
+def test_pixels_that_say_nothing_do_not_count_in_the_mean(config):
+    from wm_core.contract.inputs import Depth
+
+    image = Depth(height=16, width=16, near_mm=0, far_mm=1000)
+    decoder, latent = whole(image, config)
+    obs = torch.zeros((2, 16, 16, 1), dtype=torch.uint16)
+    obs[:, 3] = 300
+    with torch.no_grad():
+        decoder.images["image"].up[-1].weight.zero_()
+    decoder.begin_at_mean({"image": obs})
+    assert decoder(latent)["image"].float().mean() == pytest.approx(300, abs=1)
+    decoder.begin_at_mean({"image": torch.zeros_like(obs)})  # of which nothing is known
+    assert decoder(latent)["image"].float().mean() == pytest.approx(500, abs=1)

@@ -38,6 +38,7 @@ from wm_core.training.collectors.messages import (
 )
 from wm_core.training.collectors.shared_weights import SharedWeights
 from wm_core.training.evaluate import open_env
+from wm_core.training.exploration import noise_of
 
 LOOK_S = 0.5  #: seconds between two looks, without an order, at whether to end
 _PR_SET_PDEATHSIG = 1
@@ -118,8 +119,10 @@ def _obey(
 ) -> None:
     agent = AgentCore(plan.spec, plan.config, generator=torch.Generator().manual_seed(0))
     weights, (explore, noise) = SharedWeights(agent, memory), _draws(plan)
-    explorer = RandomActor(plan.spec.action, explore)
-    actor = AgentActor(agent, noise)
+    how = plan.config.train.explore
+    explorer = RandomActor(plan.spec.action, explore, how)
+    pink = noise_of(how.policy_noise, agent.head.noise_shape, explore)
+    actor = AgentActor(agent, noise, noise=pink)
     connection.send(Ready())
     orders: deque[Collect] = deque()
     while True:
