@@ -51,6 +51,11 @@ class Config(Frozen):
                 f"world.transformer.tokens {tokens} needs behavior.reads stoch: a robot gets no "
                 "rewards while it acts, and does not imagine"
             )
+        if world.balance.kind != "fixed" and self.optim.stages is not None:
+            raise ValueError(
+                f"world.balance.kind {world.balance.kind} needs all losses from the first update "
+                f"on: leave optim.stages out, got {self.optim.stages}"
+            )
         longest = max(self.replay.length, self.behavior.imag_horizon + 1)
         if tokens == "actions" and transformer.window < longest:
             raise ValueError(

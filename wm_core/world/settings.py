@@ -126,6 +126,15 @@ class KLConfig(Frozen):
     target: float | None = Field(None, description="Nats that the KL's weight adapts to, or None.")
 
 
+class BalanceConfig(Frozen):
+    """How the losses of observations, rewards and dynamics are weighed against one another."""
+
+    kind: Literal["fixed", "harmony"] = Field(
+        "fixed", description="Weights of the losses: fixed as set, or learnt too (HarmonyDream)."
+    )
+    lr: float = Field(3e-3, gt=0, description="Learning rate of the weights that are learnt.")
+
+
 class EntropyConfig(Frozen):
     """A hinge loss that keeps categorical posteriors from becoming too certain."""
 
@@ -219,6 +228,7 @@ class WorldConfig(PartSettings):
     barlow: BarlowConfig = BarlowConfig()
     kl: KLConfig = KLConfig()
     entropy: EntropyConfig = EntropyConfig()
+    balance: BalanceConfig = BalanceConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> WorldConfig:

@@ -17,6 +17,7 @@ from wm_core.nn import joined
 from wm_core.nn.blocks import Style, drawing_from, initialize
 from wm_core.nn.normalize import AdaptiveScale
 from wm_core.nn.optim import ParameterGroup
+from wm_core.world.balance import LossBalance
 from wm_core.world.base import Dynamics, Recorded
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
@@ -102,6 +103,9 @@ class WorldModel(nn.Module):
         objective = OBJECTIVES.make(config.objective)
         #: the objective's own layers; checkpoints know them by this name
         self.projection = objective(config.settings_of(config.objective), sizes, self.encoder.size)
+        self.balance: LossBalance | None = None
+        if config.balance.kind == "harmony":
+            self.balance = LossBalance(config.balance, shown=config.decoder.kind == "detached")
         self.kl_scale: AdaptiveScale | None = None
         if config.kl.target is not None:
             self.kl_scale = AdaptiveScale(
@@ -121,10 +125,14 @@ class WorldModel(nn.Module):
         """The weights that learn to encode and to decode, and those that learn to predict."""
         parts = (self.encoder, self.decoder, self.projection, *self.dynamics.representation)
         encoding = {id(p) for part in parts if part is not None for p in part.parameters()}
-        every = list(self.parameters())
+        every, groups = list(self.parameters()), dict[str, ParameterGroup]()
+        if self.balance is not None:
+            groups["balance"] = ParameterGroup([self.balance.log_scale], lr=self.balance.lr)
+            every = [p for p in every if p is not self.balance.log_scale]
         return {
             "representation": ParameterGroup([p for p in every if id(p) in encoding]),
             "dynamics": ParameterGroup([p for p in every if id(p) not in encoding]),
+            **groups,
         }
 
     # ------------------------------------------------------------------ predictions of the heads
@@ -234,6 +242,10 @@ class WorldModel(nn.Module):
         metrics = {"kl": kl}
         if self.kl_scale is not None:
             metrics["kl_scale"] = self.kl_scale.scale.clone()
+        if self.balance is not None:
+            (representation, dynamics), cost, weights = self.balance(representation, dynamics)
+            dynamics["balance_loss"] = cost
+            metrics |= weights
         return WorldLosses(representation, dynamics, posterior, metrics)
 
     @torch.no_grad()
