@@ -105,6 +105,8 @@ class AgentCore(nn.Module):
         Returns:
             Metrics, name -> (), and the posteriors (B, T) without gradient.
         """
+        if not self.updates:
+            self.world.begin_with(batch.obs)
         losses, metrics, posterior = self.losses(batch, context, generator)
         total = torch.stack(list(losses.values())).sum()
         self.optimizers.step(total)

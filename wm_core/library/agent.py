@@ -83,10 +83,7 @@ class Agent:
         Args:
             batch: (B, T) windows, as ``Episodes.windows`` yields them.
         """
-        tensors = self.to_device(batch)
-        if not self.updates:
-            self.world.begin_with(tensors.obs)
-        metrics, _ = self.core.update(tensors, None, self._streams.learner)
+        metrics, _ = self.core.update(self.to_device(batch), None, self._streams.learner)
         return {name: float(value) for name, value in metrics.items()}
 
     @torch.no_grad()

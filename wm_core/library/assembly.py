@@ -26,11 +26,11 @@ from wm_core.library.processes import device_index, start_workers
 from wm_core.library.resume import load_resumed
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
 from wm_core.library.sources import (
+    as_it_begins,
     find_experience,
     make_source,
     make_store,
     stored_task,
-    with_repeat,
 )
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.replay.sampler import Sampler
@@ -72,7 +72,7 @@ def make_trainer(
     """
     resumed = load_resumed(settings)
     spec, store = find_experience(settings, resumed)
-    settings = settings if resumed else with_repeat(settings, spec)
+    settings = settings if resumed else as_it_begins(settings, spec)
     with contextlib.ExitStack() as undo:
         if store is not None:
             undo.callback(store.close)

@@ -28,6 +28,7 @@ RULES: dict[str, ResumeRule] = {
     "seed": "fixed",
     "task": "fixed",
     "world": "fixed",
+    "world.decoder.start": "free",
     "behavior": "fixed",
     "behavior.explore_noise": "free",
     "behavior.entropy.scale": "free",

@@ -17,6 +17,7 @@ from wm_core.contract.spec import Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.format.columns import read_columns
 from wm_core.format.meta import ChunkMeta
+from wm_core.library.changes import with_changes
 from wm_core.library.collectors import CHUNK_STEPS, make_collectors
 from wm_core.library.own_store import tidy
 from wm_core.library.run_folder import TrainSettings
@@ -158,13 +159,18 @@ def _at_rate_of_store(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(update={"env": env})
 
 
-def with_repeat(settings: TrainSettings, spec: Spec) -> TrainSettings:
-    """``settings`` of a new run that say for how long an action is held, where that is known.
+def as_it_begins(settings: TrainSettings, spec: Spec) -> TrainSettings:
+    """``settings`` of a new run that say what would otherwise depend on where it begins.
+
+    They say for how long an action is held, where that is known, and that images which were
+    learnt by another run do not begin anew.
 
     Args:
         settings: of the run.
         spec: that is learnt.
     """
+    if settings.init_from and settings.init_part != "encoder":
+        settings = with_changes(settings, {"world.decoder.start": "gray"})
     if settings.env.action_repeat is not None or not settings.task:
         return settings
     repeat = repeat_at(settings.task, spec.period_s) or usual_repeat(settings.task)

@@ -24,10 +24,6 @@ class Learner:
         memory: where windows start from; a step that is not in there starts from zeros.
         generator: of the agent's noise, on its device.
 
-    Attributes:
-        begins: the first update is the world model's first too: its weights are not those of
-            another run.
-
     Deviates: DreamerV3's replay also holds the latents that the acting policy had. Robots do not
     send theirs, so a step that was never trained on has none.
     """
@@ -36,7 +32,7 @@ class Learner:
         self, agent: AgentCore, sampler: Sampler, memory: ContextMemory, generator: torch.Generator
     ) -> None:
         self.agent, self.sampler, self.memory = agent, sampler, memory
-        self.updates, self.begins = 0, True
+        self.updates = 0
         self._generator = generator
         self._trained: tuple[np.ndarray, Tensor] | None = None  # windows and (B,) their losses
 
@@ -48,8 +44,6 @@ class Learner:
         assert windows.context_key is not None
         context = self.memory.get(windows.context_key)
         batch = to_device(windows, self._generator.device)
-        if self.begins and not self.updates:
-            self.agent.world.begin_with(batch.obs)
         metrics, posterior = self.agent.update(batch, context, self._generator)
         self.memory.put(windows.key, posterior)
         if self.sampler.selector.wants_losses:

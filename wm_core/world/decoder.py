@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
+from wm_core.nn import joined
 from wm_core.nn.blocks import BlockLinear, Dense, Linear, OutputMLP, Style, norm_act
 from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error
@@ -145,8 +146,10 @@ class Decoder(nn.Module):
             kind = self.spec.images[key]
             shade, known = kind.scaled(obs[key]).flatten(0, -2), kind.known(obs[key])
             counts = torch.ones_like(shade) if known is None else known.flatten(0, -2).float()
-            mean = (shade * counts).sum(0) / counts.sum(0).clamp_min(1.0)
-            mean = torch.where(counts.sum(0) > 0, mean, 0.5).clamp(_DARKEST, 1.0 - _DARKEST)
+            total, said = joined.total((shade * counts).sum(0)), joined.total(counts.sum(0))
+            mean = torch.where(said > 0, total / said.clamp_min(1.0), 0.5)
+            mean = mean.clamp(_DARKEST, 1.0 - _DARKEST)
+            assert isinstance(image, ImageDecoder)
             image.last_bias.copy_(torch.logit(mean) if self.sigmoid else mean - 0.5)
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:

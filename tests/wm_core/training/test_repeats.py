@@ -13,7 +13,7 @@ from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.library import evaluate as evaluations
 from wm_core.library.run_folder import TrainSettings
-from wm_core.library.sources import find_experience, with_repeat
+from wm_core.library.sources import as_it_begins, find_experience
 from wm_core.training.evaluate import open_env
 from wm_core.training.repeats import repeat_at
 from wm_core.training.repeats import usual_repeat as usual_of
@@ -107,7 +107,7 @@ def test_a_keyword_of_the_constructor_gives_way_to_the_rate_that_was_trained_at(
 def test_a_new_run_notes_its_repeat_and_an_old_one_stays_as_it_was(tmp_path):
     settings = TrainSettings(run=tmp_path / "run", task="cartpole_swingup", env=SMALL)
     spec, _ = find_experience(settings, None)
-    assert with_repeat(settings, spec).env.action_repeat == 8
+    assert as_it_begins(settings, spec).env.action_repeat == 8
     spec, env = old("cartpole_swingup", 1)
     resumed = {"spec": spec.model_dump(mode="json")}
     assert find_experience(settings.model_copy(update={"env": env}), resumed)[0] == spec
@@ -119,7 +119,7 @@ def test_a_spec_file_decides_the_repeat_and_another_one_is_refused(tmp_path):
     file.write_text(spec.model_dump_json())
     settings = TrainSettings(run=tmp_path / "run", task="cartpole_swingup", spec=file)
     assert find_experience(settings, None) == (spec, None)
-    assert with_repeat(settings, spec).env.action_repeat == 4
+    assert as_it_begins(settings, spec).env.action_repeat == 4
     asked = settings.model_copy(update={"env": EnvConfig(action_repeat=8)})
     with pytest.raises(SettingsError, match=r"action_repeat 8 .*0.04 s is 4 control steps"):
         find_experience(asked, None)
