@@ -107,10 +107,22 @@ class AgentCore(nn.Module):
         """
         if not self.updates:
             self.world.begin_with(batch.obs)
+        result = self.step(batch, context, generator)
+        self.stepped()
+        return result
+
+    def stepped(self) -> None:
+        """Count the update whose ``step`` was taken, and move target networks."""
+        self.optimizers.updates += 1
+        self.behavior.update_target(self.updates)
+
+    def step(
+        self, batch: Batch[Tensor], context: Carry | None, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Latent]:
+        """Do of ``update`` (B, T) what happens in tensors alone, and counts nothing."""
         losses, metrics, posterior = self.losses(batch, context, generator)
         total = torch.stack(list(losses.values())).sum()
         self.optimizers.step(total)
-        self.behavior.update_target(self.updates)
         metrics |= {name: loss.detach() for name, loss in losses.items()}
         return metrics | {"loss": total.detach(), "gradient": self.optimizers.gradient}, posterior
 
@@ -121,7 +133,7 @@ class AgentCore(nn.Module):
         batch, dynamics = self._squashed(batch), self.world.dynamics
         start = self.initial(len(batch.reward)) if context is None else dynamics.latent_of(context)
         dtypes = choose_dtypes(self.config, self.device)
-        stage = self._stage()
+        stage = self.stage()
         with computing_in(dtypes.everything, self.device):
             world = self.world.loss(batch, start, generator, conv_dtype=dtypes.convolutions)
             behavior = BehaviorLosses({}, {})
@@ -148,7 +160,7 @@ class AgentCore(nn.Module):
             return replace(batch, reward=batch.reward.tanh())
         return batch
 
-    def _stage(self) -> str:
+    def stage(self) -> str:
         """Name what is trained now: representation, dynamics, or with behavior everything."""
         if self.config.optim.stages is None:
             return "behavior"

@@ -76,12 +76,14 @@ class Optimizers:
         )
 
     def step(self, loss: Tensor) -> None:
-        """One update down the gradient of ``loss`` (); weights that it does not reach stay."""
+        """Step down the gradient of ``loss`` (); weights that it does not reach stay.
+
+        Whoever calls it counts it in ``updates``.
+        """
         for optimizer in self._all:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         joined.average_gradients(self._parameters())
-        self.updates += 1
         for optimizer in self._all:
             optimizer.step()
         self.gradient = torch.stack([o.norm for o in self._all]).square().sum().sqrt()

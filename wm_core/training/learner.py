@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wm_core.agents.agent import AgentCore
+from wm_core.agents.captured import CapturedUpdate
 from wm_core.replay.sampler import Sampler
 from wm_core.training.checkpoint import plain, restored
 from wm_core.training.context_memory import ContextMemory
@@ -34,6 +35,7 @@ class Learner:
         self.agent, self.sampler, self.memory = agent, sampler, memory
         self.updates = 0
         self._generator = generator
+        self._captured = captured_update(agent)
         self._trained: tuple[np.ndarray, Tensor] | None = None  # windows and (B,) their losses
 
     def update(self) -> dict[str, Tensor]:
@@ -44,7 +46,8 @@ class Learner:
         assert windows.context_key is not None
         context = self.memory.get(windows.context_key)
         batch = to_device(windows, self._generator.device)
-        metrics, posterior = self.agent.update(batch, context, self._generator)
+        update = self._captured or self.agent.update
+        metrics, posterior = update(batch, context, self._generator)
         self.memory.put(windows.key, posterior)
         if self.sampler.selector.wants_losses:
             self._trained = windows.key[:, 0], self.agent.window_loss(batch, posterior)
@@ -91,6 +94,19 @@ class Learner:
         """Go on exactly where ``state()`` was taken."""
         self.updates = int(state["updates"])
         self.agent.load_state_dict(state["agent"])
+        if self._captured is not None:
+            self._captured.forget()
         self.sampler.load_state(restored(state["sampler"]))
         if state["latents"] is not None:
             self.memory.load_state(restored(state["latents"]))
+
+
+def captured_update(agent: AgentCore) -> CapturedUpdate | None:
+    """Make what records the updates of ``agent``; None where they are to stay as they are.
+
+    A search on the host cannot be recorded, and CPUs have no graphs.
+    """
+    wanted = agent.config.train.graph == "auto" and agent.device.type == "cuda"
+    if not wanted or agent.config.behavior.learner == "evolution":
+        return None
+    return CapturedUpdate(agent)

@@ -97,6 +97,9 @@ class TrainConfig(Frozen):
         None, gt=0, description="Minutes to wait for robots that send nothing; None: no limit"
     )
     replay_ratio: float = Field(512.0, gt=0, description="Most replayed steps per collected step")
+    graph: Literal["off", "auto"] = Field(
+        "off", description="Replay updates as one CUDA graph: auto, on GPUs where possible, or off"
+    )
     publish_every: int = Field(200, ge=50, description="Updates between two published policies")
     checkpoint_every_s: float = Field(120.0, gt=0, description="Seconds between two checkpoints")
     checkpoint_latents_bytes: int = Field(
