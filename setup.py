@@ -36,6 +36,12 @@ TRAIN = [
     "gymnasium>=1.1",  # the interface of environments; the tasks themselves come with sim
 ]
 
+#: plays tasks for a trainer elsewhere (`wm sim-actor`): no torch; the tasks come with sim
+ACTOR = [*ROBOT, "tyro>=1.0", "rich>=13", "gymnasium>=1.1"]
+
+#: many such actors on a Ray cluster: `wm sim-actor --engine ray`
+RAY = ["ray>=2.40"]
+
 #: pixel tasks
 SIM = [
     "mujoco>=3.17,<4",
@@ -126,6 +132,8 @@ setup(
         "robot": ROBOT,
         "train": TRAIN,
         "objects": OBJECTS,
+        "actor": ACTOR,
+        "ray": RAY,
         "sim": SIM,
         "atari": ATARI,
         **LOGGERS,

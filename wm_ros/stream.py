@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.contract.trust import Trust
 from wm_core.format.chunk import ChunkKey
+from wm_core.link.robot.access import read_token as read_token
 from wm_core.link.robot.carrier import folder_trainer
 from wm_core.link.robot.policy_client import PolicyClient, Running
 from wm_core.link.robot.spool import Spool
@@ -118,13 +118,3 @@ class Stream:
             self._uploader.close()
         if self._client is not None:
             self._client.close()
-
-
-def read_token(path: str) -> str | None:
-    """Read the first line of a token file; None for an empty path."""
-    if not path:
-        return None
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8").split()[0]
-    except (OSError, IndexError) as error:
-        raise SettingsError(f"token_file: expected a file with a token, got {path!r}") from error

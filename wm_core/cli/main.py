@@ -29,6 +29,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "adopt": ("wm_core.cli.adopt", "make a policy of another trainer's ONNX file"),
     "presets": ("wm_core.cli.presets", "list the systems, their parts and their numbers"),
     "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
+    "sim-actor": (
+        "wm_core.cli.sim_actor",
+        "play a task in simulation, and feed a trainer as a robot does",
+    ),
     "keys": ("wm_core.cli.keys", "make and keep the keys that sign policies, and sign with them"),
     "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
     "store": ("wm_core.cli.store", "look after stored experience; copy it from an object store"),
@@ -61,6 +65,8 @@ with a robot: `wm serve --root runs/robot` on the trainer's machine, beside it
 and with one of your own, described by a file:
   wm robot check robot.yaml
   wm train --follow --spec robot.yaml --run runs/robot
+more experience, from simulators on any machine:
+  wm sim-actor --trainer http://127.0.0.1:8765 --task seek
 """
 
 EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"

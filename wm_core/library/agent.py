@@ -21,7 +21,7 @@ from wm_core.exporting.exporter import PolicyExporter
 from wm_core.library.changes import with_changes
 from wm_core.library.export import write_policy
 from wm_core.training import checkpoint
-from wm_core.training.collect import AgentActor
+from wm_core.training.agent_actor import AgentActor
 from wm_core.training.seeding import Streams
 from wm_core.world.latent import Latent, to_device
 

@@ -25,7 +25,8 @@ from wm_core.robot import RobotFile
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
-from wm_core.training.collect import AgentActor, Collector, RandomActor
+from wm_core.training.agent_actor import AgentActor
+from wm_core.training.collect import Collector, RandomActor
 from wm_core.training.evaluate import open_env
 from wm_core.training.exploration import noise_of
 from wm_core.training.repeats import at_rate_of, check_repeat, repeat_at, usual_repeat
@@ -275,11 +276,7 @@ def make_source(
     train, root = settings.train, settings.store_root
     if train.collectors:
         return make_collectors(settings, spec, store, agent, stop, begun_with=begun_with)
-    if settings.env.step_timeout_s is not None and not train.env_processes:
-        raise SettingsError(
-            "env.step_timeout_s has no effect: only an environment in a process of its own can be "
-            "cut off; add --train.env-processes or --train.collectors 1"
-        )
+    _check_timeout(settings)
     tidy(settings, store)
     ledger = Ledger(root / LEDGER_NAME)
     adapters = [
@@ -308,3 +305,12 @@ def make_source(
         chunk=max(CHUNK_STEPS, train.envs),
         ledger=ledger,
     )
+
+
+def _check_timeout(settings: TrainSettings) -> None:
+    """Refuse a limit of a step's time that nothing could enforce."""
+    if settings.env.step_timeout_s is not None and not settings.train.env_processes:
+        raise SettingsError(
+            "env.step_timeout_s has no effect: only an environment in a process of its own can be "
+            "cut off; add --train.env-processes or --train.collectors 1"
+        )

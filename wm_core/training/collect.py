@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 
 from wm_core.contract.spec import Obs, Spec
 from wm_core.contract.step import Step
-from wm_core.store.env_recorder import EnvRecorder
 from wm_core.training.adapter import EnvAdapter as EnvAdapter
 from wm_core.training.adapter import EnvState as EnvState
-from wm_core.training.exploration import PinkNoise
 from wm_core.training.exploration import RandomActor as RandomActor
 from wm_core.training.soundness import sendable
 
@@ -35,49 +32,16 @@ class EnvActor(Protocol):
         ...
 
 
-class AgentActor:
-    """Acts with the training network itself, which needs no export.
+class StepRecorder(Protocol):
+    """Takes in the steps of one environment, in order."""
 
-    Args:
-        agent: an ``agents.agent.AgentCore``.
-        generator: draws the noise of latents and actions, on the agent's device; several draw for
-            one environment each.
-        mean: take the mean of the actions instead of a sample, as evaluations do.
-        version: recorded with every step.
-        noise: what the actions are drawn from; None: the generator, anew at every step.
-    """
+    def add(self, step: Step) -> None:
+        """Take in one step; its stamp does not matter."""
+        ...
 
-    def __init__(
-        self,
-        agent: Any,
-        generator: torch.Generator | Sequence[torch.Generator],
-        *,
-        mean: bool = False,
-        version: int = -1,
-        noise: PinkNoise | None = None,
-    ) -> None:
-        self._agent, self._generator, self._noise = agent, generator, noise
-        self._carry: Any = None
-        self.mean, self.version = mean, version
-
-    @torch.no_grad()
-    def act(self, obs: Obs, prev_action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        device = self._agent.device
-        if self._carry is None:
-            self._carry = self._agent.initial(len(is_first))
-        more: dict[str, Any] = {}
-        if self._noise is not None:
-            more["noise"] = torch.as_tensor(self._noise.uniforms(is_first), device=device)
-        action, self._carry = self._agent.act(
-            {k: torch.as_tensor(v, device=device) for k, v in obs.items()},
-            self._carry,
-            torch.as_tensor(prev_action, device=device),
-            torch.as_tensor(is_first, device=device),
-            mean=self.mean,
-            generator=self._generator,
-            **more,
-        )
-        return action.float().cpu().numpy()
+    def seal(self) -> None:
+        """Make every step so far durable."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +62,7 @@ class Collector:
     """
 
     def __init__(
-        self, adapters: Sequence[EnvAdapter], recorders: Sequence[EnvRecorder], spec: Spec
+        self, adapters: Sequence[EnvAdapter], recorders: Sequence[StepRecorder], spec: Spec
     ) -> None:
         self._adapters, self._recorders, self._spec = list(adapters), list(recorders), spec
         self._totals = np.zeros(len(adapters))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from wm_core.contract.spec import ActionSpec, Obs
 from wm_core.training.settings import ExploreConfig, NoiseKind
@@ -46,6 +45,8 @@ class PinkNoise:
         Args:
             is_first: (N,) bool, True where an episode begins: the past is forgotten there.
         """
+        import torch  # here, since actors in simulation do without it
+
         fresh = self._rng.standard_normal((len(is_first), OCTAVES, *self._shape))
         begins = np.asarray(is_first) | (len(self._state) != len(is_first))
         if begins.all():

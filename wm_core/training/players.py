@@ -17,7 +17,8 @@ import torch
 from wm_core.contract.errors import PolicyFailed, SettingsError
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, Obs, Spec
-from wm_core.training.collect import AgentActor, EnvAdapter
+from wm_core.training.adapter import EnvAdapter
+from wm_core.training.agent_actor import AgentActor
 from wm_core.training.spaces import ActionMap
 
 

@@ -15,7 +15,7 @@ from wm_core.agents.agent import AgentCore
 from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.spec import Spec
-from wm_core.training.collect import AgentActor
+from wm_core.training.agent_actor import AgentActor
 from wm_core.training.evaluate import open_env, run_episodes
 
 Weights = dict[str, np.ndarray]

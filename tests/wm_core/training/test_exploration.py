@@ -8,7 +8,8 @@ from wm_core.cli.main import main
 from wm_core.contract.spec import ActionSpec
 from wm_core.library.run_folder import load_settings
 from wm_core.store.reader import Store
-from wm_core.training.collect import AgentActor, RandomActor
+from wm_core.training.agent_actor import AgentActor
+from wm_core.training.collect import RandomActor
 from wm_core.training.exploration import PinkNoise
 from wm_core.training.settings import ExploreConfig
 

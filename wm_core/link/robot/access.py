@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import urllib.request
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -183,3 +184,17 @@ def pool_manager(proxy: str, context: ssl.SSLContext) -> urllib3.PoolManager:
         headers = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}")
         proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return urllib3.ProxyManager(proxy, proxy_headers=headers, proxy_ssl_context=context, **options)
+
+
+def read_token(path: str) -> str | None:
+    """Read the first word of a token file; None for an empty path.
+
+    Raises:
+        SettingsError: where there is none.
+    """
+    if not path:
+        return None
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError) as error:
+        raise SettingsError(f"token_file: expected a file with a token, got {path!r}") from error

@@ -17,9 +17,9 @@ from wm_core.training.collectors.messages import (
     Collect,
     Collected,
     CollectorPlan,
+    GaveUp,
     Pulse,
     Ready,
-    Refused,
     TakeWeights,
     TookWeights,
 )
@@ -137,7 +137,7 @@ class CollectorChild:
         try:
             while self._connection.poll():
                 message = self._connection.recv()
-                if isinstance(message, Refused):
+                if isinstance(message, GaveUp):
                     why = self._refused(message)
                     break
                 self._heard(message, answers)
@@ -158,14 +158,14 @@ class CollectorChild:
         answers: list[Collected] = []
         if self._connection is None:
             return answers
-        last: Refused | None = None
+        last: GaveUp | None = None
         until_s = time.monotonic() + (CLOSE_S if self._ready else 0.0)
         self._pulse.ends = 1.0
         self._send(None)
         try:
             while self._connection.poll(max(0.0, until_s - time.monotonic())):
                 message = self._connection.recv()
-                if isinstance(message, Refused):
+                if isinstance(message, GaveUp):
                     last = message
                 else:
                     self._heard(message, answers)
@@ -212,7 +212,7 @@ class CollectorChild:
         with suppress(OSError):  # a closed end is noticed when it is asked for answers
             self._connection.send(message)
 
-    def _refused(self, message: Refused) -> str:
+    def _refused(self, message: GaveUp) -> str:
         """Say why a process ended by itself; raise where another one would do no better."""
         if message.kind in _FINAL:
             raise _FINAL[message.kind](message.reason)

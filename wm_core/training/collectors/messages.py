@@ -54,7 +54,7 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Refused:
+class GaveUp:
     """Says why the process ends."""
 
     kind: str  #: class of the error

@@ -25,20 +25,21 @@ from wm_core.contract.errors import WmError
 from wm_core.contract.spec import Obs
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
-from wm_core.training.collect import AgentActor, Collector, EnvActor, RandomActor
+from wm_core.training.agent_actor import AgentActor
+from wm_core.training.collect import Collector, EnvActor, RandomActor
 from wm_core.training.collectors.messages import (
     Collect,
     Collected,
     CollectorPlan,
+    GaveUp,
     Pulse,
     Ready,
-    Refused,
     TakeWeights,
     TookWeights,
 )
 from wm_core.training.collectors.shared_weights import SharedWeights
-from wm_core.training.evaluate import open_env
 from wm_core.training.exploration import noise_of
+from wm_core.training.opening import open_env
 
 LOOK_S = 0.5  #: seconds between two looks, without an order, at whether to end
 _PR_SET_PDEATHSIG = 1
@@ -73,7 +74,7 @@ def run_collector(plan: CollectorPlan, connection: Connection, memory: Any, puls
     except Exception as error:  # the trainer decides what becomes of it
         kind = type(error).__name__ if isinstance(error, WmError) else ""
         with suppress(OSError):
-            connection.send(Refused(kind, str(error) if kind else repr(error)))
+            connection.send(GaveUp(kind, str(error) if kind else repr(error)))
 
 
 def _end_with(trainer: int) -> None:
