@@ -1,6 +1,7 @@
 """One training at a time uses a run folder, however the others ended."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -54,6 +55,18 @@ def test_what_a_kill_left_of_the_lock_changes_nothing(tmp_path):
     with RunLock(tmp_path):
         assert is_running(tmp_path) == os.getpid()
     assert not (tmp_path / LOCK_NAME).exists()
+
+
+def test_a_disk_without_room_for_the_number_of_the_process_keeps_no_lock(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with RunLock(tmp_path):
+            assert is_running(tmp_path) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with RunLock(tmp_path):
+        assert is_running(tmp_path) == os.getpid()
 
 
 def test_asking_about_a_run_that_is_not_there_makes_nothing(tmp_path):
