@@ -2,7 +2,8 @@
 
 It first fills a store with images like a simulator's: a sky, a floor that moves, a shaded ball.
 ``warm`` has every image unpacked in memory; ``disk`` keeps none and drops the files from the page
-cache before each turn.  It also measures what sealing a chunk costs the robot.
+cache before each turn.  It also measures what sealing a chunk costs the robot, and how long a
+learner waits for a batch with and without one that is read ahead.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from wm_core.bench.report import BenchSettings, Report
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk, read_columns
+from wm_core.replay.prefetch import PrefetchingSampler
 from wm_core.replay.sampler import Sampler
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
+from wm_core.training.allocator import keep_freed_memory
 
 CHUNK_STEPS = 64
 EPISODE = 500
 WARM_BYTES = 2**32
+UPDATE_S = 0.03  #: between two batches, where waiting is measured
 DISK_BATCHES = 2  #: per turn; more would find their files in the page cache again
 
 
@@ -49,6 +53,7 @@ class ReplayBenchSettings(BenchSettings):
 
 def run(argv: Sequence[str]) -> int:
     """Measure and report; returns the exit status."""
+    keep_freed_memory()  # as a training does
     settings = tyro.cli(ReplayBenchSettings, args=list(argv), prog="wm bench replay")
     clock = time.perf_counter if settings.clock == "wall" else time.process_time
     with (
@@ -59,6 +64,8 @@ def run(argv: Sequence[str]) -> int:
         measure_chunks(Path(folder), settings, report, clock)
         report.progress("drawing windows")
         measure_windows(Path(folder), settings, report, clock)
+        report.progress("waiting for batches")
+        measure_waiting(Path(folder), settings, report)
     return 0
 
 
@@ -119,6 +126,27 @@ def measure_windows(
                 sampler.sample()
             rates.append(batches * settings.batch / (clock() - start))
         report.add(f"replay/{name}/windows_per_s", statistics.median(rates), "windows/s")
+        store.close()
+
+
+def measure_waiting(root: Path, settings: ReplayBenchSettings, report: Report) -> None:
+    """Report how long a learner waits for a batch, drawn when it asks and drawn ahead.
+
+    Between two batches it sleeps, as if another device computed the update.
+    """
+    for name, kind in (("plain", Sampler), ("prefetch", PrefetchingSampler)):
+        store = Store(root, cache_bytes=WARM_BYTES)
+        store.refresh()
+        rng = np.random.default_rng(1)
+        sampler = kind(store, batch=settings.batch, length=settings.length, rng=rng)
+        waited_ms = []
+        for _ in range(settings.rounds * 4):
+            start = time.perf_counter()
+            sampler.sample()
+            waited_ms.append(1e3 * (time.perf_counter() - start))
+            time.sleep(UPDATE_S)
+        report.add(f"replay/{name}/wait_ms", statistics.median(waited_ms), "ms/batch")
+        sampler.close()
         store.close()
 
 

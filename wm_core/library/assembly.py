@@ -33,6 +33,7 @@ from wm_core.library.sources import (
     stored_task,
 )
 from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.replay.prefetch import PrefetchingSampler
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
 from wm_core.store.reader import Store
@@ -180,7 +181,8 @@ def _learner(
     """Make the learner that updates ``agent`` from windows of ``store``, alone or with workers."""
     replay = settings.replay
     make_selector = SELECTORS.make(replay.selector)
-    sampler = Sampler(
+    make_sampler = PrefetchingSampler if replay.prefetch else Sampler
+    sampler = make_sampler(
         store,
         batch=replay.batch,
         length=replay.length,

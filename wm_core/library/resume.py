@@ -43,6 +43,7 @@ RULES: dict[str, ResumeRule] = {
     "replay.cache_bytes": "free",
     "replay.store_max_bytes": "free",
     "replay.latents": "free",
+    "replay.prefetch": "free",
     "replay.prioritized": "free",
     "replay.balanced": "free",
     "train": "free",

@@ -63,6 +63,14 @@ class OnlineQueue:
                 return found
         return None
 
+    def waiting(self) -> list[int]:
+        """List the windows that wait, by the keys of their first steps."""
+        return list(self._windows)
+
+    def put_back(self, waiting: list[int]) -> None:
+        """Have exactly those windows wait that ``waiting`` listed."""
+        self._windows = deque(waiting, maxlen=MAX_WINDOWS)
+
     def __len__(self) -> int:
         return len(self._windows)
 

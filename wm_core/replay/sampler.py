@@ -165,6 +165,9 @@ class Sampler:
         steps = self._store.read(rows)
         return make_batch(steps, self._store.observe(steps[:, 1:]), has_context)
 
+    def close(self) -> None:
+        """Release what it holds; a second call does nothing."""
+
     def state(self) -> dict[str, Any]:
         """Give what it needs to go on exactly, in plain containers and numbers."""
         with self._store.lock:

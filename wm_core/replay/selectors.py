@@ -50,13 +50,13 @@ class Uniform:
     wants_losses = False
 
     def __init__(self, settings: UniformConfig, rng: np.random.Generator) -> None:
-        self._rng, self._total = rng, 0
+        self.rng, self._total = rng, 0
 
     def refresh(self, first: np.ndarray, count: np.ndarray) -> None:
         self._total = int(count.sum())
 
     def choose(self, n: int) -> np.ndarray:
-        return np.array([self._rng.integers(self._total) for _ in range(n)], np.int64)
+        return np.array([self.rng.integers(self._total) for _ in range(n)], np.int64)
 
     def update(self, keys: np.ndarray, losses: np.ndarray) -> None:
         pass

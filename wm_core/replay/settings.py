@@ -56,6 +56,9 @@ class ReplayConfig(PartSettings):
     )
     latents: int = Field(1_000_000, ge=0, description="Steps whose latents are kept; 0: none.")
     online_queue: bool = Field(True, description="Train once on each new window, in order.")
+    prefetch: bool = Field(
+        True, description="Read the next batch in a thread while the present one is learnt from."
+    )
     selector: str = Field(
         "uniform", description="Selector: uniform, prioritized, balanced, or your own."
     )

@@ -101,7 +101,7 @@ def copy_frames(block: bytes, offsets: np.ndarray, out: np.ndarray) -> None:
     """Copy the images that begin at ``offsets`` (n,) of ``block`` to ``out`` (n, bytes) uint8."""
     count, size = out.shape
     stride = int(offsets[1] - offsets[0]) if count > 1 else size
-    if count > 2 and (np.diff(offsets) != stride).any():
+    if count > 2 and (offsets[1:] - offsets[:-1] != stride).any():
         for i, offset in enumerate(offsets.tolist()):
             out[i] = np.frombuffer(block, np.uint8, size, offset)
         return

@@ -59,7 +59,8 @@ class Learner:
         return 0.0
 
     def close(self) -> None:
-        """Release what other processes hold for it; a second call does nothing."""
+        """Release what threads and other processes hold for it; a second call does nothing."""
+        self.sampler.close()
 
     def _pass_losses(self) -> None:
         """Hand the losses of the previous update to the selector, when they are long computed."""
