@@ -26,12 +26,13 @@ from wm_core.world.latent import Latent
 log = logging.getLogger(__name__)
 
 WARM = 3  #: updates before one is recorded; the first make the optimisers' state
-Stepped = tuple[dict[str, Tensor], Latent]  #: what ``AgentCore.update`` gives
-Step = Callable[[], Stepped]
-Capture = Callable[[Step, Generator], Step]  #: makes of a step what repeats it, not run yet
+Taken = tuple[dict[str, Tensor], Latent]  #: what ``AgentCore.update`` gives
+TakesStep = Callable[[], Taken]
+#: makes of a step what repeats it; the step is not run yet
+Capture = Callable[[TakesStep, Generator], TakesStep]
 
 
-def cuda_graph(step: Step, generator: Generator) -> Step:
+def cuda_graph(step: TakesStep, generator: Generator) -> TakesStep:
     """Record ``step`` without running it; what is returned runs it, and gives the same tensors.
 
     Args:
@@ -43,7 +44,7 @@ def cuda_graph(step: Step, generator: Generator) -> Step:
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         given = step()
 
-    def replay() -> Stepped:
+    def replay() -> Taken:
         graph.replay()
         return given
 
@@ -70,12 +71,10 @@ class CapturedUpdate:
     def forget(self) -> None:
         """Record anew: the agent's tensors lie elsewhere, as after loading a checkpoint."""
         self._key: Any = None
-        self._replay: Step | None = None
+        self._replay: TakesStep | None = None
         self._ordinary = 0  # updates still to take before one is recorded
 
-    def __call__(
-        self, batch: Batch[Tensor], context: Carry | None, generator: Generator
-    ) -> Stepped:
+    def __call__(self, batch: Batch[Tensor], context: Carry | None, generator: Generator) -> Taken:
         """Take one update, as ``AgentCore.update`` does, from (B, T) ``batch``."""
         inputs = _tensors(batch, context)
         key = (self._agent.stage(), context is None, [(t.shape, t.dtype) for t in inputs])

@@ -105,16 +105,17 @@ class Team:
         if numbers is not None:
             told[1:] = torch.from_numpy(numbers)
         self._updating = word is not Word.END
-        self.share(told)
+        dist.broadcast(told, 0, group=self._control)
 
     def hear(self) -> tuple[Word, np.ndarray]:
         """Wait for what the first says: a word and (numbers,) int64."""
-        heard = self.share(torch.zeros(1 + self._numbers, dtype=torch.int64)).numpy()
-        return Word(int(heard[0])), heard[1:]
+        heard = torch.zeros(1 + self._numbers, dtype=torch.int64)
+        dist.broadcast(heard, 0, group=self._control)
+        return Word(int(heard[0])), heard[1:].numpy()
 
     def share(self, tensor: Tensor) -> Tensor:
         """(...) the first's ``tensor`` (...), on the CPU, in the place of everybody's."""
-        dist.broadcast(tensor, 0, group=self._control)
+        dist.broadcast(tensor, 0)
         return tensor
 
     def share_state(self, state: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -22,14 +22,21 @@ def test_a_measured_size_costs_time_and_memory():
 
 
 def test_the_learners_figures_have_their_documented_names(capsys):
-    assert run(["--json", "--sizes", "micro", "--updates", "1"]) == 0
+    args = ["--json", "--sizes", "micro", "--updates", "1", "--workers", "1", "2"]
+    assert run(args) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = [line["name"] for line in lines]
     assert names[0] == "run"
     assert {"learner/micro/seconds_per_step", "learner/micro/peak_mb"} <= set(names)
+    assert "learner/micro/2_workers/seconds_per_step" in names
     assert all(line["value"] > 0 for line in lines[1:])
 
 
 def test_an_unknown_size_is_refused_before_anything_is_measured():
     with pytest.raises(SettingsError, match="did you mean 'micro'"):
         run(["--sizes", "micr"])
+
+
+def test_workers_that_cannot_share_a_batch_are_refused():
+    with pytest.raises(SettingsError, match="cannot be shared evenly"):
+        run(["--sizes", "micro", "--workers", "3"])
