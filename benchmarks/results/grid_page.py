@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results.comparison import BACKBONES, LATENTS
+from benchmarks.results.plot import figure_of, save
 from wm_core.training.returns import t_interval
 
 Row = Mapping[str, Any]
@@ -191,7 +192,7 @@ def style_of(name: str) -> dict[str, Any]:
 
 def draw_curves(groups: Mapping[str, Group], sticks: Row, path: Path) -> None:
     """Write the training curves as a PNG: every seed, a colour for each backbone."""
-    figure, axes = _figure()
+    figure, axes = figure_of()
     for name, group in groups.items():
         for n, row in enumerate(group):
             curve = row["curve"]
@@ -205,12 +206,12 @@ def draw_curves(groups: Mapping[str, Group], sticks: Row, path: Path) -> None:
     axes.set_xlabel("minutes of CPU time on one thread")
     axes.set_ylabel(f"return of training episodes, mean of {window}")
     axes.set_title(f"{sticks['place']}: one agent, its backbone exchanged", loc="left")
-    _save(figure, axes, path)
+    save(figure, axes, path)
 
 
 def draw_gradients(groups: Mapping[str, Group], title: str, path: Path) -> None:
     """Write norms of d reward[k] / d action[0] over k as a PNG: medians over seeds, log scale."""
-    figure, axes = _figure()
+    figure, axes = figure_of()
     for name, group in groups.items():
         norms = np.median([row["gradient"] for row in group], axis=0)
         axes.plot(range(1, len(norms) + 1), norms, label=name, **style_of(name))
@@ -218,21 +219,4 @@ def draw_gradients(groups: Mapping[str, Group], title: str, path: Path) -> None:
     axes.set_xlabel("steps k from the action to the reward")
     axes.set_ylabel("norm of the gradient, median over dreams")
     axes.set_title(title, loc="left")
-    _save(figure, axes, path)
-
-
-def _figure() -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e7eb", lw=0.8)
-    return figure, axes
-
-
-def _save(figure: Any, axes: Any, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    FigureCanvasAgg(figure).print_png(path)
+    save(figure, axes, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import grid_page
+from benchmarks.results.plot import figure_of, save
 from wm_core.contract.files import write_durably
 
 Row = Mapping[str, Any]
@@ -205,13 +206,8 @@ def _set(rows: Sequence[Row], key: str) -> str:
 def draw(rows: Sequence[Row], sticks: Row, path: Path) -> None:
     """Write the training curves of ``rows`` as a PNG: a colour for each preset."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e7eb", lw=0.8)
+    figure, axes = figure_of()
     palette, presets = colormaps["tab10"], sorted({row["preset"] for row in rows})
     named: set[str] = set()
     for row in rows:  # best first, and so in the legend
@@ -233,5 +229,4 @@ def draw(rows: Sequence[Row], sticks: Row, path: Path) -> None:
     axes.set_xlabel("minutes of CPU time on one thread")
     axes.set_ylabel(f"return of training episodes, mean of {rows[0]['curve']['window']}")
     axes.set_title(f"{sticks['task']}: every preset, the same CPU time", loc="left")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    FigureCanvasAgg(figure).print_png(path)
+    save(figure, axes, path)

@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
     settings = tyro.cli(GradientBenchSettings, args=list(argv), prog="wm bench gradient")
     torch.set_num_threads(1)
     with Report("wm bench gradient", as_json=settings.json_) as report:
-        for name, agent, norms in _measured(settings, report):
+        for name, agent, norms in measured(settings, report):
             parameters = sum(p.numel() for p in agent.parameters() if p.requires_grad)
             report.add(f"gradient/{name}/parameters", parameters, "")
             for k, norm in enumerate(norms.median(0).values.tolist(), 1):
@@ -85,10 +85,10 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _measured(
+def measured(
     settings: GradientBenchSettings, report: Report
 ) -> Iterator[tuple[str, AgentCore, Tensor]]:
-    """Name, agent and norms (N, H) of everything that is to be measured, one after another."""
+    """Yield name, agent and norms (N, H) of all that is to be measured, one after another."""
     for folder in settings.runs:
         report.progress(f"{folder}: {settings.starts} dreams of {settings.horizon} steps")
         agent, norms = of_run(folder, settings)
