@@ -37,10 +37,9 @@ every = pytest.mark.parametrize(("kind", "latent"), EVERY)
 acting = pytest.mark.parametrize(("kind", "latent"), [(k, z) for k, z in EVERY if k in ACTING])
 
 
-def config_of(kind, latent, *, window=64, active=False, **changes):
+def config_of(kind, latent, *, window=64, **changes):
     if kind in TRANSFORMERS:
         settings = {"width": 12, "layers": 2, "heads": 2, "head": 4, "hidden": 16}
-        settings["token_activation"] = active
         changes["backbone"] = "transformer"
         changes["transformer"] = TransformerConfig(**settings | KINDS[kind], window=window)
     else:
@@ -364,16 +363,6 @@ def test_split_tokens_are_the_reward_then_the_state_then_the_action(generator):
         other = [x + 1.0 if i == moved else x for i, x in enumerate(inputs)]
         changed = (model.reader(*other) != tokens).any(-1).any(0)
         assert changed.tolist() == [i == place for i in range(3)]
-
-
-def test_active_tokens_pass_an_activation_but_the_action_s(generator):
-    """As in TWM's code, whose action is a row of a table."""
-    plain = make("split", "gaussian")
-    active = make("split", "gaussian", active=True)
-    inputs = torch.randn(2, 4), torch.randn(2, A), torch.randn(2)
-    expected, got = plain.reader(*inputs), active.reader(*inputs)
-    torch.testing.assert_close(got[:, :2], torch.nn.functional.silu(expected[:, :2]))
-    assert torch.equal(got[:, 2], expected[:, 2])
 
 
 def test_a_state_knows_the_reward_of_the_step_before_and_not_its_own(generator):
