@@ -11,7 +11,6 @@ import torch
 from wm_core.nn.blocks import Style, initialize
 from wm_core.world.base import Recorded
 from wm_core.world.latent import Latent
-from wm_core.world.part_settings import TransformerConfig
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import make_dynamics
 
@@ -39,9 +38,8 @@ acting = pytest.mark.parametrize(("kind", "latent"), [(k, z) for k, z in EVERY i
 
 def config_of(kind, latent, *, window=64, **changes):
     if kind in TRANSFORMERS:
-        settings = {"width": 12, "layers": 2, "heads": 2, "head": 4, "hidden": 16}
-        changes["backbone"] = "transformer"
-        changes["transformer"] = TransformerConfig(**settings | KINDS[kind], window=window)
+        settings = {"width": 12, "layers": 2, "heads": 2, "head": 4, "hidden": 16} | KINDS[kind]
+        changes |= {"backbone": "transformer", "transformer": settings | {"window": window}}
     else:
         changes["backbone"] = "lstm" if kind == "mdn" else kind
         changes |= {"prior": "mdn", "kl": {"rep": "unit"}} if kind == "mdn" else {}
