@@ -28,3 +28,10 @@ def test_a_slow_learner_catches_up_and_a_store_that_stands_still_allows_no_more(
     ratio.did(7)
     assert ratio.due(100) == 0
     assert ratio.due(90) == 0
+
+
+def test_a_burst_bounds_what_the_prefill_allows_and_later_steps_count_in_full():
+    ratio = ReplayRatio(4.0, 100, prefill=500, burst=5)
+    assert [ratio.due(n) for n in (499, 500, 525, 1000)] == [0, 5, 6, 25]
+    assert ReplayRatio(4.0, 100, prefill=500, burst=0).due(500) == 0
+    assert ReplayRatio(4.0, 100, prefill=500, burst=99).due(500) == 20  # no more than the ratio

@@ -150,5 +150,10 @@ def test_the_burst_after_the_prefill_is_as_large_as_it_says(train_toy, toy, tiny
     assert "--train.burst (this run has 5, got 9)" in capsys.readouterr().err
 
 
+def test_a_run_of_fewer_steps_than_its_prefill_learns_from_all_of_them(train_toy):
+    run = train_toy("--train.steps", "64", "--train.prefill", "1000", "--no-publish")
+    assert last_updates(run) == 32
+
+
 def last_updates(run):
     return int(sorted((run / "checkpoints").glob("0*.pt"))[-1].stem)
