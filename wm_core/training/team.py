@@ -70,7 +70,7 @@ class Team:
         ended: Alive = lambda rank: "",
     ) -> None:
         self.place, self._meeting, self._ended = place, meeting, ended
-        self._numbers = numbers
+        self._numbers, self._answer_s = numbers, answer_s
         self._updating = False  # an update that failed: nobody listens any more
         self._meet()
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -153,7 +153,8 @@ class Team:
             yield
         except Exception as error:
             if _is_of_network(error):
-                raise WorkersFailed(self._why(str(error))) from error
+                hint = "; go on with --resume" if self._updating else ""
+                raise WorkersFailed(f"{self._why(str(error))}{hint}") from error
             leave_fault(self._meeting, self.place.rank, error)
             raise
 
@@ -175,7 +176,9 @@ class Team:
                 if how:
                     return f"worker {rank} of {self.place.size} {how}"
             if time.monotonic() > deadline:
-                return f"a worker of {self.place.size} does not answer: {shown(error, 160)}"
+                if "timed out" in error.lower():
+                    return f"a worker did not answer within {self._answer_s:g} s"
+                return f"a worker is out of reach: {shown(error.rpartition('] ')[2], 160)}"
             time.sleep(_LOOK_S)
 
     def updated(self) -> None:

@@ -63,32 +63,43 @@ def test_two_workers_train_what_one_does_and_one_goes_on(stored, tiny, tmp_path)
     assert checkpoint.newest(tmp_path / "two")[1]["learner"]["updates"] == 6
 
 
-def killing(run, killed):
-    """Kill the other worker as soon as the run has metrics."""
+def killing(run, by, killed):
+    """Send the other worker the signal ``by`` as soon as the run has metrics."""
     for _ in range(6000):
         if (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text():
             break
         time.sleep(0.05)
     for child in multiprocessing.active_children():
         if child.name == "worker-1":
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(child.pid, by)
             killed.append(child.pid)
 
 
 @pytest.mark.long
-def test_a_killed_worker_ends_the_run_with_one_line_and_a_checkpoint(
-    stored, tiny, tmp_path, capsys
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        (signal.SIGKILL, "worker 1 of 2 was ended by signal 9"),
+        pytest.param(signal.SIGSTOP, "did not answer within 20 s", marks=pytest.mark.slow),
+    ],
+)
+def test_a_lost_worker_ends_the_run_with_one_line_and_a_checkpoint(
+    by, words, stored, tiny, tmp_path, capsys
 ):
     killed, run = [], tmp_path / "run"
-    killer = threading.Thread(target=killing, args=(run, killed))
+    killer = threading.Thread(target=killing, args=(run, by, killed))
     killer.start()
     more = ("--workers", "2", "--train.log-every", "1", "--train.updates", "100000")
+    if by == signal.SIGSTOP:
+        more += ("--worker-timeout-s", "20")
     assert main(options(tiny, stored, run, *more)) == 2
     killer.join()
     assert killed
     said = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(said) == 1
-    assert "worker 1 of 2 was ended by signal 9" in said[0]
+    assert words in said[0]
+    assert "--resume" in said[0]
+    assert not multiprocessing.active_children()
     updates = checkpoint.newest(run)[1]["learner"]["updates"]
     assert updates >= 1
     assert json.loads((run / "status.json").read_text())["phase"] == "failed"
