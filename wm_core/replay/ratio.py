@@ -24,10 +24,19 @@ class ReplayRatio:
         """Count the updates that are allowed now, with ``collected`` steps in the store."""
         if collected < self.prefill:
             return 0
-        allowed = int(self.ratio * collected / self.batch_steps)
-        if self.burst is not None:  # the rest of what the prefill allows is never done
-            allowed -= max(0, int(self.ratio * self.prefill / self.batch_steps) - self.burst)
-        return max(0, allowed - self.updates)
+        return max(0, int(self.ratio * collected / self.batch_steps) - self._never - self.updates)
+
+    def used(self) -> int:
+        """Count the collected steps that the updates so far have used up, the prefill at least."""
+        done = self.updates + self._never
+        return max(self.prefill, int(done * self.batch_steps / self.ratio))
+
+    @property
+    def _never(self) -> int:
+        """Updates that the prefill allows and that are never done."""
+        if self.burst is None:
+            return 0
+        return max(0, int(self.ratio * self.prefill / self.batch_steps) - self.burst)
 
     def did(self, updates: int = 1) -> None:
         """Count ``updates`` as done."""

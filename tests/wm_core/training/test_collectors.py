@@ -43,6 +43,20 @@ def test_a_small_ratio_lets_collectors_be_two_updates_ahead():
     assert ratio.due(2048) == 1  # the learner is not starved meanwhile
 
 
+def test_updates_that_a_burst_leaves_out_hold_no_collector_back():
+    """Else both sides would wait for each other: the steps of these updates are used up too."""
+    ratio = ReplayRatio(128.0, 256, prefill=1000, burst=300)  # of 500 updates that it allows
+    governor = Governor(ratio, chunk=64, collectors=1, goal=10**6)
+    stored = 1000
+    for _ in range(2000):
+        if ratio.due(stored):
+            ratio.did()
+        else:
+            assert governor.room(stored, 0) > 0
+            stored += 64
+    assert stored > 2000
+
+
 def test_the_side_that_waits_more_is_named_with_its_share_of_the_last_seconds():
     waits = Waits()
     assert waits.at(0.0, 0.0, 0.0)["waits"] == "neither"
@@ -121,6 +135,8 @@ gymnasium.register("WmSticky-v0", Sticky)
 """
 #: 32 steps an update: the learner waits, so the collector acts all the time
 HUNGRY = ("--train.collectors", "1", "--train.replay-ratio", "1", "--no-publish")
+#: most of the updates that the prefill allows are never done
+LEFT_OUT = ("--train.prefill", "640", "--train.burst", "1")
 
 
 @pytest.fixture
@@ -192,7 +208,7 @@ def test_a_collector_that_is_killed_is_made_anew_and_nothing_is_lost(
     toy, tiny, tmp_path, start_wm
 ):
     run = tmp_path / "run"
-    process = start_wm("train", "--task", toy, "--run", str(run), *tiny, *HUNGRY)
+    process = start_wm("train", "--task", toy, "--run", str(run), *tiny, *HUNGRY, *LEFT_OUT)
     before = until(process, run, lambda s: s["updates"] >= 2)
     (pid,) = collectors_of(process)
     os.kill(pid, signal.SIGKILL)
@@ -251,15 +267,13 @@ gymnasium.register("WmBroken-v0", Broken)
 
 
 def test_an_environment_that_cannot_go_on_ends_the_run_in_one_line(
-    tiny, toy_folder, tmp_path, start_wm
+    toy, tiny, toy_folder, tmp_path, capsys
 ):
     (toy_folder / "wm_broken.py").write_text(BROKEN)
     run = tmp_path / "run"
-    process = start_wm(
-        "train", "--task", "wm_broken:WmBroken-v0", "--run", str(run), *tiny, *HUNGRY
-    )
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2
+    task = ("--task", "wm_broken:WmBroken-v0")
+    assert main(["train", *task, "--run", str(run), *tiny, *HUNGRY]) == 2
+    err = capsys.readouterr().err
     assert "the arm fell off" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert status(run)["phase"] == "failed"

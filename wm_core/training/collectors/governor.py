@@ -31,10 +31,7 @@ class Governor:
 
     def room(self, stored: int, ordered: int) -> int:
         """Count the steps that may be ordered beyond those ``stored`` and ``ordered`` already."""
-        ratio = self._ratio
-        used = int(ratio.updates * ratio.batch_steps / ratio.ratio)
-        most = min(max(ratio.prefill, used) + self.lead, self._goal)
-        return most - stored - ordered
+        return min(self._ratio.used() + self.lead, self._goal) - stored - ordered
 
 
 class Waits:

@@ -92,7 +92,7 @@ class CollectorProcesses(ExperienceSource):
         return sum(child.cpu_s for child in self._children)
 
     def more(self, version: int) -> bool:
-        self._tend(version)
+        self._tend(version, starved=True)
         if self._ordered == 0 and self._store.steps >= (self.steps_goal or 0):
             return False
         begun_s = time.monotonic()
@@ -135,12 +135,20 @@ class CollectorProcesses(ExperienceSource):
             if self._ledger is not None:
                 self._ledger.close()
 
+    def _is_idle(self) -> bool:
+        """Tell whether nothing is ordered though more steps are wanted in the end."""
+        return self._ordered == 0 and self._store.steps < (self.steps_goal or 0)
+
     @property
     def _ordered(self) -> int:
         return sum(order.steps for child in self._children for order in child.pending)
 
-    def _tend(self, version: int) -> None:
-        """Take in what was answered, hand over weights, and order what there is room for."""
+    def _tend(self, version: int, *, starved: bool = False) -> None:
+        """Take in what was answered, hand over weights, and order what there is room for.
+
+        A learner that is ``starved`` gets steps in any case: of those that there are, it may be
+        able to use none.
+        """
         assert self._ratio is not None
         assert self._governor is not None
         if self._stop.is_set():  # the processes may have been told to end too
@@ -152,7 +160,8 @@ class CollectorProcesses(ExperienceSource):
             child.offer_weights(self._ratio.updates)
         while True:
             ready = [child for child in self._children if child.is_ready]
-            if not ready or self._governor.room(self._store.steps, self._ordered) <= 0:
+            has_room = self._governor.room(self._store.steps, self._ordered) > 0
+            if not ready or not (has_room or (starved and self._is_idle())):
                 return
             least = min(ready, key=lambda child: len(child.pending))
             coming = self._store.steps + self._ordered
