@@ -6,16 +6,18 @@ action's and the embedding's projections, the noise, and after the loop the prio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from wm_core.nn.blocks import Dense, Linear, Style, forget, norm_act
+from wm_core.nn.blocks import Dense, Linear, NormRms, Style, forget, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
 from wm_core.world.base import Carry, Dynamics, Recorded, Recurrence
 from wm_core.world.latent import Latent
-from wm_core.world.latent_dist import LatentDist
+from wm_core.world.latent_dist import Categorical, LatentDist
+from wm_core.world.observe_fused import CellWeights, Sequence, observe_fused
 from wm_core.world.part_settings import GRUConfig, PosteriorConfig
 from wm_core.world.prior import Prior
 
@@ -130,19 +132,68 @@ class RSSM(Dynamics):
     def observe(
         self, start: Latent, steps: Recorded, uniform: Tensor, generator: Generator | None = None
     ) -> Latent:
-        prepared = self._prepare(forget(steps.prev_action, steps.is_first)).unbind(1)
-        posterior_inputs = self.post_embed(steps.embed).float().unbind(1)
-        noise, firsts = self.latent_dist.noise(uniform).unbind(1), steps.is_first.unbind(1)
+        prepared = self._prepare(forget(steps.prev_action, steps.is_first))
+        posterior_inputs = self.post_embed(steps.embed).float()
+        noise = self.latent_dist.noise(uniform)
+        if self.fuses and torch.is_grad_enabled() and noise.device.type == "cpu":
+            return self._observe_fused(start, prepared, posterior_inputs, noise, steps.is_first)
+        return self._observe_plainly(start, prepared, posterior_inputs, noise, steps.is_first)
+
+    def _observe_plainly(
+        self,
+        start: Latent,
+        prepared: Tensor,
+        posterior_input: Tensor,
+        noise: Tensor,
+        is_first: Tensor,
+    ) -> Latent:
+        """(B, T) posteriors, from what was computed for all times (B, T, ...), step by step."""
+        inputs = (x.unbind(1) for x in (prepared, posterior_input, noise, is_first))
         deter, stoch = start.deter, start.flat_stoch
         deters, samples, params = [], [], []
-        for t, first in enumerate(firsts):
-            deter = self.recurrence(forget(deter, first), forget(stoch, first), prepared[t])
-            sample, sample_params = self._posterior(deter, posterior_inputs[t], noise[t])
+        for mapped, added, weights, first in zip(*inputs, strict=True):
+            deter = self.recurrence(forget(deter, first), forget(stoch, first), mapped)
+            sample, sample_params = self._posterior(deter, added, weights)
             stoch = sample.flatten(1)
             deters.append(deter)
             samples.append(sample)
             params.append(sample_params)
         return Latent(torch.stack(deters, 1), torch.stack(samples, 1), torch.stack(params, 1))
+
+    @property
+    def fuses(self) -> bool:
+        """Whether ``observe_fused`` knows all of its parts; the plain form knows any."""
+        cell, dist = self.recurrence, self.latent_dist
+        if not (type(cell) is BlockRecurrence and type(dist) is Categorical and dist.unimix > 0):
+            return False
+        norms = (cell.in_deter.norm, cell.in_stoch.norm, cell.gru.norm, self.post_norm)
+        return all(isinstance(n, NormRms) and n.activation is F.silu for n in norms)
+
+    def _observe_fused(
+        self,
+        start: Latent,
+        prepared: Tensor,
+        posterior_input: Tensor,
+        noise: Tensor,
+        is_first: Tensor,
+    ) -> Latent:
+        """Give what ``_observe_plainly`` gives, by one operation."""
+        cell, dist = self.recurrence, self.latent_dist
+        assert isinstance(cell, BlockRecurrence)
+        assert isinstance(dist, Categorical)
+        weights: list[Any] = [
+            *(cell.in_deter.linear.weight, cell.in_deter.linear.bias, cell.in_deter.norm.weight),
+            *(cell.in_stoch.linear.weight, cell.in_stoch.linear.bias, cell.in_stoch.norm.weight),
+            *(cell.share_latent.weight, cell.gru.inner.weight, cell.gru.inner.bias),
+            *(cell.gru.norm.weight, cell.gru.gates.weight, cell.gru.gates.bias),
+            *(self.post_deter.weight, self.post_norm.weight),
+            *(self.post_out.weight, self.post_out.bias),
+        ]
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        steps = (x.transpose(0, 1).contiguous() for x in (noise, is_first))
+        sequence = Sequence(*steps, dist.unimix, dtype)
+        inputs = (start.deter, start.flat_stoch, prepared, posterior_input)
+        return Latent(*observe_fused(sequence, *inputs, CellWeights(*weights)))
 
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor
