@@ -79,9 +79,10 @@ def _roll_out(
     world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Reads
 ) -> Imagined:
     latent, latents, actions = start, [start], []
+    step = world.imaginer(uniform)
     for t in range(len(noise)):
         action = actor.dist(latent.read(reads).detach()).sample(noise[t])
-        latent = world.imagine_step(latent, action, uniform[t])
+        latent = step(t, latent, action)
         latents.append(latent)
         actions.append(action)
     return Imagined(_stacked(latents), torch.stack(actions, 1))

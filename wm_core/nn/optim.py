@@ -53,6 +53,11 @@ def clip_adaptively(
     return norms.square().sum().sqrt()
 
 
+def _each(numbers: Tensor) -> tuple[Tensor, ...]:
+    """() float32 of each of (P,): of float64, every use would convert it again."""
+    return numbers.float().unbind()
+
+
 class CountingOptimizer(Optimizer):
     """Keeps two moments of each parameter's gradients, and a count of its updates on its device.
 
@@ -158,15 +163,17 @@ class LaProp(CountingOptimizer):
         beta1, beta2 = group["beta1"], group["beta2"]
         updates, momenta, squares = self._counted(parameters)
         norm = clip_adaptively(gradients, parameters, ratio=group["agc"], floor=group["agc_floor"])
-        torch._foreach_mul_(squares, beta2)
+        # tensors, not numbers of Python, each use of which would make a tensor of its own
+        decay, eps = (squares[0].new_full((), number) for number in (beta2, group["eps"]))
+        torch._foreach_mul_(squares, decay)
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
-        scale = torch._foreach_div(squares, (1.0 - beta2**updates).unbind())
+        scale = torch._foreach_div(squares, _each(1.0 - beta2**updates))
         torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, group["eps"])
+        torch._foreach_add_(scale, eps)
         torch._foreach_div_(gradients, scale)
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta1)
         rates = self._rates(group, updates) / (1.0 - beta1**updates)
-        torch._foreach_sub_(parameters, torch._foreach_mul(momenta, rates.unbind()))
+        torch._foreach_sub_(parameters, torch._foreach_mul(momenta, _each(rates)))
         return norm
 
 
@@ -218,14 +225,14 @@ class Adam(CountingOptimizer):
         rates = self._rates(group, updates)
         if group["weight_decay"]:
             shares = rates if self.decay_by_rate else torch.ones_like(rates)
-            torch._foreach_mul_(parameters, (1.0 - shares * group["weight_decay"]).unbind())
+            torch._foreach_mul_(parameters, _each(1.0 - shares * group["weight_decay"]))
         torch._foreach_lerp_(means, gradients, 1.0 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
         scale = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scale, (1.0 - beta2**updates).sqrt().unbind())
+        torch._foreach_div_(scale, _each((1.0 - beta2**updates).sqrt()))
         torch._foreach_add_(scale, group["eps"])
         steps = torch._foreach_div(means, scale)
-        torch._foreach_mul_(steps, (rates / (1.0 - beta1**updates)).unbind())
+        torch._foreach_mul_(steps, _each(rates / (1.0 - beta1**updates)))
         torch._foreach_sub_(parameters, steps)
         return self.norm

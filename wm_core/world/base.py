@@ -15,6 +15,7 @@ from wm_core.world.prior import Prior
 
 Carry = tuple[Tensor, ...]
 Memory = tuple[Tensor, ...]
+Imagine = Callable[[int, Latent, Tensor], Latent]  #: (t, (N,), (N, A)) -> (N,) one step later
 
 
 class Recurrence(Protocol):
@@ -155,6 +156,14 @@ class Dynamics(nn.Module, ABC):
             temperature: above 1 makes the sample more random.
         """
         return self.sampled(*self.advance(latent, action, reward), uniform, temperature)
+
+    def imaginer(self, uniform: Tensor) -> Imagine | None:
+        """A faster form of ``imagine_step`` for many steps without gradient; None: there is none.
+
+        Args:
+            uniform: (T_imag, N, *prior.noise_shape) in [0, 1).
+        """
+        return None
 
     def sampled(
         self, deter: Tensor, memory: Any, uniform: Tensor, temperature: float = 1.0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wm_core.nn.blocks import NORM_EPS
+from wm_core.nn.blocks import unit_rms
 
 _silu_backward = torch.ops.aten.silu_backward
 _softmax_backward = torch.ops.aten._softmax_backward_data
@@ -76,9 +76,7 @@ class Normed(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, weight: Tensor) -> Normed:
         """SiLU of the RMSNorm of ``x`` (..., C) with ``weight`` (C,) or (..., C)."""
-        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse = size.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
-        unit = x * inverse
+        unit, inverse = unit_rms(x)
         scaled = unit * weight
         return cls(torch.nn.functional.silu(scaled), unit, inverse, scaled)
 
@@ -148,7 +146,7 @@ class _Observe(torch.autograd.Function):
         ctx.save_for_backward(probs, deters, *weights)
         return (
             deters.transpose(0, 1).contiguous(),
-            samples.view_as(probs).transpose(0, 1).contiguous(),
+            samples.transpose(0, 1).contiguous(),
             probs.log().transpose(0, 1).contiguous(),
         )
 
@@ -165,6 +163,78 @@ class _Observe(torch.autograd.Function):
         return (None, back.deter, back.stoch, *back.inputs(), *back.weights(steps, deters))
 
 
+class Cell:
+    """One step of the recurrence, without gradient; its weights are laid out once.
+
+    Args:
+        weights: of the layers.
+        dtype: type of the products; None: float32.
+    """
+
+    def __init__(self, weights: CellWeights, dtype: torch.dtype | None) -> None:
+        w, self._products = weights, _Products(dtype)
+        cast, self._blocks = self._products.cast, len(w.inner)
+        size = w.inner.shape[1]
+        self._deter_in, self._stoch_in, self._share = (
+            cast(x).T for x in (w.deter_in, w.stoch_in, w.share)
+        )
+        self._deter_bias, self._stoch_bias, self._gru_norm = w.deter_bias, w.stoch_bias, w.gru_norm
+        self._inner, self._gates = cast(w.inner), cast(_gate_order(w.gates, 1))
+        self._norms = torch.stack([w.deter_norm, w.stoch_norm])
+        self._gates_bias = _gate_order(w.gates_bias, self._blocks).view(self._blocks, 1, -1)
+        self._gates_bias[..., size : 2 * size] -= 1.0  # of the update
+        self._inner_bias = w.inner_bias
+
+    def prepare(self, prepared: Tensor) -> Tensor:
+        """(..., D) what ``advance`` takes, from what the actions add to the GRU's input."""
+        return prepared + self._inner_bias
+
+    def advance(
+        self, deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor
+    ) -> tuple[Any, ...]:
+        """Write the next deter to ``out`` (B, D); returns what its gradient needs, see ``_Step``.
+
+        Args:
+            deter: (B, D).
+            stoch: (B, Z).
+            prepared: (B, D) by ``prepare``.
+            out: (B, D) that is written to.
+        """
+        products, blocks = self._products, self._blocks
+        parts = [
+            products.add(self._deter_bias, deter, self._deter_in),
+            products.add(self._stoch_bias, stoch, self._stoch_in),
+        ]
+        latent = Normed.of(torch.stack(parts, 1), self._norms)
+        shared = products.add(prepared, latent.value.flatten(1), self._share)
+        mapped = products.add(_blocks(shared, blocks), _blocks(deter, blocks), self._inner)
+        gru = Normed.of(_joined(mapped), self._gru_norm)
+        gate = products.add(self._gates_bias, _blocks(gru.value, blocks), self._gates)
+        size = gate.shape[-1] // 3
+        opened, raw = torch.sigmoid(gate[..., : 2 * size]), gate[..., 2 * size :]
+        reset, update = opened.split(size, -1)
+        candidate = torch.tanh(reset * raw)
+        torch.lerp(_blocks(deter, blocks), candidate, update, out=_blocks(out, blocks))
+        return latent, gru, opened, raw, candidate
+
+
+def draw(logits: Tensor, noise: Tensor, unimix: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Sample a categorical (B, S, K) without gradient, as ``Categorical`` does.
+
+    Args:
+        logits: (B, S K).
+        noise: (B, S, K) race weights.
+        unimix: share of uniform.
+
+    Returns:
+        Its softmax (B, S, K), that mixed with the uniform, and one-hot samples (B, S, K).
+    """
+    softmax = torch.softmax(logits.view_as(noise), -1)
+    probs = torch.add(softmax.new_full((), unimix / noise.shape[-1]), softmax, alpha=1.0 - unimix)
+    choice = torch.argmax(probs * noise, -1, keepdim=True)
+    return softmax, probs, torch.zeros_like(probs).scatter_(-1, choice, 1.0)
+
+
 def _run(
     sequence: Sequence,
     products: _Products,
@@ -177,51 +247,27 @@ def _run(
     """Go through the steps; see ``_Observe`` for the arguments.
 
     Returns:
-        What each step leaves for the gradient, probabilities (T, B, S, K), samples (T, B, Z) and
-        deter (T, B, D).
+        What each step leaves for the gradient, probabilities (T, B, S, K), samples (T, B, S, K)
+        and deter (T, B, D).
     """
-    (T, B, S, K), blocks = sequence.noise.shape, len(w.inner)
-    size, mix = deter.shape[1] // blocks, sequence.unimix / K
-    deter_in, stoch_in, share = (products.cast(x).T for x in (w.deter_in, w.stoch_in, w.share))
+    cell, T = Cell(w, sequence.dtype), len(sequence.is_first)
     post_deter, out = products.cast(w.post_deter).T, products.cast(w.out).T
-    inner, gates = products.cast(w.inner), products.cast(_gate_order(w.gates, 1))
-    norms = torch.stack([w.deter_norm, w.stoch_norm])
-    gates_bias = _gate_order(w.gates_bias, blocks).view(blocks, 1, -1).clone()
-    gates_bias[..., size : 2 * size] -= 1.0  # of the update
-    prepared = prepared.transpose(0, 1) + w.inner_bias
-    embedded, starts = embedded.transpose(0, 1), sequence.is_first.any(1).tolist()
-    deters, samples = deter.new_empty(T, B, len(w.gru_norm)), deter.new_zeros(T, B, S * K)
-    probs, uniform = torch.empty_like(sequence.noise), deter.new_full((), mix)
-    steps = []
+    prepared, embedded = cell.prepare(prepared.transpose(0, 1)), embedded.transpose(0, 1)
+    starts, deters = sequence.is_first.any(1).tolist(), deter.new_empty(T, *deter.shape)
+    steps, probs, samples = [], [], []
     for t in range(T):
         if starts[t]:
             first = sequence.is_first[t].unsqueeze(1)
             deter, stoch = deter.masked_fill(first, 0.0), stoch.masked_fill(first, 0.0)
-        parts = [
-            products.add(w.deter_bias, deter, deter_in),
-            products.add(w.stoch_bias, stoch, stoch_in),
-        ]
-        latent = Normed.of(torch.stack(parts, 1), norms)
-        shared = products.add(prepared[t], latent.value.flatten(1), share)
-        mapped = products.add(_blocks(shared, blocks), _blocks(deter, blocks), inner)
-        gru = Normed.of(_joined(mapped), w.gru_norm)
-        gate = products.add(gates_bias, _blocks(gru.value, blocks), gates)
-        opened, raw = torch.sigmoid(gate[..., : 2 * size]), gate[..., 2 * size :]
-        candidate = torch.tanh(opened[..., :size] * raw)
-        before = deter
-        torch.lerp(
-            _blocks(before, blocks), candidate, opened[..., size:], out=_blocks(deters[t], blocks)
-        )
-        deter = deters[t]
-        hidden = Normed.of(products.add(embedded[t], deter, post_deter), w.post_norm)
+        inner = cell.advance(deter, stoch, prepared[t], deters[t])
+        hidden = Normed.of(products.add(embedded[t], deters[t], post_deter), w.post_norm)
         logits = products.add(w.out_bias, hidden.value, out)
-        softmax = torch.softmax(logits.view(B, S, K), -1)
-        torch.add(uniform, softmax, alpha=1.0 - sequence.unimix, out=probs[t])
-        choice = torch.argmax(probs[t] * sequence.noise[t], -1, keepdim=True)
-        samples[t].view(B, S, K).scatter_(-1, choice, 1.0)
-        steps.append(_Step(before, stoch, latent, gru, opened, raw, candidate, hidden, softmax))
-        stoch = samples[t]
-    return steps, probs, samples, deters
+        softmax, mixed, sample = draw(logits, sequence.noise[t], sequence.unimix)
+        steps.append(_Step(deter, stoch, *inner, hidden, softmax))
+        probs.append(mixed)
+        samples.append(sample)
+        deter, stoch = deters[t], sample.flatten(1)
+    return steps, torch.stack(probs), torch.stack(samples), deters
 
 
 class _Backward:

@@ -48,7 +48,11 @@ class NetPrior(OutputMLP):
 
     def forward(self, deter: Tensor) -> Tensor:
         """(..., ., .) parameters of the distribution, from ``deter`` (..., D)."""
-        return self.latent_dist.params(super().forward(deter))
+        return self.latent_dist.params(self.raw(deter))
+
+    def raw(self, deter: Tensor) -> Tensor:
+        """(..., width) numbers that the parameters are made of, from ``deter`` (..., D)."""
+        return super().forward(deter)
 
     def sample(self, prediction: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
         dist, params = self.latent_dist, prediction

@@ -14,12 +14,12 @@ from torch import Generator, Tensor, nn
 
 from wm_core.nn.blocks import Dense, Linear, NormRms, Style, forget, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
-from wm_core.world.base import Carry, Dynamics, Recorded, Recurrence
+from wm_core.world.base import Carry, Dynamics, Imagine, Recorded, Recurrence
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import Categorical, LatentDist
-from wm_core.world.observe_fused import CellWeights, Sequence, observe_fused
+from wm_core.world.observe_fused import Cell, CellWeights, Sequence, draw, observe_fused
 from wm_core.world.part_settings import GRUConfig, PosteriorConfig
-from wm_core.world.prior import Prior
+from wm_core.world.prior import NetPrior, Prior
 
 
 class BlockRecurrence(nn.Module):
@@ -76,6 +76,11 @@ def make_gru(config: GRUConfig, stoch: int, action: int, style: Style) -> Recurr
     """The recurrence of the cell that ``config`` names."""
     recurrence = BlockRecurrence if config.cell == "block" else DenseRecurrence
     return recurrence(config, stoch, action, style)
+
+
+def _autocast_dtype() -> torch.dtype | None:
+    """Type that autocast computes products in on the CPU; None: it is off."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
 class RSSM(Dynamics):
@@ -178,22 +183,37 @@ class RSSM(Dynamics):
         is_first: Tensor,
     ) -> Latent:
         """Give what ``_observe_plainly`` gives, by one operation."""
-        cell, dist = self.recurrence, self.latent_dist
-        assert isinstance(cell, BlockRecurrence)
-        assert isinstance(dist, Categorical)
-        weights: list[Any] = [
+        assert isinstance(self.latent_dist, Categorical)
+        steps = (x.transpose(0, 1).contiguous() for x in (noise, is_first))
+        sequence = Sequence(*steps, self.latent_dist.unimix, _autocast_dtype())
+        inputs = (start.deter, start.flat_stoch, prepared, posterior_input)
+        return Latent(*observe_fused(sequence, *inputs, self._cell_weights()))
+
+    def _cell_weights(self) -> CellWeights:
+        cell: Any = self.recurrence  # ``fuses`` holds
+        return CellWeights(
             *(cell.in_deter.linear.weight, cell.in_deter.linear.bias, cell.in_deter.norm.weight),
             *(cell.in_stoch.linear.weight, cell.in_stoch.linear.bias, cell.in_stoch.norm.weight),
             *(cell.share_latent.weight, cell.gru.inner.weight, cell.gru.inner.bias),
             *(cell.gru.norm.weight, cell.gru.gates.weight, cell.gru.gates.bias),
             *(self.post_deter.weight, self.post_norm.weight),
             *(self.post_out.weight, self.post_out.bias),
-        ]
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        steps = (x.transpose(0, 1).contiguous() for x in (noise, is_first))
-        sequence = Sequence(*steps, dist.unimix, dtype)
-        inputs = (start.deter, start.flat_stoch, prepared, posterior_input)
-        return Latent(*observe_fused(sequence, *inputs, CellWeights(*weights)))
+        )
+
+    def imaginer(self, uniform: Tensor) -> Imagine | None:
+        dist, prior = self.latent_dist, self.prior
+        if torch.is_grad_enabled() or uniform.device.type != "cpu" or not self.fuses:
+            return None
+        if not isinstance(dist, Categorical) or type(prior) is not NetPrior:
+            return None
+        cell, noise = Cell(self._cell_weights(), _autocast_dtype()), dist.noise(uniform)
+
+        def imagine(t: int, latent: Latent, action: Tensor) -> Latent:
+            deter, prepared = torch.empty_like(latent.deter), cell.prepare(self._prepare(action))
+            cell.advance(latent.deter, latent.flat_stoch, prepared, deter)
+            return Latent(deter, draw(prior.raw(deter), noise[t], dist.unimix)[2])
+
+        return imagine
 
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor

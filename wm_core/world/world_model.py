@@ -18,7 +18,7 @@ from wm_core.nn.blocks import Style, drawing_from, initialize
 from wm_core.nn.normalize import AdaptiveScale
 from wm_core.nn.optim import ParameterGroup
 from wm_core.world.balance import LossBalance
-from wm_core.world.base import Dynamics, Recorded
+from wm_core.world.base import Dynamics, Imagine, Recorded
 from wm_core.world.decoder import Decoder
 from wm_core.world.encoder import Encoder
 from wm_core.world.heads import ContHead, number_head
@@ -209,6 +209,18 @@ class WorldModel(nn.Module):
         return self.dynamics.imagine_step(
             latent, action, uniform, reward=reward, temperature=temperature
         )
+
+    def imaginer(self, uniform: Tensor) -> Imagine:
+        """A function of (t, latent (N,), action (N, A)) that gives what ``imagine_step`` gives.
+
+        Args:
+            uniform: (T_imag, N, *prior.noise_shape) in [0, 1).
+        """
+
+        def plainly(t: int, latent: Latent, action: Tensor) -> Latent:
+            return self.imagine_step(latent, action, uniform[t])
+
+        return self.dynamics.imaginer(uniform) or plainly
 
     # ------------------------------------------------------------------ losses
 

@@ -95,3 +95,19 @@ def test_in_bfloat16_both_forms_differ_by_its_rounding_alone(
 )
 def test_parts_that_the_fused_form_does_not_know_take_the_plain_one(build, changes):
     assert not build(**changes).dynamics.fuses
+
+
+def test_imagined_steps_equal_those_of_the_plain_form(world, start, generator, monkeypatch):
+    uniform, action = torch.rand(2, 3, 3, 4, generator=generator), torch.rand(3, 2)
+    with torch.no_grad():
+        step, latents = world.imaginer(uniform), [start]
+        for t in range(2):
+            latents.append(step(t, latents[-1], action))
+        plainly(monkeypatch)
+        step, latent = world.imaginer(uniform), start
+        for t in range(2):
+            latent = step(t, latent, action)
+            torch.testing.assert_close(latents[t + 1].deter, latent.deter)
+            assert torch.equal(latents[t + 1].stoch, latent.stoch)
+    assert latents[-1].params is None  # the plain form has them: both were taken
+    assert latent.params is not None
