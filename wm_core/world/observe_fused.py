@@ -259,11 +259,11 @@ def _run(
         if starts[t]:
             first = sequence.is_first[t].unsqueeze(1)
             deter, stoch = deter.masked_fill(first, 0.0), stoch.masked_fill(first, 0.0)
-        inner = cell.advance(deter, stoch, prepared[t], deters[t])
+        latent, gru, opened, raw, new = cell.advance(deter, stoch, prepared[t], deters[t])
         hidden = Normed.of(products.add(embedded[t], deters[t], post_deter), w.post_norm)
         logits = products.add(w.out_bias, hidden.value, out)
         softmax, mixed, sample = draw(logits, sequence.noise[t], sequence.unimix)
-        steps.append(_Step(deter, stoch, *inner, hidden, softmax))
+        steps.append(_Step(deter, stoch, latent, gru, opened, raw, new, hidden, softmax))
         probs.append(mixed)
         samples.append(sample)
         deter, stoch = deters[t], sample.flatten(1)

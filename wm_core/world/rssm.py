@@ -184,20 +184,22 @@ class RSSM(Dynamics):
     ) -> Latent:
         """Give what ``_observe_plainly`` gives, by one operation."""
         assert isinstance(self.latent_dist, Categorical)
-        steps = (x.transpose(0, 1).contiguous() for x in (noise, is_first))
-        sequence = Sequence(*steps, self.latent_dist.unimix, _autocast_dtype())
+        noise, is_first = (x.transpose(0, 1).contiguous() for x in (noise, is_first))
+        sequence = Sequence(noise, is_first, self.latent_dist.unimix, _autocast_dtype())
         inputs = (start.deter, start.flat_stoch, prepared, posterior_input)
         return Latent(*observe_fused(sequence, *inputs, self._cell_weights()))
 
     def _cell_weights(self) -> CellWeights:
-        cell: Any = self.recurrence  # ``fuses`` holds
+        cell: Any = self.recurrence  # ``fuses`` says that they are these
+        norm: Any = self.post_norm
+        out: Any = self.post_out
         return CellWeights(
             *(cell.in_deter.linear.weight, cell.in_deter.linear.bias, cell.in_deter.norm.weight),
             *(cell.in_stoch.linear.weight, cell.in_stoch.linear.bias, cell.in_stoch.norm.weight),
             *(cell.share_latent.weight, cell.gru.inner.weight, cell.gru.inner.bias),
             *(cell.gru.norm.weight, cell.gru.gates.weight, cell.gru.gates.bias),
-            *(self.post_deter.weight, self.post_norm.weight),
-            *(self.post_out.weight, self.post_out.bias),
+            *(self.post_deter.weight, norm.weight),
+            *(out.weight, out.bias),
         )
 
     def imaginer(self, uniform: Tensor) -> Imagine | None:
