@@ -58,20 +58,20 @@ def test_a_run_that_was_stopped_goes_on_and_a_row_that_exists_is_skipped(corrido
         return subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
     with start() as process:
-        deadline_s = time.monotonic() + 300
+        deadline_s = time.monotonic() + 900
         while not (run / "metrics.jsonl").exists() or not lines(run)[-1:]:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=300)[1]
+        said = process.communicate(timeout=900)[1]
     assert process.returncode == 1, said
     assert not row.exists()
     before = json.loads((run / "status.json").read_text())
     assert 0 < before["agent_steps"] < 384
 
     with start() as process:
-        said = process.communicate(timeout=300)[1]
+        said = process.communicate(timeout=900)[1]
     assert process.returncode == 0, said
     got = json.loads(row.read_text())
     assert got["failed"] is None, got["failed"]
