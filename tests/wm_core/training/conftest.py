@@ -119,7 +119,7 @@ def tiny() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def small() -> dict[str, Any]:
+def small_settings() -> dict[str, Any]:
     """Settings of ``wm.train`` for the smallest agent, which collects nothing by itself."""
     return dict(SMALL)
 

@@ -17,7 +17,7 @@ from wm_core.training.waiting import RunWaiting
 
 
 def test_a_run_learns_from_a_store_that_grows_until_nothing_more_comes(
-    robot, small, toy, tmp_path
+    robot, small_settings, toy, tmp_path
 ):
     run, store, stop, seen = tmp_path / "run", tmp_path / "store", threading.Event(), []
 
@@ -31,7 +31,7 @@ def test_a_run_learns_from_a_store_that_grows_until_nothing_more_comes(
         elif not acted:
             robot()
 
-    more = {"store": store, "follow": True, "on_status": on_status, **small}
+    more = {"store": store, "follow": True, "on_status": on_status, **small_settings}
     assert train(run, task=toy, stop=stop, **more).phase == "stopped"
     assert [*dict.fromkeys(steps for steps, *_ in seen)] == [0, 64, 128]
     assert seen[0][1] == 0
@@ -47,8 +47,15 @@ def test_a_run_learns_from_a_store_that_grows_until_nothing_more_comes(
     assert checkpoint.newest(run)[1]["learner"]["updates"] == 16
 
 
-def test_a_run_that_waits_for_a_first_step_gives_up_in_one_line(robot, small, toy, tmp_path):
-    more = {"store": tmp_path / "store", "follow": True, "train.wait_minutes": 0.005, **small}
+def test_a_run_that_waits_for_a_first_step_gives_up_in_one_line(
+    robot, small_settings, toy, tmp_path
+):
+    more = {
+        "store": tmp_path / "store",
+        "follow": True,
+        "train.wait_minutes": 0.005,
+        **small_settings,
+    }
     with pytest.raises(StoreError, match=r"for the first step in .*store, for 0:0") as gave_up:
         train(tmp_path / "run", task=toy, **more)
     assert "\n" not in str(gave_up.value)

@@ -25,11 +25,11 @@ def living() -> tuple[int, int]:
     return len(objects), tensors
 
 
-def test_updates_leave_nothing_behind(robot, small, toy, tmp_path):
+def test_updates_leave_nothing_behind(robot, small_settings, toy, tmp_path):
     """With metrics, status, and checkpoints that come and go; the store does not grow."""
     robot()
     changes = {
-        **small,
+        **small_settings,
         "task": toy,
         "store": tmp_path / "store",
         "train.updates": LATE + 1,
