@@ -169,7 +169,7 @@ class LaProp(CountingOptimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
         scale = torch._foreach_div(squares, _each(1.0 - beta2**updates))
         torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, eps)
+        torch._foreach_add_(scale, [eps] * len(scale))  # one alone would be read on the host
         torch._foreach_div_(gradients, scale)
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta1)
         rates = self._rates(group, updates) / (1.0 - beta1**updates)
