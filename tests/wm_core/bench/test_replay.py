@@ -22,5 +22,7 @@ def test_the_replay_figures_are_printed_as_json(capsys):
         "replay/index/steps_per_s",
         "replay/warm/windows_per_s",
         "replay/disk/windows_per_s",
+        "replay/plain/wait_ms",
+        "replay/prefetch/wait_ms",
     }
     assert all(row["value"] > 0 for row in rows)
