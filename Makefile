@@ -4,6 +4,7 @@
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
 #   FUZZ_MINUTES=5      shorter fuzzing
+#   PEERS=...           options of `make bench-peers`, as PEERS='--sizes micro --peers learner sheeprl'
 #   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
 #   CHAOS_FAULTS=1000 CHAOS_CHUNKS=100000   a smaller campaign
 #   WORKERS=2           how many processes run tests side by side (default: two per core, at most 8: many tests wait)
@@ -17,6 +18,7 @@ TORCH ?= torch==2.13.0
 DEMO_MINUTES ?= 15
 FUZZ_MINUTES ?= 120
 RESULTS ?=
+PEERS ?=
 CHAOS_FAULTS ?= 1000
 CHAOS_CHUNKS ?= 100000
 FLEET_MINUTES ?= 10
@@ -63,7 +65,7 @@ endef
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test check lint format bench results chaos fleet fuzz docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
+.PHONY: help demo test check lint format bench bench-peers results chaos fleet fuzz docs robot-test setup robot-setup clean $(OLD_RUNTIMES)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,6 +98,9 @@ bench: setup ## measure how fast simulator, replay and learner are
 	$(RUN) $(BIN)/wm bench replay
 	$(RUN) $(BIN)/wm bench learner
 
+bench-peers: setup .venv-peers/.installed ## measure an update beside sheeprl's (PEERS='--sizes micro --updates 5')
+	$(RUN) .venv-peers/bin/python -m benchmarks.peers $(PEERS)
+
 results: setup ## train every preset for the same CPU time and write down its returns (takes hours, resumes)
 	$(RUN) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.results $(RESULTS)
 	$(BIN)/python -m benchmarks.results --page
@@ -116,7 +121,7 @@ robot-test: setup robot-setup ## run the tests of what runs on the robot, on eve
 	$(TEST) $(SIDE_BY_SIDE) -m "not slow and not gpu" tests/wm_core/contract tests/wm_core/format tests/wm_core/link tests/wm_core/robot tests/wm_ros
 
 clean: ## delete the environments and every cache; runs/ stays
-	rm -rf $(VENV) $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIMES) *.egg-info build install log site
+	rm -rf $(VENV) .venv-peers $(ROBOT_PYTHONS:%=.venv-robot-%) $(OLD_RUNTIMES) *.egg-info build install log site
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------ environments
@@ -169,6 +174,13 @@ robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIMES:%=%/.ins
 	printf '\n== making .venv-robot-%s: the robot without torch\n' $*; \
 	{ [ -x .venv-robot-$*/bin/pip ] || "$$python" -m venv .venv-robot-$*; } && \
 	.venv-robot-$*/bin/python -m pip install -c constraints.txt -e '.[robot,ros]' pytest && touch $@
+
+# Other people's DreamerV3, in an environment of their own that sees what $(VENV) holds: one torch for all.
+.venv-peers/.installed: $(VENV)/.installed benchmarks/peers/requirements.txt
+	$(call say,making .venv-peers for what make bench-peers measures)
+	$(BIN)/python -m venv --clear .venv-peers
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch_of_ours.pth"
+	.venv-peers/bin/python -m pip install --no-deps -r benchmarks/peers/requirements.txt && touch $@
 
 .venv-ort117/.installed .venv-ort123/.installed: .venv-ort%/.installed: constraints.txt
 	@python="$(firstword $(foreach v,3.11 3.10 3.12,$(call find_python,$(v))))"; \

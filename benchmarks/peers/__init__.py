@@ -1,0 +1,1 @@
+"""Measures updates of other DreamerV3s beside ours: ``make bench-peers``."""
