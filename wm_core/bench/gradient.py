@@ -46,11 +46,10 @@ Read = Callable[[Latent], Tensor]  #: (N, H) numbers of latents (N, H)
 
 
 class GradientBenchSettings(ContestantSettings):
-    """Measure how far back the gradient of a dreamt reward reaches, and how it grows or fades.
+    """Measure how far back the gradient of a dreamt reward reaches."""
 
-    Networks of presets are untrained and have no reward yet: the reward is a fixed random
-    direction of what their heads read, so only the shape over the steps means something.
-    """
+    # Networks of presets are untrained and have no reward yet: the reward is a fixed random
+    # direction of what their heads read, so only the shape over the steps means something.
 
     presets: tuple[str, ...] = Field(
         KINDS, description="Untrained presets to measure, where no runs are given"
