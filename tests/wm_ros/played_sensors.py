@@ -46,13 +46,22 @@ class Robot:
         self._due = 0.0
 
     def publish(self, kind: str, topic: str, msg, stamp_ns: int | None = None) -> None:
+        if stamp_ns is not None and hasattr(msg, "header"):
+            set_header(msg.header, stamp_ns)
+        self._publisher(kind, topic).publish(msg)
+
+    def publish_once(self, kind: str, topic: str, msg, stamp_ns: int) -> None:
+        """Publish what is not said again, when somebody listens."""
+        listens = self._publisher(kind, topic).get_subscription_count
+        self.until(lambda: listens() > 0, f"somebody that listens on {topic}")
+        self.publish(kind, topic, msg, stamp_ns)
+
+    def _publisher(self, kind: str, topic: str):
         key = (kind, topic)
         if key not in self._publishers:
             made = self.watcher.node.create_publisher(message_class(kind), topic, 50)
             self._publishers[key] = made
-        if stamp_ns is not None and hasattr(msg, "header"):
-            set_header(msg.header, stamp_ns)
-        self._publishers[key].publish(msg)
+        return self._publishers[key]
 
     def step(self) -> None:
         if time.monotonic() < self._due:

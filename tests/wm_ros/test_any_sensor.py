@@ -75,8 +75,8 @@ def test_every_kind_of_message_reaches_policy_and_record_as_the_robot_file_says(
     robot.until(
         lambda: "no_body.wind" in status().get("safe_by_reason", {}), "a wait for the wind"
     )
-    robot.publish("geometry_msgs/TwistStamped", "wind", wind, 1)  # both once, of long ago
-    robot.publish("geometry_msgs/PoseStamped", "goal", goal, 1)
+    robot.publish_once("geometry_msgs/TwistStamped", "wind", wind, 1)  # both of long ago
+    robot.publish_once("geometry_msgs/PoseStamped", "goal", goal, 1)
     answered(commands, robot, "a robot that moves")
     steps = recorded(processes, tmp_path)
     assert steps

@@ -110,7 +110,7 @@ def test_every_wrong_stamp_and_picture_is_named_with_level_and_advice_and_its_en
     cases = {
         "stale_stamp": [
             (lambda: 0, "the stamp on /robot1/image_raw is zero"),
-            (lambda: time.time_ns() - 10 * 10**9, "it is 10 s old, at most 0.5 s"),
+            (lambda: time.time_ns() - 10 * 10**9, r"it is 1\d(\.\d)? s old, at most 0.5 s"),
             (lambda: constant, "s old, at most 0.5 s"),
         ],
         "stamp_in_future": [(lambda: time.time_ns() + HOUR_NS, "s ahead, at most 0.5 s")],
@@ -195,7 +195,8 @@ def test_a_tick_that_works_longer_than_the_period_is_called_an_overrun_and_nothi
     processes, watcher, commands, diagnosed, policy_at, spec_of, tmp_path
 ):
     policy = policy_at(tmp_path / "policy", bias=0.5, spec=spec_of(period_s=0.1))
-    start_robot(processes, tmp_path, policy, period_s=0.0005, max_gap_s=2.0)
+    slow = {"inference_deadline_s": -1.0}  # the tick as a whole is too long, not the policy's part
+    start_robot(processes, tmp_path, policy, period_s=0.0005, max_gap_s=2.0, **slow)
     camera = Camera(watcher, size=640)
     camera.every_s = 0.02
     camera.until(lambda: diagnosed(WARN, r"overrun: a tick takes [\d.]+ ms .*period is"), "it")

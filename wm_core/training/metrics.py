@@ -88,8 +88,10 @@ class MetricLog:
 
     def close(self) -> None:
         """Flush and close the files; a second call does nothing."""
-        self._file.close()
-        self._loggers.close()
+        try:
+            self._file.close()
+        finally:
+            self._loggers.close()
 
 
 def _drop_after(path: Path, updates: int) -> None:

@@ -153,8 +153,8 @@ class _Observe(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         probs, deters, *weights = ctx.saved_tensors
+        # ``steps`` stays for another pass backward, as autograd's own would with retain_graph
         w, products, steps = CellWeights(*weights), _Products(ctx.sequence.dtype), ctx.steps
-        ctx.steps = None  # free it as early as autograd frees its own
         g_deter, g_stoch, g_params = (g.transpose(0, 1).contiguous() for g in gradients)
         g_probs = g_params / probs + g_stoch
         back = _Backward(ctx.sequence, products, w)

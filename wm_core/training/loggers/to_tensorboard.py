@@ -6,6 +6,7 @@ full costs this logger in one line, and a folder that is moved keeps the file th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -36,11 +37,12 @@ class TensorBoardLog:
         name = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}"
         self._file = (folder / f"events.out.tfevents.{name}").open("xb")
         self._records = RecordWriter(self._file)
-        self._write(Event(file_version=_FORMAT))
-        if about.resume_at is not None:  # of earlier files, hide what lies beyond
-            session = SessionLog(status=SessionLog.SessionStatus.START)
-            self._write(Event(step=about.resume_at, session_log=session))
-        self._file.flush()
+        try:
+            self._begin(about.resume_at)
+        except OSError:  # the disk is full
+            with contextlib.suppress(OSError):
+                self._file.close()
+            raise
 
     def write(
         self, kind: str, numbers: Mapping[str, float], *, updates: int, agent_steps: int
@@ -61,6 +63,13 @@ class TensorBoardLog:
 
     def close(self) -> None:
         self._file.close()
+
+    def _begin(self, resume_at: int | None) -> None:
+        self._write(Event(file_version=_FORMAT))
+        if resume_at is not None:  # of earlier files, hide what lies beyond
+            session = SessionLog(status=SessionLog.SessionStatus.START)
+            self._write(Event(step=resume_at, session_log=session))
+        self._file.flush()
 
     def _add(self, summary: Summary, updates: int, agent_steps: int) -> None:
         place = updates if self._axis == "updates" else agent_steps
