@@ -50,11 +50,19 @@ class Robot:
             set_header(msg.header, stamp_ns)
         self._publisher(kind, topic).publish(msg)
 
-    def publish_once(self, kind: str, topic: str, msg, stamp_ns: int) -> None:
-        """Publish what is not said again, when somebody listens."""
-        listens = self._publisher(kind, topic).get_subscription_count
-        self.until(lambda: listens() > 0, f"somebody that listens on {topic}")
-        self.publish(kind, topic, msg, stamp_ns)
+    def publish_until(self, ready, what: str, *messages) -> None:
+        """Publish ``messages`` (arguments of ``publish``) every second; the first may get lost."""
+        due_s = 0.0
+
+        def said() -> bool:
+            nonlocal due_s
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + 1.0
+                for message in messages:
+                    self.publish(*message)
+            return ready()
+
+        self.until(said, what)
 
     def _publisher(self, kind: str, topic: str):
         key = (kind, topic)

@@ -75,9 +75,10 @@ def test_every_kind_of_message_reaches_policy_and_record_as_the_robot_file_says(
     robot.until(
         lambda: "no_body.wind" in status().get("safe_by_reason", {}), "a wait for the wind"
     )
-    robot.publish_once("geometry_msgs/TwistStamped", "wind", wind, 1)  # both of long ago
-    robot.publish_once("geometry_msgs/PoseStamped", "goal", goal, 1)
-    answered(commands, robot, "a robot that moves")
+    old = [("geometry_msgs/TwistStamped", "wind", wind, 1)]  # by their stamps, of long ago
+    old += [("geometry_msgs/PoseStamped", "goal", goal, 1)]
+    robot.publish_until(lambda: moving(commands), "a robot that moves", *old)
+    answered(commands, robot, "a robot that goes on without another wind or goal")
     steps = recorded(processes, tmp_path)
     assert steps
     last = steps[-1].obs
