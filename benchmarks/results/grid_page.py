@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.results.cells import each, way_to_expert
 from benchmarks.results.comparison import BACKBONES, LATENTS
 from benchmarks.results.plot import figure_of, save
 from wm_core.training.returns import t_interval
@@ -81,13 +82,13 @@ def conditions(grid: Path) -> str:
         "the embedding alone, as transformer and state space have it. Encoder, decoder, heads, "
         "losses, actor, critic, dreams, windows (8 of 32 steps that begin without a past), "
         "optimiser and updates per step are equal, weights within a tenth; what differs is in "
-        f"`benchmarks/results/comparison.py`. {_set(rows, 'minutes')} minutes of CPU time each on "
+        f"`benchmarks/results/comparison.py`. {each(rows, 'minutes')} minutes of CPU time each on "
         "one thread, collection included. Returns are of the exported file's mean action over "
-        f"{_set([r['trained'] for r in rows if not r['failed']], 'episodes')} episodes that no "
+        f"{each([r['trained'] for r in rows if not r['failed']], 'episodes')} episodes that no "
         "training saw; the bounds are Student's t over the means of the seeds, two-sided 95 %. "
         "Steps were paced at 20 Hz on one thread. "
-        f"{_set(rows, 'cpu')}, {_set(rows, 'jobs')} side by side, load {min(loads):.1f} .. "
-        f"{max(loads):.1f}; commits {_set(rows, 'commit')}; {_set(rows, 'date')}."
+        f"{each(rows, 'cpu')}, {each(rows, 'jobs')} side by side, load {min(loads):.1f} .. "
+        f"{max(loads):.1f}; commits {each(rows, 'commit')}; {each(rows, 'date')}."
     )
 
 
@@ -102,7 +103,7 @@ def table(groups: Mapping[str, Group], sticks: Row) -> str:
                 "",
                 f"{stick['mean']:.1f}",
                 "",
-                _share(stick["mean"], sticks),
+                way_to_expert(stick["mean"], sticks),
             ]
             lines.append((stick["mean"], _cells([*cells, *[""] * 6])))
     body = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
@@ -129,7 +130,7 @@ def _line(name: str, group: Group, sticks: Row) -> str:
             latent,
             f"{mean:.1f}{bounds}",
             ", ".join(f"{m:.1f}" for m in means),
-            _share(mean, sticks),
+            way_to_expert(mean, sticks),
             f"{_middle(group, lambda r: r['parameters']) / 1e6:.2f} M",
             f"{_middle(group, lambda r: r['updates']):,.0f}",
             f"{np.median(cost):.3f}" if cost else "",
@@ -156,19 +157,6 @@ def _cells(cells: Sequence[str]) -> str:
 
 def _middle(group: Group, value: Callable[[Row], float]) -> float:
     return float(np.median([value(row) for row in group]))
-
-
-def _share(mean: float, sticks: Row) -> str:
-    if sticks["expert"] is None:
-        return ""
-    low, high = sticks["random"]["mean"], sticks["expert"]["mean"]
-    return f"{(mean - low) / (high - low):.0%}".replace("%", " %")
-
-
-def _set(rows: Sequence[Row], key: str) -> str:
-    """Each value that rows have for ``key`` once, in order, with commas."""
-    values = (f"{row[key]:g}" if isinstance(row[key], float) else str(row[key]) for row in rows)
-    return ", ".join(dict.fromkeys(values))
 
 
 def _picture(what: str, path: Path, beside: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import grid_page
+from benchmarks.results.cells import each, way_to_expert
 from benchmarks.results.plot import figure_of, save
 from wm_core.contract.files import write_durably
 
@@ -103,16 +104,16 @@ def conditions(rows: Sequence[Row]) -> str:
     versions = rows[0]["versions"]
     packages = [k for k in ("python", "torch", "onnxruntime") if k in versions]
     return (
-        f"{_set(rows, 'minutes')} minutes of CPU time each, collection included, on one thread; "
-        f"size {_set(rows, 'size')}. The exported file was evaluated with its mean action over "
-        f"{_set([row['trained'] for row in good], 'episodes')} episodes that no training saw; "
+        f"{each(rows, 'minutes')} minutes of CPU time each, collection included, on one thread; "
+        f"size {each(rows, 'size')}. The exported file was evaluated with its mean action over "
+        f"{each([row['trained'] for row in good], 'episodes')} episodes that no training saw; "
         "bounds are Student's t, two-sided 95 %, of the mean over episodes of one training. A "
         "step of the exported file was timed on one thread, paced at "
-        f"{_set([row['latency'] for row in good], 'rate_hz')} Hz. {_set(rows, 'cpu')}, "
-        f"{_set(rows, 'cores')} cores, {_set(rows, 'jobs')} side by side, load "
+        f"{each([row['latency'] for row in good], 'rate_hz')} Hz. {each(rows, 'cpu')}, "
+        f"{each(rows, 'cores')} cores, {each(rows, 'jobs')} side by side, load "
         f"{min(loads):.1f} .. {max(loads):.1f}; "
-        f"{', '.join(f'{k} {versions[k]}' for k in packages)}; commit {_set(rows, 'commit')}; "
-        f"{_set(rows, 'date')}."
+        f"{', '.join(f'{k} {versions[k]}' for k in packages)}; commit {each(rows, 'commit')}; "
+        f"{each(rows, 'date')}."
     )
 
 
@@ -138,7 +139,7 @@ def table(rows: Sequence[Row], sticks: Row, beside: Path) -> str:
     for name in ("random", "expert"):
         stick = sticks[name]
         if stick is not None:
-            cells = [f"*{name}*", "", "", _bounds(stick), _share(stick["mean"], sticks)]
+            cells = [f"*{name}*", "", "", _bounds(stick), way_to_expert(stick["mean"], sticks)]
             lines.append((stick["mean"], _cells([*cells, *[""] * 6])))
     body = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
     rule = "|---|---|---|---|---|---|---|---|---|---|---|"
@@ -154,7 +155,7 @@ def _line(row: Row, rows: Sequence[Row], sticks: Row, beside: Path) -> str:
         cells += ["failed", "", "no"]
     else:
         beats = "yes" if beats_random(row, sticks) else "**no**"
-        cells += [_bounds(row["trained"]), _share(mean_of(row), sticks), beats]
+        cells += [_bounds(row["trained"]), way_to_expert(mean_of(row), sticks), beats]
     cost = row["cpu_s_per_update"]
     cells += [f"{row['updates']:,}", f"{row['agent_steps']:,}", f"{cost:.3f}" if cost else ""]
     if row["failed"] is not None:
@@ -185,22 +186,6 @@ def _cells(cells: Sequence[str]) -> str:
 
 def _bounds(got: Row) -> str:
     return f"{got['mean']:.1f} ({got['low']:.1f} .. {got['high']:.1f})"
-
-
-def _share(mean: float, sticks: Row) -> str:
-    if sticks["expert"] is None:
-        return ""
-    low, high = sticks["random"]["mean"], sticks["expert"]["mean"]
-    return f"{(mean - low) / (high - low):.0%}".replace("%", " %")
-
-
-def _set(rows: Sequence[Row], key: str) -> str:
-    """Each value that rows have for ``key`` once, in order, with commas."""
-    values = (f"{row[key]:g}" if isinstance(row[key], float) else str(row[key]) for row in rows)
-    return ", ".join(dict.fromkeys(values))
-
-
-# ------------------------------------------------------------------------------------ plot
 
 
 def draw(rows: Sequence[Row], sticks: Row, path: Path) -> None:
