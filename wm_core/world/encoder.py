@@ -10,21 +10,20 @@ from torch import Tensor, nn
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, Style
-from wm_core.nn.conv import LEVELS, V1_SIDE, ConvDown, shape_down
+from wm_core.nn.conv import SHRINKS, V1_SIDE, ConvDown, shape_down
 from wm_core.world.settings import EncoderConfig
 
 
 def check_size(image: ImageSpec, config: EncoderConfig) -> None:
     """Raise ``SettingsError`` for an image that the convolutions of ``config`` cannot take."""
-    step = 2**LEVELS
     if config.kind == "v1" and (image.height, image.width) != (V1_SIDE, V1_SIDE):
         raise SettingsError(
             f"encoder v1 takes images of {V1_SIDE}x{V1_SIDE}, got {image.width}x{image.height}; "
             "choose --world.encoder.kind k4s2"
         )
-    if image.height % step or image.width % step:
+    if image.height % SHRINKS or image.width % SHRINKS:
         raise SettingsError(
-            f"image sides must be multiples of {step}, got {image.width}x{image.height}; "
+            f"image sides must be multiples of {SHRINKS}, got {image.width}x{image.height}; "
             "choose such a size for the policy's camera"
         )
 

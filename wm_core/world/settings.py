@@ -46,9 +46,10 @@ class LatentSizes(NamedTuple):
 class EncoderConfig(Frozen):
     """Convolutions and MLPs from observations to the embedding, and their shape in the decoder."""
 
-    kind: Literal["k5pool", "k5s2", "k4s2", "v1"] = Field(
+    kind: Literal["k5pool", "k5s2", "k4s2", "v1", "patch"] = Field(
         "k5pool",
-        description="Convolutions: pooled as in DreamerV3, strided with 5x5 or 4x4, or as in v1.",
+        description="Convolutions: pooled as in DreamerV3, strided with 5x5 or 4x4, as in v1, or "
+        "patches that do not overlap.",
     )
     depth: int = Field(16, gt=0, description="Channels of the first convolution, at least 1.")
     vector_layers: int = Field(3, gt=0, description="Hidden layers for each vector, at least 1.")

@@ -77,3 +77,16 @@ def test_a_file_of_twelve_million_parameters_agrees_with_torch_too(shaken):
     export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=60)
     runner = PolicyRunner.from_bytes(export.onnx)
     assert check_golden(export.golden, runner.card, runner.call) <= PARITY
+
+
+def test_a_file_whose_encoder_takes_patches_agrees_with_torch_too(shaken):
+    spec = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
+    config = presets.make("dreamer_v3", "micro")
+    encoder = config.world.encoder.model_copy(update={"kind": "patch"})
+    world = config.world.model_copy(update={"encoder": encoder})
+    config = config.model_copy(update={"world": world})
+    agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
+    shaken(agent, 1)
+    export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=20)
+    runner = PolicyRunner.from_bytes(export.onnx)
+    assert check_golden(export.golden, runner.card, runner.call) <= PARITY

@@ -16,7 +16,7 @@ from wm_core.nn.blocks import (
     initialize,
     norm_act,
 )
-from wm_core.nn.conv import ConvDown, ConvUp, shape_down, shape_up
+from wm_core.nn.conv import ConvDown, ConvUp, Patches, Unpatch, shape_down, shape_up
 from wm_core.nn.gru import BlockGRU
 
 
@@ -116,7 +116,7 @@ def test_gru_with_a_closed_update_gate_remembers(generator):
     assert gru(deter, torch.zeros(3, 8)).abs().max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["k5pool", "k5s2", "k4s2"])
+@pytest.mark.parametrize("kind", ["k5pool", "k5s2", "k4s2", "patch"])
 def test_convolutions_go_down_and_up_again(kind, generator):
     down, up = ConvDown(kind, 3, 4), ConvUp(kind, 3, 4)
     initialize(down, generator)
@@ -126,6 +126,22 @@ def test_convolutions_go_down_and_up_again(kind, generator):
     assert small.shape[2:] == (2, 3)
     assert small.shape[1:] == shape_down(kind, 4, 32, 48) == shape_up(kind, 4, 32, 48)
     assert up(small).shape == image.shape
+
+
+def test_patches_are_convolutions_whose_stride_is_their_kernel(generator):
+    patches = Patches(3, 5, 4)
+    initialize(patches, generator)
+    image = torch.rand(2, 3, 8, 12, generator=generator)
+    kernel = patches.weight.unflatten(1, (4, 4, 3)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(patches(image), F.conv2d(image, kernel, patches.bias, stride=4))
+
+
+def test_what_patches_take_apart_unpatch_puts_together(generator):
+    image = torch.rand(2, 3, 8, 12, generator=generator)
+    patches, back = Patches(3, 48, 4), Unpatch(48, 3, 4)
+    for layer in (patches, back):
+        layer.weight.data.copy_(torch.eye(48))
+    torch.testing.assert_close(back(patches(image)), image)
 
 
 def test_a_strided_encoder_has_dreamer_v3_s_weights_and_a_quarter_of_its_products():

@@ -122,7 +122,7 @@ def test_vectors_errors_are_divided_by_the_variance_of_each_element_where_it_is_
     assert variance.tolist() == pytest.approx([1e-3, variance[1].item(), 1.0])
 
 
-@pytest.mark.parametrize("kind", ["k5pool", "k5s2", "k4s2"])
+@pytest.mark.parametrize("kind", ["k5pool", "k5s2", "k4s2", "patch"])
 @pytest.mark.parametrize("pixels", ["sigmoid", "linear"])
 def test_images_begin_at_the_mean_colour_of_the_data(config, image, kind, pixels):
     config = changed(config, decoder={"pixels": pixels}, encoder={"kind": kind})
