@@ -18,13 +18,18 @@ from wm_core.training.allocator import keep_freed_memory
 def make(size: Size, precision: str) -> tuple[Callable[[], None], int]:
     """A function that takes one gradient step, and the number of parameters.
 
+    Its convolutions are those that the peers have: kernel 4, stride 2.
+
     Args:
         size: of network and batch.
         precision: ``32-true`` or ``bf16-mixed``.
     """
     keep_freed_memory()
     form = "float32" if precision == "32-true" else "auto"
-    config = changed(Contestant(DEFAULT, size.ours).config(), optim={"precision": form})
+    config = changed(
+        Contestant(DEFAULT, size.ours).config(),
+        world={"encoder": {"kind": "k4s2"}}, optim={"precision": form},
+    )  # fmt: skip
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     generator = torch.Generator().manual_seed(0)
     agent = AgentCore(spec, config, generator=generator)

@@ -34,7 +34,7 @@ class Optimizers:
         self.gradient = torch.zeros(())  #: norm of the newest gradient, before clipping
         rows = self._by_rate(groups)
         if config.kind == "laprop":
-            names = {"warmup", "agc", "agc_floor", "beta1", "beta2", "eps"}
+            names = {"warmup", "decay_after", "agc", "agc_floor", "beta1", "beta2", "eps"}
             by_rate = [{"params": row.parameters, "lr": row.lr} for row in rows]
             settings = config.model_dump(include=names)
             self._all: list[LaProp] | list[Adam] = [LaProp(by_rate, lr=config.lr, **settings)]
@@ -68,6 +68,7 @@ class Optimizers:
             [group for group in groups if group["params"]],
             lr=row.lr or config.lr,
             warmup=config.warmup,
+            decay_after=config.decay_after,
             clip=row.clip or config.clip,
             betas=(config.beta1, config.beta2),
             eps=config.eps,

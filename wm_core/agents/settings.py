@@ -24,6 +24,11 @@ class OptimConfig(Frozen):
     actor_lr: float | None = Field(None, gt=0, description="Learning rate of the actor; None: lr.")
     critic_lr: float | None = Field(None, gt=0, description="Learning rate of critic; None: lr.")
     warmup: int = Field(1000, ge=0, description="Updates over which a part's rate rises from 0.")
+    decay_after: int | None = Field(
+        None,
+        gt=0,
+        description="Updates after which rates fall as 1 / sqrt(updates); None: they stay.",
+    )
     agc: float = Field(0.3, description="Adaptive clipping of laprop: gradient over weight norm.")
     agc_floor: float = Field(1e-3, description="Smallest weight norm in adaptive clipping.")
     clip: float = Field(100.0, description="Largest norm of the world model's gradient, for adam.")

@@ -63,7 +63,7 @@ class CountingOptimizer(Optimizer):
 
     Args:
         parameters: the weights to train, or groups of them with rates of their own.
-        defaults: settings of a group that says none; ``lr`` and ``warmup`` at least.
+        defaults: settings of a group that says none; at least ``lr``, ``warmup``, ``decay_after``.
     """
 
     count, first, second = "updates", "momentum", "square"  # names in a checkpoint
@@ -108,8 +108,16 @@ class CountingOptimizer(Optimizer):
 
     @staticmethod
     def _rates(group: dict[str, Any], updates: Tensor) -> Tensor:
-        """(P,) learning rates after ``updates`` (P,): in the warm-up they rise linearly."""
-        return group["lr"] * (updates / max(1, group["warmup"])).clamp_max(1.0)
+        """(P,) learning rates after ``updates`` (P,): in the warm-up they rise linearly.
+
+        After ``decay_after`` updates they fall as 1 / sqrt(updates).
+
+        Source: Vaswani et al. 2017, arXiv:1706.03762, equation 3, which has one number for both.
+        """
+        rates = group["lr"] * (updates / max(1, group["warmup"])).clamp_max(1.0)
+        if group["decay_after"] is None:
+            return rates
+        return rates * (group["decay_after"] / updates).clamp_max(1.0).sqrt()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, at the rates that this optimiser was made with.
@@ -146,6 +154,7 @@ class LaProp(CountingOptimizer):
         *,
         lr: float = 4e-5,
         warmup: int = 1000,
+        decay_after: int | None = None,
         agc: float = 0.3,
         agc_floor: float = 1e-3,
         beta1: float = 0.9,
@@ -153,8 +162,9 @@ class LaProp(CountingOptimizer):
         eps: float = 1e-20,
     ) -> None:
         defaults = dict(
-            lr=lr, warmup=warmup, agc=agc, agc_floor=agc_floor, beta1=beta1, beta2=beta2, eps=eps
-        )
+            lr=lr, warmup=warmup, decay_after=decay_after, agc=agc, agc_floor=agc_floor,
+            beta1=beta1, beta2=beta2, eps=eps,
+        )  # fmt: skip
         super().__init__(parameters, defaults)
 
     def _step_group(
@@ -199,6 +209,7 @@ class Adam(CountingOptimizer):
         *,
         lr: float,
         warmup: int,
+        decay_after: int | None = None,
         clip: float,
         betas: tuple[float, float],
         eps: float,
@@ -206,7 +217,10 @@ class Adam(CountingOptimizer):
         decay_by_rate: bool = True,
     ) -> None:
         self.clip, self.decay_by_rate = clip, decay_by_rate
-        defaults = dict(lr=lr, warmup=warmup, betas=betas, eps=eps, weight_decay=weight_decay)
+        defaults = dict(
+            lr=lr, warmup=warmup, decay_after=decay_after, betas=betas, eps=eps,
+            weight_decay=weight_decay,
+        )  # fmt: skip
         super().__init__(parameters, defaults)
 
     @torch.no_grad()

@@ -177,6 +177,19 @@ def test_a_parameter_that_starts_late_warms_up_by_itself(make):
         assert moved[1] == pytest.approx(min(1.0, own / 100), rel=1e-3)
 
 
+@pytest.mark.parametrize("make", [unclipped_laprop, unclipped_adam], ids=["laprop", "adam"])
+def test_rates_fall_with_the_square_root_of_the_updates_when_asked(make):
+    """Under a constant gradient each step has the length of the rate."""
+    parameter = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = make([parameter], lr=1.0, warmup=10, decay_after=50)
+    for step in range(1, 201):
+        before = parameter.item()
+        parameter.grad = torch.ones(1, dtype=torch.float64)
+        optimizer.step()
+        expected = min(1.0, step / 10) * min(1.0, math.sqrt(50 / step))
+        assert before - parameter.item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_count_of_a_whole_group_goes_to_each_of_its_parameters():
     """Checkpoints of version 0.1.0 count the updates of a group, not of a parameter."""
     parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
