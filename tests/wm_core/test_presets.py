@@ -47,7 +47,7 @@ ROWS = {
 
 
 #: what a small size does otherwise, for a reason on its page
-MICRO = {"s4wm": {"auto": "reinforce"}}
+MICRO = {"s4wm": {"auto": "reinforce"}, "r2dreamer": {"reinforce": "auto"}}
 
 
 @pytest.mark.parametrize("size", ["micro", "paper"])

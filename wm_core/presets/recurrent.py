@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wm_core.config import Config
 from wm_core.presets.micro import changed, config_of, micro
 
@@ -142,12 +144,17 @@ def daydreamer(size: str) -> Config:
 def r2dreamer(size: str) -> Config:
     """R2-Dreamer (ICLR 2026, arXiv:2603.18202): DreamerV3 without a decoder.
 
-    Numbers: the authors' code, their 12m.  A decoder that only shows what latents hold:
+    Numbers: the authors' code, their 12m.  ``micro`` deviates beyond ``dreamer_v3``'s: a world
+    model that learns 2.5 times as fast, gradients of continuous actions through the dynamics, and
+    a third of the entropy.  A decoder that only shows what latents hold:
     ``--world.decoder.kind detached``.
     """
-    base = dreamer_v3(size)
-    return changed(
-        base.model_copy(update={"preset": "r2dreamer"}),
-        world={"objective": "barlow", "decoder": {"kind": "none"}},
-        behavior={"actor": {"unimix": 0.01}},
-    )
+    base = dreamer_v3(size).model_copy(update={"preset": "r2dreamer"})
+    world: dict[str, Any] = {"objective": "barlow", "decoder": {"kind": "none"}}
+    if size == "micro":
+        return changed(
+            base, world=world,
+            behavior={"gradient": "auto", "entropy": {"scale": 1e-3}, "actor": {"unimix": 0.01}},
+            optim={"lr": 1e-3, "actor_lr": 4e-4, "critic_lr": 4e-4},
+        )  # fmt: skip
+    return changed(base, world=world, behavior={"actor": {"unimix": 0.01}})
