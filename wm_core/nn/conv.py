@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wm_core.nn.blocks import ACTIVATIONS, GAINS, Activation, Filled, NormRms
 
 ConvKind = Literal["k5pool", "k5s2", "k4s2", "v1", "patch"]
-SHRINKS = 16  #: times, in each direction; Dreamer v1's shrink more
+DOWNSAMPLING = 16  #: pixels of a side for each position of the smallest grid; not of ``v1``
 _PATCHES = (4, 2, 2)  #: sides of the patches of each level
 V1_SIDE = 64  #: the only height and width that Dreamer v1's convolutions take, pixels
 _PIXEL_GAIN = 3.0  #: of the first layer's weights: pixels in [-0.5, 0.5] have an RMS of a third
@@ -34,7 +34,7 @@ def shape_down(kind: ConvKind, depth: int, height: int, width: int) -> tuple[int
     """Compute (C, H', W') after ``ConvDown``, for an image of height and width pixels."""
     if kind == "v1":
         return channels(kind, depth)[-1], 2, 2
-    return channels(kind, depth)[-1], height // SHRINKS, width // SHRINKS
+    return channels(kind, depth)[-1], height // DOWNSAMPLING, width // DOWNSAMPLING
 
 
 def shape_up(kind: ConvKind, depth: int, height: int, width: int) -> tuple[int, int, int]:
@@ -77,7 +77,7 @@ class ConvTranspose(Filled):
 
 
 class Patches(Filled):
-    """Maps each patch of (N, I, H, W) to one place of (N, O, H / side, W / side).
+    """Maps each patch of (N, I, H, W) to one position of (N, O, H / side, W / side).
 
     It is a convolution whose stride is its kernel, so it is one matrix product.
     """
@@ -91,12 +91,12 @@ class Patches(Filled):
         side, x = self.side, x.permute(0, 2, 3, 1)
         rows, columns, channels = x.shape[1] // side, x.shape[2] // side, x.shape[3]
         strips = x.reshape(-1, rows, side, columns, side * channels).transpose(2, 3)
-        places = F.linear(strips.reshape(-1, side * side * channels), self.weight, self.bias)
-        return places.reshape(-1, rows, columns, len(self.weight)).permute(0, 3, 1, 2)
+        mapped = F.linear(strips.reshape(-1, side * side * channels), self.weight, self.bias)
+        return mapped.reshape(-1, rows, columns, len(self.weight)).permute(0, 3, 1, 2)
 
 
 class Unpatch(Filled):
-    """Maps each place of (N, I, H, W) to a patch of (N, O, H * side, W * side)."""
+    """Maps each position of (N, I, H, W) to a patch of (N, O, H * side, W * side)."""
 
     def __init__(self, inputs: int, outputs: int, side: int) -> None:
         super().__init__((side * side * outputs, inputs), fan_in=inputs, bias=outputs, scale=1.0)
@@ -136,8 +136,8 @@ class ConvDown(nn.Sequential):
     stride of 2 in place of the pool, a quarter of the products (its code's option ``strided``).
     ``k4s2`` and ``v1`` have kernel 4, stride 2 and no norm, a tenth of them; ``v1`` is Dreamer
     v1's and its successors', without padding and with a choice of activation.  ``patch`` maps
-    patches of 4x4 pixels, and then twice of 2x2 places, that do not overlap: half of the time of
-    ``k4s2`` on a CPU.
+    patches of 4x4 pixels, and then twice of 2x2 positions, that do not overlap: half of the time
+    of ``k4s2`` on a CPU.
 
     Deviates: without a norm nothing restores a signal that pixels and activations made small, and
     two frames that differ in a few pixels gave posteriors 1e-5 to 1e-4 nats apart.  Where there is

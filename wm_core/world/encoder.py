@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn.blocks import MLP, Style
-from wm_core.nn.conv import SHRINKS, V1_SIDE, ConvDown, shape_down
+from wm_core.nn.conv import DOWNSAMPLING, V1_SIDE, ConvDown, shape_down
 from wm_core.world.settings import EncoderConfig
 
 
@@ -21,9 +21,9 @@ def check_size(image: ImageSpec, config: EncoderConfig) -> None:
             f"encoder v1 takes images of {V1_SIDE}x{V1_SIDE}, got {image.width}x{image.height}; "
             "choose --world.encoder.kind k4s2"
         )
-    if image.height % SHRINKS or image.width % SHRINKS:
+    if image.height % DOWNSAMPLING or image.width % DOWNSAMPLING:
         raise SettingsError(
-            f"image sides must be multiples of {SHRINKS}, got {image.width}x{image.height}; "
+            f"image sides must be multiples of {DOWNSAMPLING}, got {image.width}x{image.height}; "
             "choose such a size for the policy's camera"
         )
 

@@ -12,6 +12,7 @@ from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.exporting.exporter import PolicyExporter
 from wm_core.exporting.policy_module import PolicyStep
+from wm_core.presets.micro import changed
 
 pytestmark = pytest.mark.long
 
@@ -81,10 +82,7 @@ def test_a_file_of_twelve_million_parameters_agrees_with_torch_too(shaken):
 
 def test_a_file_whose_encoder_takes_patches_agrees_with_torch_too(shaken):
     spec = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
-    config = presets.make("dreamer_v3", "micro")
-    encoder = config.world.encoder.model_copy(update={"kind": "patch"})
-    world = config.world.model_copy(update={"encoder": encoder})
-    config = config.model_copy(update={"world": world})
+    config = changed(presets.make("dreamer_v3", "micro"), world={"encoder": {"kind": "patch"}})
     agent = AgentCore(spec, config, generator=torch.Generator().manual_seed(0))
     shaken(agent, 1)
     export = PolicyExporter(agent, spec, config).export(0, 0, 0, golden_steps=20)

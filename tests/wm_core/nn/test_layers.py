@@ -136,7 +136,7 @@ def test_patches_are_convolutions_whose_stride_is_their_kernel(generator):
     torch.testing.assert_close(patches(image), F.conv2d(image, kernel, patches.bias, stride=4))
 
 
-def test_what_patches_take_apart_unpatch_puts_together(generator):
+def test_unpatch_inverts_patches(generator):
     image = torch.rand(2, 3, 8, 12, generator=generator)
     patches, back = Patches(3, 48, 4), Unpatch(48, 3, 4)
     for layer in (patches, back):
