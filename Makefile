@@ -43,7 +43,7 @@ SOURCED := $(shell [ -n "$${AMENT_PREFIX_PATH:-}$${ROS_DISTRO:-}" ] && python3 -
 ifeq ($(SOURCED),yes)
 PYTHON ?= python3
 VENV_FLAGS := --system-site-packages
-EXTRAS := robot,train,objects,sim,atari,dev
+EXTRAS := robot,train,data,objects,sim,atari,dev
 CONSTRAINTS := $(VENV)/constraints.txt
 STRICT := --strict-skips
 else
@@ -51,7 +51,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.10; 
     "$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
     && { command -v "$$p"; break; }; done)
 VENV_FLAGS :=
-EXTRAS := robot,train,objects,sim,atari,ros,dev
+EXTRAS := robot,train,data,objects,sim,atari,ros,dev
 CONSTRAINTS := constraints.txt
 STRICT := $(if $(filter x86_64,$(shell uname -m)),--strict-skips) # no ROS wheels elsewhere
 endif

@@ -51,6 +51,11 @@ SIM = [
     "imageio>=2.14.1",  # Gymnasium's own MuJoCo tasks, such as Ant-v5, ask for it
 ]
 
+#: recordings of other systems, in and out: `wm data`
+DATA = [
+    "rosbags>=0.10.9",  # reads and writes rosbag2 and MCAP of any distribution, without ROS
+]
+
 #: experience in an object store instead of on the trainer's disk
 OBJECTS = ["obstore>=0.9"]  # S3, and any store with its API; one wheel without dependencies
 
@@ -90,7 +95,6 @@ DEV = [
     "flask>=3.0",  # ... on this
     "flask-cors>=5.0",
     "leapp==0.7.2",  # its own reader runs the bundles that we write
-    "rosbags>=0.10.9",  # a second opinion on our CDR
     "nbclient>=0.10",  # runs the notebooks of examples/
     "nbformat>=5.10",
     "ipykernel>=6.29",
@@ -131,6 +135,7 @@ setup(
     extras_require={
         "robot": ROBOT,
         "train": TRAIN,
+        "data": DATA,
         "objects": OBJECTS,
         "actor": ACTOR,
         "ray": RAY,

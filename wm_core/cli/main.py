@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "keys": ("wm_core.cli.keys", "make and keep the keys that sign policies, and sign with them"),
     "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
+    "data": ("wm_core.cli.data", "take in, give out and look after recordings and experience"),
     "store": ("wm_core.cli.store", "look after stored experience; copy it from an object store"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
@@ -65,6 +66,9 @@ with a robot: `wm serve --root runs/robot` on the trainer's machine, beside it
 and with one of your own, described by a file:
   wm robot check robot.yaml
   wm train --follow --spec robot.yaml --run runs/robot
+from what was recorded before, such as a ROS bag:
+  wm data import BAG --robot robot.yaml --root runs/mine
+  wm train --store runs/mine/store --run runs/offline
 more experience, from simulators on any machine:
   wm sim-actor --trainer http://127.0.0.1:8765 --task seek
 """

@@ -86,6 +86,13 @@ class StoreError(WmError):
     """Reports a store of experience that cannot do what was asked of it."""
 
 
+class RecordingError(WmError):
+    """Reports a recording of another system that is damaged or does not fit how it is mapped."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(shown(reason))
+
+
 def nearest(name: str, known: Iterable[str], *, what: str) -> str:
     """Say that ``name`` is no known ``what``, and which known name is nearest."""
     options = sorted(known)

@@ -11,15 +11,19 @@ import pytest
 from pydantic import BaseModel
 
 from wm_core.cli.bench import SUBJECTS
+from wm_core.cli.data import SUB_VERBS
 from wm_core.cli.first_options import TRAIN, flag, option
 from wm_core.cli.main import VERBS, main
 from wm_core.cli.settings import parse
 from wm_core.library.run_folder import TrainSettings
 
+#: verb -> its table of what follows it, each with options of its own
+TABLES = {"bench": SUBJECTS, "data": SUB_VERBS}
+
 
 def settings_of(verb):
     """The settings classes that ``verb`` reads options of."""
-    subjects = [name for name, _ in SUBJECTS.values()] if verb == "bench" else []
+    subjects = [name for name, _ in TABLES.get(verb, {}).values()]
     modules = [importlib.import_module(name) for name in (VERBS[verb][0], *subjects)]
     return [
         value
@@ -69,7 +73,7 @@ def test_the_terminal_shows_the_texts(capsys):
     assert "Tokens that a layer sees, at least 2." in shown
 
 
-SUBJECT_HELP = [["bench", subject, "--help"] for subject in SUBJECTS]
+SUBJECT_HELP = [[verb, subject, "--help"] for verb, table in TABLES.items() for subject in table]
 
 
 def every_verb():
@@ -88,8 +92,8 @@ def read(verb, words):
     module = importlib.import_module(VERBS[verb][0])
     if hasattr(module, "_parser"):
         module._parser().parse_args(words)
-    elif verb == "bench":
-        model = settings_of_subject(words[0])
+    elif verb in TABLES:
+        model = settings_of_subject(verb, words[0])
         parse(model, words[1:], verb=verb)
     else:
         parse(model_of(verb), words, verb=verb)
@@ -101,13 +105,16 @@ def model_of(verb):
     return next(m for m in models if not any(m in o.__mro__[1:] for o in models if o is not m))
 
 
-def settings_of_subject(subject):
-    module = importlib.import_module(SUBJECTS[subject][0])
-    (model,) = (
-        m
+def settings_of_subject(verb, subject):
+    """The class that ``subject`` reads; of a module of several, the one that has its name."""
+    module = importlib.import_module(TABLES[verb][subject][0])
+    models = {
+        n: m
         for n, m in vars(module).items()
         if n.endswith("Settings") and getattr(m, "__module__", "") == module.__name__
-    )
+    }
+    named = f"{verb}{subject}Settings".lower()
+    (model,) = [m for n, m in models.items() if len(models) == 1 or n.lower() == named]
     return model
 
 

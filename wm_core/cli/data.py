@@ -1,0 +1,46 @@
+"""``wm data``: recordings in and out, and the care of stored experience; a file per sub-verb."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from wm_core.contract.errors import SettingsError, nearest
+
+#: sub-verb -> (module with ``main(argv, verb) -> int``, what it does); sub-verbs may share one
+SUB_VERBS: dict[str, tuple[str, str]] = {
+    "import": ("wm_core.cli.data_import", "take recordings of other systems into a run's store"),
+}
+
+#: command lines that the help shows
+EXAMPLES = ("wm data import bag_folder --robot robot.yaml --root runs/mine",)
+
+
+def _usage() -> str:
+    """Text of ``wm data --help``."""
+    lines = [f"  {name:<8} {line}" for name, (_, line) in SUB_VERBS.items()]
+    return "\n".join(
+        [
+            "usage: wm data VERB [options]    wm data VERB --help says more",
+            "",
+            *lines,
+            "",
+            "examples:",
+            *(f"  {line}" for line in EXAMPLES),
+            "",
+            "recordings need: pip install 'wm_ros[data]'",
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one sub-verb; returns the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(_usage())
+        return 0
+    verb, *rest = argv
+    if verb not in SUB_VERBS:
+        raise SettingsError(nearest(verb, SUB_VERBS, what="verb of wm data"))
+    return int(importlib.import_module(SUB_VERBS[verb][0]).main(rest, verb))

@@ -1,0 +1,70 @@
+"""The table of formats that can be imported; a reader's module is imported when it is needed.
+
+To add a format, write a module with the two functions of ``Reader`` and add a row to ``READERS``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+from wm_core.contract.errors import RecordingError
+from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.source import Source
+
+#: format -> (module with the functions of ``Reader``, what it reads)
+READERS: dict[str, tuple[str, str]] = {}
+
+
+class Reader(Protocol):
+    """Is the module of one format."""
+
+    def recognise(self, path: Path) -> bool:
+        """Tell whether ``path``, a file or a folder, is a recording of this format.
+
+        It looks at names and at a few bytes, and never raises for what cannot be read.
+        """
+
+    def open_source(self, path: Path, options: ReadOptions) -> Source:
+        """Open a recording that ``recognise`` knows.
+
+        Raises:
+            RecordingError: where it cannot be read as the options say.
+        """
+
+
+def reader(name: str) -> Reader:
+    """Import the reader of the format ``name``, a key of ``READERS``."""
+    return cast(Reader, importlib.import_module(READERS[name][0]))
+
+
+def format_of(path: Path) -> str | None:
+    """Name the format of ``path``; None where no reader knows it."""
+    return next((name for name in READERS if reader(name).recognise(path)), None)
+
+
+def recordings_below(path: Path) -> list[tuple[Path, str]]:
+    """List the recordings in ``path`` with their formats: itself, or those below it, by name.
+
+    Raises:
+        RecordingError: where there is none, with the formats that are known.
+    """
+    if not path.exists():
+        raise RecordingError(f"{path} does not exist; expected a recording or a folder of some")
+    found = list(_walk(path))
+    if not found:
+        known = "; ".join(f"{name} ({about})" for name, (_, about) in READERS.items())
+        raise RecordingError(f"{path}: found no recording in it; known formats: {known}")
+    return found
+
+
+def _walk(path: Path) -> Iterator[tuple[Path, str]]:
+    name = format_of(path)
+    if name is not None:
+        yield path, name
+    elif path.is_dir() and not path.is_symlink():
+        for entry in sorted(os.listdir(path)):
+            yield from _walk(path / entry)

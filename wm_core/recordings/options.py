@@ -1,0 +1,27 @@
+"""Says how a recording is to be read; each format takes what concerns it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from wm_core.contract.spec import Frozen
+
+
+class ReadOptions(Frozen):
+    """Holds what whoever imports a recording may say about it."""
+
+    robot: Path | None = Field(
+        None, description="Robot file (YAML) that says which topics are observations and actions"
+    )
+    name: str = Field(
+        "", description="Robot's name under which steps are stored; empty: the recording's"
+    )
+    task: str = Field("", description="What was done, recorded with every chunk of steps")
+    from_s: float | None = Field(
+        None, ge=0, description="Leave out what comes before this many seconds from the begin"
+    )
+    until_s: float | None = Field(
+        None, gt=0, description="Leave out what comes after this many seconds from the begin"
+    )
