@@ -161,13 +161,14 @@ class AgentCore(nn.Module):
         return batch
 
     def stage(self) -> str:
-        """Name what is trained now: representation, dynamics, or with behavior everything."""
+        """Name what is trained now: representation, dynamics, world, or with behavior all."""
+        last = "world" if self.config.train.policy == "off" else "behavior"
         if self.config.optim.stages is None:
-            return "behavior"
+            return last
         first, second = self.config.optim.stages
         if self.updates < first:
             return "representation"
-        return "dynamics" if self.updates < first + second else "behavior"
+        return "dynamics" if self.updates < first + second else last
 
     # ------------------------------------------------------------------ acting
 

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from wm_core.behavior.actor import Actor, ActorHead
 from wm_core.behavior.base import Behavior, BehaviorLosses
+from wm_core.behavior.clone import clone_loss
 from wm_core.behavior.critic import Critic
 from wm_core.behavior.imagine import Imagined, frozen, imagine
 from wm_core.behavior.returns import lambda_return, survival
@@ -75,8 +76,8 @@ class ActorCritic(Behavior):
     ) -> BehaviorLosses:
         """Imagine rollouts from ``posterior`` (B, T) and give the losses of actor and critic.
 
-        The actor's loss reaches the actor alone, the imagined value loss the critic alone; the
-        replay-value loss reaches the world model through ``posterior``.
+        The actor's loss and that of cloning reach the actor alone, the imagined value loss the
+        critic alone; the replay-value loss reaches the world model through ``posterior``.
         """
         times = self._times(posterior.deter.shape[:2], generator, posterior.deter.device)
         with torch.no_grad():
@@ -104,6 +105,9 @@ class ActorCritic(Behavior):
                 batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
                 world.config.discount,
             )  # fmt: skip
+        if self.config.clone.scale:
+            part = posterior.read(self.config.reads)[:, :-1].detach()
+            losses["clone_loss"] = clone_loss(self.actor.dist(part), batch, self.config.clone)
         metrics |= {
             "imag_reward": reward[:, 1:].mean(),
             "imag_cont": cont[:, 1:].mean(),

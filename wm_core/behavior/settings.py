@@ -72,6 +72,18 @@ class ReturnScaleConfig(Frozen):
     )
 
 
+class CloneConfig(Frozen):
+    """Behaviour cloning: recorded actions teach the actor too, beside what it learns in dreams."""
+
+    scale: float = Field(
+        0.0, ge=0, description="Weight of recorded actions' log-likelihood; 0: no cloning."
+    )
+    steps: Literal["all", "demonstrations", "interventions", "both"] = Field(
+        "all",
+        description="Steps that are cloned: all, demonstrations, interventions, or the last both.",
+    )
+
+
 class EvolutionConfig(Frozen):
     """CMA-ES over a linear controller.  Source: World Models, arXiv:1803.10122."""
 
@@ -120,6 +132,7 @@ class BehaviorConfig(PartSettings):
     entropy: EntropyBonusConfig = EntropyBonusConfig()
     actor: ActorConfig = ActorConfig()
     critic: CriticConfig = CriticConfig()
+    clone: CloneConfig = CloneConfig()
     evolution: EvolutionConfig = EvolutionConfig()
 
     @model_validator(mode="after")
@@ -128,6 +141,11 @@ class BehaviorConfig(PartSettings):
             raise ValueError(
                 f"behavior.entropy.rule {self.entropy.rule} needs behavior.actor.kind normal, "
                 f"whose deviation has a range; got {self.actor.kind}"
+            )
+        if self.clone.scale and self.learner == "evolution":
+            raise ValueError(
+                "behavior.clone.scale needs a behavior that learns by gradients, such as "
+                "actor_critic; got behavior.learner evolution"
             )
         return self
 

@@ -25,6 +25,10 @@ class Batch(Generic[Array]):
     key: Array | None = None  #: (B, T) int64: session number << 32 | index in the session
     context_key: Array | None = None  #: (B,) int64, of the step before the window; -1: none
     policy_version: Array | None = None  #: (B, T) int64, of the policy that acted; -1: none did
+    is_intervention: Array | None = (
+        None  #: (B, T) bool, a person or a safety rule chose the action
+    )
+    is_demonstration: Array | None = None  #: (B, T) bool, of the store of demonstrations
 
     def map(self, f: Callable[[Array], Other]) -> Batch[Other]:
         """Apply ``f`` to every array; one that is missing stays so."""

@@ -24,6 +24,7 @@ from wm_core.library.init_from import take_weights
 from wm_core.library.init_store import check_init_store, copy_steps
 from wm_core.library.processes import device_index, start_workers
 from wm_core.library.resume import load_resumed
+from wm_core.library.rewards import with_policy, world_model_alone
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
 from wm_core.library.sources import (
     as_it_begins,
@@ -73,7 +74,7 @@ def make_trainer(
     """
     resumed = load_resumed(settings)
     spec, store = find_experience(settings, resumed)
-    settings = settings if resumed else as_it_begins(settings, spec)
+    settings = settings if resumed else with_policy(as_it_begins(settings, spec), store)
     with contextlib.ExitStack() as undo:
         if store is not None:
             undo.callback(store.close)
@@ -95,7 +96,7 @@ def make_trainer(
         source = make_source(settings, spec, store, agent, streams, stop, begun_with=begun_with)
         undo.callback(source.close)
         hooks = Hooks(
-            publish=make_publisher(settings, agent, store, run_id) if settings.publish else None,
+            publish=make_publisher(settings, agent, store, run_id) if settings.publishes else None,
             status=on_status,
             prune=make_pruner(settings),
             loggers=make_loggers(settings, run_id),
@@ -106,6 +107,8 @@ def make_trainer(
         if inherited is not None:
             inherited.write(settings.run)
             tell(inherited.sentence())
+        if settings.train.policy == "off" and settings.store is not None and not settings.follow:
+            tell(world_model_alone(settings))
         undo.pop_all()
     return trainer
 
@@ -146,7 +149,7 @@ def _joined(
             hooks,
             video=make_video(settings, spec, store, learner),
             evaluate=make_evaluator(settings, spec, agent),
-            keep_best=make_keeper(settings) if settings.publish else None,
+            keep_best=make_keeper(settings) if settings.publishes else None,
         ),
     )
 

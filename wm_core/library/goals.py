@@ -104,7 +104,7 @@ def ending(settings: TrainSettings, status: Status, *, stopped: bool) -> Ending:
         longer = f" --train.steps {2 * train.steps}"
     commands = [("go on" if stopped else "longer", f"wm train --run {run} --resume{longer}")]
     commands.append(("look", f"wm show --run {run}"))
-    if settings.task:
+    if settings.task and train.policy != "off":
         network = "" if _learnt_was_published(settings, status) else " --checkpoint"
         commands.append(("measure", f"wm evaluate --run {run} --episodes 10{network}"))
     return Ending(reason, tuple(commands))
@@ -112,4 +112,4 @@ def ending(settings: TrainSettings, status: Status, *, stopped: bool) -> Ending:
 
 def _learnt_was_published(settings: TrainSettings, status: Status) -> bool:
     """Whether a published policy has learnt anything; version 0 has not."""
-    return settings.publish and status.published_version > 0 and status.updates > 0
+    return settings.publishes and status.published_version > 0 and status.updates > 0

@@ -131,7 +131,7 @@ def make_evaluator(settings: TrainSettings, spec: Spec, agent: Any) -> Evaluate 
     """
     train = settings.train
     task = settings.task
-    if not train.eval_every or not task:
+    if not train.eval_every or not task or train.policy == "off":
         return None
     seed = settings.seed + EVALUATION_SEED
 

@@ -33,6 +33,7 @@ RULES: dict[str, ResumeRule] = {
     "behavior.explore_noise": "free",
     "behavior.entropy.scale": "free",
     "behavior.imag_starts": "free",
+    "behavior.clone": "free",
     "optim": "free",
     "optim.kind": "fixed",
     "optim.stages": "fixed",

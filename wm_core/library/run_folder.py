@@ -100,6 +100,11 @@ class TrainSettings(Config):
         return Config(**{name: getattr(self, name) for name in Config.model_fields})
 
     @property
+    def publishes(self) -> bool:
+        """Whether policies are published: not where none is learnt."""
+        return self.publish and self.train.policy != "off"
+
+    @property
     def store_root(self) -> Path:
         return self.store or self.run / "store"
 

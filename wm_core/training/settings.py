@@ -97,6 +97,10 @@ class TrainConfig(Frozen):
         None, gt=0, description="Minutes to wait for robots that send nothing; None: no limit"
     )
     replay_ratio: float = Field(512.0, gt=0, description="Most replayed steps per collected step")
+    policy: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether a policy is learnt; auto: unless a finished store has no rewards",
+    )
     graph: Literal["off", "auto"] = Field(
         "off", description="Replay updates as one CUDA graph: auto, on GPUs where possible, or off"
     )
