@@ -54,6 +54,9 @@ SIM = [
 #: recordings of other systems, in and out: `wm data`
 DATA = [
     "rosbags>=0.10.9",  # reads and writes rosbag2 and MCAP of any distribution, without ROS
+    "pyarrow>=18",  # the tables of LeRobot sets
+    "av>=13",  # ... and their videos
+    "h5py>=3.11",  # robomimic's and Minari's episodes
 ]
 
 #: experience in an object store instead of on the trainer's disk

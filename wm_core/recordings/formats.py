@@ -16,7 +16,9 @@ from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 
 #: format -> (module with the functions of ``Reader``, what it reads)
-READERS: dict[str, tuple[str, str]] = {}
+READERS: dict[str, tuple[str, str]] = {
+    "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
+}
 
 
 class Reader(Protocol):

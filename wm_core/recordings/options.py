@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from wm_core.contract.spec import Frozen
+from wm_core.recordings.table_options import TableOptions
 
 
-class ReadOptions(Frozen):
+class ReadOptions(TableOptions):
     """Holds what whoever imports a recording may say about it."""
 
     robot: Path | None = Field(

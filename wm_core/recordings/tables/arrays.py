@@ -1,0 +1,278 @@
+"""Reads episodes that are arrays, in memory or in a file that gives parts of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_core.contract.errors import RecordingError
+from wm_core.contract.inputs import Vector
+from wm_core.contract.spec import ActionSpec, Spec
+from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.table_options import TableOptions
+from wm_core.recordings.tables.actions import ActionRange, as_columns, to_actions
+from wm_core.recordings.tables.images import FrameShape, frames_of, image_spec, shape_of
+from wm_core.recordings.tables.rows import Rows
+from wm_core.recordings.tables.source import TableSource
+
+Array = Any  #: has shape, dtype and len, and gives numpy arrays for slices
+
+
+@dataclass
+class Arrays:
+    """Holds one episode: T observations, and as many actions or one fewer."""
+
+    where: str  #: file and episode, for messages
+    obs: Mapping[str, Array]  #: column -> (T, ...)
+    action: np.ndarray  #: (T, ...) or (T - 1, ...)
+    reward: np.ndarray | None = None  #: (T,) or (T - 1,)
+    flags: Mapping[str, np.ndarray] = field(default_factory=dict)  #: is_first ... and done, (T,)
+
+
+def is_image(values: Array) -> bool:
+    """Tell whether an array (T, ...) holds images rather than vectors."""
+    return len(values.shape) == 4 or (len(values.shape) == 3 and values.dtype.kind == "u")
+
+
+def array_source(
+    where: Path,
+    *,
+    name: str,
+    task: str,
+    files: Sequence[Path],
+    options: ReadOptions,
+    names: Mapping[str, str],
+    episodes: Callable[[], Generator[Arrays, None, None]],
+    actions: Callable[[], Iterator[np.ndarray]],
+    period_s: float,
+    reward_arrives: bool,
+    action: ActionSpec | None = None,
+    unit_actions: bool = False,
+) -> TableSource:
+    """Make the source of a recording whose episodes are arrays.
+
+    Args:
+        where: the recording.
+        name: the robot's.
+        task: what was done.
+        files: what is read.
+        options: what was said.
+        names: the names of the observations by their columns, in order.
+        episodes: yields the episodes; arrays of each may be read until the next is asked for.
+        actions: yields the actions of each episode alone, (T, ...).
+        period_s: of one step.
+        reward_arrives: a row's reward arrived with its observation; else its action earned it.
+        action: describes the action, where the format does.
+        unit_actions: actions are in [-1, 1] by the rule of the format, unless some are beyond.
+
+    Raises:
+        RecordingError: where there is no step, or the first does not fit what was said.
+    """
+    if action is None or options.action_low or options.action_high or options.action_choices:
+        seen = ActionRange(where)
+        for values in actions():
+            seen.add(values)
+        action = seen.spec(options, unit=unit_actions)
+    with closing(episodes()) as found:
+        first = next((e for e in found if all(len(e.obs[c]) for c in names)), None)
+        if first is None:
+            raise RecordingError(f"{where}: it holds no episode with a step")
+        reader = ArrayReader(
+            first,
+            names,
+            action,
+            period_s=period_s,
+            options=options,
+            reward_arrives=reward_arrives,
+        )
+
+    def rows(left_out: Counter[str]) -> Iterator[Rows]:
+        with closing(episodes()) as found:
+            for episode in found:
+                yield reader.rows(episode, left_out)
+
+    return TableSource(
+        name=name, task=task, spec=reader.spec, files=files, options=options, rows=rows
+    )
+
+
+class ArrayReader:
+    """Maps the arrays of episodes to rows, all by the rule of the first.
+
+    Args:
+        first: the first episode that is not empty.
+        names: the names of the observations by their columns, in order.
+        action: describes the action.
+        period_s: of one step.
+        options: what was said.
+        reward_arrives: a row's reward arrived with its observation; else its action earned it.
+    """
+
+    def __init__(
+        self,
+        first: Arrays,
+        names: Mapping[str, str],
+        action: ActionSpec,
+        *,
+        period_s: float,
+        options: TableOptions,
+        reward_arrives: bool,
+    ) -> None:
+        self._options = options
+        self._arrives = reward_arrives
+        if options.reward_timing != "format":
+            self._arrives = options.reward_timing == "arrived"
+        self._shapes: dict[str, FrameShape] = {}
+        self._names = dict(names)
+        images, vectors = {}, {}
+        for column, name in names.items():
+            values, where = first.obs[column], f"{first.where}, {column}"
+            if is_image(values):
+                shape = shape_of(values.shape[1:], values.dtype, where)
+                self._shapes[column] = shape
+                images[name] = image_spec(shape, options, where)
+            else:
+                size = as_columns(np.asarray(values[:1]), where).shape[1]
+                vectors[name] = Vector(size=size)
+        self.spec = Spec(images=images, vectors=vectors, action=action, period_s=period_s)
+
+    def rows(self, episode: Arrays, left_out: Counter[str]) -> Rows:
+        """Map one episode.
+
+        Raises:
+            RecordingError: for arrays of other lengths or shapes than they should have.
+        """
+        steps = self._length(episode)
+        action, clipped = to_actions(episode.action, self.spec.action, episode.where)
+        action, clipped = _padded(action, steps), _padded(clipped, steps)
+        begins, terminal = _borders(episode, steps)
+        if self._options.action_timing == "led":
+            action, clipped = _earlier(action, begins), _earlier(clipped, begins)
+        return Rows(
+            where=episode.where,
+            time_s=np.arange(steps) * self.spec.period_s,
+            action=action,
+            vectors={
+                name: self._vector(episode, column, steps)
+                for column, name in self._names.items()
+                if column not in self._shapes
+            },
+            images=self._images(episode, steps),
+            earned=self._earned(episode, steps, begins, left_out),
+            terminal=terminal,
+            clipped=clipped,
+            begins=begins,
+        )
+
+    def _length(self, episode: Arrays) -> int:
+        """Count the steps; every column has to have as many, what acts and earns may lack one."""
+        lengths = {column: len(episode.obs[column]) for column in self._names}
+        steps = max(lengths.values())
+        wrong = {column: n for column, n in lengths.items() if n != steps}
+        others = {"action": episode.action, "reward": episode.reward, **episode.flags}
+        for name, values in others.items():
+            if values is not None and len(values) not in (steps, steps - 1):
+                wrong[name] = len(values)
+        if wrong:
+            got = ", ".join(f"{n} in {column!r}" for column, n in wrong.items())
+            raise RecordingError(
+                f"{episode.where}: expected {steps} rows in every column, as in the longest, "
+                f"got {got}"
+            )
+        return steps
+
+    def _vector(self, episode: Arrays, column: str, steps: int) -> np.ndarray:
+        name = self._names[column]
+        where = f"{episode.where}, {column}"
+        values = as_columns(np.asarray(episode.obs[column][:]), where)
+        size = self.spec.vectors[name].size
+        if steps and values.shape[1] != size:
+            raise RecordingError(
+                f"{where}: expected {size} numbers, as before, got {values.shape[1]}"
+            )
+        with np.errstate(over="ignore"):
+            return values.reshape(steps, size).astype(np.float32)
+
+    def _images(self, episode: Arrays, steps: int) -> Iterator[Mapping[str, np.ndarray | None]]:
+        for column, shape in self._shapes.items():
+            values, where = episode.obs[column], f"{episode.where}, {column}"
+            if steps and (got := shape_of(values.shape[1:], values.dtype, where)) != shape:
+                raise RecordingError(f"{where}: expected frames of {shape}, as before, got {got}")
+        frames = {self._names[column]: episode.obs[column] for column in self._shapes}
+        return in_step(frames, self.spec, episode.where, steps)
+
+    def _earned(
+        self, episode: Arrays, steps: int, begins: np.ndarray, left_out: Counter[str]
+    ) -> np.ndarray | None:
+        """Tell what each row's action earned, (T,)."""
+        if episode.reward is None:
+            return None
+        reward = as_columns(episode.reward, f"{episode.where}, reward")
+        if reward.shape[1] != 1:
+            raise RecordingError(
+                f"{episode.where}: expected one reward in a row, got {reward.shape[1]}"
+            )
+        if not self._arrives or len(reward) < steps:
+            return _padded(reward[:, 0], steps)
+        early = int(np.count_nonzero(reward[begins, 0]))
+        if early:
+            left_out["reward_before_the_first_action"] += early
+        return _earlier(reward[:, 0], begins)
+
+
+def in_step(
+    frames: Mapping[str, Array], spec: Spec, where: str, steps: int
+) -> Iterator[Mapping[str, np.ndarray | None]]:
+    """Read the frames (T, ...) of several cameras in step, at the sizes of ``spec``.
+
+    Args:
+        frames: of each image of ``spec``.
+        spec: of the steps.
+        where: the episode, for messages.
+        steps: T.
+
+    Raises:
+        RecordingError: where a camera has another number of frames.
+    """
+    wrong = {k: len(values) for k, values in frames.items() if len(values) != steps}
+    if wrong:
+        raise RecordingError(f"{where}: expected {steps} frames, got {wrong}")
+    streams = [
+        frames_of(values, shape_of(values.shape[1:], values.dtype, where), spec.images[k], where)
+        for k, values in frames.items()
+    ]
+    for _ in range(steps):
+        yield dict(zip(frames, map(next, streams), strict=True))
+
+
+def _borders(episode: Arrays, steps: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Tell before which rows (T,) an episode begins, and which rows (T,) nothing can follow."""
+    flags = {
+        name: _padded(as_columns(values, f"{episode.where}, {name}")[:, 0] != 0.0, steps)
+        for name, values in episode.flags.items()
+    }
+    begins = flags.get("is_first", np.zeros(steps, bool)).copy()
+    begins[:1] = True
+    for name in ("is_last", "is_terminal"):
+        if name in flags:
+            begins[1:] |= flags[name][:-1]
+    return begins, flags.get("is_terminal")
+
+
+def _padded(values: np.ndarray, steps: int) -> np.ndarray:
+    """Make (steps, ...) of values (T, ...) that lack the last row, in which nothing was sent."""
+    missing = np.zeros((max(0, steps - len(values)), *values.shape[1:]), values.dtype)
+    return np.concatenate([values, missing])
+
+
+def _earlier(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Move values (T, ...) one row earlier, within their episodes; zeros in the last rows."""
+    moved = np.concatenate([values[1:], np.zeros_like(values[:1])])
+    moved[:-1][begins[1:]] = 0
+    return moved

@@ -1,0 +1,155 @@
+"""Reads npz episodes: a file holds the arrays of one episode, a folder holds many files.
+
+The keys are those of `wm_core.Episodes` and of the Dreamer papers' code: any observations, action,
+reward, is_first, is_last, is_terminal.  The reward of a row arrived with its observation.  Files
+that `wm data export` wrote carry every field of a Step, and are read back as they were.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from wm_core.contract.errors import RecordingError, nearest
+from wm_core.contract.spec import Spec
+from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.source import Source
+from wm_core.recordings.tables.arrays import Arrays, array_source, in_step
+from wm_core.recordings.tables.layout import column_or_none, find, observations, robot_name
+from wm_core.recordings.tables.own import STAMP, is_plain, own_rows, read_spec
+from wm_core.recordings.tables.rows import Rows
+from wm_core.recordings.tables.source import TableSource
+
+PERIOD_S = 0.05  #: of a step, where nobody says it
+_FLAGS = ("is_first", "is_last", "is_terminal")
+_ABOUT = ("spec", "robot", "session", "task")  # texts of our exports
+_NO_OBSERVATIONS = (
+    *(*_FLAGS, *_ABOUT, "action", "reward", "discount", "is_intervention", "is_valid"),
+    *("policy_version", "period_s", STAMP, "requested_action", "has_requested_action"),
+)
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether ``path`` is an npz file or a folder with some."""
+    return bool(_files(path))
+
+
+def open_source(path: Path, options: ReadOptions) -> Source:
+    """Open npz episodes; raises ``RecordingError`` where keys or shapes do not fit."""
+    return _NpzSet(path, _files(path), options).source()
+
+
+def _files(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            return sorted(p for p in path.iterdir() if p.suffix == ".npz" and p.is_file())
+        return [path] if path.suffix == ".npz" and path.is_file() else []
+    except OSError:
+        return []
+
+
+class _NpzSet:
+    """Holds what the first file says of all of them."""
+
+    def __init__(self, path: Path, files: list[Path], options: ReadOptions) -> None:
+        self._path, self._files, self._options = path, files, options
+        with _opened(files[0]) as arrays:
+            self._keys = list(arrays.files)
+            text = {key: _array(files[0], arrays, key) for key in _ABOUT if key in self._keys}
+        self._text = {key: str(value) for key, value in text.items() if value.ndim == 0}
+
+    def source(self) -> TableSource:
+        options = self._options
+        name = options.name or self._text.get("robot") or robot_name(self._path.stem, "npz")
+        task = options.task or self._text.get("task", "")
+        if "spec" in self._text and STAMP in self._keys and is_plain(options):
+            spec = read_spec(self._text["spec"], self._files[0])
+            return TableSource(
+                name=name,
+                task=task,
+                spec=spec,
+                files=self._files,
+                options=options,
+                rows=lambda left_out: self._own(spec),
+            )
+        where, keys = self._path, self._keys
+        self._action = find(where, options.action or "action", keys, what="action")
+        self._reward = column_or_none(where, options.reward, ["reward"], keys, what="reward")
+        done = column_or_none(where, options.done, ["is_terminal"], keys, what="done")
+        known = [k for k in keys if k not in (*_NO_OBSERVATIONS, self._action, self._reward, done)]
+        usual = [k for k in known if not k.startswith("log_")]
+        self._names = observations(where, known, usual, options)
+        flag = "is_last" if options.done_means == "truncated" and options.done else "is_terminal"
+        self._flags = {k: k for k in _FLAGS[:2] if k in keys} | ({flag: done} if done else {})
+        return array_source(
+            where,
+            name=name,
+            task=task,
+            files=self._files,
+            options=options,
+            names=self._names,
+            episodes=self._episodes,
+            actions=self._actions,
+            period_s=1.0 / options.fps if options.fps else PERIOD_S,
+            unit_actions=True,
+            reward_arrives=True,
+        )
+
+    def _actions(self) -> Iterator[np.ndarray]:
+        for path in self._files:
+            with _opened(path) as arrays:
+                yield _array(path, arrays, self._action)
+
+    def _episodes(self) -> Generator[Arrays, None, None]:
+        for path in self._files:
+            with _opened(path) as arrays:
+                read = partial(_array, path, arrays)
+                yield Arrays(
+                    where=str(path),
+                    obs={key: read(key) for key in self._names},
+                    action=read(self._action),
+                    reward=read(self._reward) if self._reward else None,
+                    flags={flag: read(key) for flag, key in self._flags.items()},
+                )
+
+    def _own(self, spec: Spec) -> Iterator[Rows]:
+        for path in self._files:
+            with _opened(path) as arrays:
+                columns = {key: _array(path, arrays, key) for key in arrays.files}
+            missing = [key for key in spec.inputs if key not in columns]
+            if missing:
+                raise RecordingError(f"{path}: its spec names {missing}, which are not in it")
+            vectors = {key: columns[key] for key in spec.vectors}
+            frames = {key: columns[key] for key in spec.images}
+            images = in_step(frames, spec, str(path), len(columns.get(STAMP, ())))
+            yield own_rows(str(path), spec, columns, vectors, images)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """Open an npz file; raises ``RecordingError`` where it is none."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            found = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise RecordingError(f"{path}: is no npz file that can be read: {error}") from None
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise RecordingError(f"{path}: expected an npz file, got a single array")
+        yield stack.enter_context(found)
+
+
+def _array(path: Path, arrays: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    """Read an array of a file; raises ``RecordingError`` where it is missing or damaged."""
+    if key not in arrays.files:
+        raise RecordingError(f"{path}: {nearest(key, arrays.files, what='key')}")
+    try:
+        return np.asarray(arrays[key])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordingError(f"{path}: {key!r} cannot be read: {error}") from None
