@@ -11,10 +11,14 @@ from wm_core.contract.errors import SettingsError, nearest
 #: sub-verb -> (module with ``main(argv, verb) -> int``, what it does); sub-verbs may share one
 SUB_VERBS: dict[str, tuple[str, str]] = {
     "import": ("wm_core.cli.data_import", "take recordings of other systems into a run's store"),
+    "export": ("wm_core.cli.data_export", "write stored experience as LeRobot set, bags or npz"),
 }
 
 #: command lines that the help shows
-EXAMPLES = ("wm data import bag_folder --robot robot.yaml --root runs/mine",)
+EXAMPLES = (
+    "wm data import bag_folder --robot robot.yaml --root runs/mine",
+    "wm data export --root runs/mine --to mine_lerobot --format lerobot",
+)
 
 
 def _usage() -> str:

@@ -1,0 +1,185 @@
+"""Writes each session as a rosbag2 or as an MCAP file, with the messages of the store's chunks.
+
+Images are ``sensor_msgs/msg/Image``, vectors, actions and the numbers of a step
+``sensor_msgs/msg/JointState``; ``docs/wire.md`` has the topics.  All messages of a step have one
+log time, which grows from step to step.  The file says of itself, as JSON, what no message says:
+robot, session, task, spec, and which steps of the session each episode is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapFileWriter
+
+from wm_core.contract.errors import RecordingError
+from wm_core.contract.files import json_text
+from wm_core.contract.spec import Spec
+from wm_core.contract.step import Step
+from wm_core.format.cdr import DEFINITIONS
+from wm_core.format.chunk import ChunkMeta, encode_chunk, encode_step
+from wm_core.format.recording import MESSAGE_ENCODING, PROFILE, SCHEMA_ENCODING, Topic
+from wm_core.recordings.libraries import library
+from wm_core.recordings.outgoing.episodes import Episode
+from wm_core.recordings.outgoing.format import NAME, VERSION
+
+_BLOCK_BYTES = 1 << 20  # that are compressed together
+_BAG_VERSION = 8  # of metadata.yaml; ROS 2 Humble and later read it
+
+
+def writer(name: str, folder: Path, spec: Spec, *, video: bool) -> BagWriter:
+    """Open a writer of ``rosbag2`` or ``mcap``; see ``format.open_writer``."""
+    if video:
+        raise RecordingError(f"{name} holds images as messages, no video; leave --video away")
+    if name == "rosbag2":
+        library("rosbags.rosbag2", needed_for="rosbag2 folders")
+        return BagWriter(lambda stem, topics: _Rosbag2(folder / stem, topics))
+    return BagWriter(lambda stem, topics: _Mcap(folder / f"{stem}.mcap", topics))
+
+
+class _Bag(Protocol):
+    """Is one file, or folder, that messages are written to."""
+
+    def write(self, topic: int, log_time: int, message: bytes) -> None: ...
+
+    def finish(self, about: str) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+class BagWriter:
+    """Writes episodes to bags named ``<robot>-<session>``, one open at a time.
+
+    Args:
+        open_bag: opens the bag of a name for topics.
+    """
+
+    def __init__(self, open_bag: Callable[[str, Sequence[Topic]], _Bag]) -> None:
+        self._open_bag = open_bag
+        self._bag: _Bag | None = None
+        self._stems: dict[str, int] = {}  # how many bags of a session there are
+        self._about: dict[str, Any] = {}
+        self._log_time = -1
+
+    def add(self, episode: Episode, on_step: Callable[[], object]) -> None:
+        """Write one episode behind those of the same session."""
+        about = {
+            "version": VERSION,
+            "robot": episode.robot,
+            "session": episode.session,
+            "task": episode.task,
+            "spec": episode.spec.model_dump(mode="json"),
+        }
+        if self._bag is None or about != {k: v for k, v in self._about.items() if k in about}:
+            self._finish()
+            self._begin(episode, about)
+        count = 0
+        for step in episode.steps:
+            stamp_ns, messages = encode_step(step, episode.spec)
+            self._log_time = max(stamp_ns, self._log_time + 1)
+            for topic, message in enumerate(messages):
+                self._bag.write(topic, self._log_time, message)  # type: ignore[union-attr]
+            count += 1
+            on_step()
+        self._about["episodes"].append([episode.first_step, count])
+
+    def close(self) -> None:
+        """Finish the last bag."""
+        self._finish()
+
+    def abandon(self) -> None:
+        """Close the file that is open as it is."""
+        if self._bag is not None:
+            bag, self._bag = self._bag, None
+            bag.abandon()
+
+    def estimate(self, steps: Sequence[Step], spec: Spec) -> int:
+        """Guess how many bytes ``steps`` take: those of a chunk of them."""
+        return len(encode_chunk(steps, _meta(spec, len(steps))))
+
+    def _begin(self, episode: Episode, about: dict[str, Any]) -> None:
+        stem = f"{episode.robot}-{episode.session}"
+        number = self._stems.get(stem, 0)
+        self._stems[stem] = number + 1
+        if number:  # of another task or spec
+            stem += f"-{number + 1}"
+        self._bag = self._open_bag(stem, _meta(episode.spec, 1).topics)
+        self._about, self._log_time = {**about, "episodes": []}, -1
+
+    def _finish(self) -> None:
+        if self._bag is not None:
+            bag, self._bag = self._bag, None
+            try:
+                bag.finish(json_text(self._about))
+            except BaseException:
+                bag.abandon()
+                raise
+
+
+def _meta(spec: Spec, steps: int) -> ChunkMeta:
+    """Describe a chunk that is never stored: it knows the topics of a spec."""
+    return ChunkMeta(robot="any", session="0" * 32, seq=0, spec=spec, first_step=0, steps=steps)
+
+
+class _Mcap:
+    def __init__(self, path: Path, topics: Sequence[Topic]) -> None:
+        self._file = path.open("xb")
+        self._writer = McapFileWriter(
+            self._file,
+            chunk_size=_BLOCK_BYTES,
+            compression=CompressionType.ZSTD,
+            enable_data_crcs=True,
+        )
+        self._writer.start(profile=PROFILE, library="wm_core")
+        schemas = {
+            kind: self._writer.register_schema(kind, SCHEMA_ENCODING, DEFINITIONS[kind].encode())
+            for kind in dict.fromkeys(topic.type for topic in topics)
+        }
+        self._channels = [
+            self._writer.register_channel(topic.name, MESSAGE_ENCODING, schemas[topic.type])
+            for topic in topics
+        ]
+        self._counts = [0] * len(topics)
+
+    def write(self, topic: int, log_time: int, message: bytes) -> None:
+        count = self._counts[topic]
+        self._writer.add_message(
+            self._channels[topic], log_time, message, log_time, sequence=count
+        )
+        self._counts[topic] = count + 1
+
+    def finish(self, about: str) -> None:
+        self._writer.add_metadata(NAME, {"meta": about})
+        self._writer.finish()
+        self._file.close()
+
+    def abandon(self) -> None:
+        self._file.close()
+
+
+class _Rosbag2:
+    def __init__(self, folder: Path, topics: Sequence[Topic]) -> None:
+        from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+        from rosbags.typesys import Stores, get_typestore
+
+        self._writer = Writer(folder, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        types = get_typestore(Stores.ROS2_HUMBLE)
+        self._connections = [
+            self._writer.add_connection(topic.name, topic.type, typestore=types)
+            for topic in topics
+        ]
+
+    def write(self, topic: int, log_time: int, message: bytes) -> None:
+        self._writer.write(self._connections[topic], log_time, message)
+
+    def finish(self, about: str) -> None:
+        self._writer.set_custom_data(NAME, about)
+        self._writer.close()
+
+    def abandon(self) -> None:
+        self._writer.abort()

@@ -1,0 +1,161 @@
+"""Chooses what of a store is exported, and in which order, by the ledger alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from wm_core.contract.errors import RecordingError, nearest
+from wm_core.format.chunk import chunk_path, decode_chunk
+from wm_core.store.ledger import ChunkRow, Ledger
+
+Order = Literal["arrival", "name", "time"]
+ORDER_TEXT = (
+    "Order of the sessions: as they first arrived, by the names of robot and session, or by the "
+    "time of their first step; within a session steps stay in order"
+)
+_ROWS = 1024  # that are asked of the ledger at once
+_RANGE = re.compile(r"(\d{1,12})(?:-(\d{0,12}))?")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Says what of a store is exported."""
+
+    robots: tuple[str, ...] = ()  #: by name; none: all
+    sessions: tuple[str, ...] = ()  #: by the first digits of their names; none: all
+    episodes: str = ""  #: numbers in the order of the export, as in "0-9,12,20-"; empty: all
+    order: Order = "arrival"
+
+
+class Numbers:
+    """Holds which episodes are wanted; raises ``RecordingError`` for what says no numbers.
+
+    Args:
+        text: such as "0-9,12,20-"; empty for all.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._ranges: list[tuple[int, int | None]] = []
+        for part in text.replace(" ", "").split(",") if text.strip() else []:
+            found = _RANGE.fullmatch(part)
+            if found is None:
+                raise RecordingError(
+                    f"episodes: expected numbers from 0 and ranges, as in 0-9,12,20-; got {part!r}"
+                )
+            first, last = int(found[1]), found[2]
+            end = first if last is None else int(last) if last else None
+            if end is not None and end < first:
+                raise RecordingError(f"episodes: the range {part} ends before it begins")
+            self._ranges.append((first, end))
+
+    @property
+    def all(self) -> bool:
+        """Tell whether every episode is wanted."""
+        return not self._ranges
+
+    @property
+    def last(self) -> int | None:
+        """Give the highest number that is wanted; None where there is no such bound."""
+        ends = [end for _, end in self._ranges]
+        return None if self.all or None in ends else max(e for e in ends if e is not None)
+
+    def __contains__(self, number: int) -> bool:
+        return self.all or any(
+            first <= number and (end is None or number <= end) for first, end in self._ranges
+        )
+
+    def beyond(self, count: int) -> int | None:
+        """Give a number that was asked for by name and is not below ``count``; None if none."""
+        named = [n for first, end in self._ranges for n in (first, end) if n is not None]
+        return next((number for number in named if number >= count), None)
+
+
+@dataclass(frozen=True)
+class ChosenSession:
+    """Describes one session of the choice."""
+
+    robot: str
+    session: str
+    steps: int
+    bytes: int
+    arrival: int  #: of its first chunk
+    through: int  #: the last arrival in the ledger when the export began
+
+
+def choose(root: Path, ledger: Ledger, choice: Choice) -> list[ChosenSession]:
+    """List the chosen sessions in order.
+
+    Args:
+        root: the store's folder.
+        ledger: of that store.
+        choice: what is wanted; ``episodes`` is not looked at.
+
+    Raises:
+        RecordingError: for a robot or session that the store does not hold, with the nearest.
+    """
+    through = ledger.counts()["arrival"]
+    found: dict[tuple[str, str], ChosenSession] = {}
+    for row in _rows(ledger, through):
+        known = found.get(row.key[:2])
+        if known is None:
+            known = ChosenSession(row.robot, row.session, 0, 0, row.arrival, through)
+        found[row.key[:2]] = replace(
+            known, steps=known.steps + row.steps, bytes=known.bytes + row.bytes
+        )
+    if not found:
+        raise RecordingError(f"{root} holds no chunks yet; there is nothing to export")
+    robots = {session.robot for session in found.values()}
+    for robot in choice.robots:
+        if robot not in robots:
+            raise RecordingError(nearest(robot, robots, what=f"robot in {root}"))
+    for begin in choice.sessions:
+        if not any(session.session.startswith(begin) for session in found.values()):
+            names = {session.session for session in found.values()}
+            raise RecordingError(nearest(begin, names, what=f"session in {root}"))
+    chosen = [
+        s
+        for s in found.values()
+        if (not choice.robots or s.robot in choice.robots)
+        and (not choice.sessions or s.session.startswith(choice.sessions))
+    ]
+    if not chosen:
+        raise RecordingError(
+            f"{root}: none of the sessions {', '.join(choice.sessions)} is of the robots "
+            f"{', '.join(choice.robots)}"
+        )
+    if choice.order == "name":
+        return sorted(chosen, key=lambda s: (s.robot, s.session))
+    if choice.order == "time":
+        return sorted(chosen, key=lambda s: (_begin_ns(root, ledger, s), s.robot, s.session))
+    return sorted(chosen, key=lambda s: s.arrival)
+
+
+def rows_of(ledger: Ledger, session: ChosenSession) -> list[ChunkRow]:
+    """List the chunks of a session by sequence number, as they were when the export began."""
+    pruned = ledger.pruned_through()
+    rows = ledger.of_session(session.robot, session.session)
+    return [row for row in rows if pruned < row.arrival <= session.through]
+
+
+def _rows(ledger: Ledger, through: int) -> Iterator[ChunkRow]:
+    arrival = ledger.pruned_through()
+    while rows := ledger.since(arrival, limit=_ROWS):
+        for row in rows:
+            if row.arrival > through:
+                return
+            yield row
+        arrival = rows[-1].arrival
+
+
+def _begin_ns(root: Path, ledger: Ledger, session: ChosenSession) -> int:
+    """Find the stamp of the first step of a session that can be read."""
+    for row in rows_of(ledger, session):
+        try:
+            return decode_chunk(chunk_path(root, row.key).read_bytes())[1][0].stamp_ns
+        except Exception:  # whatever a file holds, the next one is looked at
+            continue
+    return 2**63

@@ -1,0 +1,1 @@
+"""LeRobotDataset v3.0, written without the package of that name."""
