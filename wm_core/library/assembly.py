@@ -22,6 +22,7 @@ from wm_core.library.hooks import (
 )
 from wm_core.library.init_from import take_weights
 from wm_core.library.init_store import check_init_store, copy_steps
+from wm_core.library.live_learner import LiveLearner, beside
 from wm_core.library.processes import device_index, start_workers
 from wm_core.library.resume import load_resumed
 from wm_core.library.rewards import with_policy, world_model_alone
@@ -147,6 +148,7 @@ def _joined(
         stop=stop,
         hooks=replace(
             hooks,
+            status=beside(hooks.status, LiveLearner(settings, learner, store)),
             video=make_video(settings, spec, store, learner),
             evaluate=make_evaluator(settings, spec, agent),
             keep_best=make_keeper(settings) if settings.publishes else None,

@@ -83,6 +83,11 @@ class ContextMemory:
         """Whether anything is kept at all."""
         return self._slots.capacity > 0
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every step that was trained on is kept: none had to leave for room."""
+        return len(self) < self._slots.capacity
+
     def pack(self, posterior: Latent) -> tuple[Tensor, Tensor]:
         """(B T, D) float16 and (B T, S) uint8, as which ``posterior`` (B, T) is kept."""
         carry = [c.flatten(0, 1) for c in self._dynamics.carry_of(posterior)]
