@@ -28,7 +28,8 @@ def make(size: Size, precision: str) -> tuple[Callable[[], None], int]:
     form = "float32" if precision == "32-true" else "auto"
     config = changed(
         Contestant(DEFAULT, size.ours).config(),
-        world={"encoder": {"kind": "k4s2"}}, optim={"precision": form},
+        world={"encoder": {"kind": "k4s2"}, "recon": {"rows_at_once": 128}},
+        behavior={"critic": {"rows_at_once": 128}}, optim={"precision": form},
     )  # fmt: skip
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     generator = torch.Generator().manual_seed(0)

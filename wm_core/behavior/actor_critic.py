@@ -17,6 +17,7 @@ from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn import joined
+from wm_core.nn.at_once import sum_at_once
 from wm_core.nn.blocks import Style
 from wm_core.nn.dists import ActionDist
 from wm_core.nn.normalize import AdaptiveScale, PercentileRange, RunningStd
@@ -97,9 +98,7 @@ class ActorCritic(Behavior):
         weight = survival(going * world.discount)[:, :-1] / world.discount
         losses, metrics = self._actor_loss(rollout, reward, cont, value, target, weight, world)
         critic_input = rollout.latent.read(self.config.reads)[:, :-1].detach()
-        raw = self.critic.fast(critic_input)
-        error = self.critic.loss(raw, critic_input, target.detach())
-        losses["value_loss"] = self.config.critic.scale * (weight * error).mean()
+        losses["value_loss"] = self._value_loss(critic_input, target.detach(), weight)
         if self.config.critic.replay_scale:
             losses["replay_value_loss"] = self._replay_value_loss(
                 batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
@@ -115,6 +114,27 @@ class ActorCritic(Behavior):
             "imag_return": target.mean(),
         }
         return BehaviorLosses(losses, {k: v.detach() for k, v in metrics.items()})
+
+    def _value_loss(self, part: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """() loss of the critic in imagination.
+
+        Args:
+            part: (N, T_imag, F) what the critic reads, without gradient.
+            target: (N, T_imag) lambda-returns, without gradient.
+            weight: (N, T_imag) chance that the episode still goes on, without gradient.
+        """
+        config = self.config.critic
+
+        def error(part: Tensor, target: Tensor) -> Tensor:
+            return self.critic.loss(self.critic.fast(part), part, target)
+
+        if config.rows_at_once is None:
+            return config.scale * (weight * error(part, target)).mean()
+        total = sum_at_once(
+            lambda part, target, weight: (weight * error(part, target)).sum(1),
+            (part, target, weight), self.critic.fast.parameters(), config.rows_at_once,
+        )  # fmt: skip
+        return config.scale * total / weight.numel()
 
     def _times(self, shape: torch.Size, generator: Generator, device: torch.device) -> Tensor:
         """(M,) distinct times, the same of every window, to imagine from.

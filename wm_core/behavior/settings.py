@@ -44,6 +44,11 @@ class CriticConfig(Frozen):
     target_scale: float = Field(1.0, ge=0, description="Weight of the loss towards the slow copy.")
     scale: float = Field(1.0, ge=0, description="Weight of the critic's loss in imagination.")
     replay_scale: float = Field(0.3, ge=0, description="Weight of the loss on recorded rewards.")
+    rows_at_once: int | None = Field(
+        None,
+        gt=0,
+        description="Rollouts whose value loss is taken at a time, to save memory; None: all.",
+    )
 
 
 class EntropyBonusConfig(Frozen):

@@ -85,7 +85,12 @@ def mean_over(values: Tensor, rows_of_all: int) -> Tensor:
     """
     if _place.size == 1:
         return values.mean()
-    return values.sum() * (_place.size / rows_of_all)
+    return part_of_mean(values.sum(), rows_of_all)
+
+
+def part_of_mean(total: Tensor, rows_of_all: int) -> Tensor:
+    """() what ``mean_over`` gives for values whose sum is ``total`` ()."""
+    return total * (_place.size / rows_of_all)
 
 
 def total(value: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.nn import joined
+from wm_core.nn.at_once import sum_at_once
 from wm_core.nn.blocks import BlockLinear, Dense, Linear, OutputMLP, Style, norm_act
 from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error
@@ -171,18 +172,15 @@ class Decoder(nn.Module):
         """
         lead, flat = latent.deter.shape[:-1], latent.flat()
         losses = {}
-        for key, image in self.images.items():
-            raw = image(flat.deter, flat.flat_stoch)
-            frames, kind = obs[key].flatten(0, len(lead) - 1), self.spec.images[key]
-            target, known = kind.scaled(frames), kind.known(frames)
-            if known is not None:
-                target = torch.where(known, target, self._shade(raw).detach())
-            error = (
-                sigmoid_error(raw, target)
-                if self.sigmoid
-                else (self._shade(raw) - target).square().flatten(1).sum(-1)
-            )
+        for key in self.images:
+            frames = obs[key].flatten(0, len(lead) - 1)
+            error = self._image_error(key, flat.deter, flat.flat_stoch, frames)
             losses[key] = error.unflatten(0, lead)
+        return losses | self.vector_loss(latent, obs)
+
+    def vector_loss(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Per vector, (...): what ``loss`` says of it, from ``latent`` (...)."""
+        losses = {}
         part = latent.read(self.reads) if self.vectors else None
         for key, vector in self.vectors.items():
             target = self.spec.vectors[key].scaled(obs[key])
@@ -191,6 +189,32 @@ class Decoder(nn.Module):
                 error = error / self.variances[key](target.flatten(0, -2)).clamp_max(1.0)
             losses[key] = error.sum(-1)
         return losses
+
+    def image_total(self, key: str, latent: Latent, frames: Tensor, rows: int) -> Tensor:
+        """() the sum of ``loss`` over images (N, H, W, C), its gradient taken ``rows`` at a time.
+
+        Args:
+            key: of the image.
+            latent: (N,).
+            frames: (N, H, W, C) as recorded.
+            rows: whose activations are in memory together.
+        """
+
+        def error(deter: Tensor, stoch: Tensor, frames: Tensor) -> Tensor:
+            return self._image_error(key, deter, stoch, frames)
+
+        inputs = (latent.deter, latent.flat_stoch, frames)
+        return sum_at_once(error, inputs, self.images[key].parameters(), rows)
+
+    def _image_error(self, key: str, deter: Tensor, stoch: Tensor, frames: Tensor) -> Tensor:
+        """(N,) error of the image that deter (N, D) and flat stoch (N, .) decode to."""
+        raw, kind = self.images[key](deter, stoch), self.spec.images[key]
+        target, known = kind.scaled(frames), kind.known(frames)
+        if known is not None:
+            target = torch.where(known, target, self._shade(raw).detach())
+        if self.sigmoid:
+            return sigmoid_error(raw, target)
+        return (self._shade(raw) - target).square().flatten(1).sum(-1)
 
     def _shade(self, raw: Tensor) -> Tensor:
         """(N, H, W, C) the image that raw pixels (N, H, W, C) stand for, about 0 .. 1."""

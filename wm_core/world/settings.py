@@ -103,6 +103,11 @@ class ReconConfig(Frozen):
     vector_variance: Literal["unit", "measured"] = Field(
         "unit", description="Variance of vectors' errors: 1, or each element's own, as measured."
     )
+    rows_at_once: int | None = Field(
+        None,
+        gt=0,
+        description="Images decoded at a time, each with its gradient, to save memory; None: all.",
+    )
 
 
 class BarlowConfig(Frozen):

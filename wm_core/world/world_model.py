@@ -298,12 +298,15 @@ class WorldModel(nn.Module):
         latent = posterior.flat(rows)
         if self.config.decoder.kind == "detached":
             latent = latent.detach()
-        recon = self.decoder.loss(latent, obs)
-        scale = self.config.recon.scale
-        return {
-            f"recon_loss/{k}": scale * joined.mean_over(v.flatten(), count)
-            for k, v in recon.items()
-        }
+        recon, at_once = self.config.recon, self.config.recon.rows_at_once
+        if at_once is None:
+            means = _means(self.decoder.loss(latent, obs), count)
+        else:
+            means = _means(self.decoder.vector_loss(latent, obs), count)
+            for key in self.decoder.images:
+                total = self.decoder.image_total(key, latent, obs[key], at_once)
+                means[key] = joined.part_of_mean(total, count)
+        return {f"recon_loss/{key}": recon.scale * mean for key, mean in means.items()}
 
     def _entropy_hinge(self, posterior: Latent) -> Tensor:
         """() penalty on posteriors (B, T) whose entropy, or its mean, lies below the floor.
@@ -375,3 +378,8 @@ class WorldModel(nn.Module):
             deters.append(latent.deter.unsqueeze(1))
             stochs.append(latent.stoch.unsqueeze(1))
         return self.decoder(Latent(torch.cat(deters, 1), torch.cat(stochs, 1)))
+
+
+def _means(errors: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """() each of the (...) ``errors``: our part of their mean over ``count`` joined rows."""
+    return {key: joined.mean_over(error.flatten(), count) for key, error in errors.items()}
