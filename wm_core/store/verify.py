@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from wm_core.contract.errors import ChunkRefused, StoreError
 from wm_core.format.chunk import ChunkKey, chunk_path
@@ -96,7 +97,7 @@ def verify_chunk(root: Path, ledger: Ledger, row: ChunkRow, marked: str | None) 
         row: of the chunk.
         marked: what the ledger says of it; None where nothing.
     """
-    reason = _damage(chunk_path(root, row.key), row)
+    reason = read_chunk(root, row).reason or None
     if reason is not None and row.arrival <= ledger.pruned_through():
         return None  # evicted meanwhile
     if ledger.read_only:
@@ -109,21 +110,43 @@ def verify_chunk(root: Path, ledger: Ledger, row: ChunkRow, marked: str | None) 
     return reason
 
 
-def _damage(path: Path, row: ChunkRow) -> str | None:
+class ReadChunk(NamedTuple):
+    """Holds the bytes of an acknowledged chunk, or what is wrong with its file."""
+
+    data: bytes | None  #: those that were acknowledged; None where the file is damaged
+    fault: str = ""  #: missing, torn (of another size), wrong_hash or unreadable
+    reason: str = ""  #: for people
+
+
+def read_chunk(root: Path, row: ChunkRow) -> ReadChunk:
+    """Read and hash the file of one chunk; whatever lies in its place is said, never raised.
+
+    Args:
+        root: the store's folder.
+        row: of the chunk.
+    """
+    path = chunk_path(root, row.key)
     try:
-        read_stored(path, row)
+        data = read_stored(path, row)
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:  # what was read once need not push other files out of memory
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
     except FileNotFoundError:
-        return "its file is gone"
+        return ReadChunk(None, "missing", "its file is gone")
     except OSError as error:
-        return f"its file cannot be read: {error.strerror}"
+        return ReadChunk(None, "unreadable", f"its file cannot be read: {error.strerror}")
     except ChunkRefused as error:
-        return str(error)
-    return None
+        return ReadChunk(None, "wrong_hash" if _has_size(path, row) else "torn", str(error))
+    return ReadChunk(data)
+
+
+def _has_size(path: Path, row: ChunkRow) -> bool:
+    try:
+        return path.lstat().st_size == row.bytes
+    except OSError:
+        return False
 
 
 class Scrub:

@@ -1,0 +1,1 @@
+"""Looks after stored experience: list, describe, verify, draw, repair, split, free."""
