@@ -10,6 +10,10 @@ ROOT = Path(__file__).parents[2]
 ONCE_PER_FILE = {
     "main": "what a verb or an executable runs",
     "run": "what `wm bench` calls, one per subject",
+    "recognise": "what a reader of recordings has, one per format",
+    "open_source": "the same",
+    "writer": "what a writer of recordings has, one per format",
+    "Source": "of a sensor's messages on the robot; of a recording's episodes elsewhere",
     "measure": "one per subject of `wm bench`",
 }
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wm_core.cli.settings import parse
-from wm_core.library.data_import import Imported, import_recordings
+from wm_core.library.data_import import ImportedRecording, import_recordings
 from wm_core.recordings.options import ReadOptions
 
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str], verb: str) -> int:
     return 0 if steps else 1
 
 
-def _said(found: Imported) -> str:
+def _said(found: ImportedRecording) -> str:
     written = found.written
     return (
         f"{found.path}: {written.episodes} episodes, {written.steps} steps of {found.robot} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_LISTED = 4000  # characters of an error that lists topics or files
 MAX_REASON = 500  #: characters of a reason that may repeat what came from outside
 
 
@@ -90,7 +91,7 @@ class RecordingError(WmError):
     """Reports a recording of another system that is damaged or does not fit how it is mapped."""
 
     def __init__(self, reason: object) -> None:
-        super().__init__(shown(reason))
+        super().__init__(shown(reason, _MOST_LISTED))
 
 
 def nearest(name: str, known: Iterable[str], *, what: str) -> str:

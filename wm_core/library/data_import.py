@@ -13,7 +13,7 @@ from wm_core.recordings.write_store import Written, write_store
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedRecording:
     """Says what became of one recording."""
 
     path: Path
@@ -30,7 +30,7 @@ def import_recordings(
     *,
     on_recording: Callable[[Path, str], object] = lambda path, name: None,
     on_step: Callable[[], object] = lambda: None,
-) -> Iterator[Imported]:
+) -> Iterator[ImportedRecording]:
     """Import every recording in ``paths`` into the store of the run folder ``root``.
 
     All of them are opened, and so looked at, before the first step is written.
@@ -50,4 +50,4 @@ def import_recordings(
     for path, name, source in sources:
         on_recording(path, name)
         written = write_store(source, root / "store", on_step=on_step)
-        yield Imported(path, name, source.name, written, source.left_out)
+        yield ImportedRecording(path, name, source.name, written, source.left_out)

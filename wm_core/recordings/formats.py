@@ -1,6 +1,6 @@
 """The table of formats that can be imported; a reader's module is imported when it is needed.
 
-To add a format, write a module with the two functions of ``Reader`` and add a row to ``READERS``.
+To add a format, write a module with the functions of ``FormatReader`` and a row of ``READERS``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from wm_core.contract.errors import RecordingError
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 
-#: format -> (module with the functions of ``Reader``, what it reads)
+#: format -> (module with the functions of ``FormatReader``, what it reads)
 READERS: dict[str, tuple[str, str]] = {
+    "bag": ("wm_ros.recorded.reader", "rosbag2 folders and MCAP files of ROS 2"),
     "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
 }
 
 
-class Reader(Protocol):
+class FormatReader(Protocol):
     """Is the module of one format."""
 
     def recognise(self, path: Path) -> bool:
@@ -38,9 +39,9 @@ class Reader(Protocol):
         """
 
 
-def reader(name: str) -> Reader:
+def reader(name: str) -> FormatReader:
     """Import the reader of the format ``name``, a key of ``READERS``."""
-    return cast(Reader, importlib.import_module(READERS[name][0]))
+    return cast(FormatReader, importlib.import_module(READERS[name][0]))
 
 
 def format_of(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from wm_core.contract.errors import RecordingError
 EXTRA = "pip install 'wm_ros[data]'"
 
 
-def library(module: str, *, needed_for: str) -> ModuleType:
+def import_library(module: str, *, needed_for: str) -> ModuleType:
     """Import ``module`` of the extra ``data``.
 
     Args:

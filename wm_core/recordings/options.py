@@ -22,6 +22,17 @@ class ReadOptions(TableOptions):
     from_s: float | None = Field(
         None, ge=0, description="Leave out what comes before this many seconds from the begin"
     )
+    namespace: str = Field(
+        "", description="Bags: namespace under which the robot's nodes ran, such as /robot1"
+    )
+    rewards: bool = Field(
+        True, description="Bags: read rewards and conditions as the robot file says them"
+    )
+    hold_s: float = Field(
+        0.5,
+        gt=0,
+        description="Bags: seconds that a velocity or effort counts where no other follows",
+    )
     until_s: float | None = Field(
         None, gt=0, description="Leave out what comes after this many seconds from the begin"
     )

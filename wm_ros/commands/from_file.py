@@ -44,19 +44,23 @@ _GRIPPERS: dict[str, type[Command]] = {
 }
 
 
-def commands_of_channels(channels: Sequence[Channel]) -> CommandSet:
+def commands_of_channels(channels: Sequence[Channel], *, installed: bool = True) -> CommandSet:
     """Make the command of a robot from the channels of its file.
+
+    Args:
+        channels: of the file.
+        installed: whether the messages have to be installed; reading a bag needs none of them.
 
     Raises:
         SettingsError: for a message that is not installed.
     """
-    return CommandSet([_channel_of(channel) for channel in channels])
+    return CommandSet([_channel_of(channel, installed=installed) for channel in channels])
 
 
-def _channel_of(channel: Channel) -> CommandChannel:
+def _channel_of(channel: Channel, *, installed: bool) -> CommandChannel:
     command = _command_of(channel)
     try:
-        assert command.message_class
+        assert not installed or command.message_class
     except ImportError as error:
         raise SettingsError(
             f"actions: {command.message} is not installed ({error}); install the package "

@@ -16,6 +16,7 @@ import numpy as np
 from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.spec import Obs, Spec
 from wm_core.robot.expression import Expression
+from wm_ros.convert import message_class
 from wm_ros.episodes.experience import Signal, Signals
 from wm_ros.episodes.readings import Reading, read_all
 from wm_ros.episodes.rules import EpisodeCycle, Flags
@@ -32,15 +33,18 @@ class Judge(Signals):
     Args:
         robot: what is rewarded, and when episodes end.
         keep: most reward messages that wait for their observation.
+        find: finds the class of a message by its name, as ``Reading`` takes it.
 
     Raises:
         SettingsError: for a message, path or function that does not exist.
     """
 
-    def __init__(self, robot: Robot, keep: int = 64) -> None:
+    def __init__(
+        self, robot: Robot, keep: int = 64, find: Callable[[str], Any] = message_class
+    ) -> None:
         super().__init__(keep)
         self.reward, self.episodes = robot.reward, EpisodeCycle(robot.episode)
-        self.readings = {name: Reading(name, number) for name, number in robot.values.items()}
+        self.readings = {n: Reading(n, number, find) for n, number in robot.values.items()}
         self._tolerance_s = robot.tolerance_s
         self._within_ns = 0
         self._owes_first = False  # an episode began with an observation that was not recorded

@@ -28,15 +28,18 @@ class Reading:
     Args:
         name: by which formulas call it.
         number: its topic, message and the path in it.
+        find: finds the class of a message by its name, or what describes its fields as that does.
 
     Raises:
         SettingsError: for a message that is not installed, or a path that it does not have.
     """
 
-    def __init__(self, name: str, number: NamedNumber) -> None:
-        self.name, self.topic = name, number.topic
+    def __init__(
+        self, name: str, number: NamedNumber, find: Callable[[str], Any] = message_class
+    ) -> None:
+        self.name, self.topic, self._find = name, number.topic, find
         try:
-            self.message_class = message_class(number.type)
+            self.message_class = find(number.type)
         except (ImportError, AttributeError) as error:
             raise SettingsError(
                 f"values.{name}.type: expected a message that is installed, got {number.type!r}"
@@ -65,7 +68,7 @@ class Reading:
             if (plain != fields[attribute]) != (index is not None):
                 many = "several numbers: write [0], or [name]" if index is None else "one value"
                 raise SettingsError(f"{what} has in {attribute!r} {many}")
-            kind = message_class(plain) if "/" in plain else None
+            kind = self._find(plain) if "/" in plain else None
         if kind is not None or not plain.startswith(_NUMBERS):
             raise SettingsError(f"{what}: expected a path to a number, got {plain}")
 

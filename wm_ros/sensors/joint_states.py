@@ -5,7 +5,6 @@ The order in a message means nothing: drivers sort it as they like, add joints, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -160,7 +159,7 @@ class JointStates(Source):
         there = ", ".join(sorted(named)) or "none with a name"
         gone = [key for key in missing if key in self._came_ns]
         if gone:
-            age_s = max(time.monotonic_ns() - self._came_ns[key] for key in gone) * 1e-9
+            age_s = max(self.steady_now() - self._came_ns[key] for key in gone) * 1e-9
             return Absent(
                 self, f"{_listed(gone)} came last {age_s:.2f} s ago; now there are {there}"
             )

@@ -83,6 +83,8 @@ class Source:
         self.publishers: Callable[[], Sequence[Talker]] | None = None  #: on this topic
         self.alike: Callable[[], Sequence[str]] = tuple  #: other topics with such messages
         self.ros_now: Callable[[], int] = lambda: 0
+        self.steady_now: Callable[[], int] = time.monotonic_ns
+        self.parse: Callable[[bytes], Any] = self._parsed_by_ros  #: a bag has another way
         self.history = MessageLog(KEEP_NS, MOST_IMAGES if self.is_image else MOST_MESSAGES)
 
     @property
@@ -114,6 +116,9 @@ class Source:
         """Learn from the policy's spec what this source has to read of its messages."""
 
     def _read(self, data: bytes) -> Any:
+        return self.parse(data)
+
+    def _parsed_by_ros(self, data: bytes) -> Any:
         from rclpy.serialization import deserialize_message
 
         return deserialize_message(data, self.message_class)
@@ -160,7 +165,7 @@ class Source:
         allowed_ns = self.allowed_ns(within_ns)
         if self.latest:
             last = self.history.newest
-            age_ns = time.monotonic_ns() - self.arrived_ns
+            age_ns = self.steady_now() - self.arrived_ns
             if last is not None and age_ns <= allowed_ns:
                 return last
             raise Absent(self, "none came yet" if last is None else f"{age_ns * 1e-9:.2f} s old")

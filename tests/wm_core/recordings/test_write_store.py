@@ -14,7 +14,7 @@ from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import decode_chunk
 from wm_core.recordings.formats import recordings_below
-from wm_core.recordings.libraries import library
+from wm_core.recordings.libraries import import_library
 from wm_core.recordings.write_store import Written, chunk_steps, write_store
 
 SPEC = Spec(images={"image": RGB(height=4, width=4)}, action=ActionSpec(low=(-1,), high=(1,)))
@@ -96,7 +96,7 @@ def test_large_steps_make_short_chunks():
 
 def test_a_library_that_is_missing_is_named_with_its_cure():
     with pytest.raises(RecordingError, match=r"pip install 'wm_ros\[data\]'"):
-        library("no_such_library.part", needed_for="files of that kind")
+        import_library("no_such_library.part", needed_for="files of that kind")
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path):

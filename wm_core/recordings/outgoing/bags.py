@@ -22,7 +22,7 @@ from wm_core.contract.step import Step
 from wm_core.format.cdr import DEFINITIONS
 from wm_core.format.chunk import ChunkMeta, encode_chunk, encode_step
 from wm_core.format.recording import MESSAGE_ENCODING, PROFILE, SCHEMA_ENCODING, Topic
-from wm_core.recordings.libraries import library
+from wm_core.recordings.libraries import import_library
 from wm_core.recordings.outgoing.episodes import Episode
 from wm_core.recordings.outgoing.format import NAME, VERSION
 
@@ -35,7 +35,7 @@ def writer(name: str, folder: Path, spec: Spec, *, video: bool) -> BagWriter:
     if video:
         raise RecordingError(f"{name} holds images as messages, no video; leave --video away")
     if name == "rosbag2":
-        library("rosbags.rosbag2", needed_for="rosbag2 folders")
+        import_library("rosbags.rosbag2", needed_for="rosbag2 folders")
         return BagWriter(lambda stem, topics: _Rosbag2(folder / stem, topics))
     return BagWriter(lambda stem, topics: _Mcap(folder / f"{stem}.mcap", topics))
 

@@ -15,7 +15,7 @@ import numpy as np
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
-from wm_core.recordings.libraries import library
+from wm_core.recordings.libraries import import_library
 from wm_core.recordings.outgoing.episodes import Episode
 from wm_core.recordings.outgoing.format import NAME, VERSION
 from wm_core.recordings.outgoing.lerobot.features import (
@@ -45,9 +45,9 @@ _SUMMED = ("action", "next.reward", *INDEX)
 
 def writer(name: str, folder: Path, spec: Spec, *, video: bool) -> LeRobotWriter:
     """Open a writer of a LeRobotDataset; see ``format.open_writer``."""
-    library("pyarrow.parquet", needed_for="LeRobot datasets")
+    import_library("pyarrow.parquet", needed_for="LeRobot datasets")
     if video:
-        library("av", needed_for="videos of LeRobot datasets")
+        import_library("av", needed_for="videos of LeRobot datasets")
     return LeRobotWriter(folder, spec, video=video)
 
 

@@ -1,0 +1,1 @@
+"""A robot's bag, played again: the topics of a recording take the way that they take live."""
