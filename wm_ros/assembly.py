@@ -20,6 +20,7 @@ from wm_ros.policies.slot import PolicySlot, check_acceptable
 from wm_ros.policies.source import FolderSource
 from wm_ros.policies.trusted import open_trusted, running_of, trust_of
 from wm_ros.reporting.diagnosis import detail
+from wm_ros.reporting.live import LiveView
 from wm_ros.reporting.status import StatusBoard
 from wm_ros.robot import Robot
 from wm_ros.safety.actuation import Actuation
@@ -71,10 +72,13 @@ class Assembly:
             on_event=self._on_event,
         )
         self.stream.running = lambda: running_of(self.slot.runner)
+        actuation = Actuation(
+            self.commands, lambda names: self.sensors.pose(names, time.monotonic_ns())
+        )
         self.pilot = Pilot(
             self.slot,
             self.guard,
-            Actuation(self.commands, lambda names: self.sensors.pose(names, time.monotonic_ns())),
+            actuation,
             self.signals,
             self.recorder,
             s,
@@ -95,6 +99,8 @@ class Assembly:
         )
         self.loop.set_pace(self.period_ns, s)
         self.board = StatusBoard(self.loop, self.slot, self.stream)
+        view = LiveView(self.loop, self.board, self.slot, self.stream, actuation, self._known_spec)
+        self.stream.snapshot = view.snapshot
 
     @property
     def period_ns(self) -> int:
@@ -175,6 +181,10 @@ class Assembly:
                 f"period_s {period_s:g} s overrides the {spec.period_s:g} s of the policy's card: "
                 f"it acts at {1 / period_s:.3g} Hz, trained at {1 / spec.period_s:.3g} Hz",
             )
+
+    def _known_spec(self) -> Spec | None:
+        """Give the spec of the first policy once every part has taken it over (any thread)."""
+        return self.spec if self.loop.trained_period_ns else None
 
     def _calm(self) -> bool:
         """Tell whether exploration pauses; the policy then acts by its mean (control thread)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from wm_ros.episodes.experience import Recorder, Signals
 from wm_ros.pilot import Decision, Pilot
@@ -43,6 +44,14 @@ class Outside:
     report_soon: Callable[[], None]  #: has the diagnostics say that something has changed
 
 
+class Tick(NamedTuple):
+    """Holds what a tick came to, for other threads to look at; nobody changes it."""
+
+    decision: Decision
+    obs_age_ms: float | None  #: as the command left; None where it answers no new frame
+    left_ns: int  #: steady time at which the command left
+
+
 @dataclass
 class ControlLoop:
     """Joins what a tick needs; the node tells it of frames and of time."""
@@ -59,6 +68,8 @@ class ControlLoop:
     why: str = ""  #: why the last tick had no observation, in a sentence
     frame_bytes: int = 0  #: of the newest image that set the pace
     trained_period_ns: int = 0  #: of the running policy's spec; 0 while there is none
+    newest: Tick | None = None  #: the last tick
+    newest_safe: Tick | None = None  #: the last in which the policy did not act
     pacer: Pacer = field(init=False)
     rhythm: Rhythm = field(default_factory=Rhythm)
     warm_up: WarmUp = field(default_factory=WarmUp)
@@ -124,6 +135,9 @@ class ControlLoop:
         self.outside.publish(decision)
         left_ns = time.monotonic_ns()
         age_ms = self._obs_age_ms(senses, left_ns) if due.fresh else None
+        self.newest = Tick(decision, age_ms, left_ns)
+        if decision.safe is not None:
+            self.newest_safe = self.newest
         missed = self.stats.add(due, now_ns, left_ns, obs_age_ms=age_ms, safe=decision.safe)
         self.pilot.sent(decision, missed=missed, skipped=due.skipped)
         self.sensors.on_sent(self.pilot.prev_action)

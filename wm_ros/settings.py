@@ -14,6 +14,7 @@ from pydantic import Field
 
 from wm_core.contract.frozen import Frozen, ranged
 from wm_core.link.robot.access import AccessSettings
+from wm_core.link.robot.live import LiveSettings
 from wm_core.link.robot.policy_client import PolicyClientSettings
 from wm_core.link.robot.spool import SpoolSettings
 from wm_core.link.robot.upload_settings import UploaderSettings
@@ -248,6 +249,7 @@ class StreamSettings(AccessSettings):
     spool: SpoolSettings = SpoolSettings()
     upload: UploaderSettings = UploaderSettings()
     delivery: PolicyClientSettings = PolicyClientSettings()
+    live: LiveSettings = LiveSettings()
 
 
 class PolicySettings(

@@ -1,7 +1,8 @@
-"""Runs the robot's three threads to disk and trainer: spool, uploader, policy client; no ROS."""
+"""Runs the robot's threads to disk and trainer: spool, uploader, policies, live; no ROS."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from wm_core.contract.trust import Trust
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.robot.access import read_token as read_token
 from wm_core.link.robot.carrier import folder_trainer
+from wm_core.link.robot.live import LiveSender, LiveSnapshot
 from wm_core.link.robot.policy_client import PolicyClient, Running
 from wm_core.link.robot.spool import Spool
 from wm_core.link.robot.uploader import Uploader
@@ -30,10 +32,13 @@ class Stream:
     def __init__(self, settings: StreamSettings, folder: Path, trust: Trust | None = None) -> None:
         self.settings = settings
         self.running: Callable[[], Running | None] = lambda: None  #: which policy acts
+        #: what is said of the robot to whoever watches it; with pictures if asked
+        self.snapshot: Callable[[bool], LiveSnapshot | None] = lambda pictures: None
         self._spool_dir = Path(settings.spool_dir or folder / "spool").expanduser()
         self._spool: Spool | None = None
         self._uploader: Uploader | None = None
         self._client: PolicyClient | None = None
+        self._live: LiveSender | None = None
         if settings.record:  # refused now rather than when the first policy comes
             ChunkKey(settings.robot, session="0" * 32, seq=0).check()
         if url := settings.trainer_url:
@@ -53,6 +58,16 @@ class Stream:
             self._uploader = Uploader(
                 self._spool_dir, url=url, token=token, settings=s.upload, access=s
             )
+            if s.live.enabled and folder_trainer(url) is None:
+                self._live = LiveSender(
+                    url,
+                    robot=s.robot,
+                    snapshot=lambda pictures: self.snapshot(pictures),
+                    token=token,
+                    settings=s.live,
+                    access=s,
+                    cap=self._uploader.cap,
+                )
 
     @property
     def session(self) -> str:
@@ -71,6 +86,12 @@ class Stream:
     def versions(self) -> list[Path]:
         """List the trainer's policies in the cache, the newest first."""
         return [] if self._client is None else self._client.versions()
+
+    def room(self) -> tuple[int, int]:
+        """Give the free bytes of the spool's disk, and the most that may wait there; 0: none."""
+        if self._spool is None:
+            return 0, 0
+        return shutil.disk_usage(self._spool_dir).free, self.settings.spool.max_bytes
 
     def problem(self) -> str:
         """Say why there is no policy at all; empty where there is one."""
@@ -100,8 +121,13 @@ class Stream:
         return "ok" if self._spool is None else self._spool.pressure()
 
     def counters(self) -> dict[str, int | float | str]:
-        """Give the counters of the three threads, each with a prefix."""
-        parts = (("spool", self._spool), ("uploader", self._uploader), ("policies", self._client))
+        """Give the counters of the threads, each with a prefix."""
+        parts = (
+            ("spool", self._spool),
+            ("uploader", self._uploader),
+            ("policies", self._client),
+            ("live", self._live),
+        )
         return {
             f"{prefix}_{key}": value
             for prefix, part in parts
@@ -111,6 +137,8 @@ class Stream:
 
     def close(self) -> None:
         """Seal and upload what is open, then end the threads; may be called twice."""
+        if self._live is not None:
+            self._live.close()
         if self._spool is not None:
             self._spool.close()
         if self._uploader is not None:

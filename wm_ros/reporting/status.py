@@ -38,6 +38,7 @@ class StatusBoard:
     def __init__(self, loop: ControlLoop, slot: PolicySlot, stream: Stream) -> None:
         self._loop, self._slot, self._stream = loop, slot, stream
         self._heard: dict[str, deque[tuple[int, int]]] = {}
+        self.newest: dict[str, Any] = {}  #: report, which nobody changes; for other threads
 
     def ticks(self) -> dict[str, object]:
         """Give the histograms of all ticks."""
@@ -55,7 +56,7 @@ class StatusBoard:
             loop.standing.pause("inactive", now_ns)
         stand, sent = loop.standing.stand(now_ns), self._stream.counters()
         signals, recorder = loop.signals, loop.recorder
-        return {
+        report = {
             "time_s": round(time.time(), 3),
             "active": loop.active,
             "standing": stand.word,
@@ -92,6 +93,8 @@ class StatusBoard:
             "dry_runs": loop.warm_up.count,
             "stream": sent,
         }
+        self.newest = report
+        return report
 
     def _pace(self, now_ns: int) -> dict[str, Any]:
         """Say how often the policy decides and frames come, of late."""

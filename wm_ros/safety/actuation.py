@@ -72,6 +72,13 @@ class Actuation:
             return None
         return self._limiter.sent.astype(np.float32)
 
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give the least and the most (command_size,) that is sent; empty before a policy."""
+        if self._spec is None:
+            return np.zeros(0), np.zeros(0)
+        return self._limiter.low, self._limiter.high
+
     def soft_start(self) -> None:
         """Let the next command begin where the robot is: at its pose, or at rest."""
         self._fresh_start = True

@@ -91,14 +91,15 @@ class Uploader:
         self._way = _Way(s.backoff_first_s, s.backoff_most_s)
         self._stop = threading.Event()
         self._look_s = self._tidy_s = 0.0  # time.monotonic() of the next one
-        cap = BandwidthCap(s.bytes_per_s) if s.bytes_per_s else None
+        #: what all that is sent to this trainer shares; None: no bound
+        self.cap = BandwidthCap(s.bytes_per_s) if s.bytes_per_s else None
         self._carriers: list[Carrier] = []
         for _ in range(s.connections):
             stick = folder_trainer(url)
             if stick is not None:
                 self._carriers.append(FolderCarrier(stick))
                 break
-            client = TrainerClient(url, token=token, settings=s, access=access, cap=cap)
+            client = TrainerClient(url, token=token, settings=s, access=access, cap=self.cap)
             self._carriers.append(HttpCarrier(client))
         self._threads = [
             threading.Thread(

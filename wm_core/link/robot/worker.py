@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.client import (
     FAILURES,
+    BandwidthCap,
     ConnectionSettings,
     TrainerClient,
 )
@@ -33,6 +34,7 @@ class Worker:
         token: the robot's token; None where the service is on the same machine without one.
         settings: deadlines of requests, and waits after failures.
         access: certificates and proxy; None for those of the system.
+        cap: bounds the bytes per second that are sent; None: no bound.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Worker:
         settings: ConnectionSettings,
         *,
         access: AccessSettings | None = None,
+        cap: BandwidthCap | None = None,
     ) -> None:
-        self._client = TrainerClient(url, token=token, settings=settings, access=access)
+        self._client = TrainerClient(url, token=token, settings=settings, access=access, cap=cap)
         self._backoff = Backoff(settings.backoff_first_s, settings.backoff_most_s)
         self._counters = Counters(name, counted)
         self._stop, self._lock = threading.Event(), threading.Lock()

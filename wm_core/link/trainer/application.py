@@ -1,4 +1,4 @@
-"""Puts the routes of the service together: health, status, chunks and policies."""
+"""Puts the routes of the service together: health, status, chunks, policies, live."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import not_found, wrong_method
 from wm_core.link.trainer.chunk_routes import ChunkRoutes
 from wm_core.link.trainer.health_routes import HealthRoutes
+from wm_core.link.trainer.live_routes import LiveRoutes
 from wm_core.link.trainer.policy_keys import PolicyKeys
 from wm_core.link.trainer.policy_routes import PolicyRoutes
 from wm_core.link.trainer.settings import POLICIES, STORE, ServeSettings
@@ -50,15 +51,18 @@ class Application:
             PolicyKeys(settings.policy_keys) if settings.policy_keys else None,
             settings.statement_s,
         )
+        self.live_routes = LiveRoutes(self.access)
         self.health_routes = HealthRoutes(
             settings, self.access, self.intake, self.chunk_routes, self.policy_routes
         )
+        self.health_routes.live = self.live_routes.board
         self.chunk_routes.metrics = self.health_routes.metrics
         self.app = Starlette(
             routes=[
                 *self.health_routes.routes,
                 *self.chunk_routes.routes,
                 *self.policy_routes.routes,
+                *self.live_routes.routes,
             ],
             exception_handlers={404: not_found, 405: wrong_method},
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import re
 import sys
@@ -12,12 +11,12 @@ import time
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.format.chunk import ChunkKey
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.answers import VERDICT_HEADER, About, answer, is_sha256
+from wm_core.link.trainer.drained import Drained
 from wm_core.link.trainer.limits import Excess, Upload, UploadLimits
 from wm_core.link.trainer.metrics import Metrics
 from wm_core.link.trainer.settings import ServeSettings
@@ -26,7 +25,6 @@ from wm_core.store.intake import Intake
 _SEQ = re.compile(r"[0-9]{1,10}")
 _MAX_NAME = 64  # characters of each part of a chunk's name that an answer repeats
 MAX_BACKLOG = 512  #: chunks that wait to be stored
-_DRAIN_BYTES, _DRAIN_S = 64 << 20, 5.0  # of a refused body that is discarded
 _ENDING = "the service is ending; it may be started again"
 
 
@@ -75,7 +73,7 @@ class ChunkRoutes:
             assert refusal is not None
             if self.metrics is not None:
                 self.metrics.refused(refusal.headers[VERDICT_HEADER])
-            return refusal if "connection" in refusal.headers else _Drained(refusal, request)
+            return refusal if "connection" in refusal.headers else Drained(refusal, request)
         key = ChunkKey(path["robot"], path["session"], int(path["seq"]))
         with upload:
             try:
@@ -124,7 +122,7 @@ class ChunkRoutes:
         finally:
             self._receiving.discard(receipt)
         if isinstance(data, Excess):
-            return _Drained(_excess(data, about), request)
+            return Drained(_excess(data, about), request)
         verdict = await asyncio.wrap_future(self.intake.offer(key, data, about.sha256))
         return answer(verdict.kind, verdict.reason, about)
 
@@ -200,30 +198,3 @@ class _Receipt:
 
 def _excess(excess: Excess, about: About) -> Response:
     return answer(excess.verdict, excess.reason, about, retry_s=excess.retry_s)
-
-
-class _Drained(Response):
-    """Sends a refusal at once, then discards the request's body within bounds.
-
-    A peer that is still sending would otherwise find its connection reset, and the answer gone.
-    """
-
-    def __init__(self, refusal: Response, request: Request) -> None:
-        super().__init__(refusal.body, refusal.status_code)
-        self.raw_headers = refusal.raw_headers
-        self._request = request
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with contextlib.suppress(ClientDisconnect, asyncio.TimeoutError):
-            await asyncio.wait_for(self._discard(receive), _DRAIN_S)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _discard(self, receive: Receive) -> None:
-        received, more = 0, True
-        while more and received <= _DRAIN_BYTES:
-            message = await receive()
-            received += len(message.get("body", b""))
-            more = message.get("more_body", False)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from wm_core.link.trainer.access import Access
 from wm_core.link.trainer.chunk_routes import MAX_BACKLOG, ChunkRoutes
 from wm_core.link.trainer.connections import Seats
+from wm_core.link.trainer.live_board import LiveBoard
 from wm_core.link.trainer.metrics import MAX_ROBOTS, Metrics, Readings
 from wm_core.link.trainer.policy_routes import PolicyRoutes
 from wm_core.link.trainer.settings import ServeSettings
@@ -51,6 +52,7 @@ class HealthRoutes:
         self._settings, self._access, self._intake = settings, access, intake
         self._chunks, self._policies = chunks, policies
         self.seats: Seats | None = None  #: connections, once there is a door
+        self.live: LiveBoard | None = None  #: what robots say of themselves
         self.metrics = Metrics(self._read)
         self.routes = [
             Route("/v1/health", self.health),
@@ -130,5 +132,12 @@ class HealthRoutes:
                 "wm_connections": len(self.seats),
                 "wm_connections_refused": self.seats.refused,
                 "wm_connections_cut": self.seats.cut,
+            }
+        if self.live is not None:
+            readings |= {
+                "wm_live_robots": len(self.live),
+                "wm_live_bytes": self.live.held_bytes,
+                "wm_live_reports": self.live.taken,
+                "wm_live_refused": self.live.refused,
             }
         return readings
