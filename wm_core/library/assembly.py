@@ -20,13 +20,18 @@ from wm_core.library.hooks import (
     make_publisher,
     make_video,
 )
-from wm_core.library.init_from import take_weights
+from wm_core.library.init_from import Inherited, take_weights
 from wm_core.library.init_store import check_init_store, copy_steps
 from wm_core.library.live_learner import LiveLearner, beside
 from wm_core.library.processes import device_index, start_workers
 from wm_core.library.resume import load_resumed
 from wm_core.library.rewards import with_policy, world_model_alone
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
+from wm_core.library.sampling import (
+    check_demonstrations,
+    make_sampler,
+    with_demonstrations,
+)
 from wm_core.library.sources import (
     as_it_begins,
     find_experience,
@@ -35,9 +40,6 @@ from wm_core.library.sources import (
     stored_task,
 )
 from wm_core.link.trainer.policy_repository import PolicyRepository
-from wm_core.replay.prefetch import PrefetchingSampler
-from wm_core.replay.sampler import Sampler
-from wm_core.replay.settings import SELECTORS
 from wm_core.store.reader import Store
 from wm_core.training.context_memory import ContextMemory
 from wm_core.training.device import choose_device
@@ -67,7 +69,7 @@ def make_trainer(
         settings: resolved.
         stop: ends the training between two updates.
         on_status: called with the progress about once a second.
-        tell: called with one line on what was taken from another run.
+        tell: called with a line on each thing that the settings alone do not say.
 
     Raises:
         SettingsError: for settings that do not fit one another, the task, the store or the run.
@@ -81,14 +83,13 @@ def make_trainer(
             undo.callback(store.close)
         check_init_store(settings, spec)
         number_of_workers(settings.workers, settings.config)
+        said = [check_demonstrations(settings, spec), world_model_alone(settings)]
         where = choose_device(settings.device, device_index(settings))
         streams = Streams(settings.seed, where)
         agent = _new_agent(settings, spec, streams)
         if store is not None and not settings.task:
             settings = settings.model_copy(update={"task": stored_task(store.root)})
-        inherited = None
-        if resumed is None and settings.init_from:
-            inherited = take_weights(agent, settings.init_from, settings.init_part)
+        inherited = None if resumed else _inherited(settings, agent)
         run_id = run_id_of(settings.run) or uuid.uuid4().hex
         if store is None:
             store = make_store(settings, spec, undo)
@@ -107,11 +108,18 @@ def make_trainer(
         save_settings(settings, run_id)  # the last step: a refused start changes nothing
         if inherited is not None:
             inherited.write(settings.run)
-            tell(inherited.sentence())
-        if settings.train.policy == "off" and settings.store is not None and not settings.follow:
-            tell(world_model_alone(settings))
+            said.append(inherited.sentence())
+        for line in filter(None, said):
+            tell(line)
         undo.pop_all()
     return trainer
+
+
+def _inherited(settings: TrainSettings, agent: AgentCore) -> Inherited | None:
+    """Give ``agent`` the weights that a new run begins from; None where it begins from none."""
+    if not settings.init_from:
+        return None
+    return take_weights(agent, settings.init_from, settings.init_part)
 
 
 def _new_agent(settings: TrainSettings, spec: Spec, streams: Streams) -> AgentCore:
@@ -184,21 +192,12 @@ def _learner(
     undo: contextlib.ExitStack,
 ) -> Learner:
     """Make the learner that updates ``agent`` from windows of ``store``, alone or with workers."""
-    replay = settings.replay
-    make_selector = SELECTORS.make(replay.selector)
-    make_sampler = PrefetchingSampler if replay.prefetch else Sampler
-    sampler = make_sampler(
-        store,
-        batch=replay.batch,
-        length=replay.length,
-        rng=streams.sampler,
-        online_queue=replay.online_queue,
-        selector=make_selector(replay.settings_of(replay.selector), streams.sampler),
-    )
-    memory = ContextMemory(agent, replay.latents)
+    sampler = make_sampler(settings, store, streams.sampler)
+    windows = with_demonstrations(settings, agent.spec, sampler, undo)
+    memory = ContextMemory(agent, settings.replay.latents)
     workers = start_workers(settings, agent.spec, agent.device)
     if workers is None:
-        return Learner(agent, sampler, memory, streams.learner)
+        return Learner(agent, windows, memory, streams.learner)
     undo.callback(workers.close)
     return SharedLearner(
         agent, sampler, memory, streams.learner,

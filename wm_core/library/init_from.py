@@ -72,8 +72,9 @@ def base_settings(text: str) -> dict[str, Any]:
     """
     run, version = origin_of(text)
     config = Config.model_validate(checkpoint.find(run, version)[1]["config"])
+    replay = config.replay.model_copy(update={"demonstrations": None})  # which may lie elsewhere
     env = {"image_size": config.env.image_size, "fit": config.env.fit}  # which the encoder is for
-    return {name: getattr(config, name) for name in _BASE} | {"env": env}
+    return {name: getattr(config, name) for name in _BASE} | {"env": env, "replay": replay}
 
 
 def take_weights(agent: AgentCore, text: str, part: InitPart) -> Inherited:

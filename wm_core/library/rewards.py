@@ -52,7 +52,9 @@ def with_policy(settings: TrainSettings, store: Store | None) -> TrainSettings:
 
 
 def world_model_alone(settings: TrainSettings) -> str:
-    """Say in one line that a run on a store learns no policy, and what to do to get one."""
+    """Say in one line that a run on a store learns no policy and what to do; empty if it does."""
+    if settings.train.policy != "off" or settings.store is None or settings.follow:
+        return ""
     return (
         f"{settings.store_root}: the world model alone is learnt, no policy (train.policy off; "
         "auto takes it where no reward differs from another): label rewards with `wm data label`, "

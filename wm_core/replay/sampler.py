@@ -9,6 +9,7 @@ import numpy as np
 from wm_core.contract.batch import Batch
 from wm_core.contract.errors import StoreError
 from wm_core.replay.batch import NO_CONTEXT, make_batch
+from wm_core.replay.interventions import InterventionWindows
 from wm_core.replay.online import OnlineQueue
 from wm_core.replay.selectors import Selector, Uniform
 from wm_core.replay.settings import UniformConfig
@@ -41,6 +42,7 @@ class Sampler:
         rng: of the draws; the selector's too.
         online_queue: windows that arrive from now on come first, once each, in their order.
         selector: chooses the other windows; None: every one is equally likely.
+        interventions: has a share of those drawn from windows with an intervention; None: no.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class Sampler:
         rng: np.random.Generator,
         online_queue: bool = True,
         selector: Selector | None = None,
+        interventions: InterventionWindows | None = None,
     ) -> None:
         self._store, self._batch, self._length, self._rng = store, batch, length, rng
         self._queue = OnlineQueue(store, length) if online_queue else None
         self.selector = selector or Uniform(UniformConfig(), rng)
+        self._interventions = interventions
         self._version = -1
         self._segments: list[Segment] = []
         self._ends = np.zeros(0, np.int64)  # windows up to and including each segment
@@ -135,6 +139,8 @@ class Sampler:
         self._ends = np.cumsum(counts, dtype=np.int64)
         first = [segment.session << 32 | segment.first_index for segment in self._segments]
         self.selector.refresh(np.array(first, np.int64), np.array(counts, np.int64))
+        if self._interventions is not None:
+            self._interventions.refresh(self._segments)
 
     def _choose(self) -> list[tuple[Segment, int]]:
         """Choose B windows, each as its segment and the position in it at which it begins."""
@@ -144,12 +150,19 @@ class Sampler:
             if fresh is None:
                 break
             windows.append(fresh)
-        for position in self.selector.choose(self._batch - len(windows)).tolist():
+        for position in self._positions(self._batch - len(windows)):
             at = int(np.searchsorted(self._ends, position, side="right"))
             segment = self._segments[at]
             start = position - int(self._ends[at]) + segment.length - self._length + 1
             windows.append((segment, start))
         return windows
+
+    def _positions(self, n: int) -> list[int]:
+        """Draw ``n`` windows as positions among all, counted segment after segment."""
+        chosen: list[int] = []
+        if self._interventions is not None:
+            chosen += self._interventions.choose(n, self._rng).tolist()
+        return chosen + self.selector.choose(n - len(chosen)).tolist()
 
     def _gather(
         self, windows: list[tuple[Segment, int]], has_context: np.ndarray | None = None
@@ -164,6 +177,10 @@ class Sampler:
                 rows[i, 0] = rows[i, 1]
         steps = self._store.read(rows)
         return make_batch(steps, self._store.observe(steps[:, 1:]), has_context)
+
+    def take_losses(self, keys: np.ndarray, losses: np.ndarray) -> None:
+        """Pass the losses (B,) of windows that were trained on, ``keys`` (B,), to the selector."""
+        self.selector.update(keys, losses)
 
     def close(self) -> None:
         """Release what it holds; a second call does nothing."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wm_core.contract.spec import Frozen
 from wm_core.parts import Part, PartSettings, PartTable
@@ -62,6 +63,34 @@ class ReplayConfig(PartSettings):
     selector: str = Field(
         "uniform", description="Selector: uniform, prioritized, balanced, or your own."
     )
+    demonstrations: Path | None = Field(
+        None, description="Store whose windows fill a share of every batch; it is only read."
+    )
+    demonstration_share: float = Field(
+        0.25, gt=0, lt=1, description="Share of each batch that demonstrations fill, 0 to 1."
+    )
+    intervention_weight: float = Field(
+        1.0, ge=1, description="How many times likelier a window with an intervention is drawn."
+    )
     uniform: UniformConfig = UniformConfig()
     prioritized: PrioritizedConfig = PrioritizedConfig()
     balanced: BalancedConfig = BalancedConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> ReplayConfig:
+        if self.demonstrations is not None and self.batch < 2:
+            raise ValueError(
+                "replay.demonstrations needs a batch of at least 2 windows, one of them the run's "
+                f"own; got replay.batch {self.batch}"
+            )
+        return self
+
+    @property
+    def demonstration_windows(self) -> int:
+        """Count the windows of each batch that are demonstrations, as near to the share as can be.
+
+        There is at least one, and at least one of the run's own.
+        """
+        if self.demonstrations is None:
+            return 0
+        return min(self.batch - 1, max(1, round(self.demonstration_share * self.batch)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wm_core.agents.agent import AgentCore
 from wm_core.agents.captured import CapturedUpdate
-from wm_core.replay.sampler import Sampler
+from wm_core.replay.demonstrations import WindowSource
 from wm_core.training.checkpoint import plain, restored
 from wm_core.training.context_memory import ContextMemory
 from wm_core.world.latent import to_device
@@ -30,7 +30,11 @@ class Learner:
     """
 
     def __init__(
-        self, agent: AgentCore, sampler: Sampler, memory: ContextMemory, generator: torch.Generator
+        self,
+        agent: AgentCore,
+        sampler: WindowSource,
+        memory: ContextMemory,
+        generator: torch.Generator,
     ) -> None:
         self.agent, self.sampler, self.memory = agent, sampler, memory
         self.updates = 0
@@ -66,7 +70,7 @@ class Learner:
         """Hand the losses of the previous update to the selector, when they are long computed."""
         if self._trained is not None:
             keys, losses = self._trained
-            self.sampler.selector.update(keys, losses.cpu().numpy())
+            self.sampler.take_losses(keys, losses.cpu().numpy())
             self._trained = None
 
     def is_finite(self) -> bool:

@@ -144,7 +144,7 @@ class SharedLearner(Learner):
         leave: Callable[[], None],
     ) -> None:
         super().__init__(agent, sampler, memory, generator)
-        self._team, self._store, self._leave = team, store, leave
+        self._team, self._store, self._leave, self._choosing = team, store, leave, sampler
         self._share = Share(agent, store, sampler, memory, generator, team)
         self._alike, self._told = False, 0
         self._others_cpu_s = 0.0
@@ -184,7 +184,7 @@ class SharedLearner(Learner):
 
     def _agreed(self) -> tuple[ChosenWindows, Batch[np.ndarray], Carry | None]:
         """Choose windows that every worker can read; returns them, our share, and their starts."""
-        choice, deadline = self.sampler.choose(), time.monotonic() + COPY_S
+        choice, deadline = self._choosing.choose(), time.monotonic() + COPY_S
         while True:
             self._team.say(Word.UPDATE, np.concatenate([choice.first, choice.has_context]))
             context = self._share.context(self.memory.get(choice.context))
@@ -201,8 +201,8 @@ class SharedLearner(Learner):
             time.sleep(_AGAIN_S)
             self._store.refresh()
             self._tell_sessions()
-            if self.sampler.read(choice) is None:  # removed meanwhile
-                choice = self.sampler.choose()
+            if self._choosing.read(choice) is None:  # removed meanwhile
+                choice = self._choosing.choose()
 
     def take_cpu_s(self) -> float:
         taken, self._others_cpu_s = self._others_cpu_s, 0.0

@@ -6,7 +6,7 @@ import logging
 
 from wm_core.config import Config
 from wm_core.contract.errors import StoreError
-from wm_core.replay.sampler import Sampler
+from wm_core.replay.demonstrations import WindowSource
 from wm_core.store.reader import Store
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class RunWaiting:
     def __init__(
         self,
         store: Store,
-        sampler: Sampler,
+        sampler: WindowSource,
         *,
         length: int,
         patience: int | None,
@@ -42,7 +42,9 @@ class RunWaiting:
         self._steps, self._first = -1, store.steps
 
     @classmethod
-    def of(cls, config: Config, store: Store, sampler: Sampler, *, collects: bool) -> RunWaiting:
+    def of(
+        cls, config: Config, store: Store, sampler: WindowSource, *, collects: bool
+    ) -> RunWaiting:
         """Watch as ``config`` says; only a run that ``collects`` runs out of patience."""
         train, length = config.train, config.replay.length
         patience = (

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from wm_core.cli.main import main
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
+from wm_core.contract.step import Step
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training.collect import Collector, RandomActor
@@ -56,6 +58,11 @@ class Dot(gymnasium.Env):
 
 gymnasium.register("WmDot-v0", Dot)
 '''
+
+#: what ``record_steps`` records: two numbers that no action changes
+PLACE = Spec(
+    images={}, vectors={"place": VectorSpec(size=2)}, action=ActionSpec(low=(-1.0,), high=(1.0,))
+)
 
 #: the smallest agent that has every part
 TINY = (
@@ -140,6 +147,39 @@ def robot(toy, tmp_path):
     yield act
     collector.close()
     ledger.close()
+
+
+@pytest.fixture
+def record_steps(tmp_path):
+    """A function that records four episodes of 20 steps, whose action is always ``action``.
+
+    ``reward`` gives that of a step by its number; ``interventions`` are numbers of steps.
+    """
+
+    def make(
+        reward=lambda step: 0.0, *, terminal=False, name="bags", action=0.5, interventions=()
+    ):
+        root = tmp_path / name
+        ledger, rng = Ledger(root / LEDGER_NAME), np.random.default_rng(0)
+        recorder = EnvRecorder(root, ledger, robot="arm", task="", spec=PLACE)
+        for step in range(80):
+            at = step % 20
+            recorder.add(
+                Step(
+                    obs={"place": rng.normal(size=2).astype(np.float32)},
+                    action=np.array([action], np.float32),
+                    reward=reward(step) if at else 0.0,
+                    is_first=at == 0,
+                    is_last=at == 19,
+                    is_terminal=at == 19 and terminal,
+                    is_intervention=step in interventions,
+                )
+            )
+        recorder.seal()
+        ledger.close()
+        return root
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,51 +4,13 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from wm_core.cli.main import main
-from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
-from wm_core.contract.step import Step
 from wm_core.library.rewards import has_reward
-from wm_core.store.env_recorder import EnvRecorder
-from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 from wm_core.training import checkpoint
-
-SPEC = Spec(
-    images={}, vectors={"place": VectorSpec(size=2)}, action=ActionSpec(low=(-1.0,), high=(1.0,))
-)
-EPISODE, EPISODES = 20, 4
-
-
-@pytest.fixture
-def record(tmp_path):
-    """A function that records episodes whose actions are always 0.5, with rewards as told."""
-
-    def make(reward=lambda step: 0.0, *, terminal=False, name="bags"):
-        root = tmp_path / name
-        ledger, rng = Ledger(root / LEDGER_NAME), np.random.default_rng(0)
-        recorder = EnvRecorder(root, ledger, robot="arm", task="", spec=SPEC)
-        for step in range(EPISODE * EPISODES):
-            at = step % EPISODE
-            last = at == EPISODE - 1
-            recorder.add(
-                Step(
-                    obs={"place": rng.normal(size=2).astype(np.float32)},
-                    action=np.array([0.5], np.float32),
-                    reward=reward(step) if at else 0.0,
-                    is_first=at == 0,
-                    is_last=last,
-                    is_terminal=last and terminal,
-                )
-            )
-        recorder.seal()
-        ledger.close()
-        return root
-
-    return make
 
 
 def opened(root):
@@ -67,8 +29,10 @@ def opened(root):
         (lambda step: float(step == 70), False, True),
     ],
 )
-def test_a_reward_counts_where_a_policy_could_earn_more_of_it(record, reward, terminal, found):
-    assert has_reward(opened(record(reward, terminal=terminal))) is found
+def test_a_reward_counts_where_a_policy_could_earn_more_of_it(
+    record_steps, reward, terminal, found
+):
+    assert has_reward(opened(record_steps(reward, terminal=terminal))) is found
 
 
 def trained(root, run, tiny, *more):
@@ -81,8 +45,8 @@ def last_metrics(run):
     return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
 
 
-def test_without_rewards_the_world_model_alone_is_learnt(record, tiny, tmp_path, capsys):
-    root, run = record(), tmp_path / "run"
+def test_without_rewards_the_world_model_alone_is_learnt(record_steps, tiny, tmp_path, capsys):
+    root, run = record_steps(), tmp_path / "run"
     one = trained(root, run, tiny[:-1], "--train.updates", "10")
     said = capsys.readouterr().err
     assert "the world model alone is learnt, no policy" in said
@@ -107,23 +71,23 @@ def test_without_rewards_the_world_model_alone_is_learnt(record, tiny, tmp_path,
     [("--train.policy", "on"), ("--behavior.clone.scale", "0.1"), ("--follow",)],
     ids=["asked", "cloned", "live"],
 )
-def test_a_policy_is_learnt_where_it_is_asked_for(record, more, tiny, tmp_path):
+def test_a_policy_is_learnt_where_it_is_asked_for(record_steps, more, tiny, tmp_path):
     run = tmp_path / "run"
-    trained(record(), run, tiny, *more, "--no-publish", "--train.updates", "10")
+    trained(record_steps(), run, tiny, *more, "--no-publish", "--train.updates", "10")
     assert json.loads((run / "settings.json").read_text())["train"]["policy"] != "off"
     assert "policy_loss" in last_metrics(run)
 
 
-def test_a_store_with_rewards_is_learnt_from_as_ever(record, tiny, tmp_path):
+def test_a_store_with_rewards_is_learnt_from_as_ever(record_steps, tiny, tmp_path):
     run = tmp_path / "run"
-    root = record(lambda step: step / 10)
+    root = record_steps(lambda step: step / 10)
     trained(root, run, tiny, "--no-publish", "--train.updates", "10")
     assert json.loads((run / "settings.json").read_text())["train"]["policy"] == "auto"
     assert "policy_loss" in last_metrics(run)
 
 
-def test_a_cloned_policy_does_what_was_recorded(record, tiny, tmp_path):
-    root = record()
+def test_a_cloned_policy_does_what_was_recorded(record_steps, tiny, tmp_path):
+    root = record_steps()
     errors = {}
     for scale in ("0", "1"):
         run = tmp_path / scale

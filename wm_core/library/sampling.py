@@ -1,0 +1,119 @@
+"""Makes what a learner draws its batches from: the run's store, and demonstrations beside it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from wm_core.contract.errors import SettingsError
+from wm_core.contract.spec import Spec
+from wm_core.library.run_folder import TrainSettings
+from wm_core.library.sources import check_is_store, check_store_fits
+from wm_core.replay.demonstrations import WindowSource, WithDemonstrations
+from wm_core.replay.interventions import InterventionWindows
+from wm_core.replay.prefetch import PrefetchingSampler
+from wm_core.replay.sampler import Sampler
+from wm_core.replay.settings import SELECTORS
+from wm_core.store.reader import Store
+from wm_core.training.workers import number_of_workers
+
+OPTION = "--replay.demonstrations"
+_STREAM = 0x64656D6F  #: beside the run's seed, seeds the draws of demonstrations
+
+
+def make_sampler(settings: TrainSettings, store: Store, rng: np.random.Generator) -> Sampler:
+    """Make what draws windows of ``store``: a whole batch, or all but the demonstrations.
+
+    Args:
+        settings: of the run.
+        store: that the run learns from.
+        rng: of the draws.
+    """
+    replay = settings.replay
+    make_selector = SELECTORS.make(replay.selector)
+    interventions = None
+    if replay.intervention_weight > 1:
+        weight = replay.intervention_weight
+        interventions = InterventionWindows(store, replay.length, weight)
+    return _kind(settings)(
+        store,
+        batch=replay.batch - replay.demonstration_windows,
+        length=replay.length,
+        rng=rng,
+        online_queue=replay.online_queue,
+        selector=make_selector(replay.settings_of(replay.selector), rng),
+        interventions=interventions,
+    )
+
+
+def with_demonstrations(
+    settings: TrainSettings, spec: Spec, own: Sampler, undo: contextlib.ExitStack
+) -> WindowSource:
+    """Let ``own`` give what demonstrations leave of each batch; itself where there are none.
+
+    Args:
+        settings: of the run.
+        spec: of what is learnt.
+        own: draws the other windows.
+        undo: closes the store of demonstrations where the start is refused after all.
+    """
+    replay, root = settings.replay, settings.replay.demonstrations
+    if root is None:
+        return own
+    store = _opened(settings, root, spec)
+    undo.callback(store.close)
+    shown = _kind(settings)(
+        store,
+        batch=replay.demonstration_windows,
+        length=replay.length,
+        rng=np.random.default_rng((_STREAM, settings.seed)),
+        online_queue=False,
+    )
+    return WithDemonstrations(own, shown, store)
+
+
+def check_demonstrations(settings: TrainSettings, spec: Spec) -> str:
+    """Look whether demonstrations can be drawn, and say in one line how many; empty without any.
+
+    Raises:
+        SettingsError: where they lie in no store, have another spec or not a single window, and
+            where several workers share the updates.
+    """
+    replay, root = settings.replay, settings.replay.demonstrations
+    if root is None:
+        return ""
+    check_is_store(root, OPTION)
+    workers = number_of_workers(settings.workers, settings.config)
+    if workers > 1:
+        raise SettingsError(f"{OPTION} needs one worker, got {workers}: leave one of them out")
+    with contextlib.closing(_opened(settings, root, spec)) as store:
+        usable = sum(segment.length for segment in store.segments)
+    return (
+        f"demonstrations fill {replay.demonstration_windows} of the {replay.batch} windows of "
+        f"every batch, from {usable:,} steps of {root}"
+    )
+
+
+def _opened(settings: TrainSettings, root: Path, spec: Spec) -> Store:
+    """Open the store of demonstrations, which is only read."""
+    replay = settings.replay
+    cache_bytes = int(replay.demonstration_share * replay.cache_bytes)
+    store = Store(root, cache_bytes=cache_bytes, spec=spec)
+    try:
+        store.refresh()
+        check_store_fits(store, spec)
+        if not any(segment.length >= replay.length for segment in store.segments):
+            raise SettingsError(
+                f"{OPTION} {root}: expected at least {replay.length} usable steps in a row "
+                f"(--replay.length), got {store.steps} steps without such a run"
+            )
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _kind(settings: TrainSettings) -> type[Sampler]:
+    return PrefetchingSampler if settings.replay.prefetch else Sampler
