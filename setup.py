@@ -123,7 +123,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["wm_ros*", "wm_core*", "sim*"]),
     include_package_data=False,
-    package_data={"": ["py.typed", "*.xml"]},
+    package_data={"": ["py.typed", "*.xml", "static/*.js", "static/*.css"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"{NAME}/resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -43,6 +43,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "wm serve --root runs/robot",
         "wm serve --root runs/robot --host 0.0.0.0 --tokens tokens.txt --insecure",
     ),
+    "ui": (
+        "wm ui --root runs/robot",
+        "wm ui --root runs/robot --trainer https://trainer:8765 --token-file token.txt",
+    ),
     "sim-actor": (
         "wm sim-actor --trainer http://127.0.0.1:8765 --task seek --envs 4",
         "wm sim-actor --trainer https://trainer:8765 --task seek --actors 8",

@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
     "data": ("wm_core.cli.data", "take in, give out and look after recordings and experience"),
     "store": ("wm_core.cli.store", "look after stored experience; copy it from an object store"),
+    "ui": ("wm_core.cli.ui", "show robots, returns, dreams and policies on one live page"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
     "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
     "robot": (
