@@ -15,6 +15,7 @@ from typing import TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from wm_core.page import panels
+from wm_core.page.dream_panel import understands
 from wm_core.page.hearing import Heard, Listen
 from wm_core.page.run_reader import RunFacts, RunReader
 from wm_core.page.wording import note
@@ -58,7 +59,7 @@ class Board:
 
     Args:
         reader: of the run folder.
-        listen: gives what the robots say; it may take up to a second.
+        listen: gives what tells what the robots say, which may take up to a second.
     """
 
     def __init__(self, reader: RunReader, listen: Listen) -> None:
@@ -83,7 +84,7 @@ class Board:
         """Give a frame that is fresh."""
         async with self._lock:
             if time.monotonic() - self._looked_s > _FRESH_S and self._task is None:
-                self.frame = await run_in_threadpool(self.look)
+                self.frame = await run_in_threadpool(self.look, self._listen())
         return self.frame
 
     async def after(self, number: int, wait_s: float) -> Frame:
@@ -116,7 +117,7 @@ class Board:
                 begin_s = time.monotonic()
                 async with self._lock:
                     if self.watching:
-                        self.frame = await run_in_threadpool(self.look)
+                        self.frame = await run_in_threadpool(self.look, self._listen())
                 if self._news is not None:
                     self._news.set_result(None)
                     self._news = None
@@ -124,9 +125,9 @@ class Board:
         finally:
             self._task = None
 
-    def look(self) -> Frame:
+    def look(self, hear: Callable[[], Heard]) -> Frame:
         """Ask and read once, and draw what changed; in a thread, one at a time."""
-        self._heard = self._guarded(self._listen, Heard("asking it failed: see the log"))
+        self._heard = self._guarded(hear, Heard("asking it failed: see the log"))
         now_s = time.monotonic()
         if now_s - self._read_s >= READ_S:
             self._read_s = now_s
@@ -143,7 +144,7 @@ class Board:
         panel: dict[str, Callable[[], str]] = {
             "title": lambda: panels.title(run),
             "better": lambda: panels.better(run),
-            "understands": lambda: panels.understands(run),
+            "understands": lambda: understands(run),
             "lost": lambda: panels.lost(run, heard),
             "policies": lambda: panels.policies(run, heard),
             "learner": lambda: panels.learner(run),

@@ -86,8 +86,12 @@ class Hearing:
         )
         self._headers()  # a missing token is said at the start
 
+    def listen(self) -> Callable[[], Heard]:
+        """Give what asks once."""
+        return self.look
+
     def look(self) -> Heard:
-        """Ask once."""
+        """Ask once, and wait for the answer."""
         base = self._trainer or str(read_json(self._root / SERVICE_FILE).get("url", ""))
         if not base.startswith(("http://", "https://")):
             return Heard("no trainer's service: `wm serve --root RUN` starts one")
@@ -123,8 +127,8 @@ class Hearing:
         return {"Authorization": f"Bearer {token}"}
 
 
-#: gives what is known of the robots at the moment
-Listen = Callable[[], Heard]
+#: called in the event loop; gives a function that is called in a thread and may take a second
+Listen = Callable[[], Callable[[], Heard]]
 
 
 def heard_in(answer: dict[str, Any]) -> Heard:

@@ -12,7 +12,7 @@ from wm_core.page.drawing import Chart, action_bars, short
 from wm_core.page.hearing import Heard, RobotFacts
 from wm_core.page.policy_reader import PublishedPolicy, since
 from wm_core.page.returns import number
-from wm_core.page.run_reader import RunFacts
+from wm_core.page.run_reader import RunFacts, nothing_yet
 from wm_core.page.wording import ago, count, note, size, table, text
 
 ENDED = ("done", "stopped", "diverged", "failed")  #: phases of a learner that has ended
@@ -131,7 +131,7 @@ def better(run: RunFacts) -> str:
     """Returns over the steps of the robot, with the levels that are known."""
     curves = run.curves
     if not curves.episodes and not curves.evaluations:
-        return note(_nothing_yet(run, "no episode has ended"))
+        return note(nothing_yet(run, "no episode has ended"))
     chart = Chart("agent steps (thin lines: a new policy)", "return", height=260)
     xs = [p.agent_steps for p in curves.episodes]
     ys = [p.mean for p in curves.episodes]
@@ -174,52 +174,6 @@ def _verdict(run: RunFacts) -> str:
     return note("; ".join(words) + ".") if words else ""
 
 
-def _nothing_yet(run: RunFacts, what: str) -> str:
-    if not run.exists:
-        return f"The folder {run.root} is not there yet."
-    if run.pid is None and not run.status:
-        return "No learner has begun here: `wm train --follow --run RUN` does."
-    return f"Nothing to show yet: {what}."
-
-
-# ------------------------------------------------------------------------------ does it understand
-
-
-def understands(run: RunFacts) -> str:
-    """Truth, dream and error of the newest episode, rewards and surprise."""
-    dream = run.dream
-    if not dream:
-        why = "the learner draws a dream every few seconds while this page is open"
-        return note(_nothing_yet(run, why))
-    parts = []
-    if run.dream_age_s is not None and run.dream_age_s > 30:
-        parts.append(note(f"This dream is {ago(run.dream_age_s)} old.", "warn"))
-    if run.pictures.get("truth"):
-        names = {"truth": "what the camera saw", "imagined": "what it imagined", "error": "error"}
-        parts += [
-            f'<figure class="strip"><figcaption>{words}</figcaption><div class="film">'
-            f'<img id="dream-{name}" alt="{words}"></div></figure>'
-            for name, words in names.items()
-        ]
-    elif dream.get("note"):
-        parts.append(note(str(dream["note"])))
-    parts.append(_curve("error of the picture (of 255)", {"": dream.get("error")}))
-    got, said = dream.get("reward"), dream.get("reward_imagined")
-    parts.append(_curve("reward", {"got": got, "predicted": said}))
-    parts.append(_curve("surprise (nats)", {"": dream.get("surprise")}))
-    return "".join(parts)
-
-
-def _curve(label: str, curves: dict[str, Any]) -> str:
-    chart = Chart("steps ahead", label, height=120)
-    for kind, (name, values) in zip("ab", curves.items(), strict=False):
-        ys = [number(v) for v in values[:500]] if isinstance(values, list) else []
-        kept = [(i + 1, y) for i, y in enumerate(ys) if y is not None]
-        if kept:
-            chart.line([x for x, _ in kept], [y for _, y in kept], name, kind=kind)
-    return "" if chart.is_empty else f"<h3>{text(label)}</h3>{chart.svg()}"
-
-
 # ------------------------------------------------------------------------------ is anything lost
 
 
@@ -236,6 +190,7 @@ def lost(run: RunFacts, heard: Heard) -> str:
         ("steps stored", count(stored.get("steps"))),
         ("chunks stored", f"{count(stored.get('chunks'))}, {size(stored.get('bytes'))}"),
         ("steps known to the learner", count(learnt)),
+        ("steps trained on", count(number(run.learner.get("steps_trained_on")))),
         ("refused, kept apart", _alarm(stored.get("quarantined"))),
         ("damaged since", _alarm(stored.get("damaged"))),
         ("disk left", size(run.free_bytes)),
@@ -255,10 +210,11 @@ def _robot_lost(robot: RobotFacts) -> str:
     counters = robot.counters
     names = (
         ("recorded", "steps_recorded"),
-        ("spooled", "spool_steps_sealed"),
-        ("chunks sealed", "spool_chunks_sealed"),
-        ("chunks acknowledged", "uploader_acked"),
-        ("oldest unacknowledged", "oldest_unacknowledged_s"),
+        ("spooled", "steps_spooled"),
+        ("chunks sealed", "chunks_sealed"),
+        ("chunks acknowledged", "chunks_acked"),
+        ("chunks waiting", "chunks_waiting"),
+        ("oldest unacknowledged", "oldest_unacked_s"),
         ("disk left", "disk_free_bytes"),
     )
     facts = []
@@ -267,7 +223,7 @@ def _robot_lost(robot: RobotFacts) -> str:
         if value is not None:
             worded = ago(value) if key.endswith("_s") else count(value)
             facts.append((name, size(value) if key.endswith("_bytes") else worded))
-    dropped = {k: v for k, v in counters.items() if k.startswith("dropped_") and v}
+    dropped = {k: v for k, v in counters.items() if k.startswith(("dropped_", "lost_")) and v}
     facts += [(k.replace("_", " "), f'<b class="bad">{count(v)}</b>') for k, v in dropped.items()]
     return f"<h3>{text(robot.name)}</h3>{table(facts)}" if facts else ""
 
@@ -279,7 +235,7 @@ def policies(run: RunFacts, heard: Heard) -> str:
     """Versions with their gates and signatures, channels, and which robot runs which."""
     found = run.policies
     if not found.versions:
-        return note(_nothing_yet(run, "no policy has been published"))
+        return note(nothing_yet(run, "no policy has been published"))
     running: dict[int, list[str]] = {}
     for name, said in found.robots:
         running.setdefault(int(number(said.get("version")) or 0), []).append(name)
@@ -336,7 +292,7 @@ def learner(run: RunFacts) -> str:
     """How fast it learns, and what it waits for."""
     status = run.status
     if not status:
-        return note(_nothing_yet(run, "the learner has said nothing"))
+        return note(nothing_yet(run, "the learner has said nothing"))
     parts = []
     if status.get("waiting_for"):
         parts.append(note(f"It waits: {status['waiting_for']}", "warn"))
@@ -346,13 +302,13 @@ def learner(run: RunFacts) -> str:
     live = run.learner
     goal = number(status.get("updates_goal"))
     of = f" of {count(goal)}" if goal is not None else ""
-    memory = number(live.get("memory_bytes"))
+    memory, logged = number(live.get("memory_bytes")), run.curves.last.get("replay_ratio")
     facts = [
         ("state", text(status.get("phase", "–"))),
         ("updates", f"{count(number(status.get('updates')))}{of}"),
         ("updates a second", short(number(status.get("updates_per_s")))),
         ("steps a second", short(number(status.get("agent_steps_per_s")))),
-        ("replay ratio", short(run.curves.last.get("replay_ratio"))),
+        ("replay ratio", short(number(live.get("replay_ratio")) or logged)),
         ("memory", size(memory) if memory is not None else "–"),
         ("said", "–" if said_s is None else f"{ago(time.time() - said_s)} ago"),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_core.contract.errors import StoreError
+from wm_core.library import live_folder
 from wm_core.library.run_lock import is_running
 from wm_core.link.trainer.settings import POLICIES, STORE
 from wm_core.page.policy_reader import PolicyFacts, PolicyReader
@@ -19,8 +20,6 @@ from wm_core.page.watched_file import json_file, picture_file
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 STATUS, SETTINGS, BASELINES = "status.json", "settings.json", "baselines.json"
-LIVE, WATCHED = "live", "watched"  #: folder of the learner's live figures, and what asks for them
-PICTURES = ("truth", "imagined", "error")
 _COUNT_SHARE = 50.0  # counting may take a fiftieth of the time
 _TOUCH_S = 3.0
 
@@ -55,15 +54,17 @@ class RunReader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        live = root / LIVE
+        live = live_folder.folder_of(root)
         self._files = {
             "settings": json_file(root / SETTINGS),
             "status": json_file(root / STATUS),
             "baselines": json_file(root / BASELINES),
-            "learner": json_file(live / "learner.json"),
-            "dream": json_file(live / "dream.json"),
+            "learner": json_file(live / live_folder.LEARNER),
+            "dream": json_file(live / live_folder.DREAM),
         }
-        self._pictures = {name: picture_file(live / f"dream_{name}.png") for name in PICTURES}
+        self._pictures = {
+            name: picture_file(live / live_folder.strip_name(name)) for name in live_folder.STRIPS
+        }
         self._returns = ReturnsReader(root / "metrics.jsonl")
         self.policies = PolicyReader(root / POLICIES)
         self._stored = _Stored(root / STORE)
@@ -99,8 +100,7 @@ class RunReader:
             return
         self._touched_s = time.monotonic()
         with contextlib.suppress(OSError):  # a folder that may only be read
-            (self.root / LIVE).mkdir(exist_ok=True)
-            (self.root / LIVE / WATCHED).touch()
+            live_folder.touch(self.root)
 
 
 class _Stored:
@@ -140,3 +140,12 @@ def _free_bytes(root: Path) -> int | None:
     with contextlib.suppress(OSError):
         return shutil.disk_usage(root if root.is_dir() else root.parent).free
     return None
+
+
+def nothing_yet(run: RunFacts, what: str) -> str:
+    """Say in a sentence why there is nothing to show; ``what`` where a learner is there."""
+    if not run.exists:
+        return f"The folder {run.root} is not there yet."
+    if run.pid is None and not run.status:
+        return "No learner has begun here: `wm train --follow --run RUN` does."
+    return f"Nothing to show yet: {what}."

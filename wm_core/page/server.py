@@ -44,7 +44,7 @@ class PageServer:
             settings.root, settings.trainer, settings.token_file, settings.trainer_ca
         )
         self._reader = RunReader(settings.root)
-        self.board = Board(self._reader, hearing.look)
+        self.board = Board(self._reader, hearing.listen)
         secure = settings.tls_cert is not None
         page = PageApplication(
             self.board,
