@@ -15,6 +15,7 @@ SUB_VERBS: dict[str, tuple[str, str]] = {
     "ls": ("wm_core.cli.data_care", "list the episodes of a store"),
     "info": ("wm_core.cli.data_care", "print the data sheet of a store, with its hash"),
     "verify": ("wm_core.cli.data_verify", "look at every step, and say what is wrong"),
+    "repair": ("wm_core.cli.data_mend", "save what is whole of damaged chunks"),
     "show": ("wm_core.cli.data_show", "draw an episode as pictures, plot and film"),
 }
 
@@ -24,6 +25,7 @@ EXAMPLES = (
     "wm data export --root runs/mine --to mine_lerobot --format lerobot",
     "wm data ls --root runs/mine --since 3d --min-return 100",
     "wm data verify --root runs/mine",
+    "wm data repair --root runs/mine --dry-run",
     "wm data show best --root runs/mine --to pictures --gif",
 )
 
