@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Frozen
-from wm_core.recordings.outgoing.choice import ORDER_TEXT, Choice, Order
+from wm_core.recordings.outgoing.choice import ORDER_TEXT, ExportChoice, SessionOrder
 from wm_core.recordings.outgoing.export import Exported, export_store
 from wm_core.recordings.outgoing.unfinished import MIN_FREE_BYTES
 from wm_core.store.disk import size_text
@@ -48,7 +48,7 @@ class DataExportSettings(Frozen):
     episodes: str = Field(
         "", description="Episodes that are exported, counted from 0 in that order: 0-9,12,20-"
     )
-    order: Order = Field("arrival", description=ORDER_TEXT)
+    order: SessionOrder = Field("arrival", description=ORDER_TEXT)
     video: bool = Field(
         False, description="Colour cameras become lossy H.264 video, in a LeRobot dataset alone"
     )
@@ -64,7 +64,7 @@ def main(argv: Sequence[str], verb: str) -> int:
         raise SettingsError("expected --root RUN or --store FOLDER, one of the two")
     store = settings.store if settings.root is None else settings.root / "store"
     assert store is not None
-    choice = Choice(settings.robots, settings.sessions, settings.episodes, settings.order)
+    choice = ExportChoice(settings.robots, settings.sessions, settings.episodes, settings.order)
     with _View() as view:
         found = export_store(
             store,

@@ -23,7 +23,7 @@ from wm_core.format.cdr import DEFINITIONS
 from wm_core.format.chunk import ChunkMeta, encode_chunk, encode_step
 from wm_core.format.recording import MESSAGE_ENCODING, PROFILE, SCHEMA_ENCODING, Topic
 from wm_core.recordings.libraries import import_library
-from wm_core.recordings.outgoing.episodes import Episode
+from wm_core.recordings.outgoing.episodes import ChosenEpisode
 from wm_core.recordings.outgoing.format import NAME, VERSION
 
 _BLOCK_BYTES = 1 << 20  # that are compressed together
@@ -64,7 +64,7 @@ class BagWriter:
         self._about: dict[str, Any] = {}
         self._log_time = -1
 
-    def add(self, episode: Episode, on_step: Callable[[], object]) -> None:
+    def add(self, episode: ChosenEpisode, on_step: Callable[[], object]) -> None:
         """Write one episode behind those of the same session."""
         about = {
             "version": VERSION,
@@ -100,7 +100,7 @@ class BagWriter:
         """Guess how many bytes ``steps`` take: those of a chunk of them."""
         return len(encode_chunk(steps, _meta(spec, len(steps))))
 
-    def _begin(self, episode: Episode, about: dict[str, Any]) -> None:
+    def _begin(self, episode: ChosenEpisode, about: dict[str, Any]) -> None:
         stem = f"{episode.robot}-{episode.session}"
         number = self._stems.get(stem, 0)
         self._stems[stem] = number + 1

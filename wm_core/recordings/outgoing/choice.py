@@ -12,7 +12,7 @@ from wm_core.contract.errors import RecordingError, nearest
 from wm_core.format.chunk import chunk_path, decode_chunk
 from wm_core.store.ledger import ChunkRow, Ledger
 
-Order = Literal["arrival", "name", "time"]
+SessionOrder = Literal["arrival", "name", "time"]
 ORDER_TEXT = (
     "Order of the sessions: as they first arrived, by the names of robot and session, or by the "
     "time of their first step; within a session steps stay in order"
@@ -22,16 +22,16 @@ _RANGE = re.compile(r"(\d{1,12})(?:-(\d{0,12}))?")
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExportChoice:
     """Says what of a store is exported."""
 
     robots: tuple[str, ...] = ()  #: by name; none: all
     sessions: tuple[str, ...] = ()  #: by the first digits of their names; none: all
     episodes: str = ""  #: numbers in the order of the export, as in "0-9,12,20-"; empty: all
-    order: Order = "arrival"
+    order: SessionOrder = "arrival"
 
 
-class Numbers:
+class EpisodeNumbers:
     """Holds which episodes are wanted; raises ``RecordingError`` for what says no numbers.
 
     Args:
@@ -86,7 +86,7 @@ class ChosenSession:
     through: int  #: the last arrival in the ledger when the export began
 
 
-def choose(root: Path, ledger: Ledger, choice: Choice) -> list[ChosenSession]:
+def choose(root: Path, ledger: Ledger, choice: ExportChoice) -> list[ChosenSession]:
     """List the chosen sessions in order.
 
     Args:
@@ -134,7 +134,7 @@ def choose(root: Path, ledger: Ledger, choice: Choice) -> list[ChosenSession]:
     return sorted(chosen, key=lambda s: s.arrival)
 
 
-def rows_of(ledger: Ledger, session: ChosenSession) -> list[ChunkRow]:
+def rows_of_session(ledger: Ledger, session: ChosenSession) -> list[ChunkRow]:
     """List the chunks of a session by sequence number, as they were when the export began."""
     pruned = ledger.pruned_through()
     rows = ledger.of_session(session.robot, session.session)
@@ -153,7 +153,7 @@ def _rows(ledger: Ledger, through: int) -> Iterator[ChunkRow]:
 
 def _begin_ns(root: Path, ledger: Ledger, session: ChosenSession) -> int:
     """Find the stamp of the first step of a session that can be read."""
-    for row in rows_of(ledger, session):
+    for row in rows_of_session(ledger, session):
         try:
             return decode_chunk(chunk_path(root, row.key).read_bytes())[1][0].stamp_ns
         except Exception:  # whatever a file holds, the next one is looked at

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkMeta, chunk_path, decode_chunk
-from wm_core.recordings.outgoing.choice import ChosenSession, Numbers, rows_of
+from wm_core.recordings.outgoing.choice import ChosenSession, EpisodeNumbers, rows_of_session
 from wm_core.store.examine import lacks, read_stored
 from wm_core.store.ledger import ChunkRow, Ledger
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Episode:
+class ChosenEpisode:
     """Describes a run of steps without a gap: an episode, or what is left of one.
 
     Its flags are those that were stored: where chunks before or behind it are missing, its first
@@ -61,7 +61,7 @@ class EpisodeReader:
         root: Path,
         ledger: Ledger,
         sessions: Sequence[ChosenSession],
-        numbers: Numbers,
+        numbers: EpisodeNumbers,
         *,
         spec: Spec | None = None,
         on_chunk: Callable[[ChunkRow], object] = lambda row: None,
@@ -72,7 +72,7 @@ class EpisodeReader:
         self._root, self._ledger, self._sessions = root, ledger, sessions
         self._numbers, self._spec, self._on_chunk = numbers, spec, on_chunk
 
-    def __iter__(self) -> Iterator[Episode]:
+    def __iter__(self) -> Iterator[ChosenEpisode]:
         for session in self._sessions:
             placed = self._steps(session)
             ahead = next(placed, None)
@@ -82,7 +82,7 @@ class EpisodeReader:
                 run = _Run(ahead, placed)
                 if self.seen in self._numbers:
                     meta = ahead.meta
-                    yield Episode(
+                    yield ChosenEpisode(
                         number=self.seen,
                         robot=meta.robot,
                         session=meta.session,
@@ -102,7 +102,7 @@ class EpisodeReader:
 
     def _steps(self, session: ChosenSession) -> Iterator[_Placed]:
         end = 0
-        for row in rows_of(self._ledger, session):
+        for row in rows_of_session(self._ledger, session):
             self._on_chunk(row)
             if row.first_step < end:
                 self._leave_out(row, "overlap", "its steps are those of another chunk")

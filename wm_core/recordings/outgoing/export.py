@@ -12,7 +12,13 @@ from wm_core.contract.errors import RecordingError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import chunk_path, decode_chunk
-from wm_core.recordings.outgoing.choice import Choice, ChosenSession, Numbers, choose, rows_of
+from wm_core.recordings.outgoing.choice import (
+    ChosenSession,
+    EpisodeNumbers,
+    ExportChoice,
+    choose,
+    rows_of_session,
+)
 from wm_core.recordings.outgoing.episodes import EpisodeReader
 from wm_core.recordings.outgoing.format import FORMATS, Writer, open_writer
 from wm_core.recordings.outgoing.unfinished import MIN_FREE_BYTES, UnfinishedFolder
@@ -43,7 +49,7 @@ def export_store(
     store: Path,
     to: Path,
     format: str,
-    choice: Choice = Choice(),  # noqa: B008 (frozen)
+    choice: ExportChoice = ExportChoice(),  # noqa: B008 (frozen)
     *,
     video: bool = False,
     min_free_bytes: int = MIN_FREE_BYTES,
@@ -69,7 +75,7 @@ def export_store(
     """
     if format not in FORMATS:
         raise RecordingError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    numbers = Numbers(choice.episodes)
+    numbers = EpisodeNumbers(choice.episodes)
     ledger = Ledger(existing_store(store) / LEDGER_NAME, read_only=True)
     try:
         sessions = choose(store, ledger, choice)
@@ -125,7 +131,9 @@ class _Run:
         self._on_progress(self._found.steps, self._read, self._total)
 
 
-def _check_found(reader: EpisodeReader, numbers: Numbers, found: Exported, store: Path) -> None:
+def _check_found(
+    reader: EpisodeReader, numbers: EpisodeNumbers, found: Exported, store: Path
+) -> None:
     missing = numbers.beyond(reader.seen)
     if missing is not None and (numbers.last is None or reader.seen <= numbers.last):
         raise RecordingError(
@@ -144,7 +152,7 @@ def _samples(
     specs: dict[str, Spec] = {}
     samples = []
     for number, session in enumerate(sessions):
-        for row in rows_of(ledger, session):
+        for row in rows_of_session(ledger, session):
             try:
                 meta, steps = decode_chunk(read_stored(chunk_path(root, row.key), row))
             except Exception:  # it is counted when it is to be exported

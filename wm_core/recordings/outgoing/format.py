@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
-from wm_core.recordings.outgoing.episodes import Episode
+from wm_core.recordings.outgoing.episodes import ChosenEpisode
 
 VERSION = 1  #: of what an export says of itself
 NAME = "wm_ros"  #: under which it says so
@@ -42,7 +42,7 @@ FORMATS = {
 class Writer(Protocol):
     """Writes episodes as files of one format into a folder."""
 
-    def add(self, episode: Episode, on_step: Callable[[], object]) -> None:
+    def add(self, episode: ChosenEpisode, on_step: Callable[[], object]) -> None:
         """Write one episode, reading its steps to the end; ``on_step`` is called after each."""
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from wm_core.contract.errors import RecordingError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import NUMBERS, Step
-from wm_core.recordings.outgoing.episodes import Episode
+from wm_core.recordings.outgoing.episodes import ChosenEpisode
 
 _IN_MEMORY_BYTES = 1 << 18  # of one array; what is beyond lies in a file
 _LEVEL = 1  # of deflate: three times as fast as the usual one, for a tenth more bytes
@@ -45,7 +45,7 @@ class NpzWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, episode: Episode, on_step: Callable[[], object]) -> None:
+    def add(self, episode: ChosenEpisode, on_step: Callable[[], object]) -> None:
         """Write one episode."""
         with contextlib.ExitStack() as files:
             columns = _columns(episode.spec, self._folder, files)

@@ -16,7 +16,7 @@ from tests.wm_core.recordings.outgoing.conftest import ONE_VECTOR, SPEC, episode
 from wm_core.contract.errors import RecordingError, StoreError
 from wm_core.contract.inputs import RGB
 from wm_core.contract.spec import Spec
-from wm_core.recordings.outgoing.choice import Choice, Numbers, choose
+from wm_core.recordings.outgoing.choice import EpisodeNumbers, ExportChoice, choose
 from wm_core.recordings.outgoing.episodes import EpisodeReader
 from wm_core.recordings.outgoing.export import export_store
 from wm_core.recordings.outgoing.lerobot import tables
@@ -116,15 +116,15 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("choice", "lengths"),
     [
-        (Choice(), [20, 9, 5]),
-        (Choice(order="time"), [5, 20, 9]),
-        (Choice(order="name"), [20, 9, 5]),
-        (Choice(robots=("robot2",)), [5]),
-        (Choice(sessions=("aaa",)), [20, 9]),
-        (Choice(episodes="1-"), [9, 5]),
-        (Choice(episodes="0,2"), [20, 5]),
-        (Choice(episodes="0-1", order="time"), [5, 20]),
-        (Choice(robots=("robot1",), episodes="1"), [9]),
+        (ExportChoice(), [20, 9, 5]),
+        (ExportChoice(order="time"), [5, 20, 9]),
+        (ExportChoice(order="name"), [20, 9, 5]),
+        (ExportChoice(robots=("robot2",)), [5]),
+        (ExportChoice(sessions=("aaa",)), [20, 9]),
+        (ExportChoice(episodes="1-"), [9, 5]),
+        (ExportChoice(episodes="0,2"), [20, 5]),
+        (ExportChoice(episodes="0-1", order="time"), [5, 20]),
+        (ExportChoice(robots=("robot1",), episodes="1"), [9]),
     ],
 )
 def test_the_choice_is_exported_in_its_order(choice, lengths, store, tmp_path):
@@ -140,13 +140,16 @@ def test_the_choice_is_exported_in_its_order(choice, lengths, store, tmp_path):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (Choice(robots=("robot3",)), "unknown robot in .*did you mean 'robot"),
-        (Choice(sessions=("f",)), "unknown session in"),
-        (Choice(robots=("robot2",), sessions=("a",)), "none of the sessions a is of the robots"),
-        (Choice(episodes="3"), "there is no episode 3: the choice has 3, from 0 on"),
-        (Choice(episodes="1-7"), "there is no episode 7"),
-        (Choice(episodes="first"), "expected numbers from 0 and ranges"),
-        (Choice(episodes="4-2"), "the range 4-2 ends before it begins"),
+        (ExportChoice(robots=("robot3",)), "unknown robot in .*did you mean 'robot"),
+        (ExportChoice(sessions=("f",)), "unknown session in"),
+        (
+            ExportChoice(robots=("robot2",), sessions=("a",)),
+            "none of the sessions a is of the robots",
+        ),
+        (ExportChoice(episodes="3"), "there is no episode 3: the choice has 3, from 0 on"),
+        (ExportChoice(episodes="1-7"), "there is no episode 7"),
+        (ExportChoice(episodes="first"), "expected numbers from 0 and ranges"),
+        (ExportChoice(episodes="4-2"), "the range 4-2 ends before it begins"),
     ],
 )
 def test_a_choice_of_what_is_not_there_says_what_is(choice, message, store, tmp_path):
@@ -164,11 +167,11 @@ def test_a_folder_that_is_no_store_is_named(tmp_path):
 
 
 def test_ranges_hold_their_ends():
-    numbers = Numbers("0-2, 5,8-")
+    numbers = EpisodeNumbers("0-2, 5,8-")
     assert [n for n in range(11) if n in numbers] == [0, 1, 2, 5, 8, 9, 10]
     assert numbers.last is None
-    assert Numbers("3,1-2").last == 3
-    assert 10**9 in Numbers("")
+    assert EpisodeNumbers("3,1-2").last == 3
+    assert 10**9 in EpisodeNumbers("")
 
 
 def test_a_gap_ends_an_episode_and_is_counted(maker, tmp_path):
@@ -176,7 +179,9 @@ def test_a_gap_ends_an_episode_and_is_counted(maker, tmp_path):
     maker.add(steps[:8], SPEC)
     maker.add(steps[12:], SPEC, skip=4)
     ledger = Ledger(maker.root / LEDGER_NAME, read_only=True)
-    reader = EpisodeReader(maker.root, ledger, choose(maker.root, ledger, Choice()), Numbers(""))
+    reader = EpisodeReader(
+        maker.root, ledger, choose(maker.root, ledger, ExportChoice()), EpisodeNumbers("")
+    )
     found = [(e.first_step, list(e.steps)) for e in reader]
     ledger.close()
     assert [(first, len(run)) for first, run in found] == [(0, 8), (12, 8)]

@@ -16,14 +16,14 @@ from wm_core.contract.files import json_text
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.recordings.libraries import import_library
-from wm_core.recordings.outgoing.episodes import Episode
+from wm_core.recordings.outgoing.episodes import ChosenEpisode
 from wm_core.recordings.outgoing.format import NAME, VERSION
 from wm_core.recordings.outgoing.lerobot.features import (
     INDEX,
     Feature,
     feature_names,
     features_of,
-    row_of,
+    step_row,
 )
 from wm_core.recordings.outgoing.lerobot.stats import ImageStats, NumberStats, Stats
 from wm_core.recordings.outgoing.lerobot.tables import (
@@ -79,7 +79,7 @@ class LeRobotWriter:
         self._stats = self._new_stats()
         self._count = self._index = 0
 
-    def add(self, episode: Episode, on_step: Callable[[], object]) -> None:
+    def add(self, episode: ChosenEpisode, on_step: Callable[[], object]) -> None:
         """Write one episode: a row for each step, whose ``next.*`` are of the step behind it."""
         task = self._tasks.setdefault(episode.task, len(self._tasks))
         self._robots[episode.robot] = None
@@ -144,7 +144,7 @@ class LeRobotWriter:
         """Guess how many bytes ``steps`` take, by packing their images."""
         size = 0
         for step in steps:
-            row = row_of(step, spec, features_of(spec, video=bool(self._videos)))
+            row = step_row(step, spec, features_of(spec, video=bool(self._videos)))
             for value in row.values():
                 if isinstance(value, bytes):
                     size += len(value)
@@ -170,7 +170,7 @@ class LeRobotWriter:
         for key, name in feature_names(self._spec).items():
             if key in self._spec.images:
                 stats[name].add(step.obs[key])
-        row = row_of(step, self._spec, self._features)
+        row = step_row(step, self._spec, self._features)
         for name, video in self._videos.items():
             video.add(row.pop(name))
         places = (np.float32(frame / self._fps), frame, self._count, self._index, task)

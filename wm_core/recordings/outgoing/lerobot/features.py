@@ -81,7 +81,7 @@ def features_of(spec: Spec, *, video: bool) -> dict[str, Feature]:
     return features
 
 
-def row_of(step: Step, spec: Spec, features: dict[str, Feature]) -> dict[str, Any]:
+def step_row(step: Step, spec: Spec, features: dict[str, Feature]) -> dict[str, Any]:
     """Give what a step itself says, by column: arrays (n,), numbers, and images as PNG bytes.
 
     Frames (H, W, 3) of a video stay arrays.

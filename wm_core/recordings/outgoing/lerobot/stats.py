@@ -22,7 +22,7 @@ class Stats(Protocol):
     """Sums up one column."""
 
     def add(self, value: np.ndarray) -> None:
-        """Take the value of one row."""
+        """Take the value of one row: a number (1,), a vector (n,) or an image (H, W, C)."""
 
     def merge(self, other: Any) -> None:
         """Take everything that ``other``, of the same kind, has taken."""
