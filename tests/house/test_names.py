@@ -15,7 +15,6 @@ ONCE_PER_FILE = {
     "writer": "what a writer of recordings has, one per format",
     "Source": "of a sensor's messages on the robot; of a recording's episodes elsewhere",
     "measure": "one per subject of `wm bench`",
-    "writer": "one per format of `wm data export`",
 }
 
 
