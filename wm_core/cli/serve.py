@@ -17,6 +17,7 @@ from wm_core.link.trainer.connections import RESERVED_FILES
 from wm_core.link.trainer.log_limit import LogLimit
 from wm_core.link.trainer.service import POLICIES, STORE, ServeSettings, Service
 from wm_core.link.trainer.tokens import add_token
+from wm_core.page.mounted import mount
 
 
 class Serve(ServeSettings):
@@ -24,6 +25,14 @@ class Serve(ServeSettings):
 
     new_token: str = Field(
         "", description="Robot to make a token for: adds its hash to --tokens, prints it and ends"
+    )
+    ui: bool = Field(
+        False, description="Show the run at /ui/ on a page for people, as `wm ui` does."
+    )
+    allow_rollback: bool = Field(
+        False,
+        description="Let people on that page bring back the policy before the current one; with "
+        "--tokens only who shows the token of `operator`.",
     )
 
 
@@ -42,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     handler.addFilter(LogLimit())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    if settings.allow_rollback and not settings.ui:
+        raise SettingsError("--allow-rollback is of the page: it needs --ui")
     _allow_open_files(2 * settings.max_connections + 2 * RESERVED_FILES)
     service = Service(settings)
     for risk in service.risks:
@@ -55,6 +66,9 @@ def main(argv: Sequence[str]) -> int:
         f"experience into {settings.objects or root / STORE}, policies from {root / POLICIES}",
         markup=False,
     )
+    if settings.ui:
+        shown = mount(service, allow_rollback=settings.allow_rollback)
+        console.print(f"open {shown} in a browser to watch", markup=False)
     service.run()
     return 0
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 
 from wm_core.contract.errors import SettingsError, WmError
-from wm_core.contract.files import json_text, read_json
+from wm_core.contract.files import json_text, read_json, write_atomically
 from wm_core.contract.policy_folder import LATEST_NAME
 from wm_core.demo import page, report, screen
 from wm_core.demo.processes import ProcessFailed, ProcessGroup
@@ -29,6 +29,7 @@ from wm_core.demo.settings import DemoSettings
 from wm_core.library.evaluate import evaluate
 from wm_core.library.show import show
 from wm_core.link.trainer.policy_repository import PolicyRepository
+from wm_core.page.run_reader import BASELINES
 from wm_core.training.provenance import commit
 from wm_core.training.returns import Evaluation
 
@@ -107,8 +108,9 @@ class Demo:
 
     def _start_trainer(self, group: ProcessGroup) -> None:
         s, wm = self._settings, [sys.executable, "-m", "wm_core.cli"]
-        group.start("service", [*wm, "serve", "--root", str(self._run), "--port", "0"])
+        group.start("service", [*wm, "serve", "--root", str(self._run), "--port", "0", "--ui"])
         group.wait_for(self._run / "service.json", timeout_s=NODE_READY_S, what="the service")
+        self._say(f"watch it at {read_json(self._run / 'service.json')['url']}/ui/")
         learner = [*wm, "train", "--run", str(self._run), "--follow", "--task", s.task]
         learner += ["--size", s.size, "--seed", str(s.seed), "--nice", str(s.learner_nice)]
         learner += ["--quiet", "--train.publish-every", str(s.publish_every)]
@@ -148,7 +150,13 @@ class Demo:
             raise SettingsError(f"{error}; set --best to the return that is perfect") from error
         latest = self._run / "policies" / "main" / LATEST_NAME
         group.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
-        return report.Baselines(random, best, self._evaluate(policy=self._policy_folder(0)))
+        found = report.Baselines(random, best, self._evaluate(policy=self._policy_folder(0)))
+        levels = {
+            "random": {"mean": random.mean, "low": random.bounds[0], "high": random.bounds[1]},
+            "best": {"mean": best},
+        }
+        write_atomically(self._run / BASELINES, json_text(levels).encode())  # for the page
+        return found
 
     def _evaluate(self, **who: Any) -> Evaluation:
         """Evaluate an actor; a policy is the exported file, the very bytes that the robot runs."""

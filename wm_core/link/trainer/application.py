@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -42,6 +43,7 @@ class Application:
             certificates=settings.tls_client_ca is not None,
         )
         self.ledger: Ledger | None = None  #: None before an object store
+        self.at_drain: list[Callable[[], None]] = []  #: of others who add routes
         self.reconciled = Reconciled()  #: what an unclean end had left
         self.intake = self._open_intake()
         self.chunk_routes = ChunkRoutes(settings, self.access, self.intake)
@@ -96,6 +98,8 @@ class Application:
         """Answer waiting requests at once, and refuse new uploads."""
         self.policy_routes.closing = True
         self.chunk_routes.drain()
+        for leave in self.at_drain:
+            leave()
 
     def close(self) -> None:
         """Finish what was offered and close the ledger."""
