@@ -59,6 +59,8 @@ def main(argv: Sequence[str], verb: str) -> int:
             on_step=on_step,
         ):
             console.print(_said(found), markup=False)
+            for note in found.notes:
+                console.print(f"  {note}", markup=False)
             left_out += found.left_out
     if left_out:
         console.print(_table(left_out))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wm_core.contract.errors import RecordingError
 from wm_core.recordings.formats import reader, recordings_below
 from wm_core.recordings.options import ReadOptions
-from wm_core.recordings.write_store import Written, write_store
+from wm_core.recordings.source import Source
+from wm_core.recordings.write_store import MIN_FREE_BYTES, Written, write_store
+from wm_core.store.disk import free_bytes, size_text
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class ImportedRecording:
     robot: str  #: the name that its steps are stored under
     written: Written
     left_out: Counter[str]  #: messages or steps by reason
+    notes: tuple[str, ...]  #: what else a person should know of it
 
 
 def import_recordings(
@@ -47,7 +52,40 @@ def import_recordings(
     """
     found = [recording for path in paths for recording in recordings_below(path)]
     sources = [(path, name, reader(name).open_source(path, options)) for path, name in found]
+    _refuse_overlaps([(path, source) for path, _, source in sources])
     for path, name, source in sources:
         on_recording(path, name)
+        room = _room(source, root)
         written = write_store(source, root / "store", on_step=on_step)
-        yield ImportedRecording(path, name, source.name, written, source.left_out)
+        notes = (*room, *getattr(source, "notes", ()))
+        yield ImportedRecording(path, name, source.name, written, source.left_out, notes)
+
+
+def _refuse_overlaps(sources: Sequence[tuple[Path, Source]]) -> None:
+    """Raise ``RecordingError`` where one robot would have done two things at the same time."""
+    spans = [
+        (source.name, *span, path)
+        for path, source in sources
+        if (span := getattr(source, "span_ns", None)) is not None and span[0] < span[1]
+    ]
+    spans.sort(key=lambda s: s[:3])
+    for before, after in itertools.pairwise(spans):
+        if before[0] == after[0] and after[1] < before[2]:
+            shared_s = (min(before[2], after[2]) - after[1]) * 1e-9
+            raise RecordingError(
+                f"{before[3]} and {after[3]} were recorded at the same time, {shared_s:.1f} s of "
+                f"it, and both would be of the robot {before[0]!r}: import one of them, cut one "
+                "by --from or --until, or import them apart, each with its own --name"
+            )
+
+
+def _room(source: Source, root: Path) -> tuple[str, ...]:
+    """Say so where the disk may be too small for what is read."""
+    expected = getattr(source, "expected_bytes", 0)
+    free = free_bytes(root)
+    if free is None or expected <= free - MIN_FREE_BYTES:
+        return ()
+    return (
+        f"it takes up to {size_text(expected)} before it is packed, and {size_text(free)} are "
+        f"free below {root}",
+    )

@@ -17,6 +17,7 @@ from wm_core.recordings.source import Source
 
 #: format -> (module with the functions of ``FormatReader``, what it reads)
 READERS: dict[str, tuple[str, str]] = {
+    "own bag": ("wm_core.recordings.own_bags", "rosbag2 and MCAP that wm data export wrote"),
     "bag": ("wm_ros.recorded.reader", "rosbag2 folders and MCAP files of ROS 2"),
     "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
 }

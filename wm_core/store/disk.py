@@ -52,7 +52,7 @@ def refusal(error: OSError, path: Path, *, needed: int | None = None, less: str 
     """
     why = error.strerror or str(error) or type(error).__name__
     size = "" if needed is None else f": {size_text(needed)} needed"
-    free = _free_bytes(path)
+    free = free_bytes(path)
     if free is not None:
         size += f"{',' if size else ':'} {size_text(free)} free"
     if error.errno in NO_ROOM:
@@ -72,7 +72,8 @@ def size_text(count: int) -> str:
     return f"{count} bytes"
 
 
-def _free_bytes(path: Path) -> int | None:
+def free_bytes(path: Path) -> int | None:
+    """Tell how many bytes are free where ``path`` is or would be; None where nobody can say."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
             return shutil.disk_usage(folder).free

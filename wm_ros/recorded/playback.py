@@ -235,6 +235,8 @@ class Playback:
         if waiting is None or waiting.senses.obs is None:
             return
         stamp_ns, signal = waiting.senses.stamp_ns, waiting.signal
+        latest_ns = waiting.seen_ns + self._pace.cadence_ns * 3 // 2  # what is later is a gap
+        until_ns = min(until_ns, latest_ns)
         answer = self._sent.answer(stamp_ns, waiting.seen_ns, until_ns)
         if answer is not None:
             self._prev_action = answer.action

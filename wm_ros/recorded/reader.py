@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_core.contract.errors import RecordingError
+from wm_core.contract.errors import RecordingError, WmError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
+from wm_core.recordings.bag_damage import examine, whole_bag
 from wm_core.robot import RobotFile
 from wm_ros.recorded.bag import Bag
-from wm_ros.recorded.damage import examine, whole_bag
 from wm_ros.recorded.mapping import map_topics
 from wm_ros.recorded.playback import Playback
 
@@ -73,7 +73,8 @@ class BagSource:
                 self._found = map_topics(
                     file, bag.topics, options.namespace, rewards=options.rewards
                 )
-            except RecordingError as error:
+                Playback(bag, self._found, options.hold_s)  # finds a field that is missing
+            except WmError as error:
                 raise RecordingError(f"{path}: {error}") from error
         self.name = options.name or file.robot
         self.task = options.task

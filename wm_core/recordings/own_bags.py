@@ -1,0 +1,173 @@
+"""Reads back what ``wm data export`` wrote as rosbag2 or MCAP, to the bit.
+
+All messages of a step have one log time, and the file says of itself which steps of a session each
+episode is.  The messages are those of a chunk, so a chunk's own reader makes the Steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mcap.reader import make_reader
+
+from wm_core.contract.errors import RecordingError, WmError
+from wm_core.contract.spec import Spec
+from wm_core.contract.step import Step
+from wm_core.format.chunk import METADATA as CHUNK
+from wm_core.format.chunk import ChunkMeta, EncodedStep, decode_chunk, join_steps
+from wm_core.recordings.bag_damage import examine
+from wm_core.recordings.options import ReadOptions
+
+ABOUT, ENTRY, VERSION = "wm_ros", "meta", 1  #: metadata record of such files, and its entry
+_AT_ONCE = 16  # steps that are decoded together
+_OPTIONS = {"from_s": "--from", "until_s": "--until"}
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether ``path`` is a bag that this project wrote, or one of its chunks."""
+    return bool(_said(path) or _records(path).get(CHUNK))
+
+
+def open_source(path: Path, options: ReadOptions) -> OwnBag:
+    """Open such a bag; raises ``RecordingError`` for damage, and for a chunk of experience."""
+    if not _said(path):
+        raise RecordingError(
+            f"{path} is a chunk of experience, not a recording of another system: wm store import "
+            f"--root RUN --from {path.parent} takes in the chunks of a folder"
+        )
+    return OwnBag(path, options)
+
+
+def _storage(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.glob("*.mcap"))
+
+
+def _said(path: Path) -> str:
+    """Give what a bag says of itself, JSON; empty where it says nothing."""
+    try:
+        if path.is_dir():
+            found = yaml.safe_load((path / "metadata.yaml").read_text())
+            custom = found["rosbag2_bagfile_information"].get("custom_data") or {}
+            return str(custom.get(ABOUT, "")) if _storage(path) else ""
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+        return ""
+    return str(_records(path).get(ABOUT, {}).get(ENTRY, ""))
+
+
+def _records(path: Path) -> dict[str, dict[str, str]]:
+    """List the metadata records of an MCAP file by name; none of what is no such file."""
+    if path.suffix != ".mcap" or not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as stream:
+            return {found.name: found.metadata for found in make_reader(stream).iter_metadata()}
+    except Exception:  # its reader raises whatever it stumbles over; another one says what
+        return {}
+
+
+class OwnBag:
+    """Is one bag of this project's own as a source of episodes."""
+
+    as_stored = True  #: stamps and flags are those of the store that it came from
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        refused = [flag for name, flag in _OPTIONS.items() if getattr(options, name) is not None]
+        if refused:
+            raise RecordingError(f"{path} is read as a whole; leave {' and '.join(refused)} away")
+        self._path = path
+        examined = examine(path)
+        try:
+            said: dict[str, Any] = json.loads(_said(path))
+            if said["version"] != VERSION:
+                raise ValueError(f"version {said['version']!r}, expected {VERSION}")
+            self._spec = Spec.model_validate(said["spec"])
+            self._lengths = [int(count) for _, count in said.get("episodes", ())]
+            self.name = options.name or str(said["robot"])
+            self.task = options.task or str(said["task"])
+        except (ValueError, LookupError, TypeError, WmError) as error:
+            text = " ".join(str(error).split())
+            raise RecordingError(
+                f"{path}: what the bag says of itself is wrong: {text}"
+            ) from error
+        self.left_out: Counter[str] = Counter()
+        told = "\n".join((examined, self.name, self.task))
+        self._fingerprint = hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def spec(self) -> Spec:
+        return self._spec
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def episodes(self) -> Iterator[Iterable[Step]]:
+        """Yield the episodes as they were stored; one without its begin or end gets flags."""
+        steps = self._steps()
+        for length in self._lengths:
+            found = list(itertools.islice(steps, length))
+            if len(found) != length:
+                raise RecordingError(
+                    f"{self._path}: expected an episode of {length} steps, got {len(found)}"
+                )
+            yield from _parts(found)
+        yield from _parts(list(steps))
+
+    def _steps(self) -> Iterator[Step]:
+        meta = ChunkMeta(
+            robot="any", session="0" * 32, seq=0, spec=self._spec, first_step=0, steps=1
+        )
+        places = {topic.name: i for i, topic in enumerate(meta.topics)}
+        encoded: list[EncodedStep] = []
+        for log_ns, messages in self._moments(places):
+            if None in messages:
+                lacks = [name for name, i in places.items() if messages[i] is None]
+                raise RecordingError(f"{self._path}: at {log_ns} ns there is nothing on {lacks}")
+            encoded.append(EncodedStep(log_ns, messages))  # type: ignore[arg-type]
+            if len(encoded) == _AT_ONCE:
+                yield from _decoded(encoded, meta)
+                encoded = []
+        yield from _decoded(encoded, meta)
+
+    def _moments(self, places: dict[str, int]) -> Iterator[tuple[int, list[bytes | None]]]:
+        """Yield (log time, a message for each topic) of each step."""
+        open_ns: int | None = None
+        messages: list[bytes | None] = [None] * len(places)
+        for path in _storage(self._path):
+            with path.open("rb") as stream:
+                for _, channel, message in make_reader(stream).iter_messages():
+                    if open_ns is not None and message.log_time != open_ns:
+                        yield open_ns, messages
+                        messages = [None] * len(places)
+                    open_ns = message.log_time
+                    if channel.topic in places:
+                        messages[places[channel.topic]] = message.data
+        if open_ns is not None:
+            yield open_ns, messages
+
+
+def _decoded(encoded: list[EncodedStep], meta: ChunkMeta) -> list[Step]:
+    if not encoded:
+        return []
+    counted = meta.model_copy(update={"steps": len(encoded)})
+    return decode_chunk(join_steps(encoded, counted))[1]
+
+
+def _parts(steps: list[Step]) -> Iterator[list[Step]]:
+    """Cut steps where one begins an episode or ends one, and set the flags at the borders."""
+    begins = [i for i, step in enumerate(steps) if i == 0 or step.is_first or steps[i - 1].is_last]
+    for begin, end in itertools.pairwise([*begins, len(steps)]):
+        part = steps[begin:end]
+        if not part[0].is_first:
+            part[0] = replace(part[0], is_first=True)
+        if not part[-1].is_last:
+            part[-1] = replace(part[-1], is_last=True)
+        yield part
