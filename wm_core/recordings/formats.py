@@ -19,6 +19,7 @@ from wm_core.recordings.source import Source
 READERS: dict[str, tuple[str, str]] = {
     "own bag": ("wm_core.recordings.own_bags", "rosbag2 and MCAP that wm data export wrote"),
     "bag": ("wm_ros.recorded.reader", "rosbag2 folders and MCAP files of ROS 2"),
+    "lerobot": ("wm_core.recordings.tables.lerobot", "a LeRobot set, v2.0, v2.1 or v3.0"),
     "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
 }
 

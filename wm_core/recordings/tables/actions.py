@@ -156,6 +156,7 @@ def to_actions(
     low, high = np.array([spec.low, spec.high], np.float64)
     unit = (columns - low) / (high - low) * 2.0 - 1.0
     unit = np.where((low == -1.0) & (high == 1.0), columns, unit)  # not a bit of those changes
+    unit = np.where(np.isfinite(unit), unit, np.nan)  # infinity is no command either
     clipped = np.asarray((np.abs(unit) > 1.0 + _BEYOND).any(1))
     return np.clip(unit, -1.0, 1.0).astype(np.float32), clipped
 

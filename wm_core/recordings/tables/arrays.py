@@ -18,7 +18,7 @@ from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.table_options import TableOptions
 from wm_core.recordings.tables.actions import ActionRange, as_columns, to_actions
 from wm_core.recordings.tables.images import FrameShape, frames_of, image_spec, shape_of
-from wm_core.recordings.tables.rows import Rows
+from wm_core.recordings.tables.rows import Rows, earlier
 from wm_core.recordings.tables.source import TableSource
 
 Array = Any  #: has shape, dtype and len, and gives numpy arrays for slices
@@ -153,7 +153,7 @@ class ArrayReader:
         action, clipped = _padded(action, steps), _padded(clipped, steps)
         begins, terminal = _borders(episode, steps)
         if self._options.action_timing == "led":
-            action, clipped = _earlier(action, begins), _earlier(clipped, begins)
+            action, clipped = earlier(action, begins), earlier(clipped, begins)
         return Rows(
             where=episode.where,
             time_s=np.arange(steps) * self.spec.period_s,
@@ -223,7 +223,7 @@ class ArrayReader:
         early = int(np.count_nonzero(reward[begins, 0]))
         if early:
             left_out["reward_before_the_first_action"] += early
-        return _earlier(reward[:, 0], begins)
+        return earlier(reward[:, 0], begins)
 
 
 def in_step(
@@ -269,10 +269,3 @@ def _padded(values: np.ndarray, steps: int) -> np.ndarray:
     """Make (steps, ...) of values (T, ...) that lack the last row, in which nothing was sent."""
     missing = np.zeros((max(0, steps - len(values)), *values.shape[1:]), values.dtype)
     return np.concatenate([values, missing])
-
-
-def _earlier(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Move values (T, ...) one row earlier, within their episodes; zeros in the last rows."""
-    moved = np.concatenate([values[1:], np.zeros_like(values[:1])])
-    moved[:-1][begins[1:]] = 0
-    return moved

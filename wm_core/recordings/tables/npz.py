@@ -21,6 +21,7 @@ from wm_core.contract.spec import Spec
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.arrays import Arrays, array_source, in_step
+from wm_core.recordings.tables.damage import unreadable
 from wm_core.recordings.tables.layout import column_or_none, find, observations, robot_name
 from wm_core.recordings.tables.own import STAMP, is_plain, own_rows, read_spec
 from wm_core.recordings.tables.rows import Rows
@@ -139,7 +140,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
             file = stack.enter_context(path.open("rb"))
             found = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise RecordingError(f"{path}: is no npz file that can be read: {error}") from None
+            raise unreadable(path, "npz file", error) from None
         if not isinstance(found, np.lib.npyio.NpzFile):
             raise RecordingError(f"{path}: expected an npz file, got a single array")
         yield stack.enter_context(found)

@@ -16,6 +16,7 @@ from wm_core.recordings.tables.rows import Rows
 
 STAMP, REQUESTED, HAS_REQUESTED = "stamp_ns", "requested_action", "has_requested_action"
 NEEDED = ("action", "reward", "is_first", "is_last", "is_terminal", STAMP)
+COLUMNS = (*dict.fromkeys((*NUMBERS, *NEEDED)), REQUESTED, HAS_REQUESTED)  #: of an export
 _ELSE = ("from_s", "until_s")  # options that do not change how columns are mapped
 
 

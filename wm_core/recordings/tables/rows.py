@@ -210,3 +210,13 @@ class StepMaker:
         self._count("last_reward_counted_one_step_early", late)
         terminal = rows.terminal is not None and bool(rows.terminal[row])
         yield replace(step, is_last=True, is_terminal=terminal, reward=step.reward + late)
+
+
+def earlier(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Move values (T, ...) one row earlier within their episodes, which begin at ``begins`` (T,).
+
+    Zeros take the place of what is not known of the last rows.
+    """
+    moved = np.concatenate([values[1:], np.zeros_like(values[:1])])
+    moved[:-1][begins[1:]] = 0
+    return moved
