@@ -4,7 +4,7 @@
 #   TORCH=...           the torch to install, with any option that pip takes after a requirement
 #   DEMO_MINUTES=3      a shorter demo
 #   FUZZ_MINUTES=5      shorter fuzzing
-#   PEERS=...           options of `make bench-peers`, as PEERS='--sizes micro --peers learner sheeprl'
+#   PEERS=...           options of `make bench-peers`, as PEERS='--sizes micro --peers learner torchrl'
 #   RESULTS=...         options of `make results`, as RESULTS='--minutes 10 --presets twm awm --jobs 2'
 #   CHAOS_FAULTS=1000 CHAOS_CHUNKS=100000   a smaller campaign
 #   WORKERS=2           how many processes run tests side by side (default: two per core, at most 8: many tests wait)
@@ -98,7 +98,7 @@ bench: setup ## measure how fast simulator, replay and learner are
 	$(RUN) $(BIN)/wm bench replay
 	$(RUN) $(BIN)/wm bench learner
 
-bench-peers: setup .venv-peers/.installed ## measure an update beside sheeprl's (PEERS='--sizes micro --updates 5')
+bench-peers: setup .venv-peers/.installed ## measure an update beside sheeprl's and torchrl's (PEERS='--sizes micro')
 	$(RUN) .venv-peers/bin/python -m benchmarks.peers $(PEERS)
 
 results: setup ## train every preset for the same CPU time and write down its returns (takes hours, resumes)

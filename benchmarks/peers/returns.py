@@ -54,7 +54,7 @@ def options(given: argparse.Namespace, size: Size) -> list[str]:
         *(f"fabric.precision={given.precision}", "fabric.accelerator=cpu", "fabric.devices=1"),
         *(f"num_threads={given.threads}", f"seed={given.seed}", "model_manager.disabled=True"),
         *(f"log_root={given.to.resolve()}", "root_dir=sheeprl", "run_name=run"),
-        "hydra.run.dir=.",
+        *("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=disabled"),
     ]
 
 

@@ -14,7 +14,7 @@ import torch
 from benchmarks.peers.sizes import SIZES
 
 WARM = 2  #: updates of each that are not counted
-PEERS = {"learner": "with_ours", "sheeprl": "with_sheeprl"}
+PEERS = {"learner": "with_ours", "sheeprl": "with_sheeprl", "torchrl": "with_torchrl"}
 
 
 class Turn(NamedTuple):
