@@ -16,6 +16,8 @@ SUB_VERBS: dict[str, tuple[str, str]] = {
     "info": ("wm_core.cli.data_care", "print the data sheet of a store, with its hash"),
     "verify": ("wm_core.cli.data_verify", "look at every step, and say what is wrong"),
     "repair": ("wm_core.cli.data_mend", "save what is whole of damaged chunks"),
+    "split": ("wm_core.cli.data_split", "divide a store into reproducible parts"),
+    "gc": ("wm_core.cli.data_gc", "free room: say what may go, and remove it"),
     "show": ("wm_core.cli.data_show", "draw an episode as pictures, plot and film"),
 }
 
@@ -26,6 +28,8 @@ EXAMPLES = (
     "wm data ls --root runs/mine --since 3d --min-return 100",
     "wm data verify --root runs/mine",
     "wm data repair --root runs/mine --dry-run",
+    "wm data split --root runs/mine --seed 1 --write split.json --to parts",
+    "wm data gc --root runs/mine --max-bytes 50e9",
     "wm data show best --root runs/mine --to pictures --gif",
 )
 

@@ -203,6 +203,12 @@ class Ledger:
                 (*key, sha256, size, shown(reason), time.time_ns()),
             )
 
+    def remove_refused(self, key: ChunkKey, sha256: str) -> None:
+        """Take back why a chunk is in quarantine, when its bytes are removed from there."""
+        where = "robot = ? AND session = ? AND seq = ? AND sha256 = ?"
+        with self.writing():
+            self._db.execute(f"DELETE FROM quarantine WHERE {where}", (*key, sha256))
+
     def mark_damaged(self, arrival: int, reason: str) -> None:
         """Note that the file of a row is lost or is not what was acknowledged."""
         with self.writing():

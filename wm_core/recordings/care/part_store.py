@@ -1,0 +1,144 @@
+"""Makes a store of some episodes of another: whole chunks are linked, cut ones are written anew.
+
+A chunk that holds steps of other episodes too is written with those that are wanted alone.  Steps
+keep their numbers in the session, and chunks theirs as far as they can: two pieces of one chunk
+need two.  Chunks that follow each other go on doing so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wm_core.contract.errors import StoreError
+from wm_core.contract.files import make_folder
+from wm_core.format.chunk import ChunkKey, chunk_path, decode_chunk, encode_chunk
+from wm_core.recordings.care.episodes import StoredEpisode
+from wm_core.recordings.care.place import explained
+from wm_core.store.ingest import ingest
+from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
+from wm_core.store.reconcile import adopt_file
+from wm_core.store.verify import read_chunk
+
+_MAX_BYTES = 256 << 20
+
+
+@dataclass
+class PartStore:
+    """Counts what a new store was made of."""
+
+    root: Path
+    linked: int = 0  #: chunks that share the bytes of the old store on the disk
+    copied: int = 0  #: chunks whose bytes were copied: another disk, or one without links
+    cut: int = 0  #: chunks that were written anew
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Steps ``start`` .. ``stop`` of a chunk, and the number that they get."""
+
+    row: ChunkRow
+    start: int
+    stop: int
+    seq: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.start == 0 and self.stop == self.row.steps and self.seq == self.row.seq
+
+
+def make_part(
+    root: Path,
+    episodes: Sequence[StoredEpisode],
+    to: Path,
+    *,
+    on_chunk: Callable[[ChunkRow], object] = lambda row: None,
+) -> PartStore:
+    """Make the store ``to`` of ``episodes`` of the store ``root``.
+
+    Args:
+        root: the old store's folder, which is only read.
+        episodes: as ``stored_episodes`` gave them.
+        to: folder of the new store: absent, or empty.
+        on_chunk: called before each chunk.
+
+    Raises:
+        StoreError: where ``to`` holds something, a chunk is damaged, or the disk refuses.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StoreError(f"{to} is there already; name a folder that does not exist yet")
+    made = PartStore(to)
+    with explained(to):
+        make_folder(to)
+        ledger = Ledger(to / LEDGER_NAME)
+        try:
+            for piece in _pieces(episodes):
+                on_chunk(piece.row)
+                _put(root, to, ledger, piece, made)
+        finally:
+            ledger.close()
+    return made
+
+
+def _pieces(episodes: Sequence[StoredEpisode]) -> Iterator[_Piece]:
+    """Join the spans of episodes to pieces of chunks, session by session, and number them."""
+    sessions: dict[tuple[str, str], list[tuple[ChunkRow, int, int]]] = {}
+    for episode in sorted(episodes, key=lambda e: e.first_step):
+        spans = sessions.setdefault((episode.robot, episode.session), [])
+        for row, start, stop in episode.spans:
+            if spans and spans[-1][0].seq == row.seq and spans[-1][2] == start:
+                start = spans.pop()[1]
+            spans.append((row, start, stop))
+    for spans in sessions.values():
+        seq = -1
+        for row, start, stop in spans:
+            seq = max(seq + 1, row.seq)
+            yield _Piece(row, start, stop, seq)
+
+
+def _put(root: Path, to: Path, ledger: Ledger, piece: _Piece, made: PartStore) -> None:
+    row, path = piece.row, chunk_path(root, piece.row.key)
+    read = read_chunk(root, row)
+    if read.data is None:
+        raise StoreError(f"{path}: {read.reason}; wm data repair saves what can be read")
+    made.steps += piece.stop - piece.start
+    if piece.is_whole:
+        if _link(path, to, ledger, row.key):
+            made.linked += 1
+            return
+        made.copied += 1
+        _ingest(to, ledger, row.key, read.data)
+        return
+    made.cut += 1
+    meta, steps = decode_chunk(read.data)
+    key = row.key._replace(seq=piece.seq)
+    part = meta.model_copy(
+        update={
+            "seq": piece.seq,
+            "first_step": meta.first_step + piece.start,
+            "steps": piece.stop - piece.start,
+            "dropped": {},
+        }
+    )
+    _ingest(to, ledger, key, encode_chunk(steps[piece.start : piece.stop], part))
+
+
+def _link(path: Path, to: Path, ledger: Ledger, key: ChunkKey) -> bool:
+    """Give the file at ``path`` a second name in the store ``to``; False where that fails."""
+    new = chunk_path(to, key)
+    make_folder(new.parent)
+    try:
+        os.link(path, new)
+    except OSError:
+        return False
+    with ledger.writing():
+        return adopt_file(to, ledger, key, new) == "adopted"
+
+
+def _ingest(to: Path, ledger: Ledger, key: ChunkKey, data: bytes) -> None:
+    verdict = ingest(to, ledger, key, data, max_bytes=_MAX_BYTES)
+    if not verdict.ok:
+        raise StoreError(f"{to}: chunk {tuple(key)} could not be stored: {verdict.reason}")
