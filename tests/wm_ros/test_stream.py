@@ -9,6 +9,7 @@ import pytest
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.step import Step
+from wm_core.link.robot.live import LiveSettings
 from wm_core.link.robot.spool import SpoolSettings
 from wm_ros.settings import StreamSettings
 from wm_ros.stream import Stream
@@ -69,3 +70,17 @@ def test_a_spool_that_fills_up_asks_for_calm(tmp_path, spec_of):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     stream.close()
+
+
+def test_nothing_is_told_where_that_is_switched_off_or_there_is_no_service(tmp_path):
+    """The page of a trainer is for people; a folder that stands for one has no page."""
+    stick = (tmp_path / "stick").as_uri()
+    for url, live, told in (
+        ("http://127.0.0.1:9", {}, True),
+        ("http://127.0.0.1:9", {"enabled": False}, False),
+        (stick, {}, False),
+        ("", {}, False),
+    ):
+        stream = stream_at(tmp_path / "robot", trainer_url=url, live=LiveSettings(**live))
+        assert ("live_sent" in stream.counters()) == told
+        stream.close()
