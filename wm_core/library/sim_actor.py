@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,8 +26,10 @@ from wm_core.contract.frozen import ranged
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey
+from wm_core.library.actor_live import ActorView
 from wm_core.library.actor_policy import PublishedPolicy
 from wm_core.link.robot.access import AccessSettings, read_token
+from wm_core.link.robot.live import LiveSender
 from wm_core.link.robot.policy_client import PolicyClient
 from wm_core.link.robot.spool import Spool, SpoolSettings
 from wm_core.link.robot.uploader import Uploader
@@ -76,6 +78,7 @@ class SimActorSettings(AccessSettings):
         "process", description="Where actors run: on this machine, or on ray"
     )
     ray_address: str = Field("", description="Ray cluster to use; empty: a local one is started")
+    live: bool = Field(True, description="Tell the trainer how it is doing, for its live page")
     quiet: bool = Field(False, description="Show no progress on the terminal")
 
     @property
@@ -121,14 +124,16 @@ class SimActorReport:
 class _SpoolRecorder:
     """Records the steps of one environment into a spool, stamped in the environment's time."""
 
-    def __init__(self, spool: Spool, period_s: float) -> None:
-        self._spool, self._period_s = spool, period_s
+    def __init__(self, spool: Spool, period_s: float, view: ActorView | None) -> None:
+        self._spool, self._period_s, self._view = spool, period_s, view
         self._begin_ns, self._count = time.time_ns(), 0
 
     def add(self, step: Step) -> None:
         stamp_ns = self._begin_ns + round(self._count * self._period_s * 1e9)
         self._count += 1
         self._spool.put(replace(step, stamp_ns=stamp_ns))
+        if self._view is not None:
+            self._view.see(step)
 
     def seal(self) -> None:
         self._spool.flush()
@@ -167,6 +172,18 @@ class SimActor:
         )
         self._uploader = Uploader(
             self._home / "spool", url=settings.trainer, token=token, access=settings
+        )
+        self._view = ActorView(settings.task)
+        self._live = (
+            LiveSender(
+                settings.trainer,
+                robot=settings.name,
+                snapshot=self._view.snapshot,
+                token=token,
+                access=settings,
+            )
+            if settings.live
+            else None
         )
         self._spools: list[Spool] = []
         self._collector: Collector | None = None
@@ -212,7 +229,11 @@ class SimActor:
             Spool(self._home / "spool", robot=s.name, task=s.task, spec=spec, settings=waits)
             for _ in range(s.envs)
         ]
-        recorders = [_SpoolRecorder(spool, spec.period_s) for spool in self._spools]
+        self._view.spec = spec
+        recorders = [
+            _SpoolRecorder(spool, spec.period_s, self._view if number == 0 else None)
+            for number, spool in enumerate(self._spools)
+        ]
         self._collector = Collector(adapters, recorders, spec)
 
     def _act(self, random_steps: int) -> None:
@@ -260,6 +281,8 @@ class SimActor:
             log.warning("what was not acknowledged waits in %s for the next start", self._home)
         self._uploader.close()
         self._client.close()
+        if self._live is not None:
+            self._live.close()
 
     def _report(self, phase: str) -> None:
         """Report, once in a while."""
@@ -284,9 +307,26 @@ class SimActor:
             env_restarts=0 if self._collector is None else self._collector.restarts,
             problem=self._policy.problem or str(sent["last_error"]) or self._client.problem(),
         )
+        self._show(report, sent)
         write_atomically(self._home / ACTOR_STATUS, json_text(asdict(report)).encode())
         self._on_report(report)
         return report
+
+    def _show(self, report: SimActorReport, sent: Mapping[str, object]) -> None:
+        """Leave the newest report behind for whoever watches."""
+        view = self._view
+        waits = report.phase == "waiting"
+        view.mode, view.problem = "no_policy" if waits else report.phase, report.problem
+        view.policy = report.version
+        counters: dict[str, float] = {
+            "steps_recorded": report.steps - report.dropped,
+            "steps_dropped": report.dropped,
+            "episodes": report.episodes,
+            "swaps": report.swaps,
+        }
+        if report.last_return is not None:
+            counters["return_last"] = report.last_return
+        view.count(counters, sent)
 
 
 def actors_of(settings: SimActorSettings) -> Sequence[SimActorSettings]:
@@ -296,6 +336,7 @@ def actors_of(settings: SimActorSettings) -> Sequence[SimActorSettings]:
             update={
                 "actors": 1,
                 "engine": "process",
+                "live": settings.live and number == 0,  # they have one name
                 "folder": settings.home / f"{number:04d}",
                 "seed": int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]),
                 "prefill": -(-settings.prefill // settings.actors),

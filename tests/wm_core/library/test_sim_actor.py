@@ -18,6 +18,7 @@ from tests.wm_ros.tiny_policy import write_policy
 from wm_core.contract.errors import SettingsError
 from wm_core.library.actor_engines import joined_reports, play_actors
 from wm_core.library.sim_actor import ACTOR_STATUS, SimActor, SimActorSettings, actors_of
+from wm_core.link.robot.client import TrainerClient
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.link.trainer.service import ServeSettings, Service
 from wm_core.store.reader import Store
@@ -248,3 +249,33 @@ def test_actors_play_on_a_ray_cluster(lamp, trainer, tmp_path):
     assert (end.phase, end.steps, end.chunks_pending) == ("done", 400, 0)
     with contextlib.closing(stored(trainer)) as store:
         assert store.steps == 400
+
+
+def test_whoever_watches_sees_an_actor_as_a_robot(lamp, trainer, tmp_path):
+    publish(tmp_path, 3)
+    stop = threading.Event()
+    actor = SimActor(settings_of(trainer, lamp, tmp_path / "actor", rate_hz=100), stop)
+    thread = threading.Thread(target=actor.play)
+    with contextlib.closing(TrainerClient(trainer.url)) as client:
+
+        def report():
+            robots = json.loads(client.request("GET", "/v1/live").body)["robots"]
+            return robots.get("sim", {}).get("report", {})
+
+        thread.start()
+        try:
+            until(lambda: report().get("cameras") and report()["counters"]["chunks_acked"] > 0)
+            seen = report()
+        finally:
+            stop.set()
+            thread.join(DEADLINE_S)
+    assert (seen["mode"], seen["policy"]) == ("acts", 3)
+    assert seen["action_names"] == ["forward", "turn"]
+    assert (seen["action_low"], seen["action_high"]) == ([-0.5, -2.0], [1.0, 2.0])
+    assert -0.5 <= seen["action"][0] <= 1.0
+
+
+def test_of_actors_with_one_name_one_tells_how_it_is_doing(trainer, lamp, tmp_path):
+    several = actors_of(settings_of(trainer, lamp, tmp_path / "actor", actors=3))
+    assert [one.live for one in several] == [True, False, False]
+    assert not any(one.live for one in actors_of(several[1]))
