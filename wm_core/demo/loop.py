@@ -148,6 +148,7 @@ class Demo:
             best = self._evaluate(expert=True).mean if best is None else best
         except SettingsError as error:
             raise SettingsError(f"{error}; set --best to the return that is perfect") from error
+        report.write_baselines(self._run, self._settings.task, random, best)
         latest = self._run / "policies" / "main" / LATEST_NAME
         group.wait_for(latest, timeout_s=FIRST_POLICY_S, what="the untrained policy")
         found = report.Baselines(random, best, self._evaluate(policy=self._policy_folder(0)))

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wm_core.contract.files import read_json
+from wm_core.contract.files import json_text, read_json, write_atomically
 from wm_core.demo.page import Episode, ReportData
 from wm_core.format.chunk import chunk_path, decode_chunk
+from wm_core.library.returns_so_far import BASELINES
 from wm_core.link.audit import SessionAudit, audit
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.training.returns import Evaluation
@@ -28,6 +29,13 @@ class Baselines(NamedTuple):
     random: Evaluation  #: of uniform random actions
     best: float  #: the return that counts as perfect
     first: Evaluation  #: of version 0, untrained
+
+
+def write_baselines(run: Path, task: str, random: Evaluation, best: float) -> None:
+    """Leave in ``run`` what random actions and the best one return, for who watches it."""
+    summary = {name: random.summary()[name] for name in ("mean", "low", "high", "episodes")}
+    told = {"task": task, "random": summary, "best": best}
+    write_atomically(run / BASELINES, json_text(told, indent=2).encode())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

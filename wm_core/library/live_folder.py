@@ -16,7 +16,7 @@ STRIPS = ("truth", "imagined", "error")  #: film strips beside the dream, see ``
 WATCHED_S = 10.0  #: for which one touch counts
 
 
-def folder_of(run: Path) -> Path:
+def live_of(run: Path) -> Path:
     """Give the folder of the live figures of ``run``."""
     return run / FOLDER
 
@@ -32,14 +32,14 @@ def touch(run: Path) -> None:
     Raises:
         OSError: where the folder cannot be written to.
     """
-    folder_of(run).mkdir(exist_ok=True)
-    (folder_of(run) / WATCHED).touch()
+    live_of(run).mkdir(exist_ok=True)
+    (live_of(run) / WATCHED).touch()
 
 
 def is_watched(run: Path) -> bool:
     """Whether somebody has looked at ``run`` within ``WATCHED_S``."""
     try:
-        touched_s = (folder_of(run) / WATCHED).stat().st_mtime
+        touched_s = (live_of(run) / WATCHED).stat().st_mtime
     except OSError:
         return False
     return abs(time.time() - touched_s) <= WATCHED_S  # a clock that was set back says no

@@ -7,7 +7,6 @@ draws no number that training draws: a run that is watched gives the same bits.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import time
@@ -17,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from wm_core.contract.files import json_text, write_atomically
 from wm_core.library import live_folder
+from wm_core.library.png import png_of
 from wm_core.library.run_folder import TrainSettings
 from wm_core.replay.newest import newest_window
 from wm_core.store.reader import Store
@@ -51,7 +50,7 @@ class LiveLearner:
 
     def __init__(self, settings: TrainSettings, learner: Learner, store: Store) -> None:
         self._settings, self._learner, self._store = settings, learner, store
-        self._folder, self._failed = live_folder.folder_of(settings.run), False
+        self._folder, self._failed = live_folder.live_of(settings.run), False
         self._figures, self._dreams = Paced(FIGURES_S), Paced(DREAM_S)
         self._last: dict[str, Any] = {}  # a summary of the newest dream
 
@@ -217,13 +216,6 @@ def film_strips(made: Dream) -> list[bytes]:
         return []
     films = (made.truth, made.imagined, made.difference)
     return [png_of(np.hstack([*reduced(film[made.observed :])])) for film in films]
-
-
-def png_of(picture: np.ndarray) -> bytes:
-    """Encode a picture (H, W, 3) uint8 as PNG, fast rather than small."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def reduced(film: np.ndarray) -> np.ndarray:

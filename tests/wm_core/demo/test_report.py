@@ -15,9 +15,11 @@ from wm_core.contract.step import Step
 from wm_core.demo import page, report
 from wm_core.demo.loop import Demo
 from wm_core.demo.settings import DemoSettings
+from wm_core.library.returns_so_far import returns_so_far
 from wm_core.link.audit import SessionAudit
 from wm_core.store.env_recorder import EnvRecorder
 from wm_core.store.ledger import LEDGER_NAME, Ledger
+from wm_core.training.returns import Evaluation
 
 SPEC = Spec(
     images={"image": ImageSpec(height=8, width=8)}, action=ActionSpec(low=(-1,), high=(1,))
@@ -131,3 +133,11 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
     assert 'src="http' not in text
     assert "href=" not in text.replace("xlink:href", "")
     assert "&lt;x&gt;" in text
+
+
+def test_baselines_are_left_for_who_watches(tmp_path: Path) -> None:
+    report.write_baselines(tmp_path, "seek", Evaluation((1.0, 3.0), (5, 5)), 9.0)
+    told = returns_so_far([], tmp_path)["baselines"]
+    assert (told["random"]["mean"], told["random"]["episodes"], told["best"]) == (2.0, 2, 9.0)
+    report.write_baselines(tmp_path, "seek", Evaluation((1.0,), (5,)), 9.0)
+    assert returns_so_far([], tmp_path)["baselines"]["random"]["low"] is None

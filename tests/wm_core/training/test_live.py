@@ -62,8 +62,8 @@ def test_a_watched_run_learns_the_same_bits_and_shows_its_dream(
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, watched["agent"][name]), name
     assert str(alone["sampler"]) == str(watched["sampler"])
-    assert not live_folder.folder_of(runs[False]).exists()
-    _check_live(live_folder.folder_of(runs[True]))
+    assert not live_folder.live_of(runs[False]).exists()
+    _check_live(live_folder.live_of(runs[True]))
 
 
 def _check_live(folder):
@@ -96,7 +96,7 @@ def test_a_look_that_fails_is_logged_once_and_ends_nothing(
 
     def look(status):
         live_folder.touch(run)
-        target = live_folder.folder_of(run) / live_folder.DREAM
+        target = live_folder.live_of(run) / live_folder.DREAM
         target.mkdir(exist_ok=True)  # where a folder lies, no file can be put
 
     with caplog.at_level(logging.WARNING):
@@ -113,7 +113,7 @@ def test_a_touch_counts_for_some_seconds(tmp_path):
     assert not live_folder.is_watched(tmp_path)
     live_folder.touch(tmp_path)
     assert live_folder.is_watched(tmp_path)
-    watched = live_folder.folder_of(tmp_path) / live_folder.WATCHED
+    watched = live_folder.live_of(tmp_path) / live_folder.WATCHED
     touched_s = watched.stat().st_mtime
     for moved_s in (-60.0, 60.0):
         os.utime(watched, (touched_s + moved_s,) * 2)

@@ -1,0 +1,314 @@
+"""Episodes of a store, step by step, with what the run's model dreams of them beside.
+
+Recorded pictures, actions and rewards need neither torch nor a checkpoint; both are looked for
+when the first dream is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from wm_core.contract.errors import StoreError, WmError
+from wm_core.contract.files import read_json
+from wm_core.contract.spec import ActionSpec, Spec
+from wm_core.format.chunk import Columns, chunk_path, read_columns
+from wm_core.library.episode_book import BookedEpisode, EpisodeBook
+from wm_core.library.png import png_of
+from wm_core.store.examine import read_stored
+from wm_core.store.index import load_index, step_number
+from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
+
+if TYPE_CHECKING:
+    from wm_core.training.dream import Dream
+
+KEPT_BYTES = 96 << 20  #: of unpacked chunks in memory, at least one chunk
+MOST_EPISODES = 3  #: whose numbers stay in memory
+MOST_STEPS = 100_000  #: of an episode that is replayed; what comes later is left out
+
+
+class _Dreams(Protocol):
+    """What is needed of ``library.dreamer.Dreamer``, which needs torch."""
+
+    def why_not(self, replay: Replay) -> str: ...
+
+    def dream(
+        self, replay: Replay, step: int, camera: str, start: int | None
+    ) -> tuple[int, Dream]: ...
+
+
+class Replay:
+    """One episode: its numbers in memory, its pictures from the disk.
+
+    Args:
+        root: the store's folder.
+        episode: which one.
+        rows: of the chunks that hold its steps, in order.
+        chunks: unpacks chunks, and keeps some.
+
+    Raises:
+        OSError: where a file cannot be read.
+        ChunkRefused: where one is not what was acknowledged.
+    """
+
+    def __init__(
+        self, root: Path, episode: BookedEpisode, rows: list[ChunkRow], chunks: _Chunks
+    ) -> None:
+        first, end = episode.first_step, episode.first_step + min(episode.steps, MOST_STEPS)
+        self.episode = episode._replace(steps=end - first)
+        self._chunks, self._places = chunks, list[tuple[ChunkRow, int]]()
+        found, self.spec = list[np.ndarray](), Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
+        for row in rows:
+            index = load_index(root, row, keep=False)
+            start, stop = max(0, first - row.first_step), min(row.steps, end - row.first_step)
+            found.append(index.steps[start:stop])
+            self._places += [(row, i) for i in range(start, stop)]
+            self.spec = index.spec
+        if len(self._places) != self.episode.steps:
+            raise StoreError(f"{root}: steps of this episode are no longer there")
+        #: (n, A) in [-1, 1] or one-hot
+        self.action = np.concatenate([steps["action"] for steps in found])
+        #: (n,) float32 that arrived with each step
+        self.reward = np.concatenate([steps["reward"] for steps in found])
+        #: (n,) bool, no action led to the step
+        self.is_first = np.concatenate([step_number(steps, "is_first") for steps in found])
+        self._version = np.concatenate([steps["policy_version"] for steps in found])
+        acted = [step_number(steps, "is_intervention") for steps in found]
+        self._is_intervention = np.concatenate(acted)
+
+    def about(self) -> dict[str, Any]:
+        """Give everything of the episode but its pictures, as plain data.
+
+        Lists have an element for each step; actions are in physical units, choices one-hot.
+        """
+        action, spec = self.spec.action, self.spec
+        physical = self.action if action.discrete else action.to_physical(self.action)
+        return {
+            **self.episode._asdict(),
+            "period_s": spec.period_s,
+            "cameras": {k: {"width": s.width, "height": s.height} for k, s in spec.images.items()},
+            "vectors": {k: list(s.names) or s.size for k, s in spec.vectors.items()},
+            "action_names": list(action.names),
+            "action_low": list(action.low),
+            "action_high": list(action.high),
+            "discrete": action.discrete,
+            "actions": np.round(physical.astype(float), 6).tolist(),
+            "rewards": self.reward.tolist(),
+            "versions": self._version.tolist(),
+            "interventions": self._is_intervention.tolist(),
+        }
+
+    def observe(self, name: str, first: int, end: int) -> np.ndarray:
+        """Read (end - first, ...) of the input ``name``, of the steps ``first`` .. ``end`` - 1."""
+        is_image, values = name in self.spec.images, []
+        for row, i in self._places[first:end]:
+            columns = self._chunks.read(row)
+            values.append(columns.image(name, i) if is_image else columns.vectors[name][i])
+        return np.stack(values)
+
+    def frame(self, step: int, camera: str = "") -> bytes:
+        """Draw what a camera saw, as PNG.
+
+        Args:
+            step: from 0.
+            camera: its name; empty takes the first.
+
+        Raises:
+            StoreError: where there is no such step or camera, or its file is damaged or gone.
+        """
+        camera = self._camera(camera)
+        self._check(step)
+        try:
+            pixels = self.observe(camera, step, step + 1)[0]
+        except (OSError, WmError) as error:
+            raise StoreError(f"step {step} cannot be read: {error}") from error
+        return png_of(self.spec.images[camera].picture(pixels))
+
+    def _camera(self, camera: str) -> str:
+        cameras = self.spec.images
+        if not cameras or (camera and camera not in cameras):
+            names = ", ".join(cameras) or "none"
+            raise StoreError(
+                f"expected one of the cameras of this episode ({names}), got {camera!r}"
+            )
+        return camera or next(iter(cameras))
+
+    def _check(self, step: int) -> None:
+        if not 0 <= step < self.episode.steps:
+            raise StoreError(f"expected a step from 0 to {self.episode.steps - 1}, got {step}")
+
+
+class Replays:
+    """The episodes of a run, to be looked at; may be called from any thread.
+
+    Args:
+        run: the run folder.
+        book: of its store; None: one of its own, which each call of ``episode`` brings up to date.
+    """
+
+    def __init__(self, run: Path, book: EpisodeBook | None = None) -> None:
+        self.run = Path(run)
+        self.book = book or EpisodeBook(store_of(self.run))
+        self._owns_book = book is None
+        self._lock = threading.RLock()
+        self._chunks = _Chunks(self.book.root)
+        self._open: OrderedDict[tuple[Any, ...], Replay] = OrderedDict()
+        self._dreamer: _Dreams | None = None
+
+    def episode(self, robot: str, session: str, number: int) -> Replay:
+        """Open an episode by its robot, session and number in the session.
+
+        Raises:
+            StoreError: where it is not in the store, or its files are damaged or gone.
+        """
+        with self._lock:
+            if self._owns_book:
+                while self.book.refresh():
+                    pass
+            episode = self.book.find(robot, session, number)
+            key = (*episode[:3], episode.steps)
+            if key not in self._open:
+                self._open[key] = self._opened(episode)
+                while len(self._open) > MOST_EPISODES:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(key)
+            return self._open[key]
+
+    def frame(self, replay: Replay, step: int, camera: str = "") -> bytes:
+        """Draw what a camera saw at a step of ``replay``, as PNG; raises as ``Replay.frame``."""
+        with self._lock:
+            return replay.frame(step, camera)
+
+    def why_no_dream(self, replay: Replay) -> str:
+        """Say in a sentence why there is no dream of ``replay``; empty where there is."""
+        with self._lock:
+            return self._dreams().why_not(replay)
+
+    def dream_frame(
+        self, replay: Replay, step: int, camera: str = "", start: int | None = None
+    ) -> bytes | None:
+        """Draw what the model imagines at a step of ``replay``, as PNG.
+
+        Args:
+            replay: of the episode.
+            step: from 0; one that the dream saw is drawn as it is reconstructed.
+            camera: its name; empty takes the first.
+            start: last step that the model sees; None: dreams of 50 steps follow each other, each
+                after a look at 16 real ones.
+
+        Returns:
+            None where the model draws no pictures.
+
+        Raises:
+            StoreError: where there is no dream of this episode.
+        """
+        with self._lock:
+            first, made = self._dreamt(replay, step, camera, start)
+            at = step - first
+            if made.imagined is None or not 0 <= at < len(made.imagined):
+                return None
+            return png_of(made.imagined[at])
+
+    def dream_numbers(
+        self, replay: Replay, step: int, camera: str = "", start: int | None = None
+    ) -> dict[str, Any]:
+        """Give rewards, surprise and error of the dream that ``step`` is in, as plain data.
+
+        Lists have an element for each step from ``first_step`` of the episode on; the first
+        ``observed`` of them were seen.  Null stands for what is not known.
+
+        Raises:
+            StoreError: where there is no dream of this episode.
+        """
+        with self._lock:
+            first, made = self._dreamt(replay, step, camera, start)
+        error = made.error
+        return {
+            "first_step": first,
+            "observed": made.observed,
+            "reward": made.reward.tolist(),
+            "reward_seen": made.reward_seen.tolist(),
+            "reward_imagined": made.reward_imagined.tolist(),
+            "surprise": [x if np.isfinite(x) else None for x in made.surprise.tolist()],
+            "error": None if error is None else error.tolist(),
+        }
+
+    def close(self) -> None:
+        """Close what it opened; a second call does nothing."""
+        with self._lock:
+            self._open.clear()
+            self._chunks.clear()
+            if self._owns_book:
+                self.book.close()
+
+    def _dreamt(self, replay: Replay, step: int, camera: str, start: int | None) -> Any:
+        replay._check(step)
+        if camera or replay.spec.images:
+            camera = replay._camera(camera)
+        why = self._dreams().why_not(replay)
+        if why:
+            raise StoreError(why)
+        try:
+            return self._dreams().dream(replay, step, camera, start)
+        except OSError as error:
+            raise StoreError(f"no dream: {error}") from error
+
+    def _dreams(self) -> _Dreams:
+        if self._dreamer is None:
+            from wm_core.library.dreamer import Dreamer
+
+            self._dreamer = Dreamer(self.run)
+        return self._dreamer
+
+    def _opened(self, episode: BookedEpisode) -> Replay:
+        ledger = Ledger(self.book.root / LEDGER_NAME, read_only=True)
+        try:
+            end = episode.first_step + min(episode.steps, MOST_STEPS)
+            rows = [
+                row
+                for row in ledger.of_session(episode.robot, episode.session)
+                if row.first_step < end and row.first_step + row.steps > episode.first_step
+            ]
+        finally:
+            ledger.close()
+        try:
+            return Replay(self.book.root, episode, rows, self._chunks)
+        except (OSError, WmError) as error:
+            raise StoreError(f"this episode cannot be read: {error}") from error
+
+
+class _Chunks:
+    """Unpacks chunks, and keeps the last ones within ``KEPT_BYTES``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._kept: OrderedDict[int, Columns] = OrderedDict()
+
+    def read(self, row: ChunkRow) -> Columns:
+        """Give a chunk unpacked; raises ``OSError`` or ``ChunkRefused``."""
+        if row.arrival not in self._kept:
+            self._kept[row.arrival] = read_columns(
+                read_stored(chunk_path(self._root, row.key), row)
+            )
+            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(row.arrival)
+        return self._kept[row.arrival]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+
+
+def _bytes(columns: Columns) -> int:
+    return len(columns.recording.unpacked)
+
+
+def store_of(run: Path) -> Path:
+    """Give the store that ``run`` learns from, by its settings; its own where they name none."""
+    named = read_json(run / "settings.json").get("store")
+    return Path(named) if isinstance(named, str) and named else run / "store"
