@@ -54,7 +54,7 @@ class RunReader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        live = live_folder.folder_of(root)
+        live = live_folder.live_of(root)
         self._files = {
             "settings": json_file(root / SETTINGS),
             "status": json_file(root / STATUS),
