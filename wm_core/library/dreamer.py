@@ -14,7 +14,7 @@ from wm_core.contract.spec import Obs
 from wm_core.replay.batch import prev_action
 from wm_core.store.examine import lacks
 from wm_core.training import checkpoint
-from wm_core.training.dream import Dream, dream
+from wm_core.training.dream import EpisodeDream, dream
 
 if TYPE_CHECKING:
     from wm_core.library.replayed import Replay
@@ -34,7 +34,7 @@ class Dreamer:
     def __init__(self, run: Path) -> None:
         self._run = run
         self._trained: checkpoint.Trained | None = None
-        self._dreams: OrderedDict[tuple[Any, ...], tuple[int, Dream]] = OrderedDict()
+        self._dreams: OrderedDict[tuple[Any, ...], tuple[int, EpisodeDream]] = OrderedDict()
 
     @property
     def updates(self) -> int | None:
@@ -57,8 +57,8 @@ class Dreamer:
 
     def dream(
         self, replay: Replay, step: int, camera: str, start: int | None
-    ) -> tuple[int, Dream]:
-        """Dream the stretch of ``replay`` that ``step`` belongs to.
+    ) -> tuple[int, EpisodeDream]:
+        """EpisodeDream the stretch of ``replay`` that ``step`` belongs to.
 
         Args:
             replay: of an episode for which ``why_not`` says nothing.

@@ -23,7 +23,7 @@ from wm_core.library.png import png_of
 from wm_core.library.run_folder import TrainSettings
 from wm_core.replay.newest import newest_window
 from wm_core.store.reader import Store
-from wm_core.training.dream import Dream, dream
+from wm_core.training.dream import EpisodeDream, dream
 from wm_core.training.learner import Learner
 from wm_core.training.schedule import Every
 from wm_core.training.status import Status
@@ -155,7 +155,7 @@ def beside(first: Callable[[Status], None] | None, then: LiveLearner) -> Callabl
     return both
 
 
-def figures_of(made: Dream) -> dict[str, Any]:
+def figures_of(made: EpisodeDream) -> dict[str, Any]:
     """Give the numbers of a dream of T steps, for JSON.
 
     Lists of ``steps`` numbers: reward, reward_seen, reward_imagined, surprise.  ``error`` has one
@@ -185,7 +185,7 @@ def figures_of(made: Dream) -> dict[str, Any]:
     }
 
 
-def summary_of(made: Dream) -> dict[str, Any]:
+def summary_of(made: EpisodeDream) -> dict[str, Any]:
     """Give a dream in a few numbers: mean surprise in nats, rewards summed, mean error."""
     ahead, error = slice(made.observed, None), made.error
     surprise = made.surprise[np.isfinite(made.surprise)]
@@ -198,7 +198,7 @@ def summary_of(made: Dream) -> dict[str, Any]:
     }
 
 
-def why_no_pictures(made: Dream) -> str:
+def why_no_pictures(made: EpisodeDream) -> str:
     """Say in a sentence why a dream has no pictures; empty where it has."""
     if made.truth is not None:
         return ""
@@ -210,7 +210,7 @@ def why_no_pictures(made: Dream) -> str:
     )
 
 
-def film_strips(made: Dream) -> list[bytes]:
+def film_strips(made: EpisodeDream) -> list[bytes]:
     """Draw truth, imagination and their difference as PNG, imagined steps from left to right."""
     if made.truth is None or made.imagined is None or made.difference is None:
         return []

@@ -24,7 +24,7 @@ from wm_core.store.index import load_index, step_number
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
 if TYPE_CHECKING:
-    from wm_core.training.dream import Dream
+    from wm_core.training.dream import EpisodeDream
 
 KEPT_BYTES = 96 << 20  #: of unpacked chunks in memory, at least one chunk
 MOST_EPISODES = 3  #: whose numbers stay in memory
@@ -38,7 +38,7 @@ class _Dreams(Protocol):
 
     def dream(
         self, replay: Replay, step: int, camera: str, start: int | None
-    ) -> tuple[int, Dream]: ...
+    ) -> tuple[int, EpisodeDream]: ...
 
 
 class Replay:

@@ -20,7 +20,7 @@ _ALMOST_1 = 1.0 - 1e-6  #: largest magnitude of a squashed reward, whose own wou
 
 
 @dataclass(frozen=True)
-class Dream:
+class EpisodeDream:
     """T steps of one recording and what the model made of them."""
 
     observed: int  #: steps that the model saw; what follows is imagined
@@ -52,7 +52,7 @@ class Dream:
 @torch.no_grad()
 def dream(
     agent: AgentCore, batch: Batch[np.ndarray], observed: int, *, seed: int, camera: str = ""
-) -> Dream:
+) -> EpisodeDream:
     """Let ``agent`` see the first steps of a recording, and imagine the rest from its actions.
 
     Nothing of the agent changes, and its draws come from a generator of their own.
@@ -90,7 +90,7 @@ def dream(
     images = {key: image for key, image in agent.spec.images.items() if key in decoded}
     camera = camera if camera in images else next(iter(images), "")
     seen = Latent(posterior.deter, posterior.stoch)
-    return Dream(
+    return EpisodeDream(
         observed=observed,
         reward=batch.reward[0],
         reward_seen=_rewards(agent, seen),
