@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapFileWriter
 
@@ -19,15 +20,19 @@ from wm_core.contract.errors import RecordingError
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
-from wm_core.format.cdr import DEFINITIONS
+from wm_core.format.cdr import DEFINITIONS, IMAGE, JOINT_STATE
 from wm_core.format.chunk import ChunkMeta, encode_chunk, encode_step
 from wm_core.format.recording import MESSAGE_ENCODING, PROFILE, SCHEMA_ENCODING, Topic
-from wm_core.recordings.libraries import import_library
 from wm_core.recordings.outgoing.episodes import ChosenEpisode
 from wm_core.recordings.outgoing.format import NAME, VERSION
 
 _BLOCK_BYTES = 1 << 20  # that are compressed together
 _BAG_VERSION = 8  # of metadata.yaml; ROS 2 Humble and later read it
+#: type -> hash of its definition (REP 2011), by which ROS 2 knows it
+TYPE_HASHES = {
+    IMAGE: "RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47",
+    JOINT_STATE: "RIHS01_a13ee3a330e346c9d87b5aa18d24e11690752bd33a0350f11c5882bc9179260e",
+}
 
 
 def writer(name: str, folder: Path, spec: Spec, *, video: bool) -> BagWriter:
@@ -35,7 +40,6 @@ def writer(name: str, folder: Path, spec: Spec, *, video: bool) -> BagWriter:
     if video:
         raise RecordingError(f"{name} holds images as messages, no video; leave --video away")
     if name == "rosbag2":
-        import_library("rosbags.rosbag2", needed_for="rosbag2 folders")
         return BagWriter(lambda stem, topics: _Rosbag2(folder / stem, topics))
     return BagWriter(lambda stem, topics: _Mcap(folder / f"{stem}.mcap", topics))
 
@@ -142,14 +146,14 @@ class _Mcap:
             self._writer.register_channel(topic.name, MESSAGE_ENCODING, schemas[topic.type])
             for topic in topics
         ]
-        self._counts = [0] * len(topics)
+        self.counts = [0] * len(topics)
 
     def write(self, topic: int, log_time: int, message: bytes) -> None:
-        count = self._counts[topic]
+        count = self.counts[topic]
         self._writer.add_message(
             self._channels[topic], log_time, message, log_time, sequence=count
         )
-        self._counts[topic] = count + 1
+        self.counts[topic] = count + 1
 
     def finish(self, about: str) -> None:
         self._writer.add_metadata(NAME, {"meta": about})
@@ -161,25 +165,52 @@ class _Mcap:
 
 
 class _Rosbag2:
-    def __init__(self, folder: Path, topics: Sequence[Topic]) -> None:
-        from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-        from rosbags.typesys import Stores, get_typestore
+    """Writes ``<name>/<name>_0.mcap`` and the ``metadata.yaml`` by which ``ros2 bag`` finds it."""
 
-        self._writer = Writer(folder, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
-        types = get_typestore(Stores.ROS2_HUMBLE)
-        self._connections = [
-            self._writer.add_connection(topic.name, topic.type, typestore=types)
-            for topic in topics
-        ]
+    def __init__(self, folder: Path, topics: Sequence[Topic]) -> None:
+        folder.mkdir()
+        self._path, self._topics = folder / f"{folder.name}_0.mcap", topics
+        self._mcap = _Mcap(self._path, topics)
+        self._begin_ns, self._end_ns = -1, -1
 
     def write(self, topic: int, log_time: int, message: bytes) -> None:
-        self._writer.write(self._connections[topic], log_time, message)
+        self._mcap.write(topic, log_time, message)
+        self._begin_ns = log_time if self._begin_ns < 0 else self._begin_ns
+        self._end_ns = log_time
 
     def finish(self, about: str) -> None:
-        self._writer.set_custom_data(NAME, about)
-        self._writer.close()
+        self._mcap.finish(about)
+        times = {
+            "starting_time": {"nanoseconds_since_epoch": max(self._begin_ns, 0)},
+            "duration": {"nanoseconds": self._end_ns - self._begin_ns},
+            "message_count": sum(self._mcap.counts),
+        }
+        information = {
+            "version": _BAG_VERSION,
+            "storage_identifier": "mcap",
+            "relative_file_paths": [self._path.name],
+            **times,
+            "topics_with_message_count": [
+                {
+                    "topic_metadata": {
+                        "name": topic.name,
+                        "type": topic.type,
+                        "serialization_format": MESSAGE_ENCODING,
+                        "offered_qos_profiles": "",
+                        "type_description_hash": TYPE_HASHES[topic.type],
+                    },
+                    "message_count": count,
+                }
+                for topic, count in zip(self._topics, self._mcap.counts, strict=True)
+            ],
+            "compression_format": "",
+            "compression_mode": "",
+            "files": [{"path": self._path.name, **times}],
+            "custom_data": {NAME: about},
+            "ros_distro": "",
+        }
+        text = yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False)
+        self._path.with_name("metadata.yaml").write_text(text)
 
     def abandon(self) -> None:
-        self._writer.abort()
+        self._mcap.abandon()

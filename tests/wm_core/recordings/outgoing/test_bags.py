@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 from tests.wm_core.recordings.outgoing.conftest import ONE_VECTOR, SPEC, episode
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import NUMBERS
+from wm_core.recordings.outgoing.bags import TYPE_HASHES
 from wm_core.recordings.outgoing.export import export_store
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -76,6 +77,24 @@ def test_every_message_of_a_step_is_read_back_by_foreign_code(format, store, all
         np.testing.assert_array_equal(at["/action"].effort, requested)
         numbers = dict(zip(at["/step"].name, at["/step"].position.tolist(), strict=True))
         assert numbers == {name: float(getattr(step, name)) for name in NUMBERS}
+
+
+def test_a_rosbag2_says_what_is_in_it(store, tmp_path):
+    export_store(store, tmp_path / "out", "rosbag2")
+    with Reader(tmp_path / "out" / f"robot1-{'a' * 32}") as reader:
+        assert {c.topic: (c.msgtype, c.msgcount) for c in reader.connections} == {
+            **{f"/{key}": ("sensor_msgs/msg/Image", 29) for key in SPEC.images},
+            **{f"/{key}": ("sensor_msgs/msg/JointState", 29) for key in SPEC.vectors},
+            "/action": ("sensor_msgs/msg/JointState", 29),
+            "/step": ("sensor_msgs/msg/JointState", 29),
+        }
+        times = [time for _, time, _ in reader.messages()]
+        assert (reader.start_time, reader.end_time) == (times[0], times[-1] + 1)
+        assert reader.message_count == len(times)
+
+
+def test_types_are_known_by_the_hashes_that_ros_gives_them():
+    assert {kind: TYPES.hash_rihs01(kind) for kind in TYPE_HASHES} == TYPE_HASHES
 
 
 def test_sessions_of_other_specs_have_bags_of_their_own(maker, tmp_path):
