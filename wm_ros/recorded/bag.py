@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+from mcap.reader import make_reader
 
 from wm_core.contract.errors import RecordingError
 from wm_core.recordings.libraries import import_library
@@ -20,6 +21,16 @@ from wm_ros.recorded.kinds import MessageFields
 NEEDED_FOR = "rosbag2 and MCAP files"
 _ZSTD = b"\x28\xb5\x2f\xfd"  # begins what zstd packed; a message in CDR begins with 0
 _LARGEST_MESSAGE = 1 << 30
+#: messages that a robot file may name and that are no part of ROS itself: old bags define none
+_NOT_OF_ROS = {
+    "ackermann_msgs/msg/AckermannDrive": "\n".join(
+        f"float32 {name}"
+        for name in ("steering_angle", "steering_angle_velocity", "speed", "acceleration", "jerk")
+    ),
+    "ackermann_msgs/msg/AckermannDriveStamped": (
+        "std_msgs/Header header\nackermann_msgs/AckermannDrive drive"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,8 @@ class Bag:
         self._reader.close()
 
     def _opened(self) -> Any:
+        if self.path.is_file():
+            _refuse_other_messages(self.path)
         reader = self._rosbag2.Reader(self.path)
         reader.open()
         return reader
@@ -84,6 +97,8 @@ class Bag:
         """Join the definitions in the file with those that the library knows."""
         typesys = self._typesys
         found = dict(typesys.get_typestore(typesys.Stores.ROS2_JAZZY).fielddefs)
+        for name, text in _NOT_OF_ROS.items():
+            found.update(typesys.get_types_from_msg(text, name))
         for connection in self._reader.connections:
             definition, name = connection.msgdef, connection.msgtype
             if not definition.data:
@@ -135,6 +150,20 @@ class Bag:
             if data[:4] == _ZSTD:
                 data = self._guarded(partial(_unpacked, data))
             yield connection.topic, int(log_ns), data
+
+
+def _refuse_other_messages(path: Path) -> None:
+    """Raise ``RecordingError`` for an MCAP file whose messages are not those of ROS 2."""
+    with path.open("rb") as stream:
+        reader = make_reader(stream)
+        profile, summary = reader.get_header().profile, reader.get_summary()
+    if profile != "ros2":
+        channels = summary.channels.values() if summary is not None else ()
+        kinds = ", ".join(sorted({c.message_encoding for c in channels})) or "nothing"
+        raise RecordingError(
+            f"{path}: expected an MCAP file of ROS 2 (profile ros2, messages in cdr), got profile "
+            f"{profile!r} with {kinds}; convert it, or write it by rosbag2"
+        )
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -32,6 +32,7 @@ class StepPace:
         self._due_ns: float | None = None
         self.left_out: Counter[str] = Counter()
         self.clock_set_back = 0
+        self.between = 0  #: messages that came between two decisions
 
     @property
     def interval_ns(self) -> float:
@@ -66,7 +67,7 @@ class StepPace:
         interval = self.interval_ns
         self._check(interval)
         if self._due_ns is not None and stamp_ns < self._due_ns - interval / 2:
-            self.left_out["between_two_decisions"] += 1
+            self.between += 1
             return False
         late = self._due_ns is None or stamp_ns - self._due_ns > self._period_ns / 2
         begin = stamp_ns if late or self._follows(interval) else self._due_ns

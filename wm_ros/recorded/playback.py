@@ -291,10 +291,16 @@ class Playback:
             self.notes.append(f"the record breaks off, and an episode ends, for: {listed}")
         for name, count in self._sent.clipped.items():
             self.notes.append(f"{count} commands of {name} lay beyond low .. high: taken as those")
+        first = "" if self._sensors.first is None else self._sensors.first.topic
+        if self._pace.between:
+            self.notes.append(
+                f"{self._pace.between} messages of {first} lie between two decisions, of which "
+                f"there are {1e9 / self._period_ns:g} per second"
+            )
         if self._pace.clock_set_back:
             self.notes.append(
-                f"stamps of {self._sensors.first.topic if self._sensors.first else ''} were set "
-                f"back {self._pace.clock_set_back} times; an episode ends there"
+                f"stamps of {first} were set back {self._pace.clock_set_back} times; an episode "
+                "ends there"
             )
         for problem in (self._sensors.refusal, self._sent.problem, self._judge.problem):
             if problem:

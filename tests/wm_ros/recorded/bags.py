@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -94,19 +99,71 @@ def drive(frames=20, *, period_ms=100, latency_ms=20):
 
 
 def write_bag(
-    path: Path, messages, *, storage="mcap", compression="none", version=9, compression_format=None
+    path: Path, messages, *, storage="mcap", compression="none", version=9, serialize=None
 ):
     """Write (topic, time in ms, message) as a bag."""
+    serialize = serialize or TYPES.serialize_cdr
+    path.parent.mkdir(exist_ok=True)
     writer = Writer(path, version=version, storage_plugin=StoragePlugin[storage.upper()])
     if compression != "none":
-        kind = compression_format or CompressionFormat.ZSTD
-        writer.set_compression(CompressionMode[compression.upper()], kind)
+        writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
     with writer:
         connections = {}
         for topic, at_ms, msg in sorted(messages, key=lambda m: m[1]):
             kind = msg.__msgtype__
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
-            data = TYPES.serialize_cdr(msg, kind)
+            data = serialize(msg, kind)
             writer.write(connections[topic], BEGIN_NS + round(at_ms * MS), data)
     return path
+
+
+def write_mcap(path, messages, *, compression="ZSTD", profile="ros2", encoding="cdr"):
+    """Write (topic, time in ms, message) as an MCAP file by the library mcap."""
+    with path.open("wb") as stream:
+        writer = McapWriter(stream, compression=CompressionType[compression], chunk_size=4096)
+        writer.start(profile=profile, library="test")
+        channels = {}
+        for topic, at_ms, msg in sorted(messages, key=lambda m: m[1]):
+            kind = msg.__msgtype__
+            if topic not in channels:
+                text = TYPES.generate_msgdef(kind, ros_version=2)[0].encode()
+                schema = writer.register_schema(kind, "ros2msg", text)
+                channels[topic] = writer.register_channel(topic, encoding, schema)
+            at_ns = BEGIN_NS + round(at_ms * MS)
+            data = bytes(TYPES.serialize_cdr(msg, kind))
+            writer.add_message(channels[topic], at_ns, data, at_ns)
+        writer.finish()
+    return path
+
+
+def compressed(msg):
+    """The image ``msg`` as a PNG."""
+    out = io.BytesIO()
+    pixels = msg.data.reshape(msg.height, msg.width, 3)
+    PIL.Image.fromarray(pixels).save(out, format="png")
+    return TYPES.types["sensor_msgs/msg/CompressedImage"](
+        header=msg.header, format="png", data=np.frombuffer(out.getvalue(), np.uint8)
+    )
+
+
+def written_by_ros(msg, kind):
+    """The bytes of ``msg`` as rclpy writes them."""
+    from rclpy.serialization import serialize_message
+
+    return serialize_message(of_ros(msg))
+
+
+def of_ros(value):
+    """The message of ROS with the fields of ``value``, a message of rosbags."""
+    if not hasattr(value, "__msgtype__"):
+        return value
+    package, _, name = value.__msgtype__.split("/")
+    made = getattr(importlib.import_module(f"{package}.msg"), name)()
+    for field in made.get_fields_and_field_types():
+        got = getattr(value, field)
+        if isinstance(got, np.ndarray) and got.dtype == np.uint8:
+            getattr(made, field).frombytes(got.tobytes())
+        else:
+            setattr(made, field, of_ros(got))
+    return made

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 
 import pytest
+import yaml
 
-from tests.wm_ros.recorded.bags import ROBOT, drive, write_bag
+from tests.wm_ros.recorded.bags import (
+    ROBOT,
+    compressed,
+    drive,
+    write_bag,
+    write_mcap,
+    written_by_ros,
+)
 from wm_core.cli.main import main
 from wm_core.contract.errors import RecordingError
 from wm_core.format.chunk import decode_chunk
@@ -87,3 +96,110 @@ def test_a_bag_without_a_robot_file_lists_its_topics(tmp_path, capsys):
     assert "--robot" in said
     assert "/camera/image_raw (sensor_msgs/Image)" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_bag_of_several_files_is_read_as_one(tmp_path, options):
+    """The recorder splits a bag by size: the files follow each other, in one episode."""
+    parts = [
+        write_bag(tmp_path / f"part{i}", list(drive(20))[30 * i : 30 * i + 30]) for i in (0, 1)
+    ]
+    bag = write_bag(tmp_path / "bag", drive(20))
+    (whole,) = bag.glob("*.mcap")
+    names = [next(part.glob("*.mcap")) for part in parts]
+    for name in names:
+        name.rename(bag / name.name)
+    about = yaml.safe_load((bag / "metadata.yaml").read_text())
+    about["rosbag2_bagfile_information"]["relative_file_paths"] = [name.name for name in names]
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(about))
+    whole.unlink()
+    (episode,) = (list(e) for e in open_source(bag, options).episodes())
+    assert [int(s.obs["image"][0, 0, 0]) for s in episode] == [*range(20)]
+
+
+@pytest.mark.parametrize("compression", ["LZ4", "ZSTD", "NONE"])
+def test_mcap_of_another_writer_is_read(compression, tmp_path, options):
+    path = write_mcap(tmp_path / "other.mcap", drive(12), compression=compression)
+    assert [int(s.obs["image"][0, 0, 0]) for s in steps_of(path, options)] == [*range(12)]
+
+
+def test_mcap_with_messages_of_another_kind_is_refused_by_what_it_holds(tmp_path, options):
+    path = write_mcap(tmp_path / "other.mcap", drive(3), profile="", encoding="protobuf")
+    with pytest.raises(RecordingError, match=r"got profile '' with protobuf"):
+        open_source(path, options)
+
+
+def test_a_wrong_checksum_is_refused_with_its_place(tmp_path, options):
+    path = write_mcap(tmp_path / "other.mcap", drive(40), compression="NONE")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RecordingError, match=r"other.mcap: damaged at byte \d+ of \d+: crc"):
+        open_source(path, options)
+
+
+def test_a_torn_page_of_a_database_is_refused(tmp_path, options):
+    bag = write_bag(tmp_path / "bag", drive(60), storage="sqlite3")
+    (file,) = bag.glob("*.db3")
+    data = bytearray(file.read_bytes())
+    data[8192 : 8192 + 4096] = bytes(4096)
+    file.write_bytes(data)
+    with pytest.raises(RecordingError, match=f"{file.name}: damaged"):
+        open_source(bag, options)
+
+
+def test_a_packed_file_that_is_damaged_is_refused(tmp_path, options):
+    bag = write_bag(tmp_path / "bag", drive(60), compression="file")
+    (file,) = bag.glob("*.zstd")
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(RecordingError, match="bag"):
+        open_source(bag, options)
+
+
+def test_an_old_bag_that_defines_no_message_is_read(tmp_path, options):
+    bag = write_bag(tmp_path / "bag", drive(12), storage="sqlite3", version=8)
+    (file,) = bag.glob("*.db3")
+    with sqlite3.connect(file) as database:
+        database.execute("DELETE FROM message_definitions")
+    database.close()
+    assert len(steps_of(bag, options)) == 12
+
+
+def test_compressed_images_are_read_as_the_robot_reads_them(tmp_path, options):
+    robot = options.robot.read_text().replace(
+        "sensor_msgs/Image, topic: camera/image_raw",
+        "sensor_msgs/CompressedImage, topic: camera/image_raw/compressed",
+    )
+    options.robot.write_text(robot)
+    messages = [
+        (f"{topic}/compressed", at, compressed(msg)) if topic == "/camera/image_raw" else
+        (topic, at, msg)
+        for topic, at, msg in drive(12)
+    ]  # fmt: skip
+    bag = write_bag(tmp_path / "bag", messages)
+    assert [int(s.obs["image"][0, 0, 0]) for s in steps_of(bag, options)] == [*range(12)]
+
+
+def test_bags_that_overlap_are_refused_and_those_that_follow_are_taken(tmp_path, options, capsys):
+    later = [(topic, at + 3000, msg) for topic, at, msg in drive(20)]
+    write_bag(tmp_path / "bags" / "a", drive(20))
+    write_bag(tmp_path / "bags" / "b", [m for m in later if m[0] != "/cmd_vel"] + later[2::3])
+    write_bag(tmp_path / "same", list(drive(30))[30:])
+    words = ["data", "import", "--robot", str(options.robot), "--root", str(tmp_path / "run")]
+    assert main([*words, str(tmp_path / "bags"), str(tmp_path / "same")]) == 2
+    said = capsys.readouterr().err
+    assert "were recorded at the same time" in said
+    assert not (tmp_path / "run").exists()
+    assert main([*words, str(tmp_path / "bags")]) == 0
+
+
+@pytest.mark.ros
+@pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")  # rosidl's parser
+def test_messages_that_ros_itself_wrote_give_the_same_steps(tmp_path, options):
+    pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+    ours = write_bag(tmp_path / "ours", drive(12))
+    theirs = write_bag(tmp_path / "theirs", drive(12), serialize=written_by_ros)
+    for got, was in zip(steps_of(theirs, options), steps_of(ours, options), strict=True):
+        assert (got.obs["image"] == was.obs["image"]).all()
+        assert (got.obs["odometry"] == was.obs["odometry"]).all()
+        assert (got.action == was.action).all()
+        assert got.stamp_ns == was.stamp_ns
