@@ -98,6 +98,7 @@ DEV = [
     "flask>=3.0",  # ... on this
     "flask-cors>=5.0",
     "leapp==0.7.2",  # its own reader runs the bundles that we write
+    "minari>=0.5.4; python_version >= '3.11'",  # writes the sets that we read
     "nbclient>=0.10",  # runs the notebooks of examples/
     "nbformat>=5.10",
     "ipykernel>=6.29",

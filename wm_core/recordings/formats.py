@@ -20,6 +20,8 @@ READERS: dict[str, tuple[str, str]] = {
     "own bag": ("wm_core.recordings.own_bags", "rosbag2 and MCAP that wm data export wrote"),
     "bag": ("wm_ros.recorded.reader", "rosbag2 folders and MCAP files of ROS 2"),
     "lerobot": ("wm_core.recordings.tables.lerobot", "a LeRobot set, v2.0, v2.1 or v3.0"),
+    "minari": ("wm_core.recordings.tables.minari", "a Minari set"),
+    "hdf5": ("wm_core.recordings.tables.hdf5", "HDF5 episodes, as of robomimic or ALOHA"),
     "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
 }
 

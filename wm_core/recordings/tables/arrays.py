@@ -21,21 +21,24 @@ from wm_core.recordings.tables.images import FrameShape, frames_of, image_spec, 
 from wm_core.recordings.tables.rows import Rows, earlier
 from wm_core.recordings.tables.source import TableSource
 
-Array = Any  #: has shape, dtype and len, and gives numpy arrays for slices
+ArrayLike = Any  #: has shape, dtype and len, and gives numpy arrays for slices
 
 
 @dataclass
-class Arrays:
+class EpisodeArrays:
     """Holds one episode: T observations, and as many actions or one fewer."""
 
     where: str  #: file and episode, for messages
-    obs: Mapping[str, Array]  #: column -> (T, ...)
+    obs: Mapping[str, ArrayLike]  #: column -> (T, ...)
     action: np.ndarray  #: (T, ...) or (T - 1, ...)
     reward: np.ndarray | None = None  #: (T,) or (T - 1,)
-    flags: Mapping[str, np.ndarray] = field(default_factory=dict)  #: is_first ... and done, (T,)
+    flags: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  #: is_first ... is_terminal, (T,)
+    ends: np.ndarray | None = None  #: (T,) or (T - 1,) done of each action; only the last counts
 
 
-def is_image(values: Array) -> bool:
+def is_image(values: ArrayLike) -> bool:
     """Tell whether an array (T, ...) holds images rather than vectors."""
     return len(values.shape) == 4 or (len(values.shape) == 3 and values.dtype.kind == "u")
 
@@ -48,7 +51,7 @@ def array_source(
     files: Sequence[Path],
     options: ReadOptions,
     names: Mapping[str, str],
-    episodes: Callable[[], Generator[Arrays, None, None]],
+    episodes: Callable[[], Generator[EpisodeArrays, None, None]],
     actions: Callable[[], Iterator[np.ndarray]],
     period_s: float,
     reward_arrives: bool,
@@ -116,7 +119,7 @@ class ArrayReader:
 
     def __init__(
         self,
-        first: Arrays,
+        first: EpisodeArrays,
         names: Mapping[str, str],
         action: ActionSpec,
         *,
@@ -142,7 +145,7 @@ class ArrayReader:
                 vectors[name] = Vector(size=size)
         self.spec = Spec(images=images, vectors=vectors, action=action, period_s=period_s)
 
-    def rows(self, episode: Arrays, left_out: Counter[str]) -> Rows:
+    def rows(self, episode: EpisodeArrays, left_out: Counter[str]) -> Rows:
         """Map one episode.
 
         Raises:
@@ -152,6 +155,8 @@ class ArrayReader:
         action, clipped = to_actions(episode.action, self.spec.action, episode.where)
         action, clipped = _padded(action, steps), _padded(clipped, steps)
         begins, terminal = _borders(episode, steps)
+        if terminal is None and self._options.done_means == "terminal":
+            terminal = _end(episode, steps, left_out)
         if self._options.action_timing == "led":
             action, clipped = earlier(action, begins), earlier(clipped, begins)
         return Rows(
@@ -170,12 +175,13 @@ class ArrayReader:
             begins=begins,
         )
 
-    def _length(self, episode: Arrays) -> int:
+    def _length(self, episode: EpisodeArrays) -> int:
         """Count the steps; every column has to have as many, what acts and earns may lack one."""
         lengths = {column: len(episode.obs[column]) for column in self._names}
         steps = max(lengths.values())
         wrong = {column: n for column, n in lengths.items() if n != steps}
-        others = {"action": episode.action, "reward": episode.reward, **episode.flags}
+        others = {"action": episode.action, "reward": episode.reward, "done": episode.ends}
+        others |= episode.flags
         for name, values in others.items():
             if values is not None and len(values) not in (steps, steps - 1):
                 wrong[name] = len(values)
@@ -187,7 +193,7 @@ class ArrayReader:
             )
         return steps
 
-    def _vector(self, episode: Arrays, column: str, steps: int) -> np.ndarray:
+    def _vector(self, episode: EpisodeArrays, column: str, steps: int) -> np.ndarray:
         name = self._names[column]
         where = f"{episode.where}, {column}"
         values = as_columns(np.asarray(episode.obs[column][:]), where)
@@ -199,7 +205,9 @@ class ArrayReader:
         with np.errstate(over="ignore"):
             return values.reshape(steps, size).astype(np.float32)
 
-    def _images(self, episode: Arrays, steps: int) -> Iterator[Mapping[str, np.ndarray | None]]:
+    def _images(
+        self, episode: EpisodeArrays, steps: int
+    ) -> Iterator[Mapping[str, np.ndarray | None]]:
         for column, shape in self._shapes.items():
             values, where = episode.obs[column], f"{episode.where}, {column}"
             if steps and (got := shape_of(values.shape[1:], values.dtype, where)) != shape:
@@ -208,7 +216,7 @@ class ArrayReader:
         return in_step(frames, self.spec, episode.where, steps)
 
     def _earned(
-        self, episode: Arrays, steps: int, begins: np.ndarray, left_out: Counter[str]
+        self, episode: EpisodeArrays, steps: int, begins: np.ndarray, left_out: Counter[str]
     ) -> np.ndarray | None:
         """Tell what each row's action earned, (T,)."""
         if episode.reward is None:
@@ -227,7 +235,7 @@ class ArrayReader:
 
 
 def in_step(
-    frames: Mapping[str, Array], spec: Spec, where: str, steps: int
+    frames: Mapping[str, ArrayLike], spec: Spec, where: str, steps: int
 ) -> Iterator[Mapping[str, np.ndarray | None]]:
     """Read the frames (T, ...) of several cameras in step, at the sizes of ``spec``.
 
@@ -251,7 +259,7 @@ def in_step(
         yield dict(zip(frames, map(next, streams), strict=True))
 
 
-def _borders(episode: Arrays, steps: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _borders(episode: EpisodeArrays, steps: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Tell before which rows (T,) an episode begins, and which rows (T,) nothing can follow."""
     flags = {
         name: _padded(as_columns(values, f"{episode.where}, {name}")[:, 0] != 0.0, steps)
@@ -263,6 +271,16 @@ def _borders(episode: Arrays, steps: int) -> tuple[np.ndarray, np.ndarray | None
         if name in flags:
             begins[1:] |= flags[name][:-1]
     return begins, flags.get("is_terminal")
+
+
+def _end(episode: EpisodeArrays, steps: int, left_out: Counter[str]) -> np.ndarray | None:
+    """Tell whether nothing can follow the last row, (T,); done before it is only counted."""
+    if episode.ends is None or not len(episode.ends):
+        return None
+    done = as_columns(episode.ends, f"{episode.where}, done")[:, 0] != 0.0
+    if early := int(done[:-1].sum()):
+        left_out["done_before_the_end"] += early
+    return np.concatenate([np.zeros(steps - 1, bool), done[-1:]])
 
 
 def _padded(values: np.ndarray, steps: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def observations(
         RecordingError: for a column that does not exist, with the nearest that does.
     """
     for name in (*options.features, *options.without, *options.names):
-        find(where, name, known, what="observation")
+        known_column(where, name, known, what="observation")
     wanted = set(options.features or usual) - set(options.without)
     columns = [name for name in known if name in wanted]
     if not columns:
@@ -50,7 +50,7 @@ def observations(
     return _named(where, columns, options.names)
 
 
-def find(where: object, name: str, known: Iterable[str], *, what: str) -> str:
+def known_column(where: object, name: str, known: Iterable[str], *, what: str) -> str:
     """Return ``name`` if it is ``known``; raises ``RecordingError`` with the nearest if not."""
     known = list(known)
     if name not in known:
@@ -66,7 +66,7 @@ def column_or_none(
     if said == NONE:
         return None
     if said:
-        return find(where, said, known, what=what)
+        return known_column(where, said, known, what=what)
     return next((name for name in usual if name in known), None)
 
 

@@ -22,14 +22,14 @@ from wm_core.recordings.tables.actions import ActionRange, to_actions
 from wm_core.recordings.tables.images import image_spec
 from wm_core.recordings.tables.layout import (
     column_or_none,
-    find,
+    known_column,
     number_names,
     observations,
     robot_name,
 )
-from wm_core.recordings.tables.lerobot_files import Camera, Episode, SetFiles, frame_shape
+from wm_core.recordings.tables.lerobot_files import Camera, SetEpisode, SetFiles, frame_shape
 from wm_core.recordings.tables.lerobot_meta import CAMERAS, INFO, Feature, Meta, read_meta
-from wm_core.recordings.tables.own import COLUMNS, NEEDED, is_plain, own_rows, read_spec
+from wm_core.recordings.tables.own import COLUMNS, NEEDED, exported_rows, is_plain, read_spec
 from wm_core.recordings.tables.rows import Rows, earlier
 from wm_core.recordings.tables.source import TableSource
 
@@ -85,7 +85,7 @@ class _Own:
 
     def rows(self, left_out: Counter[str]) -> Iterator[Rows]:
         for episode in self.files.episodes():
-            yield own_rows(
+            yield exported_rows(
                 episode.where,
                 self.spec,
                 {name: episode.column(name) for name in self._columns},
@@ -102,7 +102,7 @@ class _Mapped:
         where, features = meta.root, meta.features
         numbers = [n for n, f in features.items() if f.dtype.startswith(_NUMBERS)]
         usual_action = next((n for n in ("action", "actions") if n in features), "action")
-        self._action = find(where, options.action or usual_action, features, what="action")
+        self._action = known_column(where, options.action or usual_action, features, what="action")
         self._reward = column_or_none(
             where, options.reward, ("next.reward", "reward"), numbers, what="reward"
         )
@@ -168,7 +168,7 @@ class _Mapped:
                 clipped=clipped,
             )
 
-    def _terminal(self, episode: Episode, left_out: Counter[str]) -> np.ndarray | None:
+    def _terminal(self, episode: SetEpisode, left_out: Counter[str]) -> np.ndarray | None:
         """Tell whether nothing can follow the last row, (T,) bool."""
         if not self._done or self._options.done_means == "truncated":
             return None

@@ -30,7 +30,7 @@ class Camera(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Episode:
+class SetEpisode:
     """Is one episode of a set: rows ``begin`` to ``end`` of a file."""
 
     entry: Entry
@@ -92,7 +92,7 @@ class SetFiles:
         found += [entry.clips[key].path for key in self._videos for entry in entries]
         return list(dict.fromkeys(found))
 
-    def episodes(self, left_out: Counter[str] | None = None) -> Iterator[Episode]:
+    def episodes(self, left_out: Counter[str] | None = None) -> Iterator[SetEpisode]:
         """Yield the episodes that have rows; empty ones are counted.
 
         Raises:
@@ -113,9 +113,9 @@ class SetFiles:
                     f"{entry.data}: expected {entry.length} rows of episode {entry.index} in one "
                     f"piece, as the meta files say, got {len(rows)}"
                 )
-            yield Episode(entry, file, int(rows[0]), int(rows[-1]) + 1, self._meta.fps)
+            yield SetEpisode(entry, file, int(rows[0]), int(rows[-1]) + 1, self._meta.fps)
 
-    def images(self, episode: Episode) -> Iterator[Images]:
+    def images(self, episode: SetEpisode) -> Iterator[Images]:
         """Yield the images of each row, at the size of the network; None where one is missing."""
         streams: list[Iterator[Images]] = [self._clip(episode, key) for key in self._videos]
         if self._images:
@@ -131,7 +131,7 @@ class SetFiles:
             video.close()
         self._open.clear()
 
-    def _clip(self, episode: Episode, key: str) -> Iterator[Images]:
+    def _clip(self, episode: SetEpisode, key: str) -> Iterator[Images]:
         clip, camera = episode.entry.clips[key], self._cameras[key]
         video = self._open.get(key)
         if video is None or video.path != clip.path:
@@ -145,7 +145,7 @@ class SetFiles:
         for frame in video.frames(numbers):
             yield {camera.name: None if frame is None else resized(frame, camera.spec, clip.path)}
 
-    def _stills(self, episode: Episode) -> Iterator[Images]:
+    def _stills(self, episode: SetEpisode) -> Iterator[Images]:
         for row in episode.file.images(self._images, episode.begin, episode.end):
             found = {}
             for key, image in row.items():

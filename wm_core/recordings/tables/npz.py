@@ -20,10 +20,10 @@ from wm_core.contract.errors import RecordingError, nearest
 from wm_core.contract.spec import Spec
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
-from wm_core.recordings.tables.arrays import Arrays, array_source, in_step
+from wm_core.recordings.tables.arrays import EpisodeArrays, array_source, in_step
 from wm_core.recordings.tables.damage import unreadable
-from wm_core.recordings.tables.layout import column_or_none, find, observations, robot_name
-from wm_core.recordings.tables.own import STAMP, is_plain, own_rows, read_spec
+from wm_core.recordings.tables.layout import column_or_none, known_column, observations, robot_name
+from wm_core.recordings.tables.own import STAMP, exported_rows, is_plain, read_spec
 from wm_core.recordings.tables.rows import Rows
 from wm_core.recordings.tables.source import TableSource
 
@@ -80,7 +80,7 @@ class _NpzSet:
                 rows=lambda left_out: self._own(spec),
             )
         where, keys = self._path, self._keys
-        self._action = find(where, options.action or "action", keys, what="action")
+        self._action = known_column(where, options.action or "action", keys, what="action")
         self._reward = column_or_none(where, options.reward, ["reward"], keys, what="reward")
         done = column_or_none(where, options.done, ["is_terminal"], keys, what="done")
         known = [k for k in keys if k not in (*_NO_OBSERVATIONS, self._action, self._reward, done)]
@@ -107,11 +107,11 @@ class _NpzSet:
             with _opened(path) as arrays:
                 yield _array(path, arrays, self._action)
 
-    def _episodes(self) -> Generator[Arrays, None, None]:
+    def _episodes(self) -> Generator[EpisodeArrays, None, None]:
         for path in self._files:
             with _opened(path) as arrays:
                 read = partial(_array, path, arrays)
-                yield Arrays(
+                yield EpisodeArrays(
                     where=str(path),
                     obs={key: read(key) for key in self._names},
                     action=read(self._action),
@@ -129,7 +129,7 @@ class _NpzSet:
             vectors = {key: columns[key] for key in spec.vectors}
             frames = {key: columns[key] for key in spec.images}
             images = in_step(frames, spec, str(path), len(columns.get(STAMP, ())))
-            yield own_rows(str(path), spec, columns, vectors, images)
+            yield exported_rows(str(path), spec, columns, vectors, images)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def read_spec(value: Any, where: object) -> Spec:
         raise RecordingError(f"{where}: its spec does not fit: {said}") from None
 
 
-def own_rows(
+def exported_rows(
     where: str,
     spec: Spec,
     columns: Mapping[str, np.ndarray],

@@ -59,7 +59,7 @@ class ParquetFile:
         values = self._table.column(name).slice(begin, count).combine_chunks()
         if hasattr(values, "chunks"):  # no rows at all, or an older library
             values = values.chunk(0) if values.num_chunks else values
-        return _numbers(values, count, where)
+        return numbers_of(values, count, where)
 
     def images(
         self, names: Sequence[str], begin: int, end: int
@@ -116,7 +116,12 @@ class ParquetFile:
         return target.read_bytes()
 
 
-def _numbers(values: Any, count: int, where: str) -> np.ndarray:
+def numbers_of(values: Any, count: int, where: str) -> np.ndarray:
+    """Make an array (count, ...) of an Arrow array of numbers, or of lists of them.
+
+    Raises:
+        RecordingError: for rows of different lengths, or what are no numbers.
+    """
     types = import_library("pyarrow", needed_for=_NEEDED_FOR).types
     compute = import_library("pyarrow.compute", needed_for=_NEEDED_FOR)
     dims = [count]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wm_core.contract.errors import RecordingError
+from wm_core.contract.files import json_text
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.recordings.options import ReadOptions
@@ -52,7 +52,7 @@ class TableSource:
         if not self._fingerprint:
             said = {"name": self.name, "task": self.task, "spec": self.spec.model_dump_json()}
             said |= {k: v for k, v in self._options.said().items() if k in _MAPPING}
-            self._fingerprint = digest(self._files, json.dumps(said, sort_keys=True))
+            self._fingerprint = digest(self._files, json_text(dict(sorted(said.items()))))
         return self._fingerprint
 
     def episodes(self) -> Iterator[Iterable[Step]]:

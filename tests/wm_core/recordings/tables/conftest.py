@@ -38,6 +38,14 @@ def png(image):
     return file.getvalue()
 
 
+def jpeg(image):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG")
+    return file.getvalue()
+
+
 def write_video(path, frames, fps=10, skip=(), codec="libx264"):
     """Write frames (H, W, 3) at ``fps``; the times of ``skip`` are left without a frame."""
     import av
