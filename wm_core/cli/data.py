@@ -12,6 +12,7 @@ from wm_core.contract.errors import SettingsError, nearest
 SUB_VERBS: dict[str, tuple[str, str]] = {
     "import": ("wm_core.cli.data_import", "take recordings of other systems into a run's store"),
     "export": ("wm_core.cli.data_export", "write stored experience as LeRobot set, bags or npz"),
+    "label": ("wm_core.cli.data_label", "give a store rewards, in a new store"),
     "ls": ("wm_core.cli.data_care", "list the episodes of a store"),
     "info": ("wm_core.cli.data_care", "print the data sheet of a store, with its hash"),
     "verify": ("wm_core.cli.data_verify", "look at every step, and say what is wrong"),
@@ -25,6 +26,7 @@ SUB_VERBS: dict[str, tuple[str, str]] = {
 EXAMPLES = (
     "wm data import bag_folder --robot robot.yaml --root runs/mine",
     "wm data export --root runs/mine --to mine_lerobot --format lerobot",
+    'wm data label --root runs/mine --to labelled --with column "1 - abs(place[0])"',
     "wm data ls --root runs/mine --since 3d --min-return 100",
     "wm data verify --root runs/mine",
     "wm data repair --root runs/mine --dry-run",

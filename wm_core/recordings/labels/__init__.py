@@ -1,0 +1,1 @@
+"""Rewards for recordings that have none: from a formula, a function, or frames that are marked."""
