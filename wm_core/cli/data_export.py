@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import Frozen
+from wm_core.recordings.care.place import store_at
 from wm_core.recordings.outgoing.choice import ORDER_TEXT, ExportChoice, SessionOrder
 from wm_core.recordings.outgoing.export import Exported, export_store
 from wm_core.recordings.outgoing.unfinished import MIN_FREE_BYTES
@@ -37,7 +38,7 @@ class DataExportSettings(Frozen):
             "each session; an archive of NumPy for each episode"
         )
     )
-    root: Path | None = Field(None, description="Run folder whose store is read")
+    root: Path | None = Field(None, description="Run folder whose store is read, or a store")
     store: Path | None = Field(None, description="Folder of the store itself, in place of --root")
     robots: tuple[str, ...] = Field(
         (), description="Robots that are exported; all if none is named"
@@ -46,7 +47,9 @@ class DataExportSettings(Frozen):
         (), description="Sessions that are exported, by the first digits of their names"
     )
     episodes: str = Field(
-        "", description="Episodes that are exported, counted from 0 in that order: 0-9,12,20-"
+        "",
+        description="Episodes that are exported: numbers from 0 on in the order of the export, as "
+        "in 0-9,12,20-, or names that wm data ls gives, as in 3fa94c01.12; all if none is named",
     )
     order: SessionOrder = Field("arrival", description=ORDER_TEXT)
     video: bool = Field(
@@ -62,8 +65,7 @@ def main(argv: Sequence[str], verb: str) -> int:
     settings = parse(DataExportSettings, argv, verb=f"data {verb}")
     if (settings.root is None) == (settings.store is None):
         raise SettingsError("expected --root RUN or --store FOLDER, one of the two")
-    store = settings.store if settings.root is None else settings.root / "store"
-    assert store is not None
+    store = store_at(settings.root or settings.store or Path())
     choice = ExportChoice(settings.robots, settings.sessions, settings.episodes, settings.order)
     with _View() as view:
         found = export_store(

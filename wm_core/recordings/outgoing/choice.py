@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from wm_core.contract.errors import RecordingError, nearest
 from wm_core.format.chunk import chunk_path, decode_chunk
+from wm_core.recordings.care.episodes import stored_episodes
 from wm_core.store.ledger import ChunkRow, Ledger
 
 SessionOrder = Literal["arrival", "name", "time"]
@@ -18,6 +19,7 @@ ORDER_TEXT = (
     "time of their first step; within a session steps stay in order"
 )
 _ROWS = 1024  # that are asked of the ledger at once
+_NAME = re.compile(r"[0-9a-f]{1,32}\.\d{1,12}")
 _RANGE = re.compile(r"(\d{1,12})(?:-(\d{0,12}))?")
 
 
@@ -27,24 +29,30 @@ class ExportChoice:
 
     robots: tuple[str, ...] = ()  #: by name; none: all
     sessions: tuple[str, ...] = ()  #: by the first digits of their names; none: all
-    episodes: str = ""  #: numbers in the order of the export, as in "0-9,12,20-"; empty: all
+    #: numbers in the order of the export, as in "0-9,12,20-", and names; empty: all
+    episodes: str = ""
     order: SessionOrder = "arrival"
 
 
 class EpisodeNumbers:
-    """Holds which episodes are wanted; raises ``RecordingError`` for what says no numbers.
+    """Holds which episodes are wanted; raises ``RecordingError`` for what says none.
 
     Args:
-        text: such as "0-9,12,20-"; empty for all.
+        text: numbers, ranges and names, such as "0-9,12,20-" or "3fa94c01.12"; empty for all.
     """
 
     def __init__(self, text: str) -> None:
+        self.names: list[str] = []  #: as ``wm data ls`` gives them
         self._ranges: list[tuple[int, int | None]] = []
         for part in text.replace(" ", "").split(",") if text.strip() else []:
+            if _NAME.fullmatch(part):
+                self.names.append(part)
+                continue
             found = _RANGE.fullmatch(part)
             if found is None:
                 raise RecordingError(
-                    f"episodes: expected numbers from 0 and ranges, as in 0-9,12,20-; got {part!r}"
+                    "episodes: expected numbers from 0 and ranges, as in 0-9,12,20-, or names as "
+                    f"wm data ls gives them, as in 3fa94c01.12; got {part!r}"
                 )
             first, last = int(found[1]), found[2]
             end = first if last is None else int(last) if last else None
@@ -55,13 +63,18 @@ class EpisodeNumbers:
     @property
     def all(self) -> bool:
         """Tell whether every episode is wanted."""
-        return not self._ranges
+        return not self._ranges and not self.names
+
+    @property
+    def only_names(self) -> bool:
+        """Tell whether names are all that was given."""
+        return bool(self.names) and not self._ranges
 
     @property
     def last(self) -> int | None:
         """Give the highest number that is wanted; None where there is no such bound."""
         ends = [end for _, end in self._ranges]
-        return None if self.all or None in ends else max(e for e in ends if e is not None)
+        return None if self.names or not ends or None in ends else max(end or 0 for end in ends)
 
     def __contains__(self, number: int) -> bool:
         return self.all or any(
@@ -132,6 +145,28 @@ def choose(root: Path, ledger: Ledger, choice: ExportChoice) -> list[ChosenSessi
     if choice.order == "time":
         return sorted(chosen, key=lambda s: (_begin_ns(root, ledger, s), s.robot, s.session))
     return sorted(chosen, key=lambda s: s.arrival)
+
+
+def places_of(
+    root: Path, ledger: Ledger, names: Sequence[str], sessions: Sequence[ChosenSession]
+) -> set[tuple[str, int]]:
+    """Find (session, index of the first step) of the episodes ``names`` in chosen sessions.
+
+    Raises:
+        RecordingError: for a name that no episode has, with the nearest.
+    """
+    chosen, found, known = {s.session for s in sessions}, {}, []
+    for episode in stored_episodes(root, ledger) if names else ():
+        if episode.session in chosen:
+            known.append(episode.name)
+            for name in names:
+                begin, _, number = name.partition(".")
+                if episode.session.startswith(begin) and episode.number == int(number):
+                    found[name] = (episode.session, episode.first_step)
+    for name in names:
+        if name not in found:
+            raise RecordingError(nearest(name, known, what=f"episode in {root}"))
+    return set(found.values())
 
 
 def rows_of_session(ledger: Ledger, session: ChosenSession) -> list[ChunkRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +51,8 @@ class EpisodeReader:
         root: the store's folder.
         ledger: of that store, opened to be read.
         sessions: chosen, in order.
-        numbers: which episodes of these are wanted.
+        numbers: which episodes of these are wanted, besides ``named``.
+        named: session and index of the first step of others that are.
         spec: leave out chunks that were recorded with another one; None takes any.
         on_chunk: called with each chunk's row before it is read.
     """
@@ -63,6 +64,7 @@ class EpisodeReader:
         sessions: Sequence[ChosenSession],
         numbers: EpisodeNumbers,
         *,
+        named: Set[tuple[str, int]] = frozenset(),
         spec: Spec | None = None,
         on_chunk: Callable[[ChunkRow], object] = lambda row: None,
     ) -> None:
@@ -70,7 +72,7 @@ class EpisodeReader:
         self.seen = 0  #: episodes, wanted or not
         self.broken = 0  #: episodes of these that are wanted and lack their begin or their end
         self._root, self._ledger, self._sessions = root, ledger, sessions
-        self._numbers, self._spec, self._on_chunk = numbers, spec, on_chunk
+        self._numbers, self._named, self._spec, self._on_chunk = numbers, named, spec, on_chunk
 
     def __iter__(self) -> Iterator[ChosenEpisode]:
         for session in self._sessions:
@@ -80,8 +82,8 @@ class EpisodeReader:
                 if self._numbers.last is not None and self.seen > self._numbers.last:
                     return
                 run = _Run(ahead, placed)
-                if self.seen in self._numbers:
-                    meta = ahead.meta
+                meta = ahead.meta
+                if self.seen in self._numbers or (meta.session, ahead.place) in self._named:
                     yield ChosenEpisode(
                         number=self.seen,
                         robot=meta.robot,

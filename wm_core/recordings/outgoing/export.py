@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from wm_core.contract.errors import RecordingError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import chunk_path, decode_chunk
+from wm_core.recordings.care.place import reading
 from wm_core.recordings.outgoing.choice import (
     ChosenSession,
     EpisodeNumbers,
     ExportChoice,
     choose,
+    places_of,
     rows_of_session,
 )
 from wm_core.recordings.outgoing.episodes import EpisodeReader
@@ -24,7 +27,7 @@ from wm_core.recordings.outgoing.format import FORMATS, Writer, open_writer
 from wm_core.recordings.outgoing.unfinished import MIN_FREE_BYTES, UnfinishedFolder
 from wm_core.store.examine import read_stored
 from wm_core.store.existing import existing_store
-from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
+from wm_core.store.ledger import ChunkRow, Ledger
 
 _SAMPLES = 4  # sessions of which a chunk is packed to guess how large the export becomes
 _SAMPLE_STEPS = 8  # of each
@@ -76,19 +79,29 @@ def export_store(
     if format not in FORMATS:
         raise RecordingError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     numbers = EpisodeNumbers(choice.episodes)
-    ledger = Ledger(existing_store(store) / LEDGER_NAME, read_only=True)
-    try:
+    store = existing_store(store)
+    if Path(to).absolute().is_relative_to(store.absolute()):
+        raise RecordingError(f"{to} is within the store {store}; choose a place outside with --to")
+    with reading(store) as ledger:
         sessions = choose(store, ledger, choice)
+        named = places_of(store, ledger, numbers.names, sessions)
+        if numbers.only_names:
+            sessions = [s for s in sessions if s.session in {session for session, _ in named}]
         with UnfinishedFolder(to, min_free_bytes=min_free_bytes) as folder:
             spec, samples = _samples(store, ledger, sessions)
             writer = open_writer(format, folder.path, spec, video=video)
             found = Exported(folder.place, sessions=len(sessions))
             found.removed = folder.path if folder.removed else None
             folder.check_room(_needed(writer, sessions, samples) if numbers.all else 0)
-            one_spec = spec if FORMATS[format].one_spec else None
             run = _Run(found, folder, on_progress, sum(session.bytes for session in sessions))
             reader = EpisodeReader(
-                store, ledger, sessions, numbers, spec=one_spec, on_chunk=run.on_chunk
+                store,
+                ledger,
+                sessions,
+                numbers,
+                named=named,
+                spec=spec if FORMATS[format].one_spec else None,
+                on_chunk=run.on_chunk,
             )
             try:
                 for episode in reader:
@@ -97,14 +110,13 @@ def export_store(
                 _check_found(reader, numbers, found, store)
                 writer.close()
             except BaseException:
-                writer.abandon()
+                with contextlib.suppress(Exception):  # such as a disk that is still full
+                    writer.abandon()
                 raise
             found.broken, found.left_out = reader.broken, reader.left_out
             found.bytes = sum(p.stat().st_size for p in folder.path.rglob("*") if p.is_file())
             folder.finish()
         return found
-    finally:
-        ledger.close()
 
 
 class _Run:

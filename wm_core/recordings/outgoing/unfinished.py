@@ -42,6 +42,7 @@ class UnfinishedFolder:
 
     def __enter__(self) -> UnfinishedFolder:
         self._refuse_what_stands_there()
+        self._refuse_what_is_not_ours()
         try:
             make_folder(self.path)
             self._lock = try_lock(self.path / _LOCK)
@@ -102,6 +103,16 @@ class UnfinishedFolder:
             raise RecordingError(
                 f"{self.place} exists already and is not overwritten; choose another place with "
                 "--to, or remove it"
+            )
+
+    def _refuse_what_is_not_ours(self) -> None:
+        """Refuse where something is at the place of the unfinished folder that no export left."""
+        left = self.path.is_dir() and not self.path.is_symlink()
+        ours = left and ((self.path / _LOCK).is_file() or not any(self.path.iterdir()))
+        if os.path.lexists(self.path) and not ours:
+            raise RecordingError(
+                f"{self.path} is where an export to {self.place.name} is written first, and it "
+                "is none that an export left; move it away, or choose another place with --to"
             )
 
     def _empty(self) -> bool:

@@ -102,6 +102,51 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(store, t
     assert names_in(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "file"])
+def test_what_no_export_left_is_not_removed(kind, store, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("x")
+    place = tmp_path / "out.unfinished"
+    if kind == "folder":
+        (tmp_path / "mine").rename(place)
+    elif kind == "link":
+        place.symlink_to(tmp_path / "mine")
+    else:
+        place.write_text("precious")
+    before = contents(tmp_path)
+    with pytest.raises(RecordingError, match="it is none that an export left; move it away"):
+        export_store(store, tmp_path / "out", "npz")
+    assert contents(tmp_path) == before
+
+
+def test_a_place_within_the_store_is_refused(store):
+    before = contents(store)
+    with pytest.raises(RecordingError, match="is within the store"):
+        export_store(store, store / "robot1" / "out", "npz")
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("format", ["npz", "mcap", "rosbag2", "lerobot", "video"])
+def test_a_file_that_cannot_grow_is_one_line_and_leaves_nothing(format, store, tmp_path):
+    """A limit on the size of files stands for a full disk: both refuse a write midway."""
+    script = """
+import resource, sys
+from wm_core.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.exit(main(sys.argv[1:]))
+"""
+    words = ["--format", "lerobot", "--video"] if format == "video" else ["--format", format]
+    done = subprocess.run(
+        [sys.executable, "-c", script, "data", "export", "--store", str(store),
+         "--to", str(tmp_path / "out"), *words],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "could not be written" in line
+    assert names_in(tmp_path) == ["run"]
+
+
 def test_a_disk_that_fills_up_meanwhile_is_one_line(tmp_path):
     def write():
         with UnfinishedFolder(tmp_path / "out") as folder:
@@ -125,6 +170,9 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(tmp_path):
         (ExportChoice(episodes="0,2"), [20, 5]),
         (ExportChoice(episodes="0-1", order="time"), [5, 20]),
         (ExportChoice(robots=("robot1",), episodes="1"), [9]),
+        (ExportChoice(episodes="aaaaaaaa.1"), [9]),
+        (ExportChoice(episodes="bbb.0, aaaaaaaa.0"), [20, 5]),
+        (ExportChoice(episodes="0,bbbbbbbb.0"), [20, 5]),
     ],
 )
 def test_the_choice_is_exported_in_its_order(choice, lengths, store, tmp_path):
@@ -149,6 +197,8 @@ def test_the_choice_is_exported_in_its_order(choice, lengths, store, tmp_path):
         (ExportChoice(episodes="3"), "there is no episode 3: the choice has 3, from 0 on"),
         (ExportChoice(episodes="1-7"), "there is no episode 7"),
         (ExportChoice(episodes="first"), "expected numbers from 0 and ranges"),
+        (ExportChoice(episodes="aaaaaaaa.2"), "unknown episode in .*did you mean 'aaaaaaaa"),
+        (ExportChoice(robots=("robot2",), episodes="aaaaaaaa.0"), "unknown episode in"),
         (ExportChoice(episodes="4-2"), "the range 4-2 ends before it begins"),
     ],
 )

@@ -117,7 +117,8 @@ class RowFiles:
             return pa.StructArray.from_arrays(
                 [pa.array(values, pa.binary()), paths], fields=list(kind)
             )
-        array = np.array(values, feature.dtype)
+        with np.errstate(over="ignore"):  # what is too large for it becomes infinite
+            array = np.array(values).astype(feature.dtype)
         if feature.shape == (1,):
             return pa.array(array.reshape(-1), kind)
         return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), type=kind)
