@@ -16,8 +16,8 @@ from starlette.concurrency import run_in_threadpool
 
 from wm_core.page import panels
 from wm_core.page.dream_panel import understands
-from wm_core.page.hearing import Heard, Listen
-from wm_core.page.run_reader import RunFacts, RunReader
+from wm_core.page.hearing import Listen, RobotsHeard
+from wm_core.page.run_reader import RunReader, RunView
 from wm_core.page.wording import note
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Board:
         self.frame = Frame()
         self.watching = 0  #: connections that wait for news
         self.closing = False
-        self._run, self._heard = RunFacts(reader.root), Heard()
+        self._run, self._heard = RunView(reader.root), RobotsHeard()
         self._read_s, self._looked_s = -READ_S, -LOOK_S
         self._rendered: dict[str, str] = {}
         self._error = ""
@@ -76,7 +76,7 @@ class Board:
         self._lock = asyncio.Lock()
 
     @property
-    def run(self) -> RunFacts:
+    def run(self) -> RunView:
         """What the run folder said at the last look."""
         return self._run
 
@@ -125,9 +125,9 @@ class Board:
         finally:
             self._task = None
 
-    def look(self, hear: Callable[[], Heard]) -> Frame:
+    def look(self, hear: Callable[[], RobotsHeard]) -> Frame:
         """Ask and read once, and draw what changed; in a thread, one at a time."""
-        self._heard = self._guarded(hear, Heard("asking it failed: see the log"))
+        self._heard = self._guarded(hear, RobotsHeard("asking it failed: see the log"))
         now_s = time.monotonic()
         if now_s - self._read_s >= READ_S:
             self._read_s = now_s

@@ -28,7 +28,7 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def short(value: float | None, digits: int = 3) -> str:
+def in_short(value: float | None, digits: int = 3) -> str:
     """A number in few characters: 12.3k, 1.2M, 0.05; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
@@ -159,9 +159,9 @@ class Chart:
         self, px: _Scale, py: _Scale, right: float, bottom: float, span: tuple[float, ...]
     ) -> list[str]:
         x0, x1, y0, y1 = span
-        ticks = [(y, short(y)) for y in nice_ticks(y0, y1)]
+        ticks = [(y, in_short(y)) for y in nice_ticks(y0, y1)]
         if self.log_counts:
-            ticks = [(0.0, "0"), *((10.0**n, short(10.0**n)) for n in range(9))]
+            ticks = [(0.0, "0"), *((10.0**n, in_short(10.0**n)) for n in range(9))]
         parts = [
             f'<line class="grid" x1="{_LEFT:g}" x2="{right:.1f}" y1="{py(y):.1f}" '
             f'y2="{py(y):.1f}"/><text class="y" x="{_LEFT - 5:g}" y="{py(y) + 4:.1f}">'
@@ -170,7 +170,7 @@ class Chart:
             if y0 <= y <= y1
         ]
         parts += [
-            f'<text class="x" x="{px(x):.1f}" y="{bottom + 15:.1f}">{short(x)}</text>'
+            f'<text class="x" x="{px(x):.1f}" y="{bottom + 15:.1f}">{in_short(x)}</text>'
             for x in nice_ticks(x0, x1, 5)
         ]
         parts.append(

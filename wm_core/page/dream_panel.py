@@ -6,14 +6,14 @@ from typing import Any
 
 from wm_core.page.drawing import Chart
 from wm_core.page.returns import number
-from wm_core.page.run_reader import RunFacts, nothing_yet
+from wm_core.page.run_reader import RunView, nothing_yet
 from wm_core.page.wording import ago, note, text
 
 _BOTH = ("truth", "imagined")
 _OLD_S = 30.0  #: after which a dream is said to be old
 
 
-def understands(run: RunFacts) -> str:
+def understands(run: RunView) -> str:
     """Truth, dream and error of the newest episode, rewards and surprise."""
     dream = run.dream
     latest = run.learner.get("dream")

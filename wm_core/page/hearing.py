@@ -54,7 +54,7 @@ class RobotFacts:
 
 
 @dataclass(frozen=True)
-class Heard:
+class RobotsHeard:
     """What the service answered, or why it did not."""
 
     problem: str = ""  #: why nothing is known; empty where the service answered
@@ -86,15 +86,15 @@ class Hearing:
         )
         self._headers()  # a missing token is said at the start
 
-    def listen(self) -> Callable[[], Heard]:
+    def listen(self) -> Callable[[], RobotsHeard]:
         """Give what asks once."""
         return self.look
 
-    def look(self) -> Heard:
+    def look(self) -> RobotsHeard:
         """Ask once, and wait for the answer."""
         base = self._trainer or str(read_json(self._root / SERVICE_FILE).get("url", ""))
         if not base.startswith(("http://", "https://")):
-            return Heard("no trainer's service: `wm serve --root RUN` starts one")
+            return RobotsHeard("no trainer's service: `wm serve --root RUN` starts one")
         try:
             answer = self._pool.request(
                 "GET",
@@ -106,13 +106,17 @@ class Hearing:
             body = answer.read(_MAX_ANSWER, decode_content=True)
             answer.release_conn()
         except (urllib3.exceptions.HTTPError, OSError, SettingsError) as error:
-            return Heard(f"the trainer's service at {base} does not answer ({_short(error)})")
+            return RobotsHeard(
+                f"the trainer's service at {base} does not answer ({_short(error)})"
+            )
         if answer.status in (401, 403):
-            return Heard(f"the trainer's service at {base} wants a token: give --token-file FILE")
+            return RobotsHeard(
+                f"the trainer's service at {base} wants a token: give --token-file FILE"
+            )
         if answer.status == 404:
-            return Heard(f"the trainer's service at {base} is older than this page")
+            return RobotsHeard(f"the trainer's service at {base} is older than this page")
         if answer.status != 200:
-            return Heard(f"the trainer's service at {base} answered {answer.status}")
+            return RobotsHeard(f"the trainer's service at {base} answered {answer.status}")
         return heard_in(json_object(body))
 
     def _headers(self) -> dict[str, str]:
@@ -128,17 +132,17 @@ class Hearing:
 
 
 #: called in the event loop; gives a function that is called in a thread and may take a second
-Listen = Callable[[], Callable[[], Heard]]
+Listen = Callable[[], Callable[[], RobotsHeard]]
 
 
-def heard_in(answer: dict[str, Any]) -> Heard:
+def heard_in(answer: dict[str, Any]) -> RobotsHeard:
     """Keep what can be shown of an answer to ``GET /v1/live``."""
     robots = answer.get("robots")
     if not isinstance(robots, dict):
-        return Heard("the trainer's service said nothing of robots")
+        return RobotsHeard("the trainer's service said nothing of robots")
     named = sorted((str(name)[:64], said) for name, said in robots.items() if _is_map(said))
     found = tuple(_robot(name, said) for name, said in named[:MOST_ROBOTS])
-    return Heard(robots=found, more=max(0, len(named) - MOST_ROBOTS))
+    return RobotsHeard(robots=found, more=max(0, len(named) - MOST_ROBOTS))
 
 
 def _robot(name: str, said: dict[str, Any]) -> RobotFacts:
@@ -163,10 +167,17 @@ def _robot(name: str, said: dict[str, Any]) -> RobotFacts:
         action_high=_numbers(report.get("action_high")),
         action_names=tuple(map(_word, _listed(report.get("action_names")))),
         safe_why=_word(safe.get("text") or safe.get("why"), 200),
-        safe_age_s=None if safe_ns is None or now_ns is None else (now_ns - safe_ns) * 1e-9,
+        safe_age_s=_since(now_ns, safe_ns, age_s),
         counters=_counters(report.get("counters")),
         cameras=_cameras(report.get("cameras")),
     )
+
+
+def _since(now_ns: float | None, then_ns: float | None, age_s: float | None) -> float | None:
+    """Seconds since something on the robot, by its own clock and the age of what it said."""
+    if now_ns is None or then_ns is None:
+        return None
+    return max(0.0, (now_ns - then_ns) * 1e-9) + (age_s or 0.0)
 
 
 def _is_map(value: object) -> bool:

@@ -8,7 +8,7 @@ from wm_core.contract.files import json_object
 from wm_core.link.trainer.service import Service
 from wm_core.page.application import PageApplication
 from wm_core.page.board import Board
-from wm_core.page.hearing import Heard, heard_in
+from wm_core.page.hearing import RobotsHeard, heard_in
 from wm_core.page.run_reader import RunReader
 from wm_core.page.viewers import Viewers
 
@@ -23,7 +23,7 @@ def mount(service: Service, *, allow_rollback: bool = False) -> str:
     application = service.application
     live, access = application.live_routes.board, application.access
 
-    def listen() -> Callable[[], Heard]:
+    def listen() -> Callable[[], RobotsHeard]:
         said = live.read()
         return lambda: heard_in(json_object(said))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from wm_core.page.drawing import Chart, action_bars, short
-from wm_core.page.hearing import Heard, RobotFacts
-from wm_core.page.policy_reader import PublishedPolicy, since
+from wm_core.page.drawing import Chart, action_bars, in_short
+from wm_core.page.hearing import RobotFacts, RobotsHeard
+from wm_core.page.policy_reader import VersionFacts, since
 from wm_core.page.returns import number
-from wm_core.page.run_reader import RunFacts, nothing_yet
-from wm_core.page.wording import ago, count, note, size, table, text
+from wm_core.page.run_reader import RunView, nothing_yet
+from wm_core.page.wording import ago, count, facts_table, note, size, text
 
 ENDED = ("done", "stopped", "diverged", "failed")  #: phases of a learner that has ended
 _MEAN_OF = 10  # episodes of the running mean
@@ -22,14 +22,14 @@ _MEAN_OF = 10  # episodes of the running mean
 # ------------------------------------------------------------------------------ at the top
 
 
-def title(run: RunFacts) -> str:
+def title(run: RunView) -> str:
     """Name what is shown: task, system and folder."""
     task, preset = run.settings.get("task"), run.settings.get("preset")
     words = [text(w, 60) for w in (task, preset, run.settings.get("size")) if w]
     return f"{' · '.join(words) or 'a run'} <small>{text(run.root, 80)}</small>"
 
 
-def links(run: RunFacts, heard: Heard) -> str:
+def links(run: RunView, heard: RobotsHeard) -> str:
     """Say which of robots, service and learner are there, a lamp for each."""
     there = [robot for robot in heard.robots if robot.is_heard]
     lost = [robot.name for robot in heard.robots if not robot.is_heard]
@@ -46,7 +46,7 @@ def links(run: RunFacts, heard: Heard) -> str:
     return "".join([*lamps, _learner_lamp(run)])
 
 
-def _learner_lamp(run: RunFacts) -> str:
+def _learner_lamp(run: RunView) -> str:
     phase = str(run.status.get("phase", ""))
     if run.pid is not None:
         waits = bool(run.status.get("waiting_for"))
@@ -64,7 +64,7 @@ def _lamp(kind: str, words: str) -> str:
 # ------------------------------------------------------------------------------ robots
 
 
-def robots_frame(heard: Heard) -> str:
+def robots_frame(heard: RobotsHeard) -> str:
     """Places for the robots, in which ``robot_state`` and pictures are put."""
     if heard.problem:
         return note(f"Nothing is heard of robots: {heard.problem}.", "bad")
@@ -100,34 +100,34 @@ def robot_state(robot: RobotFacts) -> str:
     if robot.safe_why:
         safe = f"{text(robot.safe_why, 200)}, {ago(robot.safe_age_s)} ago"
     late = robot.period_ms and robot.tick_p99_ms and robot.tick_p99_ms > robot.period_ms
-    tick = f"{short(robot.tick_p99_ms)} ms"
+    tick = f"{in_short(robot.tick_p99_ms)} ms"
     facts = [
         ("mode", mode),
         ("policy", "none" if robot.policy is None else f"version {robot.policy}"),
-        ("observation age", f"{short(robot.observation_age_ms)} ms"),
+        ("observation age", f"{in_short(robot.observation_age_ms)} ms"),
         ("tick p99", f'<b class="bad">{tick}</b>' if late else tick),
         ("last safe action", safe),
     ]
     if robot.action:
         names = robot.action_names
         parts.append(action_bars(robot.action, robot.action_low, robot.action_high, names))
-    return "".join([*parts, table(facts)])
+    return "".join([*parts, facts_table(facts)])
 
 
-def robot_counters(heard: Heard) -> str:
+def robot_counters(heard: RobotsHeard) -> str:
     """Everything that the robots count, folded away."""
     parts = []
     for robot in heard.robots:
-        shown = [(k, short(v, 6)) for k, v in sorted(robot.counters.items())]
+        shown = [(k, in_short(v, 6)) for k, v in sorted(robot.counters.items())]
         if shown:
-            parts.append(f"<h3>{text(robot.name)}</h3>{table(shown)}")
+            parts.append(f"<h3>{text(robot.name)}</h3>{facts_table(shown)}")
     return "".join(parts) or note("No robot has sent counters.")
 
 
 # ------------------------------------------------------------------------------ is it better
 
 
-def better(run: RunFacts) -> str:
+def better(run: RunView) -> str:
     """Returns over the steps of the robot, with the levels that are known."""
     curves = run.curves
     if not curves.episodes and not curves.evaluations:
@@ -155,7 +155,7 @@ def better(run: RunFacts) -> str:
     return chart.svg() + _verdict(run)
 
 
-def _verdict(run: RunFacts) -> str:
+def _verdict(run: RunView) -> str:
     """Say in one sentence how good it is, as far as the evaluations tell."""
     evaluation = run.status.get("evaluation")
     evaluation = evaluation if isinstance(evaluation, dict) else {}
@@ -163,21 +163,23 @@ def _verdict(run: RunFacts) -> str:
     ys = [p.mean for p in run.curves.episodes][-_MEAN_OF:]
     words = []
     if ys:
-        words.append(f"The last {len(ys)} episodes returned {short(sum(ys) / len(ys))} on average")
+        words.append(
+            f"The last {len(ys)} episodes returned {in_short(sum(ys) / len(ys))} on average"
+        )
     if mean is not None:
-        words.append(f"the last evaluation {short(mean)} ({short(low)} to {short(high)})")
+        words.append(f"the last evaluation {in_short(mean)} ({in_short(low)} to {in_short(high)})")
     bounds = run.baselines.get("random")
     bounds = bounds if isinstance(bounds, dict) else {"mean": bounds}
     random = number(bounds.get("high")) or number(bounds.get("mean"))
     if random is not None:
-        words.append(f"random actions at most {short(random)}")
+        words.append(f"random actions at most {in_short(random)}")
     return note("; ".join(words) + ".") if words else ""
 
 
 # ------------------------------------------------------------------------------ is anything lost
 
 
-def lost(run: RunFacts, heard: Heard) -> str:
+def lost(run: RunView, heard: RobotsHeard) -> str:
     """Steps from the robots to the learner, and what is in the way."""
     parts = (
         [note(f"The store cannot be read: {run.store_problem}", "bad")]
@@ -197,7 +199,7 @@ def lost(run: RunFacts, heard: Heard) -> str:
     ]
     if not stored and not run.store_problem:
         parts.append(note("Nothing is stored yet."))
-    parts.append(table(facts))
+    parts.append(facts_table(facts))
     parts += [_robot_lost(robot) for robot in heard.robots]
     return "".join(parts)
 
@@ -225,13 +227,13 @@ def _robot_lost(robot: RobotFacts) -> str:
             facts.append((name, size(value) if key.endswith("_bytes") else worded))
     dropped = {k: v for k, v in counters.items() if k.startswith(("dropped_", "lost_")) and v}
     facts += [(k.replace("_", " "), f'<b class="bad">{count(v)}</b>') for k, v in dropped.items()]
-    return f"<h3>{text(robot.name)}</h3>{table(facts)}" if facts else ""
+    return f"<h3>{text(robot.name)}</h3>{facts_table(facts)}" if facts else ""
 
 
 # ------------------------------------------------------------------------------ policies
 
 
-def policies(run: RunFacts, heard: Heard) -> str:
+def policies(run: RunView, heard: RobotsHeard) -> str:
     """Versions with their gates and signatures, channels, and which robot runs which."""
     found = run.policies
     if not found.versions:
@@ -256,12 +258,12 @@ def policies(run: RunFacts, heard: Heard) -> str:
     return "".join(parts)
 
 
-def _version_row(policy: PublishedPolicy, running: dict[int, list[str]]) -> str:
+def _version_row(policy: VersionFacts, running: dict[int, list[str]]) -> str:
     if policy.problem:
         problem = f'<td colspan="4" class="bad">{text(policy.problem, 300)}</td>'
         return f"<tr><td>{policy.version}</td>{problem}</tr>"
     gates = ", ".join(
-        f"{text(k.replace('_', ' '))} {short(v, 4)}" for k, v in policy.gates.items()
+        f"{text(k.replace('_', ' '))} {in_short(v, 4)}" for k, v in policy.gates.items()
     )
     robots = ", ".join(text(name) for name in running.get(policy.version, [])[:6])
     signer = f"<code>{text(policy.signer)}</code>" if policy.signer else "not signed"
@@ -288,7 +290,7 @@ def _course(channel: Any) -> str:
 # ------------------------------------------------------------------------------ the learner
 
 
-def learner(run: RunFacts) -> str:
+def learner(run: RunView) -> str:
     """How fast it learns, and what it waits for."""
     status = run.status
     if not status:
@@ -306,19 +308,19 @@ def learner(run: RunFacts) -> str:
     facts = [
         ("state", text(status.get("phase", "–"))),
         ("updates", f"{count(number(status.get('updates')))}{of}"),
-        ("updates a second", short(number(status.get("updates_per_s")))),
-        ("steps a second", short(number(status.get("agent_steps_per_s")))),
-        ("replay ratio", short(number(live.get("replay_ratio")) or logged)),
+        ("updates a second", in_short(number(status.get("updates_per_s")))),
+        ("steps a second", in_short(number(status.get("agent_steps_per_s")))),
+        ("replay ratio", in_short(number(live.get("replay_ratio")) or logged)),
         ("memory", size(memory) if memory is not None else "–"),
         ("said", "–" if said_s is None else f"{ago(time.time() - said_s)} ago"),
     ]
-    return "".join([*parts, table(facts)])
+    return "".join([*parts, facts_table(facts)])
 
 
-def losses(run: RunFacts) -> str:
+def losses(run: RunView) -> str:
     """The numbers of the last line of the log."""
     metrics = run.status.get("metrics")
     shown = {k: number(v) for k, v in metrics.items()} if isinstance(metrics, dict) else {}
     if not shown:
         return note("The learner has logged no losses yet.")
-    return table([(name, short(value, 4)) for name, value in sorted(shown.items())[:100]])
+    return facts_table([(name, in_short(value, 4)) for name, value in sorted(shown.items())[:100]])

@@ -18,7 +18,7 @@ MOST_VERSIONS, MOST_CHANNELS, MOST_ROBOTS = 6, 8, 50  #: that are shown
 
 
 @dataclass(frozen=True)
-class PublishedPolicy:
+class VersionFacts:
     """One version of the line of policies."""
 
     version: int
@@ -43,7 +43,7 @@ class ChannelFacts:
 class PolicyFacts:
     """All of it at one moment."""
 
-    versions: tuple[PublishedPolicy, ...] = ()  #: newest first
+    versions: tuple[VersionFacts, ...] = ()  #: newest first
     channels: tuple[ChannelFacts, ...] = ()
     robots: tuple[tuple[str, dict[str, Any]], ...] = ()  #: (name, what it said last)
 
@@ -57,7 +57,7 @@ class PolicyReader:
 
     def __init__(self, root: Path) -> None:
         self.channels = Channels(root)
-        self._known: dict[int, tuple[tuple[object, ...], PublishedPolicy]] = {}
+        self._known: dict[int, tuple[tuple[object, ...], VersionFacts]] = {}
 
     def look(self) -> PolicyFacts:
         """Read what changed."""
@@ -76,7 +76,7 @@ class PolicyReader:
         except StoreError as error:
             return ChannelFacts(name, None, str(error))
 
-    def _version(self, version: int) -> PublishedPolicy:
+    def _version(self, version: int) -> VersionFacts:
         folder = PolicyFolder(version_folder(self.channels.root / self.channels.line, version))
         state: tuple[object, ...] = folder.fingerprint()
         known = self._known.get(version)
@@ -85,8 +85,8 @@ class PolicyReader:
         try:
             manifest = folder.read_manifest()
         except PolicyRefused as error:
-            return PublishedPolicy(version, problem=str(error))
-        found = PublishedPolicy(
+            return VersionFacts(version, problem=str(error))
+        found = VersionFacts(
             version,
             updates=manifest.learner_updates,
             created=manifest.created,

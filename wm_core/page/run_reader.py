@@ -25,7 +25,7 @@ _TOUCH_S = 3.0
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunView:
     """What a run's files say at one moment; empty where they say nothing."""
 
     root: Path
@@ -70,13 +70,13 @@ class RunReader:
         self._stored = _Stored(root / STORE)
         self._touched_s = -_TOUCH_S
 
-    def look(self) -> RunFacts:
+    def look(self) -> RunView:
         """Read what changed since the last look."""
         self._touch()
         found: dict[str, Any] = {name: file.look() for name, file in self._files.items()}
         changed_s = self._files["dream"].changed_s
         counts, problem = self._stored.look()
-        return RunFacts(
+        return RunView(
             self.root,
             exists=self.root.is_dir(),
             pid=is_running(self.root),
@@ -142,7 +142,7 @@ def _free_bytes(root: Path) -> int | None:
     return None
 
 
-def nothing_yet(run: RunFacts, what: str) -> str:
+def nothing_yet(run: RunView, what: str) -> str:
     """Say in a sentence why there is nothing to show; ``what`` where a learner is there."""
     if not run.exists:
         return f"The folder {run.root} is not there yet."

@@ -49,7 +49,7 @@ def rows(pairs: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<tr><th>{text(name)}</th><td>{value}</td></tr>" for name, value in pairs)
 
 
-def table(pairs: Sequence[tuple[str, str]]) -> str:
+def facts_table(pairs: Sequence[tuple[str, str]]) -> str:
     """A table of names, which are escaped here, and HTML beside them."""
     return f'<table class="facts">{rows(pairs)}</table>'
 

@@ -79,3 +79,15 @@ def test_allow_rollback_needs_the_page(tmp_path):
     assert done.returncode == 2
     assert "needs --ui" in done.stderr
     assert json.dumps(done.stderr).count("\\n") == 1
+
+
+def test_wm_ui_ends_well_while_a_page_is_open(tmp_path, closing):
+    command = [sys.executable, "-m", "wm_core.cli", "ui", "--root", str(tmp_path), "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    closing(process.communicate)
+    closing(process.kill)
+    url = process.stdout.readline().split()[1]
+    with httpx.stream("GET", f"{url}events", timeout=60) as answer:
+        next(answer.iter_lines())
+        process.terminate()
+        assert process.wait(60) == 0
