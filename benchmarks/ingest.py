@@ -6,6 +6,7 @@ its acknowledgement, the next.  Their chunks are encoded beforehand.  The servic
 Beside it, in the same run, the same bytes are written as plain files, each synced with its folder.
 
     python benchmarks/ingest.py --senders 1 4 20 --seconds 6
+    python benchmarks/ingest.py --senders 4 --live 0 10   # robots that are watched meanwhile
 """
 
 from __future__ import annotations
@@ -39,9 +40,13 @@ from pydantic import Field
 
 from wm_core.bench.report import Report
 from wm_core.contract.files import write_durably
+from wm_core.contract.live import LiveReport
 from wm_core.contract.spec import ActionSpec, Frozen, ImageSpec, Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
+from wm_core.link.robot.access import AccessSettings
+from wm_core.link.robot.client import TrainerClient
+from wm_core.link.robot.live import LiveSender, LiveSnapshot
 from wm_core.link.trainer.settings import SERVICE_FILE
 from wm_core.link.trainer.tokens import add_token
 
@@ -65,6 +70,9 @@ class Settings(Frozen):
     senders: tuple[int, ...] = Field((1, 4, 20), description="Numbers of robots that send at once")
     kinds: tuple[Kind, ...] = Field(
         ("flat", "noise"), description="Frames of the flat simulator, or of pure noise"
+    )
+    live: tuple[int, ...] = Field(
+        (0,), description="Numbers of further robots that send live reports at 5 Hz meanwhile"
     )
     seconds: float = Field(5.0, gt=0, description="Seconds that each case may take at most")
     megabytes: int = Field(400, gt=0, description="Megabytes of chunks encoded for each case")
@@ -240,7 +248,31 @@ def send(
     sock.close()
 
 
-def measure(settings: Settings, report: Report, kind: Kind, senders: int, home: Path) -> None:
+def watched(port: int, trusted: Path, tokens: dict[str, str]) -> None:
+    """Send live reports of robots, with a picture, and look at all; runs in its own process."""
+    rng, access = np.random.default_rng(0), AccessSettings(ca_file=str(trusted), proxy="none")
+    url = f"https://127.0.0.1:{port}"
+    counters = {f"counter_{i}": i for i in range(30)}
+
+    def snapshot(pictures: bool) -> LiveSnapshot:
+        now_ns = time.time_ns()
+        image = rng.integers(0, 256, (64, 64, 3), np.uint8)
+        report = LiveReport(t_ns=now_ns, mode="acts", action=(0.5, 0.5), counters=counters)
+        return LiveSnapshot(report, {"image": (now_ns, image)} if pictures else {})
+
+    senders = [
+        LiveSender(url, robot=robot, snapshot=snapshot, token=token, access=access)
+        for robot, token in tokens.items()
+    ]
+    client = TrainerClient(url, token=next(iter(tokens.values())), access=access)
+    while senders:
+        client.request("GET", "/v1/live")
+        time.sleep(0.2)
+
+
+def measure(
+    settings: Settings, report: Report, kind: Kind, senders: int, live: int, home: Path
+) -> None:
     """Measure one case and report it."""
     frames = frames_of(kind)
     size = len(encode("probe", frames, 1)[0].data)
@@ -252,6 +284,7 @@ def measure(settings: Settings, report: Report, kind: Kind, senders: int, home: 
         raw_s, raw_cpu_s, raw_chunks = raw(folder / "raw", next(iter(work.values()))[:200])
         tokens = folder / "tokens"
         given = {robot: add_token(tokens, robot) for robot in work}
+        seen = {f"live{i}": add_token(tokens, f"live{i}") for i in range(live)}
         service = Service(folder, tokens, settings.profile)
         try:
             fork = multiprocessing.get_context("fork")
@@ -275,7 +308,12 @@ def measure(settings: Settings, report: Report, kind: Kind, senders: int, home: 
             ]
             for process in processes:
                 process.start()
-            time.sleep(0.5)
+            beside = fork.Process(
+                target=watched, args=(service.port, service.certificate, seen), daemon=True
+            )
+            if live:
+                beside.start()
+            time.sleep(3.0 if live else 0.5)
             before_s = service.cpu_s()
             until_s.value = time.monotonic() + settings.seconds
             start_s = time.monotonic()
@@ -286,6 +324,8 @@ def measure(settings: Settings, report: Report, kind: Kind, senders: int, home: 
             memory_mib = service.memory_mib()
             for process in processes:
                 process.join()
+            if live:
+                beside.terminate()
         finally:
             service.close()
     done = len(times)
@@ -302,8 +342,9 @@ def measure(settings: Settings, report: Report, kind: Kind, senders: int, home: 
         "raw_frames_per_s": (raw_chunks * STEPS / raw_s, "1/s"),
         "raw_frames_per_core_s": (raw_chunks * STEPS / max(raw_cpu_s, 1e-3), "1/s"),
     }
+    name = f"{senders}+{live}live" if live else f"{senders}"
     for figure, (value, unit) in figures.items():
-        report.add(f"ingest/{kind}/{senders}/{figure}", float(value), unit)
+        report.add(f"ingest/{kind}/{name}/{figure}", float(value), unit)
 
 
 def raw(folder: Path, chunks: list[Chunk]) -> tuple[float, float, int]:
@@ -321,8 +362,9 @@ def main() -> None:
     with Report("ingest", as_json=settings.json_) as report:
         for kind in settings.kinds:
             for senders in settings.senders:
-                report.progress(f"{kind} frames, {senders} senders")
-                measure(settings, report, kind, senders, home)
+                for live in settings.live:
+                    report.progress(f"{kind} frames, {senders} senders, {live} watched")
+                    measure(settings, report, kind, senders, live, home)
 
 
 if __name__ == "__main__":

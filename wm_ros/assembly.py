@@ -100,7 +100,7 @@ class Assembly:
         self.loop.set_pace(self.period_ns, s)
         self.board = StatusBoard(self.loop, self.slot, self.stream)
         view = LiveView(self.loop, self.board, self.slot, self.stream, actuation, self._known_spec)
-        self.stream.snapshot = view.snapshot
+        self.stream.snapshot, self.stream.rest_s = view.snapshot, view.rest_s
 
     @property
     def period_ns(self) -> int:

@@ -34,6 +34,7 @@ class Stream:
         self.running: Callable[[], Running | None] = lambda: None  #: which policy acts
         #: what is said of the robot to whoever watches it; with pictures if asked
         self.snapshot: Callable[[bool], LiveSnapshot | None] = lambda pictures: None
+        self.rest_s: Callable[[], float] = lambda: 0.0  #: until the control thread rests
         self._spool_dir = Path(settings.spool_dir or folder / "spool").expanduser()
         self._spool: Spool | None = None
         self._uploader: Uploader | None = None
@@ -67,6 +68,7 @@ class Stream:
                     settings=s.live,
                     access=s,
                     cap=self._uploader.cap,
+                    rest_s=lambda: self.rest_s(),
                 )
 
     @property

@@ -22,7 +22,7 @@ _RIGHTS = (
 
 #: names of threads that hold the interpreter briefly and often; the one that proves policies
 #: computes for seconds and is none of them
-_BRIEF = ("spool", "uploader", "policy-client", "report-writer")
+_BRIEF = ("spool", "uploader", "policy-client", "report-writer", "live")
 _lent: set[int] = set()  # threads by their number in the system
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from wm_core.contract.live import ACTS, MAX_ACTIONS, LiveReport, LiveSafeAction
 from wm_core.contract.spec import Spec
-from wm_core.link.robot.live import LiveSnapshot
+from wm_core.link.robot.live import LiveSnapshot, rest_in_s
 from wm_ros.commands.channels import CommandSet
 from wm_ros.control_loop import ControlLoop, Tick
 from wm_ros.policies.slot import PolicySlot
@@ -78,6 +78,14 @@ class LiveView:
         self._stream, self._actuation, self._spec = stream, actuation, spec
         self._images: dict[str, tuple[int, np.ndarray]] = {}
         self._drawn: Mapping[str, np.ndarray] = {}  # the observation that they show
+
+    def rest_s(self) -> float:
+        """Give the seconds until the control thread has just sent a command; 0 where none is."""
+        tick = self._loop.newest
+        if tick is None or not self._loop.active:
+            return 0.0
+        since_s = (time.monotonic_ns() - tick.left_ns) * 1e-9
+        return rest_in_s(since_s, self._loop.pacer.period_ns * 1e-9)
 
     def snapshot(self, pictures: bool) -> LiveSnapshot:
         """Look at the robot now; with its newest pictures if asked."""

@@ -67,6 +67,7 @@ class LiveSender(Worker):
         settings: how often, and deadlines.
         access: certificates and proxy.
         cap: bounds the bytes per second, together with others that have the same.
+        rest_s: gives the seconds until the control thread has just done its work.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class LiveSender(Worker):
         settings: LiveSettings | None = None,
         access: AccessSettings | None = None,
         cap: BandwidthCap | None = None,
+        rest_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.settings = settings or LiveSettings()
         super().__init__("live", _COUNTED, url, token, self.settings, access=access, cap=cap)
         self._path, self._snapshot = f"/v1/live/{robot}", snapshot
+        self._rest_s = rest_s
         self._pictures = _Pictures()
         self._next_s = 0.0  # time.monotonic() of the next report
         self.watched = False  #: somebody looks
@@ -94,6 +97,7 @@ class LiveSender(Worker):
 
     def _work(self) -> None:
         self._stop.wait(max(0.0, self._next_s - time.monotonic()))
+        self._stop.wait(min(_UNWATCHED_S, self._rest_s()))
         if self._stop.is_set():
             return
         every_s = 1.0 / self.settings.rate_hz if self.watched else _UNWATCHED_S
@@ -170,6 +174,21 @@ def jpeg_of(image: np.ndarray) -> bytes:
     target = io.BytesIO()
     picture.save(target, "JPEG", quality=_QUALITY)
     return target.getvalue()
+
+
+def rest_in_s(since_s: float, period_s: float) -> float:
+    """Give the seconds until a loop that works once in ``period_s`` has just done so.
+
+    Two threads share one interpreter: what is done right behind a tick does not meet the next.
+
+    Args:
+        since_s: seconds since the loop did its work; after some periods it counts as stopped.
+        period_s: between two times that it works.
+    """
+    if not 0.0 < since_s < 3.0 * period_s:
+        return 0.0
+    phase_s = since_s % period_s
+    return 0.0 if phase_s < period_s / 4 else 1.05 * period_s - phase_s
 
 
 def _refusal(reply: Reply) -> tuple[str, float]:

@@ -20,6 +20,7 @@ from wm_core.link.robot.live import (
     LiveSnapshot,
     _Pictures,
     jpeg_of,
+    rest_in_s,
 )
 from wm_core.link.trainer.tokens import add_token
 
@@ -168,3 +169,11 @@ def test_more_pictures_than_fit_take_turns_and_an_old_one_is_not_encoded_again()
     assert seen == images.keys()
     few = {"camera_00": images["camera_00"]}
     assert pictures.encode(few)["camera_00"] is pictures.encode(few)["camera_00"]
+
+
+def test_a_report_waits_for_the_moment_behind_a_tick_and_for_no_loop_that_stands_still():
+    assert rest_in_s(0.001, 0.02) == 0.0
+    assert rest_in_s(0.015, 0.02) == pytest.approx(0.006)
+    assert rest_in_s(0.035, 0.02) == pytest.approx(0.006)
+    assert [rest_in_s(s, 0.02) for s in (-1.0, 0.0, 0.07, 1e9)] == [0.0] * 4
+    assert rest_in_s(1.0, 0.0) == 0.0
