@@ -25,7 +25,7 @@ ArrayLike = Any  #: has shape, dtype and len, and gives numpy arrays for slices
 
 
 @dataclass
-class EpisodeArrays:
+class TableEpisode:
     """Holds one episode: T observations, and as many actions or one fewer."""
 
     where: str  #: file and episode, for messages
@@ -51,7 +51,7 @@ def array_source(
     files: Sequence[Path],
     options: ReadOptions,
     names: Mapping[str, str],
-    episodes: Callable[[], Generator[EpisodeArrays, None, None]],
+    episodes: Callable[[], Generator[TableEpisode, None, None]],
     actions: Callable[[], Iterator[np.ndarray]],
     period_s: float,
     reward_arrives: bool,
@@ -119,7 +119,7 @@ class ArrayReader:
 
     def __init__(
         self,
-        first: EpisodeArrays,
+        first: TableEpisode,
         names: Mapping[str, str],
         action: ActionSpec,
         *,
@@ -145,7 +145,7 @@ class ArrayReader:
                 vectors[name] = Vector(size=size)
         self.spec = Spec(images=images, vectors=vectors, action=action, period_s=period_s)
 
-    def rows(self, episode: EpisodeArrays, left_out: Counter[str]) -> Rows:
+    def rows(self, episode: TableEpisode, left_out: Counter[str]) -> Rows:
         """Map one episode.
 
         Raises:
@@ -175,7 +175,7 @@ class ArrayReader:
             begins=begins,
         )
 
-    def _length(self, episode: EpisodeArrays) -> int:
+    def _length(self, episode: TableEpisode) -> int:
         """Count the steps; every column has to have as many, what acts and earns may lack one."""
         lengths = {column: len(episode.obs[column]) for column in self._names}
         steps = max(lengths.values())
@@ -193,7 +193,7 @@ class ArrayReader:
             )
         return steps
 
-    def _vector(self, episode: EpisodeArrays, column: str, steps: int) -> np.ndarray:
+    def _vector(self, episode: TableEpisode, column: str, steps: int) -> np.ndarray:
         name = self._names[column]
         where = f"{episode.where}, {column}"
         values = as_columns(np.asarray(episode.obs[column][:]), where)
@@ -206,7 +206,7 @@ class ArrayReader:
             return values.reshape(steps, size).astype(np.float32)
 
     def _images(
-        self, episode: EpisodeArrays, steps: int
+        self, episode: TableEpisode, steps: int
     ) -> Iterator[Mapping[str, np.ndarray | None]]:
         for column, shape in self._shapes.items():
             values, where = episode.obs[column], f"{episode.where}, {column}"
@@ -216,7 +216,7 @@ class ArrayReader:
         return in_step(frames, self.spec, episode.where, steps)
 
     def _earned(
-        self, episode: EpisodeArrays, steps: int, begins: np.ndarray, left_out: Counter[str]
+        self, episode: TableEpisode, steps: int, begins: np.ndarray, left_out: Counter[str]
     ) -> np.ndarray | None:
         """Tell what each row's action earned, (T,)."""
         if episode.reward is None:
@@ -259,7 +259,7 @@ def in_step(
         yield dict(zip(frames, map(next, streams), strict=True))
 
 
-def _borders(episode: EpisodeArrays, steps: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _borders(episode: TableEpisode, steps: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Tell before which rows (T,) an episode begins, and which rows (T,) nothing can follow."""
     flags = {
         name: _padded(as_columns(values, f"{episode.where}, {name}")[:, 0] != 0.0, steps)
@@ -273,7 +273,7 @@ def _borders(episode: EpisodeArrays, steps: int) -> tuple[np.ndarray, np.ndarray
     return begins, flags.get("is_terminal")
 
 
-def _end(episode: EpisodeArrays, steps: int, left_out: Counter[str]) -> np.ndarray | None:
+def _end(episode: TableEpisode, steps: int, left_out: Counter[str]) -> np.ndarray | None:
     """Tell whether nothing can follow the last row, (T,); done before it is only counted."""
     if episode.ends is None or not len(episode.ends):
         return None

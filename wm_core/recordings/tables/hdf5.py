@@ -19,7 +19,7 @@ import numpy as np
 from wm_core.contract.errors import RecordingError
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
-from wm_core.recordings.tables.arrays import ArrayLike, EpisodeArrays, array_source
+from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
 from wm_core.recordings.tables.hdf5_files import (
     CompressedColumn,
     H5Column,
@@ -142,7 +142,7 @@ class _Hdf5Set:
         for where, group in self._groups():
             yield self._column(columns_below(group, where), self._action, where)[:]
 
-    def _episodes(self) -> Generator[EpisodeArrays, None, None]:
+    def _episodes(self) -> Generator[TableEpisode, None, None]:
         for where, group in self._groups():
             columns = columns_below(group, where)
             obs: dict[str, ArrayLike] = {
@@ -157,7 +157,7 @@ class _Hdf5Set:
                     if column is not None
                 }
             read = self._reader(columns, where)
-            yield EpisodeArrays(
+            yield TableEpisode(
                 where=where,
                 obs=obs,
                 action=self._column(columns, self._action, where)[:],

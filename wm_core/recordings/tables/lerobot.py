@@ -27,8 +27,8 @@ from wm_core.recordings.tables.layout import (
     observations,
     robot_name,
 )
-from wm_core.recordings.tables.lerobot_files import Camera, SetEpisode, SetFiles, frame_shape
-from wm_core.recordings.tables.lerobot_meta import CAMERAS, INFO, Feature, Meta, read_meta
+from wm_core.recordings.tables.lerobot_files import SetCamera, SetEpisode, SetFiles, frame_shape
+from wm_core.recordings.tables.lerobot_meta import CAMERAS, INFO, Meta, SetFeature, read_meta
 from wm_core.recordings.tables.own import COLUMNS, NEEDED, exported_rows, is_plain, read_spec
 from wm_core.recordings.tables.rows import Rows, earlier
 from wm_core.recordings.tables.source import TableSource
@@ -77,7 +77,7 @@ class _Own:
         if missing := [name for name in NEEDED if name not in meta.features]:
             raise RecordingError(f"{meta.root}: its columns {missing} are gone")
         cameras = {
-            self._features[name]: Camera(name, spec, frame_shape(meta, self._features[name]))
+            self._features[name]: SetCamera(name, spec, frame_shape(meta, self._features[name]))
             for name, spec in self.spec.images.items()
         }
         vectors = [self._features[name] for name in self.spec.vectors]
@@ -115,14 +115,14 @@ class _Mapped:
         known = [n for n in known if n not in taken and not n.startswith("next.")]
         usual = [name for name in known if _is_usual(name, features[name])]
         names = observations(where, known, usual, options)
-        cameras: dict[str, Camera] = {}
+        cameras: dict[str, SetCamera] = {}
         self._vectors: dict[str, str] = {}
         vectors = {}
         for column, name in names.items():
             feature = features[column]
             if feature.dtype in CAMERAS:
                 shape = frame_shape(meta, column)
-                cameras[column] = Camera(name, image_spec(shape, options, column), shape)
+                cameras[column] = SetCamera(name, image_spec(shape, options, column), shape)
             else:
                 size = int(np.prod(feature.shape))
                 vectors[name] = Vector(size=size, names=number_names(feature.names, size))
@@ -182,7 +182,7 @@ class _Mapped:
         return done
 
 
-def _is_usual(name: str, feature: Feature) -> bool:
+def _is_usual(name: str, feature: SetFeature) -> bool:
     """Tell whether a column is taken as an observation where nothing was said."""
     if feature.dtype in CAMERAS:
         return True

@@ -13,7 +13,7 @@ import numpy as np
 from wm_core.contract.errors import RecordingError
 from wm_core.contract.inputs import ImageSpec
 from wm_core.recordings.tables.images import FrameShape, resized, shape_of
-from wm_core.recordings.tables.lerobot_meta import Entry, Meta
+from wm_core.recordings.tables.lerobot_meta import Meta, SetEntry
 from wm_core.recordings.tables.parquet import ParquetFile
 from wm_core.recordings.tables.video import Video, frame_numbers
 
@@ -21,7 +21,7 @@ _TIMES = ("timestamp", "frame_index")
 Images = Mapping[str, "np.ndarray | None"]
 
 
-class Camera(NamedTuple):
+class SetCamera(NamedTuple):
     """Says what becomes of a camera's frames."""
 
     name: str  #: of the observation
@@ -33,7 +33,7 @@ class Camera(NamedTuple):
 class SetEpisode:
     """Is one episode of a set: rows ``begin`` to ``end`` of a file."""
 
-    entry: Entry
+    entry: SetEntry
     file: ParquetFile
     begin: int
     end: int
@@ -76,7 +76,9 @@ class SetFiles:
         cameras: that are read, by their features.
     """
 
-    def __init__(self, meta: Meta, columns: Sequence[str], cameras: Mapping[str, Camera]) -> None:
+    def __init__(
+        self, meta: Meta, columns: Sequence[str], cameras: Mapping[str, SetCamera]
+    ) -> None:
         self._meta, self._cameras = meta, cameras
         here = [name for name in _TIMES if name in meta.features]
         self._columns = list(dict.fromkeys([*columns, *here, "episode_index"]))

@@ -25,7 +25,7 @@ _FIELD = re.compile(r"\{(\w+)(?::0?(\d{1,2})d)?\}")
 _MAX_TEXT = 256 << 20  # bytes of a file of JSON
 
 
-class Feature(NamedTuple):
+class SetFeature(NamedTuple):
     """Describes one column, or one camera, of a set."""
 
     dtype: str
@@ -43,7 +43,7 @@ class Clip(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class SetEntry:
     """Says where an episode is."""
 
     index: int
@@ -61,8 +61,8 @@ class Meta:
     version: str
     fps: float
     robot: str
-    features: Mapping[str, Feature]
-    entries: tuple[Entry, ...]
+    features: Mapping[str, SetFeature]
+    entries: tuple[SetEntry, ...]
     own: Mapping[str, Any] | None = None  #: what `wm data export` wrote beside it
     files: tuple[Path, ...] = field(default=())  #: that were read to know this
 
@@ -105,13 +105,13 @@ def read_meta(root: Path) -> Meta:
     )
 
 
-def _feature(path: Path, name: str, said: Any) -> Feature:
+def _feature(path: Path, name: str, said: Any) -> SetFeature:
     shape = said.get("shape") if isinstance(said, dict) else None
     if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise RecordingError(f"{path}: feature {name!r}: expected a shape, got {shown(said, 80)}")
     info = {**(said.get("video_info") or {}), **(said.get("info") or {})}
     is_depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
-    return Feature(str(said.get("dtype")), tuple(shape), said.get("names"), is_depth)
+    return SetFeature(str(said.get("dtype")), tuple(shape), said.get("names"), is_depth)
 
 
 class _V2:
@@ -123,7 +123,7 @@ class _V2:
         self._video = str(info.get("video_path") or "")
         self._chunk = max(1, int(info.get("chunks_size") or 1000))
 
-    def entries(self, videos: list[str]) -> Iterator[Entry]:
+    def entries(self, videos: list[str]) -> Iterator[SetEntry]:
         path = self._root / "meta" / "episodes.jsonl"
         for number, line in enumerate(_lines(path), 1):
             try:
@@ -133,7 +133,7 @@ class _V2:
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise unreadable(path, f"list of episodes (line {number})", error) from None
             place = {"episode_index": index, "episode_chunk": index // self._chunk}
-            yield Entry(
+            yield SetEntry(
                 index=index,
                 length=length,
                 tasks=tasks,
@@ -147,7 +147,7 @@ class _V2:
     def _find(self, template: str, place: Mapping[str, int], usual: str) -> Path:
         """Find a file where info.json says it is, else by the name that such files have."""
         key = usual.partition("/")[0] if "/" in usual else ""
-        path = filled(self._root, template, {**place, "video_key": key})
+        path = path_of_template(self._root, template, {**place, "video_key": key})
         if not path.is_file():
             found = sorted(self._root.glob(f"*/chunk-*/{usual}"))
             path = found[0] if len(found) == 1 else path
@@ -162,7 +162,7 @@ class _V3:
         self._data = str(info.get("data_path") or "")
         self._video = str(info.get("video_path") or "")
 
-    def entries(self, videos: list[str]) -> Iterator[Entry]:
+    def entries(self, videos: list[str]) -> Iterator[SetEntry]:
         parquet = import_library("pyarrow.parquet", needed_for="LeRobot sets")
         files = sorted((self._root / "meta" / "episodes").glob("*/*.parquet"))
         if not files:
@@ -177,14 +177,14 @@ class _V3:
             for row in rows:
                 yield self._entry(path, row, videos)
 
-    def _entry(self, path: Path, row: Mapping[str, Any], videos: list[str]) -> Entry:
+    def _entry(self, path: Path, row: Mapping[str, Any], videos: list[str]) -> SetEntry:
         try:
             index, length = int(row["episode_index"]), int(row["length"])
             clips = {}
             for key in videos:
                 said = {n: row[f"videos/{key}/{n}"] for n in ("chunk_index", "file_index")}
                 clips[key] = Clip(
-                    filled(self._root, self._video, {**said, "video_key": key}),
+                    path_of_template(self._root, self._video, {**said, "video_key": key}),
                     float(row[f"videos/{key}/from_timestamp"]),
                     float(row[f"videos/{key}/to_timestamp"]),
                 )
@@ -192,10 +192,12 @@ class _V3:
         except (KeyError, TypeError, ValueError) as error:
             raise RecordingError(f"{path}: an episode lacks what it must say: {error!r}") from None
         tasks = tuple(map(str, row.get("tasks") or ()))
-        return Entry(index, length, tasks, filled(self._root, self._data, place), clips)
+        return SetEntry(
+            index, length, tasks, path_of_template(self._root, self._data, place), clips
+        )
 
 
-def filled(root: Path, template: str, values: Mapping[str, Any]) -> Path:
+def path_of_template(root: Path, template: str, values: Mapping[str, Any]) -> Path:
     """Fill in the template of a path below ``root``; it comes from the set, so it is not trusted.
 
     Raises:

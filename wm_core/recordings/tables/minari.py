@@ -20,7 +20,7 @@ from wm_core.contract.spec import ActionSpec
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.actions import action_spec
-from wm_core.recordings.tables.arrays import ArrayLike, EpisodeArrays, array_source
+from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
 from wm_core.recordings.tables.damage import unreadable
 from wm_core.recordings.tables.hdf5_files import (
     CompressedColumn,
@@ -103,11 +103,11 @@ class _MinariSet:
             for file in sorted(folder.glob(f"*.{self._format}"))
         ]
 
-    def _episodes(self) -> Generator[EpisodeArrays, None, None]:
+    def _episodes(self) -> Generator[TableEpisode, None, None]:
         for where, columns in self._columns():
             start = self._action.get("start", 0)
             actions = self._column(columns, "actions", where)[:]
-            yield EpisodeArrays(
+            yield TableEpisode(
                 where=where,
                 obs={key: self._observation(columns, key, where) for key in self._names},
                 action=actions - np.asarray(start, actions.dtype) if start else actions,

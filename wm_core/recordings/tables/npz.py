@@ -20,7 +20,7 @@ from wm_core.contract.errors import RecordingError, nearest
 from wm_core.contract.spec import Spec
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
-from wm_core.recordings.tables.arrays import EpisodeArrays, array_source, in_step
+from wm_core.recordings.tables.arrays import TableEpisode, array_source, in_step
 from wm_core.recordings.tables.damage import unreadable
 from wm_core.recordings.tables.layout import column_or_none, known_column, observations, robot_name
 from wm_core.recordings.tables.own import STAMP, exported_rows, is_plain, read_spec
@@ -107,11 +107,11 @@ class _NpzSet:
             with _opened(path) as arrays:
                 yield _array(path, arrays, self._action)
 
-    def _episodes(self) -> Generator[EpisodeArrays, None, None]:
+    def _episodes(self) -> Generator[TableEpisode, None, None]:
         for path in self._files:
             with _opened(path) as arrays:
                 read = partial(_array, path, arrays)
-                yield EpisodeArrays(
+                yield TableEpisode(
                     where=str(path),
                     obs={key: read(key) for key in self._names},
                     action=read(self._action),
