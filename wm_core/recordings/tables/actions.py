@@ -79,6 +79,18 @@ class ActionRange:
         low, high = apart(low, high, stated=bool(options.action_low and options.action_high))
         return action_spec(self._where, low, high, names)
 
+    def notes(self, options: TableOptions, spec: ActionSpec) -> list[str]:
+        """Say what was found out about the actions, and how to say otherwise."""
+        if spec.discrete:
+            return [f"actions look like {spec.kind}"] if not options.action_choices else []
+        if options.action_low and options.action_high:
+            return []
+        low, high = min(spec.low), max(spec.high)
+        return [
+            f"bounds of the {spec.size} numbers of an action are those of the data, within "
+            f"{low:.4g} .. {high:.4g}; --action-low and --action-high say what the robot can do"
+        ]
+
     def _bounds(self, stated: tuple[float, ...], seen: np.ndarray, side: str) -> np.ndarray:
         if stated and len(stated) not in (1, len(seen)):
             raise RecordingError(

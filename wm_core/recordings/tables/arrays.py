@@ -19,7 +19,10 @@ from wm_core.recordings.table_options import TableOptions
 from wm_core.recordings.tables.actions import ActionRange, as_columns, to_actions
 from wm_core.recordings.tables.images import FrameShape, frames_of, image_spec, shape_of
 from wm_core.recordings.tables.rows import Rows, earlier
-from wm_core.recordings.tables.source import TableSource
+from wm_core.recordings.tables.source import NO_REWARD, TableSource
+from wm_core.recordings.tables.target import TargetRobot, check_target_rate
+
+DEFAULT_FPS = 20.0  #: steps per second, where nothing says it
 
 ArrayLike = Any  #: has shape, dtype and len, and gives numpy arrays for slices
 
@@ -53,8 +56,9 @@ def array_source(
     names: Mapping[str, str],
     episodes: Callable[[], Generator[TableEpisode, None, None]],
     actions: Callable[[], Iterator[np.ndarray]],
-    period_s: float,
+    fps: float | None,
     reward_arrives: bool,
+    target: TargetRobot | None = None,
     action: ActionSpec | None = None,
     unit_actions: bool = False,
 ) -> TableSource:
@@ -69,19 +73,29 @@ def array_source(
         names: the names of the observations by their columns, in order.
         episodes: yields the episodes; arrays of each may be read until the next is asked for.
         actions: yields the actions of each episode alone, (T, ...).
-        period_s: of one step.
+        fps: rows per second, as far as it is known.
         reward_arrives: a row's reward arrived with its observation; else its action earned it.
+        target: the robot that it is read for.
         action: describes the action, where the format does.
         unit_actions: actions are in [-1, 1] by the rule of the format, unless some are beyond.
 
     Raises:
         RecordingError: where there is no step, or the first does not fit what was said.
     """
-    if action is None or options.action_low or options.action_high or options.action_choices:
+    notes = []
+    if target is not None:
+        check_target_rate(where, fps, target)
+        action, fps = target.spec.action, 1.0 / target.spec.period_s
+    elif action is None or options.action_low or options.action_high or options.action_choices:
         seen = ActionRange(where)
         for values in actions():
             seen.add(values)
         action = seen.spec(options, unit=unit_actions)
+        notes += seen.notes(options, action)
+    if fps is None:
+        notes.append(
+            f"it does not say when rows are: {DEFAULT_FPS:g} a second; --fps says another"
+        )
     with closing(episodes()) as found:
         first = next((e for e in found if all(len(e.obs[c]) for c in names)), None)
         if first is None:
@@ -90,10 +104,13 @@ def array_source(
             first,
             names,
             action,
-            period_s=period_s,
+            period_s=1.0 / (fps or DEFAULT_FPS),
             options=options,
             reward_arrives=reward_arrives,
+            target=target,
         )
+    if first.reward is None:
+        notes.append(NO_REWARD)
 
     def rows(left_out: Counter[str]) -> Iterator[Rows]:
         with closing(episodes()) as found:
@@ -101,7 +118,13 @@ def array_source(
                 yield reader.rows(episode, left_out)
 
     return TableSource(
-        name=name, task=task, spec=reader.spec, files=files, options=options, rows=rows
+        name=name,
+        task=task,
+        spec=reader.spec,
+        files=files,
+        options=options,
+        rows=rows,
+        notes=notes,
     )
 
 
@@ -115,6 +138,7 @@ class ArrayReader:
         period_s: of one step.
         options: what was said.
         reward_arrives: a row's reward arrived with its observation; else its action earned it.
+        target: the robot that it is read for; its inputs are as its spec says.
     """
 
     def __init__(
@@ -126,6 +150,7 @@ class ArrayReader:
         period_s: float,
         options: TableOptions,
         reward_arrives: bool,
+        target: TargetRobot | None = None,
     ) -> None:
         self._options = options
         self._arrives = reward_arrives
@@ -139,10 +164,16 @@ class ArrayReader:
             if is_image(values):
                 shape = shape_of(values.shape[1:], values.dtype, where)
                 self._shapes[column] = shape
-                images[name] = image_spec(shape, options, where)
+                images[name] = (
+                    image_spec(shape, options, where)
+                    if target is None
+                    else target.image(name, where)
+                )
             else:
                 size = as_columns(np.asarray(values[:1]), where).shape[1]
-                vectors[name] = Vector(size=size)
+                vectors[name] = (
+                    Vector(size=size) if target is None else target.vector(name, size, where)
+                )
         self.spec = Spec(images=images, vectors=vectors, action=action, period_s=period_s)
 
     def rows(self, episode: TableEpisode, left_out: Counter[str]) -> Rows:

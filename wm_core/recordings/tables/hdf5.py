@@ -32,10 +32,9 @@ from wm_core.recordings.tables.hdf5_files import (
 from wm_core.recordings.tables.layout import (
     column_or_none,
     known_column,
-    observations,
     robot_name,
 )
-from wm_core.recordings.tables.npz import PERIOD_S
+from wm_core.recordings.tables.target import chosen_columns, target_robot
 
 _OBSERVATIONS = ("obs", "observations", "observation")
 _ACTIONS = ("actions", "action")
@@ -101,7 +100,8 @@ class _Hdf5Set:
             where, options.done, ("dones", "done", "terminals"), columns, what="done"
         )
         known = [c[len(self._seen) + 1 :] for c in columns if self._seen and _below(c, self._seen)]
-        self._names = observations(where, known, known, options)
+        self._target = target_robot(options)
+        self._names = chosen_columns(where, known, known, options, self._target)
 
     def source(self) -> Source:
         options, about = self._options, self._about
@@ -110,14 +110,16 @@ class _Hdf5Set:
         fps = options.fps or (rate if good else None)
         return array_source(
             self._path,
-            name=options.name or robot_name(self._path.stem, "hdf5"),
+            name=options.name
+            or (self._target.name if self._target else robot_name(self._path.stem, "hdf5")),
             task=options.task or str(about.get("env_name") or "")[:200],
             files=self._files,
             options=options,
             names=self._names,
             episodes=self._episodes,
             actions=self._actions,
-            period_s=1.0 / fps if fps else PERIOD_S,
+            fps=fps,
+            target=self._target,
             unit_actions=True,
             reward_arrives=False,
         )

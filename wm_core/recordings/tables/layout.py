@@ -72,7 +72,7 @@ def column_or_none(
 
 def _named(where: object, columns: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
     """Name the observations: as said, else the column's name without what all of them have."""
-    short = {column: names.get(column) or _short(column) for column in columns}
+    short = {column: names.get(column) or short_name(column) for column in columns}
     count = list(short.values())
     found = {
         column: name if column in names or count.count(name) == 1 else fit_name(column)
@@ -84,7 +84,8 @@ def _named(where: object, columns: Sequence[str], names: Mapping[str, str]) -> d
     return found
 
 
-def _short(column: str) -> str:
+def short_name(column: str) -> str:
+    """Name an observation like its column, without what the names of many begin with."""
     prefix = next((p for p in _PREFIXES if column.startswith(p)), "")
     return fit_name(column[len(prefix) :])
 

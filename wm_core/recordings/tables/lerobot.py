@@ -8,7 +8,7 @@ they were.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,19 @@ from wm_core.recordings.tables.layout import (
     column_or_none,
     known_column,
     number_names,
-    observations,
     robot_name,
 )
 from wm_core.recordings.tables.lerobot_files import SetCamera, SetEpisode, SetFiles, frame_shape
 from wm_core.recordings.tables.lerobot_meta import CAMERAS, INFO, Meta, SetFeature, read_meta
 from wm_core.recordings.tables.own import COLUMNS, NEEDED, exported_rows, is_plain, read_spec
 from wm_core.recordings.tables.rows import Rows, earlier
-from wm_core.recordings.tables.source import TableSource
+from wm_core.recordings.tables.source import NO_REWARD, TableSource
+from wm_core.recordings.tables.target import (
+    TargetRobot,
+    check_target_rate,
+    chosen_columns,
+    target_robot,
+)
 
 _INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _NUMBERS = ("float", "int", "uint", "bool")  # how the dtypes of columns of numbers begin
@@ -54,6 +59,7 @@ def open_source(path: Path, options: ReadOptions) -> Source:
     own = meta.own if meta.own and is_plain(options) else {}
     reader = _Own(meta, own) if own else _Mapped(meta, options)
     name = robot_name(str(own.get("robot") or meta.robot or path.name), "lerobot")
+    name = reader.target.name if reader.target else name
     return TableSource(
         name=options.name or name,
         task=options.task or str(own.get("task") or "; ".join(tasks)[:_TASK]),
@@ -61,11 +67,20 @@ def open_source(path: Path, options: ReadOptions) -> Source:
         files=[*meta.files, *reader.files.paths],
         options=options,
         rows=reader.rows,
+        notes=[*reader.notes, *([_several(tasks)] if len(tasks) > 1 else [])],
+        steps=sum(entry.length for entry in meta.entries),
     )
+
+
+def _several(tasks: Iterable[str]) -> str:
+    return f"{len(list(tasks))} tasks in it, recorded together under one name; --task names them"
 
 
 class _Own:
     """Reads a set that `wm data export` wrote."""
+
+    target: TargetRobot | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(self, meta: Meta, own: Mapping[str, object]) -> None:
         features = own.get("features")
@@ -109,12 +124,14 @@ class _Mapped:
         self._done = column_or_none(
             where, options.done, ("next.terminated", "next.done"), numbers, what="done"
         )
+        self.notes = [] if self._reward else [NO_REWARD]
         self._truncated = "next.truncated" if "next.truncated" in numbers else None
         taken = {self._action, self._reward, self._done, *_INDICES}
         known = [n for n in features if n in numbers or features[n].dtype in CAMERAS]
         known = [n for n in known if n not in taken and not n.startswith("next.")]
         usual = [name for name in known if _is_usual(name, features[name])]
-        names = observations(where, known, usual, options)
+        self.target = target_robot(options)
+        names = chosen_columns(where, known, usual, options, self.target)
         cameras: dict[str, SetCamera] = {}
         self._vectors: dict[str, str] = {}
         vectors = {}
@@ -122,10 +139,19 @@ class _Mapped:
             feature = features[column]
             if feature.dtype in CAMERAS:
                 shape = frame_shape(meta, column)
-                cameras[column] = SetCamera(name, image_spec(shape, options, column), shape)
+                spec = (
+                    self.target.image(name, column)
+                    if self.target
+                    else image_spec(shape, options, column)
+                )
+                cameras[column] = SetCamera(name, spec, shape)
             else:
                 size = int(np.prod(feature.shape))
-                vectors[name] = Vector(size=size, names=number_names(feature.names, size))
+                vectors[name] = (
+                    self.target.vector(name, size, column)
+                    if self.target
+                    else Vector(size=size, names=number_names(feature.names, size))
+                )
                 self._vectors[column] = name
         also = [self._action, self._reward, self._done, self._truncated]
         columns = [*self._vectors, *(name for name in also if name)]
@@ -133,12 +159,17 @@ class _Mapped:
         self.spec = self._spec({c.name: c.spec for c in cameras.values()}, vectors)
 
     def _spec(self, images: dict[str, ImageSpec], vectors: dict[str, Vector]) -> Spec:
+        if self.target:
+            check_target_rate(self._meta.root / INFO, self._meta.fps, self.target)
+            action, period_s = self.target.spec.action, self.target.spec.period_s
+            return Spec(images=images, vectors=vectors, action=action, period_s=period_s)
         seen = ActionRange(f"{self._meta.root}, {self._action}")
         for episode in self.files.episodes():
             seen.add(episode.column(self._action))
         feature = self._meta.features[self._action]
         size = int(np.prod(feature.shape))
         action = seen.spec(self._options, number_names(feature.names, size))
+        self.notes += seen.notes(self._options, action)
         return Spec(images=images, vectors=vectors, action=action, period_s=1.0 / self._meta.fps)
 
     def rows(self, left_out: Counter[str]) -> Iterator[Rows]:

@@ -29,9 +29,9 @@ from wm_core.recordings.tables.hdf5_files import (
     group_of,
     opened_hdf5,
 )
-from wm_core.recordings.tables.layout import known_column, observations, robot_name
+from wm_core.recordings.tables.layout import known_column, robot_name
 from wm_core.recordings.tables.minari_arrow import read_arrow
-from wm_core.recordings.tables.npz import PERIOD_S
+from wm_core.recordings.tables.target import chosen_columns, target_robot
 
 _META, _MAIN = "metadata.json", "main_data.hdf5"
 _SPACE = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")  #: of observations that are numbers
@@ -74,21 +74,24 @@ class _MinariSet:
                 f"{shown(self._format, 40)!r}"
             )
         known = [key for key, space in self._spaces.items() if space.get("type") in _SPACE]
-        self._names = observations(path, known, known, options)
+        self._target = target_robot(options)
+        self._names = chosen_columns(path, known, known, options, self._target)
 
     def source(self) -> Source:
         options, about = self._options, self._about
         name = str(about.get("dataset_id") or self._path.name)
         return array_source(
             self._path,
-            name=options.name or robot_name(name, "minari"),
+            name=options.name
+            or (self._target.name if self._target else robot_name(name, "minari")),
             task=options.task or name[:200],
             files=[self._root / _META, *self._files()],
             options=options,
             names=self._names,
             episodes=self._episodes,
             actions=lambda: (episode.action for episode in self._episodes()),
-            period_s=1.0 / options.fps if options.fps else PERIOD_S,
+            fps=options.fps,
+            target=self._target,
             reward_arrives=False,
             action=_action_spec(self._path, self._action),
         )

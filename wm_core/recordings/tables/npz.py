@@ -22,12 +22,12 @@ from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.arrays import TableEpisode, array_source, in_step
 from wm_core.recordings.tables.damage import unreadable
-from wm_core.recordings.tables.layout import column_or_none, known_column, observations, robot_name
+from wm_core.recordings.tables.layout import column_or_none, known_column, robot_name
 from wm_core.recordings.tables.own import STAMP, exported_rows, is_plain, read_spec
 from wm_core.recordings.tables.rows import Rows
 from wm_core.recordings.tables.source import TableSource
+from wm_core.recordings.tables.target import chosen_columns, target_robot
 
-PERIOD_S = 0.05  #: of a step, where nobody says it
 _FLAGS = ("is_first", "is_last", "is_terminal")
 _ABOUT = ("spec", "robot", "session", "task")  # texts of our exports
 _NO_OBSERVATIONS = (
@@ -85,7 +85,9 @@ class _NpzSet:
         done = column_or_none(where, options.done, ["is_terminal"], keys, what="done")
         known = [k for k in keys if k not in (*_NO_OBSERVATIONS, self._action, self._reward, done)]
         usual = [k for k in known if not k.startswith("log_")]
-        self._names = observations(where, known, usual, options)
+        target = target_robot(options)
+        self._names = chosen_columns(where, known, usual, options, target)
+        name = options.name or (target.name if target else name)
         flag = "is_last" if options.done_means == "truncated" and options.done else "is_terminal"
         self._flags = {k: k for k in _FLAGS[:2] if k in keys} | ({flag: done} if done else {})
         return array_source(
@@ -97,7 +99,8 @@ class _NpzSet:
             names=self._names,
             episodes=self._episodes,
             actions=self._actions,
-            period_s=1.0 / options.fps if options.fps else PERIOD_S,
+            fps=options.fps,
+            target=target,
             unit_actions=True,
             reward_arrives=True,
         )

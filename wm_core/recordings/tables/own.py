@@ -17,12 +17,11 @@ from wm_core.recordings.tables.rows import Rows
 STAMP, REQUESTED, HAS_REQUESTED = "stamp_ns", "requested_action", "has_requested_action"
 NEEDED = ("action", "reward", "is_first", "is_last", "is_terminal", STAMP)
 COLUMNS = (*dict.fromkeys((*NUMBERS, *NEEDED)), REQUESTED, HAS_REQUESTED)  #: of an export
-_ELSE = ("from_s", "until_s")  # options that do not change how columns are mapped
 
 
 def is_plain(options: TableOptions) -> bool:
     """Tell whether nothing was said about columns, so that an own export is read as it is."""
-    return not [k for k in options.said() if k in TableOptions.model_fields and k not in _ELSE]
+    return not [k for k in options.said() if k in TableOptions.model_fields]
 
 
 def read_spec(value: Any, where: object) -> Spec:

@@ -62,14 +62,14 @@ def test_robomimic_episodes_end_with_what_was_seen_after_the_last_action(tmp_pat
     assert [s.is_terminal for s in episodes[0]] == [False] * 4 + [True]
     assert float(episodes[0][0].action[0]) == 0.25
     assert (source.spec.period_s, source.task, source.spec.action.low) == (0.04, "Lift", (-1, -1))
-    assert source.left_out == {"done_before_the_end": 2}
+    assert source.changed == {"done_before_the_end": 2}
 
 
 def test_without_following_observations_the_last_reward_is_not_lost(tmp_path):
     source, episodes = read(robomimic(tmp_path / "lift.hdf5", following=False))
     assert [s.reward for s in episodes[0]] == [0, 0, 0, 1]
     assert episodes[0][-1].is_terminal
-    assert source.left_out["last_reward_counted_one_step_early"] == 2
+    assert source.changed["last_reward_counted_one_step_early"] == 2
 
 
 def test_ten_follows_nine(tmp_path):

@@ -38,6 +38,7 @@ def test_each_row_becomes_a_step_with_its_own_frame(lerobot_set, version, camera
     assert (source.name, source.task, source.spec.period_s) == ("so101", "wave", 0.1)
     assert steps[1].stamp_ns - steps[0].stamp_ns == pytest.approx(100_000_000, abs=10)
     assert not source.left_out
+    assert not source.changed
 
 
 def test_images_in_tables_are_read_without_loss(lerobot_set):
@@ -58,7 +59,7 @@ def test_what_an_action_earned_arrives_with_the_next_step(lerobot_set):
     assert [s.reward for s in episodes[1]] == [0, 5, 6, 7 + 8]
     assert [s.is_terminal for s in episodes[0]] == [False] * 4 + [True]
     assert not any(s.is_terminal for s in episodes[1])
-    assert source.left_out == {"last_reward_counted_one_step_early": 2, "done_before_the_end": 1}
+    assert source.changed == {"last_reward_counted_one_step_early": 2, "done_before_the_end": 1}
     _, episodes = read(made.root, done_means="truncated", reward="none")
     assert not any(s.is_terminal or s.reward for steps in episodes for s in steps)
 
@@ -81,7 +82,8 @@ def test_a_jump_in_time_ends_an_episode(lerobot_set):
     made.columns["timestamp"] = np.array([0, 0.1, 0.2, 3.0, 3.1, 3.05], np.float32)
     source, episodes = read(made.write())
     assert [len(steps) for steps in episodes] == [3, 2]
-    assert source.left_out == {"gap_in_time": 1, "time_does_not_grow": 1}
+    assert source.left_out == {"time_does_not_grow": 1}
+    assert source.changed == {"gap_in_time": 1}
 
 
 def test_steps_with_nan_are_kept_apart_and_counted(lerobot_set, tmp_path):
@@ -92,7 +94,7 @@ def test_steps_with_nan_are_kept_apart_and_counted(lerobot_set, tmp_path):
     assert source.spec.action.high == (8.0, 1.0)
     written = write_store(source, tmp_path / "store")
     assert written.steps == 9
-    assert source.left_out == {"not_finite_and_kept_as_invalid": 2}
+    assert source.changed == {"not_finite_and_kept_as_invalid": 2}
 
 
 def test_an_action_that_never_changes_has_bounds_around_it(lerobot_set):

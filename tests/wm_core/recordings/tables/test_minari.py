@@ -77,6 +77,7 @@ def test_rewards_find_the_observation_that_they_arrived_with(minari_set, kind):
     assert source.spec.action.high == (2.0, 4.0)
     assert (source.name, source.task) == ("made_set-v0", "made/set-v0")
     assert not source.left_out
+    assert not source.changed
 
 
 @pytest.mark.parametrize("kind", FORMATS)

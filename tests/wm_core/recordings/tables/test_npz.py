@@ -51,6 +51,7 @@ def test_rows_of_a_dreamer_episode_become_steps_as_they_stand(tmp_path):
     assert stamps == sorted(set(stamps))
     assert stamps[1] - stamps[0] == 50_000_000
     assert not source.left_out
+    assert not source.changed
 
 
 def test_importing_twice_stores_nothing_twice(tmp_path):
@@ -73,7 +74,7 @@ def test_earned_rewards_arrive_one_step_later_and_the_last_is_not_lost(tmp_path)
     np.savez(tmp_path / "a.npz", **episode(4, reward=np.array([1.0, 2.0, 4.0, 8.0])))
     source, (steps,) = read(tmp_path, reward_timing="earned")
     assert [s.reward for s in steps] == [0.0, 1.0, 2.0, 12.0]
-    assert source.left_out == {"last_reward_counted_one_step_early": 1}
+    assert source.changed == {"last_reward_counted_one_step_early": 1}
 
 
 def test_episodes_within_a_file_are_cut_where_one_begins(tmp_path):
@@ -84,7 +85,7 @@ def test_episodes_within_a_file_are_cut_where_one_begins(tmp_path):
     source, episodes = read(tmp_path)
     assert [[s.reward for s in steps] for steps in episodes] == [[0, 1, 2], [0, 4, 5]]
     assert not any(s.is_terminal for steps in episodes for s in steps)
-    assert source.left_out == {"reward_before_the_first_action": 2}
+    assert source.changed == {"reward_before_the_first_action": 2}
 
 
 @pytest.mark.parametrize("one_hot", [True, False])
@@ -103,7 +104,7 @@ def test_commands_beyond_one_are_mapped_by_the_range_of_the_data_or_as_stated(tm
     assert [float(s.action[0]) for s in steps] == [-1.0, 0.0, 1.0]
     source, (steps,) = read(tmp_path, action_low=(-8.0,), action_high=(8.0,))
     assert [float(s.action[0]) for s in steps] == [0.0, 0.625, 1.0]
-    assert source.left_out == {"action_clipped": 1}
+    assert source.changed == {"action_clipped": 1}
 
 
 def test_what_is_not_finite_is_kept_apart_and_counted(tmp_path):
@@ -113,7 +114,7 @@ def test_what_is_not_finite_is_kept_apart_and_counted(tmp_path):
     source = open_source(tmp_path, ReadOptions())
     written = write_store(source, tmp_path / "store")
     assert written.steps == 5
-    assert source.left_out == {"not_finite_and_kept_as_invalid": 1}
+    assert source.changed == {"not_finite_and_kept_as_invalid": 1}
 
 
 def test_images_are_brought_to_the_size_asked_for_or_keep_their_own(tmp_path):
