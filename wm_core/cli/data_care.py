@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from wm_core.recordings.care.place import explained, reading, store_at
 from wm_core.recordings.care.sheet import data_sheet
 from wm_core.recordings.care.sheet_page import acting, share, sheet_rows, write_sheet
 
+_HASH = re.compile(r"\b[0-9a-f]{64}\b")
 _PIPE = 400  #: columns of a table that goes into a file or another program
 _ENDS = {"terminal": "terminal", "last": "ended", "open": "goes on", "gap": "cut by a gap"}
 Json = Annotated[bool, tyro.conf.arg(name="json")]
@@ -111,6 +113,11 @@ def _list(settings: DataLsSettings) -> int:
         said = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         sys.stderr.write(f"chunks that cannot be read: {said}; wm data verify names them\n")
     return 0
+
+
+def short(text: str) -> str:
+    """Make one line of ``text`` in which hashes are cut, for a cell of a table."""
+    return shown(_HASH.sub(lambda found: f"{found[0][:8]}...", text))
 
 
 def table_console() -> Console:

@@ -83,7 +83,7 @@ def _print(freed: Freed, done: bool) -> None:
     for path, reason in freed.failed:
         console.print(f"not removed: {path}: {reason}", markup=False)
     kinds = Counter(item.kind for item in freed.garbage)
-    said = ", ".join(f"{count} of {kind}" for kind, count in kinds.items()) or "nothing"
+    said = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "nothing"
     steps = f", {freed.steps} steps" if freed.steps else ""
     verb = "removed" if done else "would be removed"
     console.print(f"{verb}: {said}; {freed.bytes / 1e6:.4g} MB{steps}", markup=False)

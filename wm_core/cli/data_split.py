@@ -103,3 +103,5 @@ def _print(console: Console, split: Split) -> None:
             f"{name}: {len(part.episodes)} episodes, {part.steps} steps, sha256 {part.sha256}",
             markup=False,
         )
+    if split.pieces:
+        console.print(f"left out for want of a beginning or an end: {split.pieces}")

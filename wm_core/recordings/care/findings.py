@@ -64,9 +64,7 @@ CHECKS: dict[str, Check] = {
     "black_image": Check("note", "images are black", "look at the camera and its exposure"),
     "white_image": Check("note", "images are white", "look at the camera and its exposure"),
     "marked_invalid": Check("note", "the recorder marked steps as not to be learnt from", ""),
-    "lost_chunk": Check(
-        "note", "a chunk of a session never arrived", "the robot may still have it"
-    ),
+    "gap": Check("note", "steps of a session are not there", "the robot may still have them"),
     "empty_episode": Check("note", "an episode of one step", "look at the border of episodes"),
     "saturated_action": Check("note", "an action is at its bounds nearly always", "widen them"),
     "constant_action": Check("note", "an action never changes", "is its channel connected?"),

@@ -22,6 +22,7 @@ from wm_core.store.ledger import ChunkRow, Ledger
 from wm_core.store.verify import read_chunk
 
 _TRACK_STEPS = 32_768  #: that are looked at together
+_MAX_MOMENTS = 1 << 20  #: that are remembered; in later ones no repetition is looked for
 _SAMPLE = 8  #: one in so many moments is compared over sessions, chosen by its content
 
 
@@ -42,7 +43,7 @@ def inspect_store(
         limits: what counts as wrong.
         on_chunk: called before each chunk.
     """
-    look = _Look(root, limits, on_chunk)
+    look = _Look(root, ledger, limits, on_chunk)
     pruned = ledger.pruned_through()
     for name, session in ledger.sessions():
         if robot in ("", name):
@@ -54,9 +55,15 @@ def inspect_store(
 
 
 class _Look:
-    def __init__(self, root: Path, limits: Limits, on_chunk: Callable[[ChunkRow], object]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        ledger: Ledger,
+        limits: Limits,
+        on_chunk: Callable[[ChunkRow], object],
+    ) -> None:
         self.found, self.whole = Findings(), WholeStore()
-        self._root, self._limits, self._on_chunk = root, limits, on_chunk
+        self._root, self._ledger, self._limits, self._on_chunk = root, ledger, limits, on_chunk
         self._moments: dict[int, tuple[str, str]] = {}  # of a sample of steps: their session
 
     def session(self, rows: list[ChunkRow]) -> None:
@@ -80,16 +87,17 @@ class _Look:
             self._judge(tracks)
 
     def _gap(self, last: ChunkRow | None, row: ChunkRow) -> None:
-        if last is not None and row.seq > last.seq + 1:
-            number = row.seq - last.seq - 1
-            steps = row.first_step - last.first_step - last.steps
-            self.found.of_chunk(
-                "lost_chunk", row.key._replace(seq=last.seq + 1), max(0, steps),
-                f"{number} chunks of {steps} steps are not there",
-            )  # fmt: skip
+        """Note the steps between two chunks of a session that are not there."""
+        end = last.first_step + last.steps if last is not None else row.first_step
+        if row.first_step > end:
+            steps = row.first_step - end
+            said = f"{steps} steps before chunk {row.seq} are not there"
+            self.found.add(Finding("gap", said, row.robot, row.session, -1, end, steps))
 
     def _read(self, row: ChunkRow, before: Before) -> Track | None:
         read = read_chunk(self._root, row)
+        if read.data is None and row.arrival <= self._ledger.pruned_through():
+            return None  # evicted meanwhile
         if read.data is None:
             self.found.of_chunk(read.fault, row.key, row.steps, read.reason)
             return None
@@ -119,6 +127,8 @@ class _Look:
             if moment % _SAMPLE:
                 continue
             place = (moment << 64) + int(track.stamp_ns[i])
+            if len(self._moments) >= _MAX_MOMENTS:
+                break
             other = self._moments.setdefault(place, mine)
             if other != mine:
                 hits.append(i)

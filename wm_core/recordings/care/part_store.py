@@ -8,12 +8,14 @@ need two.  Chunks that follow each other go on doing so.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from wm_core.contract.errors import StoreError
-from wm_core.contract.files import make_folder
+from wm_core.contract.files import TMP_SUFFIX, make_folder, sync_folder
 from wm_core.format.chunk import ChunkKey, chunk_path, decode_chunk, encode_chunk
 from wm_core.recordings.care.episodes import StoredEpisode
 from wm_core.recordings.care.place import explained
@@ -70,16 +72,22 @@ def make_part(
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise StoreError(f"{to} is there already; name a folder that does not exist yet")
-    made = PartStore(to)
+    made, unfinished = PartStore(to), to.with_name(f"{to.name}.{uuid4().hex[:8]}{TMP_SUFFIX}")
     with explained(to):
-        make_folder(to)
-        ledger = Ledger(to / LEDGER_NAME)
+        make_folder(unfinished)
         try:
-            for piece in _pieces(episodes):
-                on_chunk(piece.row)
-                _put(root, to, ledger, piece, made)
-        finally:
-            ledger.close()
+            ledger = Ledger(unfinished / LEDGER_NAME)
+            try:
+                for piece in _pieces(episodes):
+                    on_chunk(piece.row)
+                    _put(root, unfinished, ledger, piece, made)
+            finally:
+                ledger.close()
+            os.replace(unfinished, to)  # what a kill leaves is no store that anyone takes
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        sync_folder(to.parent)
     return made
 
 

@@ -183,4 +183,5 @@ def _flags(axis: Any, played: EpisodeArrays) -> None:
     axis.set_ylim(-0.6, len(rows) - 0.4)
     version = axis.twinx()
     version.step(played.time_s, played.version, where="post", color="tab:gray", lw=1)
+    version.yaxis.get_major_locator().set_params(integer=True)
     version.set_ylabel("policy version", color="tab:gray")

@@ -91,6 +91,7 @@ class Split:
 
     file: SubsetFile
     parts: dict[str, list[StoredEpisode]] = field(default_factory=dict)
+    pieces: int = 0  #: that are in no part, for they lack a beginning or an end
 
 
 def split_store(root: Path, ledger: Ledger, rule: SplitRule, wanted: EpisodeFilter) -> Split:
@@ -105,7 +106,8 @@ def split_store(root: Path, ledger: Ledger, rule: SplitRule, wanted: EpisodeFilt
     Raises:
         StoreError: where no episode is left, or one part would be empty.
     """
-    episodes = [e for e in stored_episodes(root, ledger, wanted) if e.is_whole]
+    fitting = list(stored_episodes(root, ledger, wanted))
+    episodes = [e for e in fitting if e.is_whole]
     if not episodes:
         raise StoreError(f"{root} holds no whole episode that fits; wm data ls lists all")
     for name in rule.robots:
@@ -129,7 +131,7 @@ def split_store(root: Path, ledger: Ledger, rule: SplitRule, wanted: EpisodeFilt
         filter={k: v for k, v in vars(wanted).items() if v != getattr(EpisodeFilter(), k)},
         parts={name: _part(part) for name, part in parts.items()},
     )
-    return Split(file, parts)
+    return Split(file, parts, len(fitting) - len(episodes))
 
 
 def _hash_of(ledger: Ledger) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.wm_core.recordings.care.conftest import PERIOD_NS, SESSION, changed, dot, play
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
-from wm_core.recordings.care.findings import CHECKS, MAX_KEPT
+from wm_core.recordings.care.findings import CHECKS, MAX_KEPT, Finding, Findings
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 
@@ -65,14 +65,15 @@ def test_a_folder_in_place_of_a_chunk_is_no_reason_to_stop(record, file_of, veri
     assert "torn" in verified()[1]
 
 
-def test_a_chunk_that_never_came_is_noted_with_its_steps(record, root, verified):
+def test_steps_that_never_came_are_noted(record, root, verified):
     keys = record(play(2, 40))
     ledger = Ledger(root / LEDGER_NAME)
     ledger.remove(ledger.find(keys[2]).arrival)
     ledger.close()
     status, found, _ = verified()
     assert status == 0
-    assert found["lost_chunk"][0]["steps"] == 16
+    (place,) = found["gap"]
+    assert (place["first_step"], place["steps"]) == (32, 16)
     assert verified("--strict")[0] == 1
 
 
@@ -268,11 +269,13 @@ def test_a_robot_is_looked_at_alone(record, verified):
     assert set(verified("--robot", "arm")[1]) == {"not_finite"}
 
 
-def test_places_beyond_a_bound_are_counted_and_not_kept(record, verified):
-    record(changed(play(4, 300), range(0, 1200, 2), action=number(1.5)))
-    _, found, counts = verified()
-    assert len(found["action_bounds"]) == MAX_KEPT
-    assert counts["places"]["action_bounds"] == counts["bad_steps"]["action_bounds"] == 600
+def test_places_beyond_a_bound_are_counted_and_not_kept():
+    found = Findings()
+    for i in range(MAX_KEPT + 7):
+        found.add(Finding("action_bounds", "", "rover", SESSION, 0, i, 2))
+    assert len(found.kept) == MAX_KEPT
+    assert found.places["action_bounds"] == MAX_KEPT + 7
+    assert found.bad_steps["action_bounds"] == 2 * (MAX_KEPT + 7)
 
 
 def test_the_table_says_what_to_do(record, wm, file_of):
