@@ -115,7 +115,7 @@ def _list(settings: DataLsSettings) -> int:
     return 0
 
 
-def short(text: str) -> str:
+def without_hashes(text: str) -> str:
     """Make one line of ``text`` in which hashes are cut, for a cell of a table."""
     return shown(_HASH.sub(lambda found: f"{found[0][:8]}...", text))
 

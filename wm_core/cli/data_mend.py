@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wm_core.cli.data_care import Json, StoreSettings, short, table_console
+from wm_core.cli.data_care import Json, StoreSettings, table_console, without_hashes
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import shown
 from wm_core.contract.files import json_text
@@ -73,7 +73,7 @@ def _print(root: Path, found: Mended, dry_run: bool) -> None:
         for chunk in found.chunks:
             name = "/".join(chunk.path.parts[-3:])
             counts = (chunk.steps, chunk.saved, chunk.lost, chunk.pieces)
-            said = Text(short(f"{chunk.fault}: {chunk.note}"))
+            said = Text(without_hashes(f"{chunk.fault}: {chunk.note}"))
             table.add_row(Text(shown(name)), said, *map(str, counts))
         console.print(table)
     would = "would be " if dry_run else ""

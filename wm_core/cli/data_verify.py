@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wm_core.cli.data_care import Json, StoreSettings, short, table_console
+from wm_core.cli.data_care import Json, StoreSettings, table_console, without_hashes
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import StoreError, nearest, shown
 from wm_core.contract.files import json_text
@@ -90,7 +90,7 @@ def _print(root: Path, found: Findings, all_places: bool) -> None:
             table.add_row(
                 Text(about.level, style="red" if about.level == "fault" else "yellow"),
                 about.what, str(found.places[check]), str(steps or ""),
-                Text(short(f"{first.where}: {first.detail}")), about.advice,
+                Text(without_hashes(f"{first.where}: {first.detail}")), about.advice,
             )  # fmt: skip
         console.print(table)
     if all_places:
