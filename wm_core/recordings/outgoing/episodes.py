@@ -18,6 +18,8 @@ from wm_core.store.ledger import ChunkRow, Ledger
 
 log = logging.getLogger(__name__)
 
+_TOLD = 20  # chunks that are named in the log, per reason
+
 
 @dataclass(frozen=True)
 class ChosenEpisode:
@@ -71,6 +73,7 @@ class EpisodeReader:
         self.left_out: Counter[str] = Counter()  #: steps by reason (a-z, 0-9, _)
         self.seen = 0  #: episodes, wanted or not
         self.broken = 0  #: episodes of these that are wanted and lack their begin or their end
+        self._told: Counter[str] = Counter()  # chunks by reason
         self._root, self._ledger, self._sessions = root, ledger, sessions
         self._numbers, self._named, self._spec, self._on_chunk = numbers, named, spec, on_chunk
 
@@ -127,7 +130,10 @@ class EpisodeReader:
 
     def _leave_out(self, row: ChunkRow, reason: str, why: str) -> None:
         self.left_out[reason] += row.steps
-        log.warning("chunk %s is left out: %s", tuple(row.key), why)
+        self._told[reason] += 1
+        if self._told[reason] <= _TOLD:
+            more = " (later ones are only counted)" if self._told[reason] == _TOLD else ""
+            log.warning("chunk %s is left out: %s%s", tuple(row.key), why, more)
 
 
 class _Run:
