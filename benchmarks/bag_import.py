@@ -21,7 +21,7 @@ import tyro
 from pydantic import Field
 
 from wm_core.bench.report import BenchSettings, Report
-from wm_core.recordings.bag_damage import examine
+from wm_core.recordings.bag_damage import examine_bag
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.write_store import write_store
 from wm_ros.recorded.reader import open_source
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> int:
         size = sum(file.stat().st_size for file in (home / "bag").iterdir())
         report.add("bag", size / 1e6, "MB")
         began = time.process_time()
-        examine(home / "bag")
+        examine_bag(home / "bag")
         looked = time.process_time() - began
         began, wall = time.process_time(), time.perf_counter()
         source = open_source(home / "bag", ReadOptions(robot=robot))

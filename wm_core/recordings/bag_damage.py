@@ -41,7 +41,7 @@ class _Hashing:
         return data
 
 
-def examine(path: Path) -> str:
+def examine_bag(path: Path) -> str:
     """Read all of a bag; the sha256 of what it holds, in hexadecimal digits.
 
     Raises:

@@ -25,6 +25,8 @@ READERS: dict[str, tuple[str, str]] = {
     "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
 }
 
+UNFINISHED = ".unfinished"  #: ends the name of a folder that an export still writes
+
 
 class FormatReader(Protocol):
     """Is the module of one format."""
@@ -69,6 +71,8 @@ def recordings_below(path: Path) -> list[tuple[Path, str]]:
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, str]]:
+    if path.name.endswith(UNFINISHED):
+        return
     name = format_of(path)
     if name is not None:
         yield path, name

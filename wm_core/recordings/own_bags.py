@@ -23,7 +23,7 @@ from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import METADATA as CHUNK
 from wm_core.format.chunk import ChunkMeta, EncodedStep, decode_chunk, join_steps
-from wm_core.recordings.bag_damage import examine
+from wm_core.recordings.bag_damage import examine_bag
 from wm_core.recordings.options import ReadOptions
 
 ABOUT, ENTRY, VERSION = "wm_ros", "meta", 1  #: metadata record of such files, and its entry
@@ -83,7 +83,7 @@ class OwnBag:
         if refused:
             raise RecordingError(f"{path} is read as a whole; leave {' and '.join(refused)} away")
         self._path = path
-        examined = examine(path)
+        examined = examine_bag(path)
         try:
             said: dict[str, Any] = json.loads(_said(path))
             if said["version"] != VERSION:
@@ -98,6 +98,7 @@ class OwnBag:
                 f"{path}: what the bag says of itself is wrong: {text}"
             ) from error
         self.left_out: Counter[str] = Counter()
+        self._read = 0  # steps, so far
         told = "\n".join((examined, self.name, self.task))
         self._fingerprint = hashlib.sha256(told.encode()).hexdigest()
 
@@ -111,17 +112,15 @@ class OwnBag:
 
     def episodes(self) -> Iterator[Iterable[Step]]:
         """Yield the episodes as they were stored; one without its begin or end gets flags."""
-        steps = self._steps()
-        for length in self._lengths:
-            found = list(itertools.islice(steps, length))
-            if len(found) != length:
-                raise RecordingError(
-                    f"{self._path}: expected an episode of {length} steps, got {len(found)}"
-                )
-            yield from _parts(found)
-        yield from _parts(list(steps))
+        steps = _bordered(self._steps(), self._lengths)
+        for first in steps:
+            yield _episode(first, steps)
+        taken = sum(self._lengths)
+        if self._read < taken:
+            raise RecordingError(f"{self._path}: expected {taken} steps, got {self._read}")
 
     def _steps(self) -> Iterator[Step]:
+        self._read = 0
         meta = ChunkMeta(
             robot="any", session="0" * 32, seq=0, spec=self._spec, first_step=0, steps=1
         )
@@ -133,8 +132,10 @@ class OwnBag:
                 raise RecordingError(f"{self._path}: at {log_ns} ns there is nothing on {lacks}")
             encoded.append(EncodedStep(log_ns, messages))  # type: ignore[arg-type]
             if len(encoded) == _AT_ONCE:
+                self._read += len(encoded)
                 yield from _decoded(encoded, meta)
                 encoded = []
+        self._read += len(encoded)
         yield from _decoded(encoded, meta)
 
     def _moments(self, places: dict[str, int]) -> Iterator[tuple[int, list[bytes | None]]]:
@@ -161,13 +162,26 @@ def _decoded(encoded: list[EncodedStep], meta: ChunkMeta) -> list[Step]:
     return decode_chunk(join_steps(encoded, counted))[1]
 
 
-def _parts(steps: list[Step]) -> Iterator[list[Step]]:
-    """Cut steps where one begins an episode or ends one, and set the flags at the borders."""
-    begins = [i for i, step in enumerate(steps) if i == 0 or step.is_first or steps[i - 1].is_last]
-    for begin, end in itertools.pairwise([*begins, len(steps)]):
-        part = steps[begin:end]
-        if not part[0].is_first:
-            part[0] = replace(part[0], is_first=True)
-        if not part[-1].is_last:
-            part[-1] = replace(part[-1], is_last=True)
-        yield part
+def _bordered(steps: Iterator[Step], lengths: list[int]) -> Iterator[Step]:
+    """Set the flags where an episode begins or ends without one; one step is held back.
+
+    Args:
+        steps: of the whole session.
+        lengths: steps of each episode, one after the other.
+    """
+    ends = set(itertools.accumulate(lengths))
+    before: Step | None = None
+    for i, step in enumerate(steps):
+        begins = before is None or step.is_first or before.is_last or i in ends
+        if before is not None:
+            yield replace(before, is_last=True) if begins else before
+        before = replace(step, is_first=True) if begins else step
+    if before is not None:
+        yield replace(before, is_last=True)
+
+
+def _episode(step: Step, more: Iterator[Step]) -> Iterator[Step]:
+    yield step
+    while not step.is_last:
+        step = next(more)
+        yield step

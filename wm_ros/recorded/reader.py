@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from wm_core.contract.errors import RecordingError, WmError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
-from wm_core.recordings.bag_damage import examine, whole_bag
+from wm_core.recordings.bag_damage import examine_bag, whole_bag
 from wm_core.robot import RobotFile
 from wm_ros.recorded.bag import Bag
 from wm_ros.recorded.mapping import map_topics
@@ -56,7 +56,7 @@ class BagSource:
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self._path, self._options = path, options
-        examined = examine(path)
+        examined = examine_bag(path)
         with whole_bag(path) as whole, Bag(whole) as bag:
             self.notes: list[str] = []
             self.span_ns = self._window(bag)

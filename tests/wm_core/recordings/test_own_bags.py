@@ -49,7 +49,7 @@ def test_an_episode_whose_begin_is_gone_gets_a_border(maker, tmp_path):
     maker.add(episode(SPEC, 20, seed=0)[3:12], SPEC)
     export_store(maker.root, tmp_path / "out", "mcap")
     (path,) = (tmp_path / "out").glob("*.mcap")
-    ((first, *_, last),) = open_source(path, ReadOptions()).episodes()
+    ((first, *_, last),) = [list(e) for e in open_source(path, ReadOptions()).episodes()]
     assert first.is_first
     assert last.is_last
 
