@@ -16,6 +16,7 @@ from tests.wm_core.recordings.outgoing.conftest import ONE_VECTOR, SPEC, episode
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import NUMBERS, Step
 from wm_core.recordings.outgoing.export import export_store
+from wm_core.recordings.outgoing.lerobot import tables, video
 
 
 def table_of(folder):
@@ -156,9 +157,10 @@ def test_video_has_a_frame_at_the_time_of_each_row_and_other_cameras_stay_exact(
     table = table_of(out / "data")
     assert name not in table.column_names
     episodes = table_of(out / "meta" / "episodes").to_pylist()
-    with av.open(str(out / f"videos/{name}/chunk-000/file-000.mp4")) as video:
+    with av.open(str(out / f"videos/{name}/chunk-000/file-000.mp4")) as opened:
         frames = {
-            float(f.pts * f.time_base): f.to_ndarray(format="rgb24") for f in video.decode(video=0)
+            float(f.pts * f.time_base): f.to_ndarray(format="rgb24")
+            for f in opened.decode(video=0)
         }
     times = np.array(sorted(frames))
     got = []
@@ -171,6 +173,47 @@ def test_video_has_a_frame_at_the_time_of_each_row_and_other_cameras_stay_exact(
     np.testing.assert_allclose(got, shades, atol=6)
     grey = Image.open(io.BytesIO(table.to_pylist()[5]["observation.images.grey"]["bytes"]))
     np.testing.assert_array_equal(np.array(grey), steps[5].obs["grey"][..., 0])
+
+
+def test_an_export_goes_on_in_other_files_when_one_is_full(
+    store, all_steps, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tables, "FILE_BYTES", 1)
+    monkeypatch.setattr(video, "FILE_BYTES", 1)
+    monkeypatch.setattr(tables.EpisodeFile, "_WAITING", 1)
+    monkeypatch.setattr(tables, "_GROUP_BYTES", 1000)
+    out = tmp_path / "out"
+    export_store(store, out, "lerobot", video=True)
+    episodes = table_of(out / "meta" / "episodes").to_pylist()
+    assert [e["data/file_index"] for e in episodes] == [0, 1, 2]
+    for e, steps in zip(episodes, all_steps, strict=True):
+        rows = pq.read_table(out / f"data/chunk-000/file-{e['data/file_index']:03d}.parquet")
+        assert [row["stamp_ns"] for row in rows.to_pylist()] == [s.stamp_ns for s in steps]
+        name = "videos/observation.images.image"
+        assert e[f"{name}/from_timestamp"] == 0.0
+        path = out / name / f"chunk-000/file-{e[f'{name}/file_index']:03d}.mp4"
+        with av.open(str(path)) as opened:
+            assert sum(1 for _ in opened.decode(video=0)) == len(steps)
+
+
+def test_the_thousandth_file_is_in_another_folder(tmp_path):
+    files = tables.NumberedFiles(tmp_path, ".parquet")
+    names = [str(files.next().relative_to(tmp_path)) for _ in range(1002)]
+    assert names[999:] == [
+        f"chunk-{n}.parquet" for n in ("000/file-999", "001/file-000", "001/file-001")
+    ]
+
+
+def test_a_rate_that_is_no_whole_number_keeps_frames_and_rows_together(maker, tmp_path):
+    spec = SPEC.model_copy(update={"period_s": 0.03})
+    maker.add(episode(spec, 40, seed=0), spec)
+    export_store(maker.root, tmp_path / "out", "lerobot", video=True)
+    assert info_of(tmp_path / "out")["fps"] == pytest.approx(100 / 3)
+    rows = table_of(tmp_path / "out" / "data").to_pylist()
+    path = tmp_path / "out" / "videos/observation.images.image/chunk-000/file-000.mp4"
+    with av.open(str(path)) as opened:
+        times = [float(frame.pts * frame.time_base) for frame in opened.decode(video=0)]
+    np.testing.assert_allclose(times, [row["timestamp"] for row in rows], atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["rosbag2", "mcap", "npz"])

@@ -38,7 +38,6 @@ from wm_core.recordings.outgoing.lerobot.video import VideoFiles
 
 CODEBASE_VERSION = "v3.0"
 _VIDEO_SHARE = 0.05  # of the bytes of raw frames, a guess
-_FPS_DIGITS = 6
 #: of which LeRobot is told the range, besides the inputs
 _SUMMED = ("action", "next.reward", *INDEX)
 
@@ -64,7 +63,7 @@ class LeRobotWriter:
         self._folder, self._spec = folder, spec
         self._features = features_of(spec, video=video)
         fps = 1.0 / spec.period_s
-        self._fps = round(fps) if abs(fps - round(fps)) < 1e-6 * fps else round(fps, _FPS_DIGITS)
+        self._fps = round(fps) if abs(fps - round(fps)) < 1e-6 * fps else fps
         kept = {n: f for n, f in self._features.items() if f.dtype != "video"}
         self._rows = RowFiles(folder / "data", kept)
         self._videos = {
