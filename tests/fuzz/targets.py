@@ -30,6 +30,7 @@ from wm_core.contract.card import Manifest, PolicyCard
 from wm_core.contract.errors import ChunkRefused, PolicyRefused, SettingsError, StoreError
 from wm_core.contract.golden_archive import read_golden
 from wm_core.contract.inputs import ImageSpec
+from wm_core.contract.live import LiveReport
 from wm_core.contract.onnx_limits import check_limits
 from wm_core.contract.releases import Delivery, Keyring, Statement, verify_keyring
 from wm_core.contract.signing import SecretKey, Signed, read_public_keys, seal
@@ -460,5 +461,8 @@ TARGETS: dict[str, Target] = {
                    (SettingsError, PolicyRefused)),
     "ledger": Target(decode_ledger, _ledger, (StoreError,)),
     "sidecar": Target(decode_sidecar, lambda: [_store(chunks()[0], None)], (ChunkRefused,), _ZIP),
+    "live": Target(LiveReport.parse, lambda: [
+        b'{"t_ns": 1, "action": [0.5, null], "counters": {"a": 1}, "cameras": {"a": '
+        b'{"t_ns": 1, "jpeg": "/9j/wAARCAAIAAgDAREAAhEBAxEB/9k="}}}'], (ValueError,), _JSON),
     "robot_file": Target(decode_robot_file, _robot_files, (SettingsError,)),
 }  # fmt: skip

@@ -10,11 +10,12 @@ import base64
 import binascii
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wm_core.contract.jpeg import jpeg_size
 
 MAX_REPORT_BYTES = 256 << 10  #: of one report as JSON, with its pictures
+_MAX_FAULTS = 3  # that are told
 MAX_SIDE = 512  #: pixels; robots send 128
 MAX_CAMERAS, MAX_ACTIONS, MAX_COUNTERS = 16, 128, 128
 ACTS = "acts"  #: the mode in which the policy acts
@@ -86,6 +87,18 @@ class LiveReport(_Said):
     counters: Annotated[dict[_Word, _Count], Field(max_length=MAX_COUNTERS)] = {}
     cameras: Annotated[dict[_Word, LiveCamera], Field(max_length=MAX_CAMERAS)] = {}
 
+    @classmethod
+    def parse(cls, text: bytes) -> LiveReport:
+        """Read a report as it came over the wire.
+
+        Raises:
+            ValueError: for anything else, with the first faults in a few words of ours.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ValueError(_faults(error)) from None
+
     @model_validator(mode="after")
     def _of_one_size(self) -> LiveReport:
         sizes = [len(v) for v in (self.action, self.action_low, self.action_high) if v]
@@ -93,3 +106,15 @@ class LiveReport(_Said):
         if len(set(sizes)) > 1:
             raise ValueError(f"expected action, limits and names of one length, got {sizes}")
         return self
+
+
+def _faults(error: ValidationError) -> str:
+    """Say what is wrong with a report, without repeating what it said."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    told = [f"{_place(f['loc'])}: {f['msg']}"[:200] for f in faults[:_MAX_FAULTS]]
+    more = f"; {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
+    return "; ".join(told) + more
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part)[:64] for part in loc[:4]) or "the report"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,7 +20,6 @@ _ROBOT = re.compile(r"[a-z0-9_-]{1,64}")
 _BODY_S = 5.0  #: within which a report has to come
 _HELD_BYTES = 16 << 20  #: of all reports that are coming
 _LOOKS_PER_S = 200.0
-_FAULTS = 3  #: of a report that are told
 
 
 class LiveRoutes:
@@ -54,9 +52,9 @@ class LiveRoutes:
         if isinstance(data, Excess):
             return Drained(self._not_kept(data), request)
         try:
-            kept = self.board.put(robot, LiveReport.model_validate_json(data))
-        except ValidationError as error:
-            kept = Excess("damaged", _faults(error))
+            kept = self.board.put(robot, LiveReport.parse(data))
+        except ValueError as error:
+            kept = Excess("damaged", f"expected a live report (docs/http.md): {error}")
         return (
             self._not_kept(kept) if isinstance(kept, Excess) else JSONResponse({"watched": kept})
         )
@@ -129,11 +127,3 @@ class _Held:
 
 def _too_large(size: str) -> str:
     return f"expected at most {MAX_REPORT_BYTES} bytes of a live report, {size} came"
-
-
-def _faults(error: ValidationError) -> str:
-    """Say what is wrong with a report, without repeating what it said."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    told = [f"{'.'.join(map(str, f['loc'][:4]))}: {f['msg']}"[:200] for f in faults[:_FAULTS]]
-    more = f"; {len(faults) - _FAULTS} more" if len(faults) > _FAULTS else ""
-    return f"expected a live report (docs/http.md): {'; '.join(told)}{more}"
