@@ -25,7 +25,8 @@ from wm_core.link.robot.worker import Worker
 
 SIDE = 128  #: most pixels of a picture's side
 _QUALITY = 80
-_UNWATCHED_S = 1.0  #: between two reports while nobody watches
+_UNWATCHED_S = 1.0  #: between two reports while nobody watches ...
+_RAREST_S = 60.0  #: ... or as the trainer of many robots asks, at most
 _ROOM_BYTES = MAX_REPORT_BYTES - 40_000  #: of a report's pictures, as base64
 _DENIED_S = 30.0  #: after a refusal of the token ...
 _UNKNOWN_S = 60.0  #: ... and from a trainer that does not know these reports
@@ -88,6 +89,7 @@ class LiveSender(Worker):
         self._rest_s = rest_s
         self._pictures = _Pictures()
         self._next_s = 0.0  # time.monotonic() of the next report
+        self._unwatched_s = _UNWATCHED_S
         self.watched = False  #: somebody looks
         self._start()
 
@@ -100,7 +102,7 @@ class LiveSender(Worker):
         self._stop.wait(min(_UNWATCHED_S, self._rest_s()))
         if self._stop.is_set():
             return
-        every_s = 1.0 / self.settings.rate_hz if self.watched else _UNWATCHED_S
+        every_s = 1.0 / self.settings.rate_hz if self.watched else self._unwatched_s
         self._next_s = max(self._next_s + every_s, time.monotonic())
         snapshot = self._snapshot(self.watched)
         if snapshot is None:
@@ -124,9 +126,12 @@ class LiveSender(Worker):
             self._counters.count("refused")
             self._retry_later(*_refusal(reply))
             return False
-        watched = json_object(reply.body).get("watched")
+        answer = json_object(reply.body)
+        watched, every_s = answer.get("watched"), answer.get("every_s")
         if not isinstance(watched, bool):
             raise ConnectionError("an answer came that is not of a trainer")
+        if isinstance(every_s, int | float) and _UNWATCHED_S <= every_s <= _RAREST_S:
+            self._unwatched_s = every_s
         self._backoff.reset()
         self._counters.count("sent")
         self._counters.count("pictures", len(cameras))

@@ -24,6 +24,7 @@ _SILENT_S = 10.0  #: silence after which it gives way to another where there is 
 _CAMERAS = b'{"cameras":'  # before the pictures of a report
 _NONE = b"{}"  # pictures
 _OVERHEAD = 1000  #: bytes of one robot's entry beside its report
+_WANTED_PER_S = 200.0  #: reports of all robots while nobody watches
 _ROBOT_PER_S, _ALL_PER_S = 25.0, 1000.0  #: reports that are read
 _MOST_SENDERS = 4096  #: whose rates are remembered
 
@@ -62,6 +63,14 @@ class LiveBoard:
 
     def __len__(self) -> int:
         return len(self._heard)
+
+    @property
+    def every_s(self) -> float:
+        """Give the seconds between two reports of a robot that nobody watches.
+
+        It is one, and more for a fleet, of which the reports would else take a whole processor.
+        """
+        return max(1.0, len(self._heard) / _WANTED_PER_S)
 
     def admit(self, robot: str) -> Excess | None:
         """Count a report that ``robot`` wants to send; says where that is one too many."""

@@ -55,9 +55,9 @@ class LiveRoutes:
             kept = self.board.put(robot, LiveReport.parse(data))
         except ValueError as error:
             kept = Excess("damaged", f"expected a live report (docs/http.md): {error}")
-        return (
-            self._not_kept(kept) if isinstance(kept, Excess) else JSONResponse({"watched": kept})
-        )
+        if isinstance(kept, Excess):
+            return self._not_kept(kept)
+        return JSONResponse({"watched": kept, "every_s": self.board.every_s})
 
     async def tell(self, request: Request) -> Response:
         """Answer ``GET /v1/live``: what was heard of each robot, or of those of ``?robot=``."""

@@ -124,6 +124,16 @@ def test_a_page_of_something_in_between_is_no_trainers(answering, live, wait_unt
     assert not sender.watched
 
 
+def test_a_trainer_of_many_robots_is_told_as_seldom_as_it_asks(answering, live, wait_until):
+    for asked, rests in ((b"30", True), (b"0.0001", False), (b"1e9", False), (b'"a"', False)):
+        body = b'{"watched": false, "every_s": ' + asked + b"}"
+        server = answering(lambda request, body=body: (200, body))
+        sender = live(server.url)
+        wait_until(lambda sender=sender: sender.counters()["sent"] == 1)
+        assert (sender._unwatched_s == 30.0) == rests
+        sender.close()
+
+
 def test_closing_ends_an_open_request(check_close, robot):
     def start(url, **deadlines):
         settings = LiveSettings(**deadlines)

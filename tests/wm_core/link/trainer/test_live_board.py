@@ -97,3 +97,10 @@ def test_names_without_end_are_not_remembered(board):
     for i in range(10_000):
         board.admit(f"r{i}")
     assert len(board._rates) <= 4096
+
+
+def test_robots_of_a_fleet_are_asked_to_say_less_often_how_they_are(board):
+    assert board.every_s == 1.0
+    for i in range(1000):
+        board.put(f"r{i}", report())
+    assert board.every_s == 5.0

@@ -47,14 +47,14 @@ def test_what_a_robot_said_last_is_told_with_its_age_and_only_looking_makes_it_w
     serve, client
 ):
     peer = client(serve())
-    assert say(peer, "rover", report()) == (200, {"watched": False})
-    assert say(peer, "rover", report(policy=4)) == (200, {"watched": False})
+    assert say(peer, "rover", report()) == (200, {"watched": False, "every_s": 1.0})
+    assert say(peer, "rover", report(policy=4)) == (200, {"watched": False, "every_s": 1.0})
     cameras = {"front": {"t_ns": 5, "jpeg": jpeg()}}
     told = look(peer)
     assert told["rover"]["report"]["policy"] == 4
     assert told["rover"]["report"]["counters"] == {"chunks_acked": 7}
     assert told["rover"]["age_s"] >= 0.0
-    assert say(peer, "rover", report(cameras=cameras)) == (200, {"watched": True})
+    assert say(peer, "rover", report(cameras=cameras)) == (200, {"watched": True, "every_s": 1.0})
     assert look(peer)["rover"]["report"]["cameras"] == cameras
     assert look(peer, "?robot=other") == {}
 
@@ -92,7 +92,7 @@ def test_a_report_that_is_too_large_is_refused_before_it_is_read(serve, client):
     peer = client(serve())
     status, answered = say(peer, "rover", b" " * (MAX_REPORT_BYTES + 1))
     assert (status, answered["verdict"]) == (413, "too_large")
-    assert say(peer, "rover", report()) == (200, {"watched": False})
+    assert say(peer, "rover", report()) == (200, {"watched": False, "every_s": 1.0})
 
 
 def test_a_robot_speaks_under_its_own_name_only_and_whoever_has_a_token_may_look(
