@@ -12,6 +12,7 @@ from wm_core.recordings.care.track import SensorTrack, Track
 
 _LEAST_REPEATS = 10  #: steps, however short
 _MOVED = 1e-3  #: change of an action, of 2, from which it counts as moving
+_STIRRING = 0.05  #: of the large changes of a sensor, from which it counts as moving
 _DARK, _BRIGHT = 0.03, 0.97  #: of the range of a pixel
 _MOST_LAG = 10  #: steps that a sensor is looked for behind another
 _LEAST_LAG = 2  #: ... and that are worth a word
@@ -115,7 +116,7 @@ def _repeats(track: Track, limits: Limits) -> Iterator[Finding]:
     That the action moves proves less: a robot may be stuck, or out of the camera's sight.
     """
     acts = np.concatenate([[False], (np.abs(np.diff(track.action, axis=0)) > _MOVED).any(1)])
-    moving = {key: ~s.same & ~track.begins for key, s in track.sensors.items()}
+    moving = {key: _moves(sensor) for key, sensor in track.sensors.items()}
     least = round(limits.frozen_s * 1e9 / float(np.median(track.period_ns)))
     for key, sensor in track.sensors.items():
         others = [moves for other, moves in moving.items() if other != key]
@@ -131,6 +132,14 @@ def _repeats(track: Track, limits: Limits) -> Iterator[Finding]:
                 yield _found(track, check, start, stop, said)
             elif (acts | sensed)[start:stop].mean() >= 0.5:
                 yield _found(track, f"still_{what}", start, stop, said)
+
+
+def _moves(sensor: SensorTrack) -> np.ndarray:
+    """(n,) bool: whether a sensor moves, as it does; what settles or trembles does not."""
+    changed = sensor.change[sensor.change > 0]
+    if not len(changed):
+        return np.zeros(len(sensor.change), bool)
+    return np.asarray(sensor.change > _STIRRING * np.quantile(changed, 0.9))
 
 
 def _pictures(track: Track) -> Iterator[Finding]:
