@@ -80,8 +80,7 @@ class SetFiles:
         self, meta: Meta, columns: Sequence[str], cameras: Mapping[str, SetCamera]
     ) -> None:
         self._meta, self._cameras = meta, cameras
-        here = [name for name in _TIMES if name in meta.features]
-        self._columns = list(dict.fromkeys([*columns, *here, "episode_index"]))
+        self._columns = list(dict.fromkeys([*columns, "episode_index"]))
         self._videos = [k for k in cameras if meta.features[k].dtype == "video"]
         self._images = [k for k in cameras if k not in self._videos]
         self._open: dict[str, Video] = {}
@@ -107,7 +106,7 @@ class SetFiles:
                     left_out["episode_empty"] += 1
                 continue
             if file is None or file.path != entry.data:
-                file = ParquetFile(entry.data, self._columns)
+                file = ParquetFile(entry.data, self._columns, _TIMES)
                 index = file.column("episode_index").reshape(-1)
             rows = np.flatnonzero(index == entry.index)
             if len(rows) != entry.length or rows[-1] - rows[0] != len(rows) - 1:

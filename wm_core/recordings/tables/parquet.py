@@ -23,12 +23,13 @@ class ParquetFile:
     Args:
         path: of the file.
         columns: that are read; all of them have to be there.
+        also: columns that are read where they are there.
 
     Raises:
         RecordingError: for a file that is missing or damaged, or lacks a column.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], also: Sequence[str] = ()) -> None:
         self.path = path
         parquet = import_library("pyarrow.parquet", needed_for=_NEEDED_FOR)
         if not path.is_file():
@@ -39,7 +40,9 @@ class ParquetFile:
             for name in columns:
                 if name not in self.names:
                     raise RecordingError(f"{path}: {nearest(name, self.names, what='column')}")
-            self._table = self._file.read(columns=list(columns))
+            self._table = self._file.read(
+                columns=[*columns, *(name for name in also if name in self.names)]
+            )
         except (OSError, ValueError) as error:
             raise unreadable(path, "parquet file", error) from None
 

@@ -233,6 +233,17 @@ def test_files_are_found_by_name_where_the_template_is_wrong(lerobot_set):
     assert [len(steps) for steps in read(made.write())[1]] == [5, 4]
 
 
+def test_times_count_whether_info_declares_them_or_not(lerobot_set):
+    made = lerobot_set((4,), camera=None)
+    made.columns["timestamp"] = np.array([0, 0.1, 2.0, 2.1])
+    root = made.write()
+    info_file = root / "meta" / "info.json"
+    said = json.loads(info_file.read_text())
+    del said["features"]["timestamp"], said["features"]["frame_index"]
+    info_file.write_text(json.dumps(said))
+    assert [len(steps) for steps in read(root)[1]] == [2, 2]
+
+
 def test_the_fingerprint_follows_bytes_and_mapping(lerobot_set):
     root = lerobot_set(camera=None).write()
     same = [open_source(root, ReadOptions()).fingerprint for _ in range(2)]
