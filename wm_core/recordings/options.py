@@ -28,6 +28,9 @@ class ReadOptions(TableOptions):
     rewards: bool = Field(
         True, description="Bags: read rewards and conditions as the robot file says them"
     )
+    log_times: bool = Field(
+        False, description="Bags: take the time at which a message was written, not its stamp"
+    )
     hold_s: float = Field(
         0.5,
         gt=0,

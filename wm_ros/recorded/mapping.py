@@ -57,8 +57,11 @@ def map_topics(
     for wanted in _wanted(file):
         name = full_name(wanted.topic, namespace)
         found = topics.get(name)
-        if found is not None and found.message == wanted.message:
+        if found is not None and found.message == wanted.message and found.count:
             names[wanted.topic] = name
+        elif found is not None and not found.count:
+            if wanted.required:
+                missing.append(f"{name} ({wanted.what}) is in the bag without any message")
         elif found is not None:
             missing.append(
                 f"{wanted.what} expects {wanted.message} on {name}, which carries {found.message}"

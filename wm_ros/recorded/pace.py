@@ -51,10 +51,16 @@ class StepPace:
         """Take a message into account, in the order of the bag; tell whether it is a step.
 
         Raises:
-            RecordingError: where messages come too seldom for the rate of decisions.
+            RecordingError: where messages carry no stamps, or come too seldom for the rate of
+                decisions.
         """
         if self._last_ns is not None:
             apart = stamp_ns - self._last_ns
+            if apart == stamp_ns == 0:
+                raise RecordingError(
+                    f"messages on {self._topic} carry no stamp (0): the driver has to set it; "
+                    "--log-times takes the times at which they were written instead"
+                )
             if -_BACK_NS < apart <= 0:
                 self.left_out["stamp_repeated" if apart == 0 else "stamp_out_of_order"] += 1
                 return False

@@ -50,9 +50,12 @@ class Playback:
         bag: that is open.
         found: the robot file and where its topics are.
         hold_s: seconds that a velocity or an effort counts after it was sent.
+        log_times: whether a message's time is that at which it was written, not its stamp.
     """
 
-    def __init__(self, bag: Bag, found: TopicMap, hold_s: float) -> None:
+    def __init__(
+        self, bag: Bag, found: TopicMap, hold_s: float, *, log_times: bool = False
+    ) -> None:
         file = found.file
         self._bag, self._file = bag, file
         self._spec = file.spec()
@@ -63,9 +66,14 @@ class Playback:
         self.left_out: Counter[str] = Counter()
         self.notes: list[str] = []
         self._sensors = self._heard(file, found.names)
+        if log_times:
+            for source in self._sensors.sources:
+                source.stamped = False
         self._sent = SentCommands(file, found.names, self._spec.period_s, hold_s)
         self._judge = Judge(Robot(PolicySettings(), file), find=bag.kind)
         self._judge.begin(self._spec, self._period_ns)
+        for reading in self._judge.readings.values() if log_times else ():
+            reading.stamped = False
         self._recorder = Recorder(reward_required=self._judge.reward.required)
         self._recorder.open(self._keep, self._period_ns)
         self._prev_action = np.zeros(self._spec.action.size, np.float32)

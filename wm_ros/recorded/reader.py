@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from wm_core.recordings.options import ReadOptions
 
 _VERSION = 1  #: of how bags become steps; another one makes other chunks
-_FINGERPRINTED = {"name", "task", "from_s", "until_s", "namespace", "rewards", "hold_s"}
+_FINGERPRINTED = {
+    "name",
+    "task",
+    "from_s",
+    "until_s",
+    "namespace",
+    "rewards",
+    "hold_s",
+    "log_times",
+}
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 METADATA = "metadata.yaml"
 
@@ -73,7 +82,7 @@ class BagSource:
                 self._found = map_topics(
                     file, bag.topics, options.namespace, rewards=options.rewards
                 )
-                Playback(bag, self._found, options.hold_s)  # finds a field that is missing
+                self._played(bag)  # finds a field that is missing
             except WmError as error:
                 raise RecordingError(f"{path}: {error}") from error
         self.name = options.name or file.robot
@@ -98,6 +107,10 @@ class BagSource:
         seconds = (self.span_ns[1] - self.span_ns[0]) * 1e-9
         return round(seconds / self._spec.period_s + 1) * per_step
 
+    def _played(self, bag: Bag) -> Playback:
+        options = self._options
+        return Playback(bag, self._found, options.hold_s, log_times=options.log_times)
+
     def _window(self, bag: Bag) -> tuple[int, int]:
         """Give the times between which messages are read."""
         begin, end = bag.begin_ns, max(bag.begin_ns, bag.end_ns)
@@ -112,7 +125,7 @@ class BagSource:
     def episodes(self) -> Iterator[Iterable[Step]]:
         """Yield the episodes; each is read to its end before the next is asked for."""
         with whole_bag(self._path) as whole, Bag(whole) as bag:
-            played = Playback(bag, self._found, self._options.hold_s)
+            played = self._played(bag)
             try:
                 steps = played.steps(*self.span_ns)
                 for first in steps:

@@ -110,9 +110,11 @@ def write_bag(
     with writer:
         connections = {}
         for topic, at_ms, msg in sorted(messages, key=lambda m: m[1]):
-            kind = msg.__msgtype__
+            kind = "geometry_msgs/msg/Twist" if msg is None else msg.__msgtype__
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
+            if msg is None:  # a topic on which nothing came
+                continue
             data = serialize(msg, kind)
             writer.write(connections[topic], BEGIN_NS + round(at_ms * MS), data)
     return path

@@ -14,6 +14,7 @@ from tests.wm_ros.recorded.bags import (
     float32,
     image,
     odometry,
+    time_of,
     twist,
 )
 from wm_core.contract.errors import RecordingError, WmError
@@ -245,3 +246,22 @@ def test_a_timer_paces_a_robot_without_a_camera(play):
     got = play([m for m in drive(20) if m[0] != "/camera/image_raw"], robot=robot)
     assert len(got.episodes) == 1
     assert 18 <= len(got.steps) <= 20
+
+
+def test_a_camera_without_stamps_is_refused_and_the_times_of_writing_may_stand_in(play):
+    messages = [*drive(20)]
+    for topic, _, msg in messages:
+        if topic == "/camera/image_raw":
+            msg.header.stamp = time_of(0)
+    with pytest.raises(RecordingError, match=r"carry no stamp .*--log-times"):
+        play(messages)
+    got = play(messages, log_times=True)
+    assert numbers(got.steps) == commands(got.steps) == [*range(20)]
+    assert got.steps[0].stamp_ns == BEGIN_NS + 20 * MS
+
+
+def test_a_topic_without_a_message_is_refused(play):
+    robot = ROBOT.replace("topic: cmd_vel", "topic: commanded")
+    messages = [*drive(3), ("/commanded", 100, None)]
+    with pytest.raises(RecordingError, match=r"/commanded .action. is in the bag without any"):
+        play(messages, robot=robot)
