@@ -31,7 +31,7 @@ from wm_core.training.status import Status
 log = logging.getLogger(__name__)
 
 FIGURES_S, DREAM_S = 2.0, 5.0  #: least seconds between two of each ...
-SHARE = 150.0  #: ... and so many times what the last one took
+FIGURES_SHARE, DREAM_SHARE = 0.002, 0.008  #: ... and largest share of the time
 OBSERVED, AHEAD, FEWEST_AHEAD = 16, 50, 15  #: steps that are seen, imagined, at least imagined
 PICTURE_PX = 128  #: longest side of a picture in a film strip
 NUMBERS = 6  #: of a vector that are shown
@@ -51,7 +51,7 @@ class LiveLearner:
     def __init__(self, settings: TrainSettings, learner: Learner, store: Store) -> None:
         self._settings, self._learner, self._store = settings, learner, store
         self._folder, self._failed = live_folder.live_of(settings.run), False
-        self._figures, self._dreams = Paced(FIGURES_S), Paced(DREAM_S)
+        self._figures, self._dreams = Paced(FIGURES_S, FIGURES_SHARE), Paced(DREAM_S, DREAM_SHARE)
         self._last: dict[str, Any] = {}  # a summary of the newest dream
 
     def __call__(self, status: Status) -> None:
@@ -124,10 +124,11 @@ class Paced:
 
     Args:
         least_s: seconds between two at least.
+        share: of the time that it may take.
     """
 
-    def __init__(self, least_s: float) -> None:
-        self._least_s = least_s
+    def __init__(self, least_s: float, share: float) -> None:
+        self._least_s, self._share = least_s, share
         self._every = Every(least_s, time.monotonic() - least_s)
 
     @contextlib.contextmanager
@@ -140,7 +141,7 @@ class Paced:
         finally:
             if due:
                 now_s = time.monotonic()
-                self._every.interval = max(self._least_s, SHARE * (now_s - begin_s))
+                self._every.interval = max(self._least_s, (now_s - begin_s) / self._share)
                 self._every.done(now_s)
 
 

@@ -59,7 +59,7 @@ class StepAccount:
             robots[name] = {
                 "numbered": numbered.get(name, 0),
                 "recorded": _number(told.get("steps_recorded")),
-                "oldest_unacknowledged_s": _number(told.get("oldest_unacknowledged_s")),
+                "oldest_unacknowledged_s": _number(told.get("oldest_unacked_s")),
             }
         waits = [r["oldest_unacknowledged_s"] for r in robots.values()]
         trained = (

@@ -203,7 +203,7 @@ def test_what_robots_learner_and_chunks_say_is_joined(tagged, tmp_path):
     learner = {"steps_trained_on": 30, "pid": 7}
     (tmp_path / "live" / "learner.json").write_text(json.dumps(learner))
     live = {
-        "robot": {"counters": {"steps_recorded": 55, "oldest_unacknowledged_s": 2.5}},
+        "robot": {"counters": {"steps_recorded": 55, "oldest_unacked_s": 2.5}},
         "other": {"counters": {}},
     }
     account = StepAccount(tmp_path, read(tagged)).now(live)

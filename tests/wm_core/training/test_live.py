@@ -22,9 +22,9 @@ EPISODE = 21  #: steps of the toy task
 def eager(monkeypatch):
     """A learner that looks after every update."""
     monkeypatch.setattr(trainer_module, "STATUS_S", 1e-9)
-    monkeypatch.setattr(live_learner, "SHARE", 0.0)
-    for name in ("FIGURES_S", "DREAM_S"):
-        monkeypatch.setattr(live_learner, name, 1e-9)
+    for name in ("FIGURES", "DREAM"):
+        monkeypatch.setattr(live_learner, f"{name}_S", 1e-9)
+        monkeypatch.setattr(live_learner, f"{name}_SHARE", 1e9)
 
 
 def learnt(run):
