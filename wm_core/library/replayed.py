@@ -102,6 +102,23 @@ class Replay:
             "interventions": self._is_intervention.tolist(),
         }
 
+    def step(self, step: int) -> dict[str, Any]:
+        """Give one step: action in physical units or one-hot, reward, version, who acted.
+
+        Raises:
+            StoreError: where there is no such step.
+        """
+        self._check(step)
+        action = self.action[step]
+        if not self.spec.action.discrete:
+            action = self.spec.action.to_physical(action)
+        return {
+            "action": action.astype(float).tolist(),
+            "reward": float(self.reward[step]),
+            "version": int(self._version[step]),
+            "is_intervention": bool(self._is_intervention[step]),
+        }
+
     def observe(self, name: str, first: int, end: int) -> np.ndarray:
         """Read (end - first, ...) of the input ``name``, of the steps ``first`` .. ``end`` - 1."""
         is_image, values = name in self.spec.images, []

@@ -21,11 +21,12 @@ from starlette.routing import Route
 from wm_core.contract.errors import WmError
 from wm_core.contract.files import json_text
 from wm_core.page.board import Board, Frame
+from wm_core.page.replay_routes import ReplayRoutes
 from wm_core.page.skeleton import SKELETON, login_page, refused_page, rollback_form
 from wm_core.page.viewers import COOKIE, Viewers
 
 STATIC = Path(__file__).parent / "static"
-_TYPES = {"page.js": "text/javascript", "page.css": "text/css"}
+_TYPES = {"page.js": "text/javascript", "replay.js": "text/javascript", "page.css": "text/css"}
 _HEARTBEAT_S = 0.8  #: between two words to the browser, which calls two seconds of silence a loss
 _MAX_FORM_BYTES = 4096
 _MAX_VIEWERS = 64
@@ -70,6 +71,7 @@ class PageApplication:
             Route("/ui/login", self.login, methods=["POST"]),
             Route("/ui/logout", self.logout, methods=["POST"]),
             Route("/ui/rollback", self.rollback, methods=["POST"]),
+            *ReplayRoutes(board.reader.root, viewers.refusal, self._refused, HEADERS).routes,
             Route("/ui/{name}", self.static),
         ]
 

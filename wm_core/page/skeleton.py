@@ -5,13 +5,15 @@ from __future__ import annotations
 from wm_core.page.policy_reader import PolicyFacts
 from wm_core.page.wording import note, text
 
-_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+#: of every page
+HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>wm_ros</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/ui/page.css">"""
 
-SKELETON = f"""{_HEAD}<script src="/ui/page.js" defer></script></head><body class="live">
-<header><h1 id="title"></h1><div id="links" role="status"></div>
+SKELETON = f"""{HEAD}<script src="/ui/page.js" defer></script></head><body class="live">
+<header><h1 id="title"></h1><nav><a href="/ui/episodes">Episodes</a></nav>
+<div id="links" role="status"></div>
 <p id="silence" class="bad" role="alert" hidden></p></header>
 <main>
 <section><h2>Robot</h2><div id="robots"></div>
@@ -30,7 +32,7 @@ SKELETON = f"""{_HEAD}<script src="/ui/page.js" defer></script></head><body clas
 
 def login_page(why: str) -> str:
     """The form in which a token is shown, with the reason of a refusal."""
-    return f"""{_HEAD}</head><body class="small"><h1>wm_ros</h1>
+    return f"""{HEAD}</head><body class="small"><h1>wm_ros</h1>
 <form method="post" action="/ui/login"><label>Token
 <input name="token" type="password" autocomplete="current-password" autofocus required></label>
 <button>Look</button></form>{note(why, "bad") if why else ""}
@@ -41,7 +43,7 @@ def login_page(why: str) -> str:
 
 def refused_page(why: str) -> str:
     """A page that says why nothing is shown or changed."""
-    return f"""{_HEAD}</head><body class="small"><h1>wm_ros</h1>{note(why, "bad")}
+    return f"""{HEAD}</head><body class="small"><h1>wm_ros</h1>{note(why, "bad")}
 <p><a href="/ui/">Back to the page</a></p></body></html>
 """
 
