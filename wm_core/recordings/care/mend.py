@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused, StoreError
-from wm_core.contract.files import make_folder, sync_folder
+from wm_core.contract.files import make_folder, sync_folder, write_durably
 from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
 from wm_core.format.salvage import Salvaged, salvage, salvage_meta
 from wm_core.recordings.care.place import alone, explained, reading, store_at
@@ -215,14 +215,30 @@ def _damage(root: Path, row: ChunkRow) -> MendedChunk | None:
 
 def _save_steps(root: Path, ledger: Ledger, row: ChunkRow, chunk: MendedChunk) -> Salvaged | None:
     """Recover the steps of a damaged chunk and count them in ``chunk``."""
-    if chunk.fault not in ("torn", "wrong_hash") or not chunk.path.is_file():
+    if chunk.fault not in ("missing", "torn", "wrong_hash"):
         return None
-    data = _bytes_of(chunk.path)
-    got = salvage(data, _meta_of(root, ledger, row, data))
+    got = Salvaged(None)
+    for path in _files_of(root, ledger, row, chunk.path):
+        data = _bytes_of(path)
+        other = salvage(data, _meta_of(root, ledger, row, data))
+        got = max(got, other, key=lambda salvaged: len(salvaged.steps))
     chunk.saved, chunk.pieces = len(got.steps), len(got.runs)
-    if not got.steps:
+    if not got.steps and chunk.fault != "missing":
         chunk.note = f"nothing of it can be read ({chunk.note}); it stays where it is"
     return got
+
+
+def _files_of(root: Path, ledger: Ledger, row: ChunkRow, path: Path) -> list[Path]:
+    """The damaged file of a chunk, and what a killed repair put aside of it."""
+    noted = {
+        refused.sha256[:16]
+        for refused in ledger.refused()
+        if (refused.robot, refused.session, refused.seq) == tuple(row.key)
+    }
+    beside = quarantine_path(root, row.key, row.sha256).parent
+    aside = sorted(beside.glob(f"{row.seq:08d}.*.refused"))
+    unnoted = [other for other in aside if other.name.split(".")[1] not in noted]
+    return [other for other in (path, *unnoted) if other.is_file()]
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -274,31 +290,45 @@ def _bring_back(root: Path, ledger: Ledger, refused: Refused, path: Path) -> Men
 
 
 def _replace(root: Path, ledger: Ledger, row: ChunkRow, got: Salvaged) -> None:
-    """Move the damaged file to the quarantine, and store what is whole of it in its place."""
+    """Keep the damaged file in the quarantine, and store what is whole of it in its place.
+
+    A kill in between leaves a file that the row does not fit, and the next repair begins anew.
+    """
     assert got.meta is not None
     path = chunk_path(root, row.key)
     data = _bytes_of(path)
     sha256 = hashlib.sha256(data).hexdigest()
     aside = quarantine_path(root, row.key, sha256)
     make_folder(aside.parent)
+    if path.is_file():
+        _second_name(path, aside)
     reason = f"damaged on the disk; {len(got.steps)} of {row.steps} steps were recovered from it"
-    moved = False
     try:
         with ledger.writing():
             ledger.remove(row.arrival)
             ledger.mark_sound(row.arrival)
-            ledger.add_refused(row.key, sha256, len(data), reason)
-            os.replace(path, aside)
-            moved = True
+            if aside.exists():
+                ledger.add_refused(row.key, sha256, len(data), reason)
             for kind in SIDECARS:
                 path.with_suffix(f".{kind}").unlink(missing_ok=True)
             for key, piece in _pieces(got, got.meta):
                 _store(root, ledger, key, piece)
     except BaseException:
-        if moved:
-            os.replace(aside, path)
+        path.unlink(missing_ok=True)
+        if aside.exists():
+            _second_name(aside, path)
         raise
-    sync_folder(aside.parent)
+
+
+def _second_name(path: Path, other: Path) -> None:
+    """Give the file at ``path`` the name ``other`` too, durably; a copy where links are none."""
+    if other.exists():
+        return
+    try:
+        os.link(path, other)
+    except OSError:
+        write_durably(other, path.read_bytes())
+    sync_folder(other.parent)
 
 
 def _pieces(got: Salvaged, meta: ChunkMeta) -> list[tuple[ChunkKey, bytes]]:

@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import os
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -287,3 +289,41 @@ def test_a_repaired_step_is_one_that_can_be_stored_again(record, file_of):
     meta, _ = decode_chunk(data)
     got = salvage(data)
     assert encode_chunk([got.steps[i] for i in range(20)], meta) == data
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from wm_core.recordings.care import mend
+
+whole, calls = mend._store, []
+
+def store(*args):
+    calls.append(args)
+    if len(calls) > int(sys.argv[2]):
+        os._exit(9)
+    whole(*args)
+
+mend._store = store
+mend.repair_store(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("stored_before", [0, 1])
+def test_a_repair_that_is_killed_is_finished_by_the_next(
+    record, root, file_of, mended, wm, stored_before
+):
+    steps = play(1, 64)
+    (key,) = record(steps, size=64)
+    block = blocks_of(file_of(key))[1]
+    flip(file_of(key), block.offset + block.size // 2)
+    bad = file_of(key).read_bytes()
+    command = [sys.executable, "-c", _KILLED, str(root), str(stored_before)]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 9
+    mended()
+    found, _ = stored(root)
+    kept = {p.read_bytes() for p in (root / "quarantine.d").rglob("*.refused")}
+    assert bad in kept
+    assert all(same(step, steps[index]) for (_, index), step in found.items())
+    assert {index for _, index in found} == {*range(16), *range(32, 64)}
+    assert wm("verify")[0] == 0
