@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import ValidationError
 
@@ -10,6 +12,7 @@ from wm_core.contract.inputs import MAX_NUMBERS
 from wm_core.contract.spec import ActionSpec
 from wm_core.recordings.table_options import TableOptions
 
+_FEW = 256  # whole numbers below it are choices where nothing else is said
 _BEYOND = 1e-5  # of the distance of the bounds: what rounding may carry a command beyond them
 
 
@@ -59,12 +62,16 @@ class ActionRange:
         if not self._count:
             raise RecordingError(f"{self._where}: it holds no action")
         size = len(self._low)
-        if options.action_choices or (self._whole and size == 1 and not _stated(options)):
-            if size != 1 or self._low[0] < 0:
+        few = self._low[0] >= 0 and self._high[0] < _FEW
+        if options.action_choices:
+            if size != 1 or not self._low[0] >= 0:
                 raise RecordingError(
-                    f"{self._where}: a choice is one number from 0, got {size} from {self._low}"
+                    f"{self._where}: expected one number from 0 for --action-choices, got {size} "
+                    f"from {self._low[0]:g}"
                 )
-            return ActionSpec.choices(options.action_choices or max(2, int(self._high[0]) + 1))
+            return ActionSpec.choices(options.action_choices)
+        if self._whole and size == 1 and few and not _stated(options):
+            return ActionSpec.choices(max(2, int(self._high[0]) + 1))
         if self._one_hot and size > 1 and not _stated(options):
             return ActionSpec.choices(size, names)
         if unit and (self._low >= -1.0).all() and (self._high <= 1.0).all():
@@ -125,6 +132,17 @@ def action_spec(
     except ValidationError as error:
         said = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise RecordingError(f"{where}: bounds of the action: {said}") from None
+
+
+def choices_of(where: object, counts: Sequence[int]) -> ActionSpec:
+    """Describe actions of as many choices as ``counts`` has numbers, each of so many."""
+    try:
+        if len(counts) == 1:
+            return ActionSpec.choices(counts[0])
+        return ActionSpec.several_choices(tuple(counts))
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise RecordingError(f"{where}: choices of the action: {said}") from None
 
 
 def _stated(options: TableOptions) -> bool:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import RecordingError
-from wm_core.contract.inputs import Vector
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.table_options import TableOptions
 from wm_core.recordings.tables.actions import ActionRange, as_columns, to_actions
 from wm_core.recordings.tables.images import FrameShape, frames_of, image_spec, shape_of
+from wm_core.recordings.tables.layout import make_spec, vector_of
 from wm_core.recordings.tables.rows import Rows, earlier
 from wm_core.recordings.tables.source import NO_REWARD, TableSource
 from wm_core.recordings.tables.target import TargetRobot, check_target_rate
@@ -172,9 +172,9 @@ class ArrayReader:
             else:
                 size = as_columns(np.asarray(values[:1]), where).shape[1]
                 vectors[name] = (
-                    Vector(size=size) if target is None else target.vector(name, size, where)
+                    vector_of(where, size) if target is None else target.vector(name, size, where)
                 )
-        self.spec = Spec(images=images, vectors=vectors, action=action, period_s=period_s)
+        self.spec = make_spec(first.where, images, vectors, action, period_s)
 
     def rows(self, episode: TableEpisode, left_out: Counter[str]) -> Rows:
         """Map one episode.

@@ -105,7 +105,8 @@ class _Hdf5Set:
 
     def source(self) -> Source:
         options, about = self._options, self._about
-        rate = (about.get("env_kwargs") or {}).get("control_freq")
+        settings = about.get("env_kwargs")
+        rate = settings.get("control_freq") if isinstance(settings, dict) else None
         good = isinstance(rate, int | float) and 0 < rate <= 1000
         fps = options.fps or (rate if good else None)
         return array_source(

@@ -122,6 +122,12 @@ def decoded(data: bytes, where: object) -> np.ndarray:
                     raise RecordingError(f"{where}: expected 16 bit of depth, got more")
                 return pixels.astype(np.uint16)[:, :, None]
             pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
         raise RecordingError(f"{where}: an image cannot be read: {error}") from None
     return pixels[:, :, None] if pixels.ndim == 2 else pixels

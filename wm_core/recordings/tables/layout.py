@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from wm_core.contract.errors import RecordingError, nearest
+from pydantic import ValidationError
+
+from wm_core.contract.errors import RecordingError, nearest, shown
 from wm_core.contract.frozen import MAX_NAME
-from wm_core.contract.inputs import MAX_INPUTS
+from wm_core.contract.inputs import MAX_INPUTS, MAX_NUMBERS, ImageSpec, Vector
+from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.recordings.table_options import TableOptions
 
 NONE = "none"  #: in the place of a column: there is none
@@ -78,6 +81,12 @@ def _named(where: object, columns: Sequence[str], names: Mapping[str, str]) -> d
         column: name if column in names or count.count(name) == 1 else fit_name(column)
         for column, name in short.items()
     }
+    unfit = [name for name in found.values() if fit_name(name) != name]
+    if unfit:
+        raise RecordingError(
+            f"{where}: expected names of letters, digits and _ for --rename, other than "
+            f"{' and '.join(_RESERVED)}, got {unfit[0]!r}"
+        )
     twice = sorted({name for name in found.values() if list(found.values()).count(name) > 1})
     if twice:
         raise RecordingError(f"{where}: several columns would be named {twice}; use --rename")
@@ -111,3 +120,29 @@ def number_names(names: object, size: int) -> tuple[str, ...]:
     texts = tuple(str(name) for name in names)
     good = all(text and len(text) <= MAX_NAME and text.isprintable() for text in texts)
     return texts if good and len(set(texts)) == size else ()
+
+
+def make_spec(
+    where: object,
+    images: Mapping[str, ImageSpec],
+    vectors: Mapping[str, Vector],
+    action: ActionSpec,
+    period_s: float,
+) -> Spec:
+    """Describe the steps of a table; raises ``RecordingError`` for what no spec can hold."""
+    try:
+        return Spec(images=images, vectors=vectors, action=action, period_s=period_s)
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = ".".join(map(str, found["loc"]))
+        raise RecordingError(f"{where}: {place}: {shown(found['msg'], 200)}") from None
+
+
+def vector_of(where: object, size: int, names: tuple[str, ...] = ()) -> Vector:
+    """Describe a vector of ``size`` numbers; raises ``RecordingError`` for too many."""
+    if not 0 < size <= MAX_NUMBERS:
+        raise RecordingError(
+            f"{where}: expected 1 to {MAX_NUMBERS} numbers in a row, got {size}; leave it out "
+            "with --without"
+        )
+    return Vector(size=size, names=names)

@@ -23,8 +23,10 @@ from wm_core.recordings.tables.images import image_spec
 from wm_core.recordings.tables.layout import (
     column_or_none,
     known_column,
+    make_spec,
     number_names,
     robot_name,
+    vector_of,
 )
 from wm_core.recordings.tables.lerobot_files import SetCamera, SetEpisode, SetFiles, frame_shape
 from wm_core.recordings.tables.lerobot_meta import CAMERAS, INFO, Meta, SetFeature, read_meta
@@ -150,7 +152,7 @@ class _Mapped:
                 vectors[name] = (
                     self.target.vector(name, size, column)
                     if self.target
-                    else Vector(size=size, names=number_names(feature.names, size))
+                    else vector_of(column, size, number_names(feature.names, size))
                 )
                 self._vectors[column] = name
         also = [self._action, self._reward, self._done, self._truncated]
@@ -162,7 +164,7 @@ class _Mapped:
         if self.target:
             check_target_rate(self._meta.root / INFO, self._meta.fps, self.target)
             action, period_s = self.target.spec.action, self.target.spec.period_s
-            return Spec(images=images, vectors=vectors, action=action, period_s=period_s)
+            return make_spec(self._meta.root, images, vectors, action, period_s)
         seen = ActionRange(f"{self._meta.root}, {self._action}")
         for episode in self.files.episodes():
             seen.add(episode.column(self._action))
@@ -170,7 +172,7 @@ class _Mapped:
         size = int(np.prod(feature.shape))
         action = seen.spec(self._options, number_names(feature.names, size))
         self.notes += seen.notes(self._options, action)
-        return Spec(images=images, vectors=vectors, action=action, period_s=1.0 / self._meta.fps)
+        return make_spec(self._meta.root, images, vectors, action, 1.0 / self._meta.fps)
 
     def rows(self, left_out: Counter[str]) -> Iterator[Rows]:
         for episode in self.files.episodes(left_out):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,14 +94,21 @@ def read_meta(root: Path) -> Meta:
     own = root / OWN
     read = _V3(root, info) if version.startswith("v3") else _V2(root, info)
     found = {name: _feature(path, name, said) for name, said in features.items()}
+    entries = tuple(read.entries([n for n, f in found.items() if f.dtype == "video"]))
+    twice = [index for index, n in Counter(entry.index for entry in entries).items() if n > 1]
+    if twice:
+        raise RecordingError(f"{root}: its meta files list episode {twice[0]} more than once")
+    ours = _json(own) if own.is_file() else None
+    if ours is not None and not isinstance(ours, dict):
+        raise RecordingError(f"{own}: expected an object of JSON, got {shown(ours, 60)}")
     return Meta(
         root=root,
         version=version,
         fps=float(fps),
         robot=str(info.get("robot_type") or ""),
         features=found,
-        entries=tuple(read.entries([n for n, f in found.items() if f.dtype == "video"])),
-        own=_json(own) if own.is_file() else None,
+        entries=entries,
+        own=ours,
         files=tuple(sorted(p for p in (root / "meta").rglob("*") if p.is_file())),
     )
 
@@ -109,7 +117,8 @@ def _feature(path: Path, name: str, said: Any) -> SetFeature:
     shape = said.get("shape") if isinstance(said, dict) else None
     if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise RecordingError(f"{path}: feature {name!r}: expected a shape, got {shown(said, 80)}")
-    info = {**(said.get("video_info") or {}), **(said.get("info") or {})}
+    abouts = [about for key in ("video_info", "info") if isinstance(about := said.get(key), dict)]
+    info = {key: value for about in abouts for key, value in about.items()}
     is_depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map"))
     return SetFeature(str(said.get("dtype")), tuple(shape), said.get("names"), is_depth)
 
@@ -121,7 +130,8 @@ class _V2:
         self._root = root
         self._data = str(info.get("data_path") or "")
         self._video = str(info.get("video_path") or "")
-        self._chunk = max(1, int(info.get("chunks_size") or 1000))
+        size = info.get("chunks_size")
+        self._chunk = size if isinstance(size, int) and size > 0 else 1000
 
     def entries(self, videos: list[str]) -> Iterator[SetEntry]:
         path = self._root / "meta" / "episodes.jsonl"
@@ -172,7 +182,7 @@ class _V3:
                 file = parquet.ParquetFile(path)
                 names = [n for n in file.schema_arrow.names if not n.startswith("stats/")]
                 rows = file.read(columns=names).to_pylist()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, NotImplementedError) as error:
                 raise unreadable(path, "parquet file", error) from None
             for row in rows:
                 yield self._entry(path, row, videos)

@@ -19,7 +19,7 @@ from wm_core.contract.errors import RecordingError, shown
 from wm_core.contract.spec import ActionSpec
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
-from wm_core.recordings.tables.actions import action_spec
+from wm_core.recordings.tables.actions import action_spec, choices_of
 from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
 from wm_core.recordings.tables.damage import unreadable
 from wm_core.recordings.tables.hdf5_files import (
@@ -174,13 +174,10 @@ def _action_spec(where: object, space: Mapping[str, Any]) -> ActionSpec | None:
     """Describe the actions of a space; None where it has no bounds: the data tells them then."""
     kind = space.get("type")
     if kind == "Discrete":
-        return ActionSpec.choices(int(space["n"]))
+        return choices_of(where, [int(space["n"])])
     if kind in ("MultiDiscrete", "MultiBinary"):
         counts = np.ravel(space.get("nvec", [2] * int(space.get("n", 0)))).astype(int).tolist()
-        several = len(counts) > 1
-        return (
-            ActionSpec.several_choices(tuple(counts)) if several else ActionSpec.choices(counts[0])
-        )
+        return choices_of(where, counts)
     if kind != "Box":
         raise RecordingError(
             f"{where}: actions of {shown(kind, 40)} are not read, only of {', '.join(_SPACE)}"

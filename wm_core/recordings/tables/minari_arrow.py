@@ -38,7 +38,7 @@ def read_arrow(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
         else:
             with import_library("pyarrow.ipc", needed_for=_NEEDED_FOR).open_file(path) as file:
                 table = file.read_all()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise unreadable(path, "Arrow file", error) from None
     found: dict[str, np.ndarray] = {}
     for name in table.column_names:

@@ -154,6 +154,11 @@ def _array(path: Path, arrays: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     if key not in arrays.files:
         raise RecordingError(f"{path}: {nearest(key, arrays.files, what='key')}")
     try:
-        return np.asarray(arrays[key])
+        found = np.asarray(arrays[key])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordingError(f"{path}: {key!r} cannot be read: {error}") from None
+    if found.ndim == 0 and key not in _ABOUT:
+        raise RecordingError(
+            f"{path}: {key!r} is one value and not one for each row; leave it out with --without"
+        )
+    return found

@@ -52,7 +52,19 @@ def exported_rows(
     missing = [name for name in NEEDED if name not in columns]
     if missing:
         raise RecordingError(f"{where}: an export of wm data has columns {missing}; they are gone")
-    steps = len(columns[STAMP])
+    steps, size = len(columns[STAMP]), spec.action.size
+    for name, values in columns.items():
+        wide = size if name in ("action", REQUESTED) else 1
+        if name in COLUMNS and values.size != steps * wide:
+            raise RecordingError(
+                f"{where}: expected {steps} rows of {wide} in {name!r}, got {values.shape}"
+            )
+    for name, values in vectors.items():
+        if values.size != steps * spec.vectors[name].size:
+            raise RecordingError(
+                f"{where}: expected {steps} rows of {spec.vectors[name].size} in {name!r}, got "
+                f"{values.shape}"
+            )
     first, last = columns["is_first"].astype(bool), columns["is_last"].astype(bool)
     begins = first.copy()
     begins[1:] |= last[:-1]

@@ -43,7 +43,7 @@ class ParquetFile:
             self._table = self._file.read(
                 columns=[*columns, *(name for name in also if name in self.names)]
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NotImplementedError) as error:
             raise unreadable(path, "parquet file", error) from None
 
     @property
@@ -85,7 +85,7 @@ class ParquetFile:
         while True:
             try:
                 batch = next(batches, None)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, NotImplementedError) as error:
                 raise RecordingError(f"{self.path}: row {row}: {shown(error, 200)}") from None
             if batch is None:
                 return

@@ -113,6 +113,20 @@ def test_actions_that_are_choices(lerobot_set):
     assert read(made.root, action_choices=5)[0].spec.action.size == 5
 
 
+def test_whole_numbers_that_are_no_choices_have_a_range(lerobot_set):
+    made = lerobot_set(camera=None).add("action", np.arange(9) * 100 - 400, "int64")
+    source, episodes = read(made.write())
+    assert (source.spec.action.low, source.spec.action.high) == ((-400.0,), (400.0,))
+    assert float(episodes[0][1].action[0]) == -0.75
+    assert "--action-low" in " ".join(source.notes)
+
+
+def test_vectors_that_are_too_long_are_refused(lerobot_set):
+    made = lerobot_set(camera=None).add("observation.cloud", np.zeros((9, 1)), shape=[70000])
+    with pytest.raises(RecordingError, match=r"observation\.cloud: expected 1 to 65536"):
+        read(made.write())
+
+
 def test_columns_are_chosen_named_and_flattened(lerobot_set):
     made = lerobot_set(camera=None).add("env.grid", np.zeros((9, 4)), shape=[2, 2])
     made.add("observation.velocity", np.ones((9, 3)), shape=[3]).write()
@@ -133,6 +147,15 @@ def info(**more):
     return lambda root: (root / "meta/info.json").write_text(
         json.dumps(json.loads((root / "meta/info.json").read_text()) | more)
     )
+
+
+def repeat_episodes(root):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table]), path)
 
 
 def video(frames, **options):
@@ -169,6 +192,13 @@ def test_pointers_of_git_lfs_are_told_from_damage(lerobot_set, pattern):
         (info(data_path="/etc/{chunk_index}.parquet"), {}, "expected paths below the set"),
         (info(data_path="{chunk_index.__class__}"), {}, "this file is missing"),
         (info(data_path="data/{nothing}.parquet"), {}, "asks for 'nothing'"),
+        (info(chunks_size="many", fps="10"), {}, "expected fps above 0"),
+        (info(fps=1e-6), {}, "frames per second"),
+        (repeat_episodes, {}, "list episode 0 more than once"),
+        (lambda root: (root / "meta/wm_ros.json").write_text("[1]"), {}, "expected an object"),
+        (lambda root: (root / "meta/wm_ros.json").write_text('{"a": 1}'), {}, "does not fit"),
+        (None, {"rename": ("observation.state=my state",)}, "names of letters, digits and _"),
+        (None, {"rename": ("observation.state=action",)}, "other than action and step"),
         (info(fps=30), {}, r"file-000\.mp4: expected 30 frames per second.*got 10"),
         (video([shade(i, 32) for i in range(9)]), {}, "of 64x64, as info.json says, got 32x32"),
         (video([shade(i) for i in range(9)], fps=25), {}, "expected 10 frames per second.*got 25"),

@@ -150,6 +150,11 @@ def test_images_are_brought_to_the_size_asked_for_or_keep_their_own(tmp_path):
         ({"action": np.zeros((6, 0))}, {}, "expected 1 to"),
         ({}, {"action_low": (0.0, 1.0)}, "expected one number or 1 for --action-low"),
         ({}, {"action_low": (2.0,), "action_high": (1.0,)}, "every low must be below its high"),
+        ({"seed": np.array(3)}, {}, "'seed' is one value and not one for each row"),
+        ({"action": np.array(3)}, {}, "'action' is one value"),
+        ({"reward": np.zeros((6, 2))}, {}, "expected one reward in a row, got 2"),
+        ({}, {"fps": 1e-5}, "period_s"),
+        ({}, {"action_choices": 3}, "expected one number from 0 for --action-choices"),
         ({}, {"image_size": "128"}, "smaller than the 128x128"),
     ],
 )
