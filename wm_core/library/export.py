@@ -62,10 +62,10 @@ def export(
     Raises:
         StoreError: where the run has no checkpoint or ``to`` cannot be written.
         PolicyRefused: where 8 bits lose more than ``max_loss``.
-        SettingsError: where there is no experience to calibrate 8 bits on.
+        SettingsError: where no policy was learnt, or no experience is there to calibrate on.
     """
     run, to = Path(run), Path(to)
-    trained = load_agent(run, version=version)
+    trained = _learnt(run, version)
     exporter = PolicyExporter(
         trained.agent,
         trained.spec,
@@ -91,6 +91,17 @@ def export(
     if leapp:
         write_bundle(to, ONNX_NAME, runner.card)
     return runner
+
+
+def _learnt(run: Path, version: str | int) -> Trained:
+    """Load the agent of a checkpoint; raise where its actor is as it was drawn."""
+    trained = load_agent(run, version=version)
+    if trained.config.train.policy == "off":
+        raise SettingsError(
+            f"{run} has learnt a world model and no policy (train.policy off): go on with "
+            f"`wm train --run {run} --resume --train.policy on` first"
+        )
+    return trained
 
 
 def with_surprise_limit(export: Export, store: Store | None, steps: int) -> Export:

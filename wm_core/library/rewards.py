@@ -52,9 +52,14 @@ def with_policy(settings: TrainSettings, store: Store | None) -> TrainSettings:
 
 
 def world_model_alone(settings: TrainSettings) -> str:
-    """Say in one line that a run on a store learns no policy and what to do; empty if it does."""
-    if settings.train.policy != "off" or settings.store is None or settings.follow:
+    """Say in one line that a run learns no policy, and what to do; empty where it learns one."""
+    if settings.train.policy != "off":
         return ""
+    if settings.store is None or settings.follow:
+        return (
+            "the world model alone is learnt, no policy: --train.policy off; learn one with "
+            "--train.policy on"
+        )
     return (
         f"{settings.store_root}: the world model alone is learnt, no policy (train.policy off; "
         "auto takes it where no reward differs from another): label rewards with `wm data label`, "

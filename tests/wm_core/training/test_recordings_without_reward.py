@@ -61,6 +61,8 @@ def test_without_rewards_the_world_model_alone_is_learnt(record_steps, tiny, tmp
     metrics = last_metrics(run)
     assert "dyn_loss" in metrics
     assert "policy_loss" not in metrics
+    assert main(["export", "--run", str(run), "--to", str(tmp_path / "policy")]) == 2
+    assert "has learnt a world model and no policy" in " ".join(capsys.readouterr().err.split())
     again = ("--resume", "--train.policy", "on", "--no-publish", "--train.updates", "30")
     three = trained(root, run, tiny, *again)
     assert any(not torch.equal(two[n], three[n]) for n in two if n.startswith("behavior.actor"))
