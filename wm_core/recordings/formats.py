@@ -21,7 +21,7 @@ READERS: dict[str, tuple[str, str]] = {
     "bag": ("wm_ros.recorded.reader", "rosbag2 folders and MCAP files of ROS 2"),
     "lerobot": ("wm_core.recordings.tables.lerobot", "a LeRobot set, v2.0, v2.1 or v3.0"),
     "minari": ("wm_core.recordings.tables.minari", "a Minari set"),
-    "hdf5": ("wm_core.recordings.tables.hdf5", "HDF5 episodes, as of robomimic or ALOHA"),
+    "hdf5": ("wm_core.recordings.tables.hdf", "HDF5 episodes, as of robomimic or ALOHA"),
     "npz": ("wm_core.recordings.tables.npz", "one or more npz files, an episode in each"),
 }
 

@@ -22,7 +22,7 @@ from wm_core.recordings.source import Source
 from wm_core.recordings.tables.actions import action_spec, choices_of
 from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
 from wm_core.recordings.tables.damage import unreadable
-from wm_core.recordings.tables.hdf5_files import (
+from wm_core.recordings.tables.hdf_files import (
     CompressedColumn,
     H5Column,
     columns_below,

@@ -12,7 +12,7 @@ from tests.wm_core.recordings.tables.conftest import jpeg, number_of, shade
 from wm_core.contract.errors import RecordingError
 from wm_core.recordings.formats import recordings_below
 from wm_core.recordings.options import ReadOptions
-from wm_core.recordings.tables.hdf5 import open_source
+from wm_core.recordings.tables.hdf import open_source
 
 
 def read(path, **options):

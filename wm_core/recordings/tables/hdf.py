@@ -20,7 +20,7 @@ from wm_core.contract.errors import RecordingError
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
-from wm_core.recordings.tables.hdf5_files import (
+from wm_core.recordings.tables.hdf_files import (
     CompressedColumn,
     H5Column,
     LongerColumn,
