@@ -27,9 +27,9 @@ from wm_core.demo import page, report, screen
 from wm_core.demo.processes import ProcessFailed, ProcessGroup
 from wm_core.demo.settings import DemoSettings
 from wm_core.library.evaluate import evaluate
+from wm_core.library.returns_so_far import BASELINES
 from wm_core.library.show import show
 from wm_core.link.trainer.policy_repository import PolicyRepository
-from wm_core.page.run_reader import BASELINES
 from wm_core.training.provenance import commit
 from wm_core.training.returns import Evaluation
 

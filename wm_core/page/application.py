@@ -72,6 +72,7 @@ class PageApplication:
             Route("/ui/logout", self.logout, methods=["POST"]),
             Route("/ui/rollback", self.rollback, methods=["POST"]),
             *ReplayRoutes(board.reader.root, viewers.refusal, self._refused, HEADERS).routes,
+            Route("/ui/dream/{name}", self.dream),
             Route("/ui/{name}", self.static),
         ]
 
@@ -134,6 +135,16 @@ class PageApplication:
                 shown = frame
         finally:
             self._streams -= 1
+
+    async def dream(self, request: Request) -> Response:
+        """Answer with a film strip of the newest dream, as it was read last."""
+        why = self.viewers.refusal(request)
+        if why:
+            return Response(f"{why}\n", 401, headers=HEADERS, media_type="text/plain")
+        strip = self.board.reader.pictures.get(request.path_params["name"])
+        if strip is None or not strip.value:
+            return Response("no such picture\n", 404, headers=HEADERS, media_type="text/plain")
+        return Response(strip.value, headers=HEADERS, media_type="image/png")
 
     def _forms(self, request: Request) -> str:
         """Give the form by which a policy is brought back, where that is allowed."""

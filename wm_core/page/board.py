@@ -15,7 +15,7 @@ from typing import TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from wm_core.page import panels
-from wm_core.page.dream_panel import understands
+from wm_core.page.dream_panel import dream_age, understands
 from wm_core.page.hearing import Listen, RobotsHeard
 from wm_core.page.run_reader import RunReader, RunView
 from wm_core.page.wording import note
@@ -33,7 +33,7 @@ class Frame:
     """Content of the page's elements at one moment, containers before what they contain."""
 
     html: dict[str, str] = field(default_factory=dict)  #: by the element's id
-    pictures: dict[str, str] = field(default_factory=dict)  #: ``data:`` address by the image's id
+    pictures: dict[str, str] = field(default_factory=dict)  #: address by the image's id
     number: int = 0  #: grows with every look
 
     def since(self, before: Frame) -> Frame:
@@ -157,12 +157,13 @@ class Board:
     def _draw_robots(self) -> tuple[dict[str, str], dict[str, str]]:
         heard, run = self._heard, self._run
         html = {"links": panels.links(run, heard), "robots": panels.robots_frame(heard)}
-        pictures = {f"dream-{k}": v for k, v in run.pictures.items() if v and run.dream}
+        html["dream-age"] = dream_age(run)
+        pictures = {f"dream-{k}": f"/ui/dream/{k}?{n}" for k, n in run.pictures.items()}
         for i, robot in enumerate(heard.robots):
             html[f"robot-{i}-state"] = panels.robot_state(robot)
             for j, jpeg in enumerate(robot.cameras.values()):
                 pictures[f"robot-{i}-camera-{j}"] = f"data:image/jpeg;base64,{jpeg}"
-        return {**html, **self._rendered}, pictures
+        return {**self._rendered, **html}, pictures
 
     def _guarded(self, look: Callable[[], T], instead: T) -> T:
         """Look; what goes wrong is logged, and the page goes on with what it had."""

@@ -13,6 +13,13 @@ _BOTH = ("truth", "imagined")
 _OLD_S = 30.0  #: after which a dream is said to be old
 
 
+def dream_age(run: RunView) -> str:
+    """Say how old the dream is, where that is long."""
+    if run.dream_age_s is None or run.dream_age_s < _OLD_S:
+        return ""
+    return note(f"This dream is {ago(run.dream_age_s)} old.", "warn")
+
+
 def understands(run: RunView) -> str:
     """Truth, dream and error of the newest episode, rewards and surprise."""
     dream = run.dream
@@ -23,8 +30,6 @@ def understands(run: RunView) -> str:
         why = "the learner draws a dream every few seconds while this page is open"
         return note(nothing_yet(run, why))
     parts = []
-    if run.dream_age_s is not None and run.dream_age_s > _OLD_S:
-        parts.append(note(f"This dream is {ago(run.dream_age_s)} old.", "warn"))
     observed = int(number(dream.get("observed")) or 0)
     if run.pictures.get("truth") and dream.get("frames"):
         names = {"truth": "what the camera saw", "imagined": "what it imagined", "error": "error"}

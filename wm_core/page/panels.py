@@ -11,7 +11,7 @@ from typing import Any
 from wm_core.page.drawing import Chart, action_bars, in_short
 from wm_core.page.hearing import RobotFacts, RobotsHeard
 from wm_core.page.policy_reader import VersionFacts, since
-from wm_core.page.returns import number
+from wm_core.page.returns import Point, number
 from wm_core.page.run_reader import RunView, nothing_yet
 from wm_core.page.wording import ago, count, facts_table, note, size, text
 
@@ -128,31 +128,47 @@ def robot_counters(heard: RobotsHeard) -> str:
 
 
 def better(run: RunView) -> str:
-    """Returns over the steps of the robot, with the levels that are known."""
-    curves = run.curves
-    if not curves.episodes and not curves.evaluations:
-        return note(nothing_yet(run, "no episode has ended"))
+    """Returns over the steps of the robot, with their bounds and the levels that are known."""
+    curves, returns = run.curves, run.experience.returns
     chart = Chart("agent steps (thin lines: a new policy)", "return", height=260)
-    xs = [p.agent_steps for p in curves.episodes]
-    ys = [p.mean for p in curves.episodes]
-    chart.dots(xs, ys, "episodes")
-    if len(ys) >= _MEAN_OF:
-        means = [sum(ys[i - _MEAN_OF : i]) / _MEAN_OF for i in range(_MEAN_OF, len(ys) + 1)]
-        chart.line(xs[_MEAN_OF - 1 :], means, f"mean of {_MEAN_OF}")
+    if returns.get("episodes"):
+        chart.dots(
+            [p[0] for p in returns["points"]], [p[1] for p in returns["points"]], "episodes"
+        )
+        bins = [b for b in returns["bins"] if b["low"] is not None]
+        xs = [b["agent_steps"] for b in bins]
+        chart.band(xs, [b["low"] for b in bins], [b["high"] for b in bins])
+        many = max((b["episodes"] for b in bins), default=0)
+        chart.line(xs, [b["mean"] for b in bins], f"mean of {many}, 95 %")
+        marks = returns["versions"]
+    else:
+        xs, ys = _both(curves.episodes)
+        chart.dots(xs, ys, "episodes")
+        marks = curves.versions
     tried = curves.evaluations
-    if tried:
-        at = [p.agent_steps for p in tried]
-        chart.band(at, [p.low for p in tried], [p.high for p in tried], "")
-        chart.line(at, [p.mean for p in tried], "evaluated, 95 %", kind="b")
-    for steps, version in curves.versions:
+    xs, ys = _both(tried)
+    chart.band(xs, [p.low for p in tried], [p.high for p in tried])
+    chart.line(xs, ys, "evaluated, 95 %" if tried else "", kind="b")
+    if chart.is_empty:
+        return note(nothing_yet(run, "no episode has ended"))
+    for steps, version in marks:
         chart.mark(steps, f"version {version}")
-    for name in ("random", "best"):
-        level = run.baselines.get(name)
-        level = level.get("mean") if isinstance(level, dict) else level
-        found = number(level)
-        if found is not None:
-            chart.level(found, name)
+    for name, level in _levels(run).items():
+        chart.level(level, name)
     return chart.svg() + _verdict(run)
+
+
+def _both(points: list[Point]) -> tuple[list[float], list[float]]:
+    return [p.agent_steps for p in points], [p.mean for p in points]
+
+
+def _levels(run: RunView) -> dict[str, float]:
+    """Give the returns to compare with by name, as far as they were measured."""
+    known = {name: run.baselines.get(name) for name in ("random", "best")}
+    if known["random"] is None:  # episodes before the first policy are of random actions
+        known["no policy"] = run.experience.returns.get("no_policy")
+    means = {k: number(v.get("mean") if isinstance(v, dict) else v) for k, v in known.items()}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _verdict(run: RunView) -> str:
@@ -160,7 +176,8 @@ def _verdict(run: RunView) -> str:
     evaluation = run.status.get("evaluation")
     evaluation = evaluation if isinstance(evaluation, dict) else {}
     mean, low, high = (number(evaluation.get(k)) for k in ("mean", "low", "high"))
-    ys = [p.mean for p in run.curves.episodes][-_MEAN_OF:]
+    ys = [p[1] for p in run.experience.returns.get("points", ())]
+    ys = (ys or _both(run.curves.episodes)[1])[-_MEAN_OF:]
     words = []
     if ys:
         words.append(
@@ -181,30 +198,38 @@ def _verdict(run: RunView) -> str:
 
 def lost(run: RunView, heard: RobotsHeard) -> str:
     """Steps from the robots to the learner, and what is in the way."""
-    parts = (
-        [note(f"The store cannot be read: {run.store_problem}", "bad")]
-        if run.store_problem
-        else []
-    )
-    stored = run.stored
-    learnt = number(run.status.get("agent_steps"))
-    facts = [
-        ("steps stored", count(stored.get("steps"))),
-        ("chunks stored", f"{count(stored.get('chunks'))}, {size(stored.get('bytes'))}"),
-        ("steps known to the learner", count(learnt)),
-        ("steps trained on", count(number(run.learner.get("steps_trained_on")))),
-        ("refused, kept apart", _alarm(stored.get("quarantined"))),
-        ("damaged since", _alarm(stored.get("damaged"))),
-        ("disk left", size(run.free_bytes)),
-    ]
-    if not stored and not run.store_problem:
+    stored, found = run.experience, run.experience.account
+    parts = []
+    if stored.problem:
+        parts.append(note(f"The store cannot be read: {stored.problem}", "bad"))
+    elif not stored.chunks:
         parts.append(note("Nothing is stored yet."))
+    if found.get("is_behind"):
+        parts.append(note("The store is being read: these figures still grow."))
+    trained, share = number(found.get("trained_on")), number(found.get("trained_share"))
+    of = "" if share is None else f" ({share:.0%})"
+    facts = [
+        ("steps recorded", count(number(found.get("recorded")))),
+        ("steps stored", count(number(found.get("acknowledged")))),
+        ("steps missing between", _alarm(found.get("missing"))),
+        ("steps known to the learner", count(number(found.get("known")))),
+        ("steps trained on", f"{count(trained)}{of}"),
+        ("chunks stored", f"{count(stored.chunks)}, {size(number(found.get('store_bytes')))}"),
+        ("chunks refused, kept apart", _alarm(found.get("quarantined"))),
+        ("chunks damaged since", _alarm(found.get("damaged"))),
+        ("disk left", size(number(found.get("disk_free_bytes")))),
+    ]
+    for what in ("dropped", "left_out", "invalid"):
+        why = found.get(what)
+        for reason, steps in sorted(why.items())[:12] if isinstance(why, dict) else ():
+            facts.append((f"{what.replace('_', ' ')}: {reason}", _alarm(steps)))
     parts.append(facts_table(facts))
     parts += [_robot_lost(robot) for robot in heard.robots]
     return "".join(parts)
 
 
-def _alarm(found: int | None) -> str:
+def _alarm(value: object) -> str:
+    found = number(value)
     return f'<b class="bad">{count(found)}</b>' if found else count(found)
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_core.contract.errors import StoreError
 from wm_core.library import live_folder
+from wm_core.library.returns_so_far import BASELINES
 from wm_core.library.run_lock import is_running
-from wm_core.link.trainer.settings import POLICIES, STORE
+from wm_core.link.trainer.settings import POLICIES
+from wm_core.page.experience import Experience, ExperienceView
 from wm_core.page.policy_reader import PolicyFacts, PolicyReader
 from wm_core.page.returns import Curves, ReturnsReader
 from wm_core.page.watched_file import json_file, picture_file
-from wm_core.store.ledger import LEDGER_NAME, Ledger
 
-STATUS, SETTINGS, BASELINES = "status.json", "settings.json", "baselines.json"
-_COUNT_SHARE = 50.0  # counting may take a fiftieth of the time
+STATUS, SETTINGS = "status.json", "settings.json"
 _TOUCH_S = 3.0
 
 
@@ -38,10 +35,10 @@ class RunView:
     learner: dict[str, Any] = field(default_factory=dict)  #: live figures
     dream: dict[str, Any] = field(default_factory=dict)
     dream_age_s: float | None = None
-    pictures: dict[str, str] = field(default_factory=dict)  #: ``data:`` addresses
-    stored: dict[str, int] = field(default_factory=dict)  #: counts of the ledger
-    store_problem: str = ""
-    free_bytes: int | None = None
+    pictures: dict[str, int] = field(
+        default_factory=dict
+    )  #: of the dream: a number for each state
+    experience: ExperienceView = field(default_factory=ExperienceView)
     policies: PolicyFacts = field(default_factory=PolicyFacts)
 
 
@@ -62,12 +59,12 @@ class RunReader:
             "learner": json_file(live / live_folder.LEARNER),
             "dream": json_file(live / live_folder.DREAM),
         }
-        self._pictures = {
+        self.pictures = {
             name: picture_file(live / live_folder.strip_name(name)) for name in live_folder.STRIPS
         }
         self._returns = ReturnsReader(root / "metrics.jsonl")
         self.policies = PolicyReader(root / POLICIES)
-        self._stored = _Stored(root / STORE)
+        self._experience = Experience(root)
         self._touched_s = -_TOUCH_S
 
     def look(self) -> RunView:
@@ -75,24 +72,21 @@ class RunReader:
         self._touch()
         found: dict[str, Any] = {name: file.look() for name, file in self._files.items()}
         changed_s = self._files["dream"].changed_s
-        counts, problem = self._stored.look()
         return RunView(
             self.root,
             exists=self.root.is_dir(),
             pid=is_running(self.root),
             curves=self._returns.look(),
             dream_age_s=None if changed_s is None else time.time() - changed_s,
-            pictures={name: file.look() for name, file in self._pictures.items()},
-            stored=counts,
-            store_problem=problem,
-            free_bytes=_free_bytes(self.root),
+            pictures={name: f.reads for name, f in self.pictures.items() if f.look()},
+            experience=self._experience.look(),
             policies=self.policies.look(),
             **found,
         )
 
     def close(self) -> None:
         """Close the ledger; a second call does nothing."""
-        self._stored.close()
+        self._experience.close()
 
     def _touch(self) -> None:
         """Ask the learner for live figures, for as long as somebody looks."""
@@ -101,45 +95,6 @@ class RunReader:
         self._touched_s = time.monotonic()
         with contextlib.suppress(OSError):  # a folder that may only be read
             live_folder.touch(self.root)
-
-
-class _Stored:
-    """Counts what is stored, as often as that is cheap."""
-
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        self._ledger: Ledger | None = None
-        self._next_s, self._found = 0.0, (dict[str, int](), "")
-
-    def look(self) -> tuple[dict[str, int], str]:
-        begin_s = time.monotonic()
-        if begin_s < self._next_s:
-            return self._found
-        try:
-            self._found = (self._counts(), "")
-        except (StoreError, sqlite3.Error, OSError) as error:
-            self._found = ({}, str(error))
-            self.close()
-        self._next_s = time.monotonic() + _COUNT_SHARE * (time.monotonic() - begin_s)
-        return self._found
-
-    def _counts(self) -> dict[str, int]:
-        if self._ledger is None:
-            if not (self._store / LEDGER_NAME).exists():
-                return {}
-            self._ledger = Ledger(self._store / LEDGER_NAME, read_only=True)
-        return self._ledger.counts()
-
-    def close(self) -> None:
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
-
-
-def _free_bytes(root: Path) -> int | None:
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(root if root.is_dir() else root.parent).free
-    return None
 
 
 def nothing_yet(run: RunView, what: str) -> str:

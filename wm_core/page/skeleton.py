@@ -19,7 +19,8 @@ SKELETON = f"""{HEAD}<script src="/ui/page.js" defer></script></head><body class
 <section><h2>Robot</h2><div id="robots"></div>
 <details><summary>Counters</summary><div id="counters"></div></details></section>
 <section><h2>Is it better?</h2><div id="better"></div></section>
-<section><h2>Does it understand?</h2><div id="understands"></div></section>
+<section><h2>Does it understand?</h2><div id="dream-age"></div>
+<div id="understands"></div></section>
 <section><h2>Is anything lost?</h2><div id="lost"></div></section>
 <section><h2>Policies</h2><div id="policies"></div><div id="forms"></div></section>
 <section><h2>Learner</h2><div id="learner"></div>

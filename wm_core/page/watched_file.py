@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,6 +26,7 @@ class WatchedFile(Generic[T]):
         self._state: tuple[int, ...] = ()
         self.value = empty
         self.changed_s: float | None = None  #: time of the file's last change, since 1970
+        self.reads = 0  #: how often it was made
 
     def look(self) -> T:
         """Read the file if it changed, and give the value."""
@@ -36,6 +36,7 @@ class WatchedFile(Generic[T]):
             if state == self._state:
                 return self.value
             self._state, self.changed_s = state, about.st_mtime
+            self.reads += 1
             whole = about.st_size <= MAX_BYTES
             self.value = self._make(self.path.read_bytes()) if whole else self._empty
         except OSError:
@@ -48,12 +49,8 @@ def json_file(path: Path) -> WatchedFile[dict[str, Any]]:
     return WatchedFile(path, json_object, {})
 
 
-def picture_file(path: Path) -> WatchedFile[str]:
-    """Watch a PNG file; its value is a ``data:`` address of it, empty where there is none."""
-    return WatchedFile(path, _address, "")
-
-
-def _address(content: bytes) -> str:
-    if not content.startswith(b"\x89PNG\r\n"):
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def picture_file(path: Path) -> WatchedFile[bytes]:
+    """Watch a PNG file; its value is empty where there is none."""
+    return WatchedFile(
+        path, lambda content: content if content[:6] == b"\x89PNG\r\n" else b"", b""
+    )

@@ -169,3 +169,24 @@ def test_guessing_tokens_is_slowed_down(page, get, tmp_path):
 def test_wrong_settings_are_said_at_the_start(page, settings, words):
     with pytest.raises(SettingsError, match=re.escape(words)):
         page(**settings)
+
+
+def test_a_dream_s_strips_come_by_addresses_that_change_with_them(page, listen, get, tmp_path):
+    live = tmp_path / "run" / "live"
+    live.mkdir(parents=True)
+    png = b"\x89PNG\r\n\x1a\n"
+    dream = {"observed": 2, "steps": 4, "frames": 2, "error": [3, 4], "reward": [0, 0, 1, 2]}
+    (live / "dream.json").write_text(json.dumps(dream))
+    for name in ("truth", "imagined", "error"):
+        (live / f"dream_{name}.png").write_bytes(png + name.encode())
+    base = page().url
+    shown = listen(base, lambda shown: "dream-truth" in shown)
+    assert "what it imagined" in shown["understands"]
+    origin = base.removesuffix("/ui/")
+    assert get.get(origin + shown["dream-truth"]).content == png + b"truth"
+    assert get.get(f"{base}dream/other").status_code == 404
+    (live / "dream_truth.png").write_bytes(png + b"another")
+    before = shown["dream-truth"]
+    shown = listen(base, lambda shown: shown.get("dream-truth", before) != before)
+    assert get.get(origin + shown["dream-truth"]).content == png + b"another"
+    assert (live / "watched").exists()
