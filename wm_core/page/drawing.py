@@ -13,6 +13,7 @@ from pathlib import Path
 
 STYLE = Path(__file__).parent / "static" / "page.css"  #: the one style sheet of page and report
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 10.0, 36.0  # margins in pixels
+_LEGEND = 18.0  # more at the top where something is named
 _BAR = 22.0  # height of an action's row in pixels
 _Scale = Callable[[float], float]  # a number to pixels
 
@@ -99,18 +100,22 @@ class Chart:
         """Whether there is nothing to draw but levels and marks."""
         return not self._bars and not any(points for _, points, _ in self._shapes)
 
+    @property
+    def _top(self) -> float:
+        return _TOP + (_LEGEND if any(label for _, _, label in self._shapes) else 0.0)
+
     def svg(self) -> str:
         """Draw everything as one <svg> element."""
         x0, x1, y0, y1 = self._span()
         right = self.width - _RIGHT - (44.0 if self._levels else 0.0)
-        bottom = self.height - _BOTTOM
+        top, bottom = self._top, self.height - _BOTTOM
 
         def px(x: float) -> float:
             return _LEFT + (x - x0) / (x1 - x0) * (right - _LEFT)
 
         def py(y: float) -> float:
             share = (self._scaled(y) - self._scaled(y0)) / (self._scaled(y1) - self._scaled(y0))
-            return bottom - share * (bottom - _TOP)
+            return bottom - share * (bottom - top)
 
         parts = [
             f'<svg class="chart" viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
@@ -120,15 +125,15 @@ class Chart:
         for x, text in self._marks:
             if x0 <= x <= x1:
                 parts.append(
-                    f'<line class="mark" x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{_TOP:g}" '
+                    f'<line class="mark" x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{top:g}" '
                     f'y2="{bottom:.1f}"><title>{html.escape(text)}</title></line>'
                 )
         base = py(max(y0, 0.0) if y0 <= 0 <= y1 else y0)
         for left, end, count in self._bars:
-            top = py(count)
+            upper = py(count)
             parts.append(
                 f'<rect class="bar" x="{px(left):.1f}" width="{max(0.5, px(end) - px(left)):.1f}" '
-                f'y="{top:.1f}" height="{max(0.0, base - top):.1f}"/>'
+                f'y="{upper:.1f}" height="{max(0.0, base - upper):.1f}"/>'
             )
         for kind, points, _ in self._shapes:
             parts += _shape(kind, [(px(x), py(y)) for x, y in points])
@@ -184,8 +189,8 @@ class Chart:
         x, parts = _LEFT + 6, []
         for kind, label in named:
             parts.append(
-                f'<rect class="key {kind}" x="{x:.0f}" y="{_TOP:g}" width="10" height="10"/>'
-                f'<text class="legend" x="{x + 14:.0f}" y="{_TOP + 9:g}">'
+                f'<rect class="key {kind}" x="{x:.0f}" y="2" width="10" height="10"/>'
+                f'<text class="legend" x="{x + 14:.0f}" y="11">'
                 f"{html.escape(label)}</text>"
             )
             x += 26 + 6.4 * len(label)

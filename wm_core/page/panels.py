@@ -100,11 +100,11 @@ def robot_state(robot: RobotFacts) -> str:
     if robot.safe_why:
         safe = f"{text(robot.safe_why, 200)}, {ago(robot.safe_age_s)} ago"
     late = robot.period_ms and robot.tick_p99_ms and robot.tick_p99_ms > robot.period_ms
-    tick = f"{in_short(robot.tick_p99_ms)} ms"
+    tick = _ms(robot.tick_p99_ms)
     facts = [
         ("mode", mode),
         ("policy", "none" if robot.policy is None else f"version {robot.policy}"),
-        ("observation age", f"{in_short(robot.observation_age_ms)} ms"),
+        ("observation age", _ms(robot.observation_age_ms)),
         ("tick p99", f'<b class="bad">{tick}</b>' if late else tick),
         ("last safe action", safe),
     ]
@@ -112,6 +112,10 @@ def robot_state(robot: RobotFacts) -> str:
         names = robot.action_names
         parts.append(action_bars(robot.action, robot.action_low, robot.action_high, names))
     return "".join([*parts, facts_table(facts)])
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{in_short(value)} ms"
 
 
 def robot_counters(heard: RobotsHeard) -> str:
