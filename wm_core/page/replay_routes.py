@@ -26,8 +26,8 @@ MOST_LOOKS = 20  #: at what has arrived, by one request; what is left is said
 MOST_LISTED = 200  #: newest episodes in the list
 _ONE = "/ui/episodes/{robot}/{session}/{number:int}"
 
-Refusal = Callable[[Request], str]
-Refused = Callable[[Request, str], Response]
+_Refusal = Callable[[Request], str]
+_Refused = Callable[[Request, str], Response]
 
 
 class ReplayRoutes:
@@ -41,7 +41,7 @@ class ReplayRoutes:
     """
 
     def __init__(
-        self, run: Path, refusal: Refusal, refused: Refused, headers: Mapping[str, str]
+        self, run: Path, refusal: _Refusal, refused: _Refused, headers: Mapping[str, str]
     ) -> None:
         self._run, self._refusal, self._refused = run, refusal, refused
         self._headers = dict(headers)
