@@ -98,11 +98,10 @@ def test_the_last_safe_action_stays_with_its_reason_after_the_policy_acts_again(
     parts = assembled()
     ticked(parts, np.zeros(2, np.float32), safe="no_frame")
     assert parts.stream.snapshot(False).report.mode == "no_frame"
-    before_ns = time.time_ns()
     ticked(parts, np.zeros(2, np.float32))
     report = parts.stream.snapshot(False).report
     assert (report.mode, report.safe_action.why) == ("acts", "no_frame")
-    assert abs(report.safe_action.t_ns - before_ns) < 60e9
+    assert 10**18 < report.safe_action.t_ns < report.t_ns  # since 1970, by one clock
 
 
 def test_pictures_are_of_the_newest_observation_and_stay_where_a_tick_has_none(assembled, spec_of):
