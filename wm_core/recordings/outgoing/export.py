@@ -103,17 +103,7 @@ def export_store(
                 spec=spec if FORMATS[format].one_spec else None,
                 on_chunk=run.on_chunk,
             )
-            try:
-                for episode in reader:
-                    writer.add(episode, run.on_step)
-                    found.episodes += 1
-                _check_found(reader, numbers, found, store)
-                writer.close()
-            except BaseException:
-                with contextlib.suppress(Exception):  # such as a disk that is still full
-                    writer.abandon()
-                raise
-            found.broken, found.left_out = reader.broken, reader.left_out
+            _write(reader, writer, numbers, run)
             found.bytes = sum(p.stat().st_size for p in folder.path.rglob("*") if p.is_file())
             folder.finish()
         return found
@@ -129,7 +119,7 @@ class _Run:
         on_progress: Callable[[int, int, int], object],
         total: int,
     ) -> None:
-        self._found, self._folder, self._on_progress = found, folder, on_progress
+        self.found, self._folder, self._on_progress = found, folder, on_progress
         self._read, self._chunks, self._total = 0, 0, total
 
     def on_chunk(self, row: ChunkRow) -> None:
@@ -139,13 +129,27 @@ class _Run:
         self._chunks += 1
 
     def on_step(self) -> None:
-        self._found.steps += 1
-        self._on_progress(self._found.steps, self._read, self._total)
+        self.found.steps += 1
+        self._on_progress(self.found.steps, self._read, self._total)
 
 
-def _check_found(
-    reader: EpisodeReader, numbers: EpisodeNumbers, found: Exported, store: Path
-) -> None:
+def _write(reader: EpisodeReader, writer: Writer, numbers: EpisodeNumbers, run: _Run) -> None:
+    """Write every wanted episode, and what can only be known at the end."""
+    found = run.found
+    try:
+        for episode in reader:
+            writer.add(episode, run.on_step)
+            found.episodes += 1
+        _check_found(reader, numbers, found)
+        writer.close()
+    except BaseException:
+        with contextlib.suppress(Exception):  # such as a disk that is still full
+            writer.abandon()
+        raise
+    found.broken, found.left_out = reader.broken, reader.left_out
+
+
+def _check_found(reader: EpisodeReader, numbers: EpisodeNumbers, found: Exported) -> None:
     missing = numbers.beyond(reader.seen)
     if missing is not None and (numbers.last is None or reader.seen <= numbers.last):
         raise RecordingError(
@@ -153,7 +157,7 @@ def _check_found(
         )
     if not found.episodes:
         reasons = ", ".join(f"{n} steps {why}" for why, n in reader.left_out.most_common())
-        raise RecordingError(f"{store}: nothing could be exported ({reasons or 'no episodes'})")
+        raise RecordingError(f"nothing could be exported ({reasons or 'no episodes'})")
 
 
 def _samples(
