@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,24 +83,10 @@ def array_source(
     Raises:
         RecordingError: where there is no step, or the first does not fit what was said.
     """
-    notes = []
-    if target is not None:
-        check_target_rate(where, fps, target)
-        action, fps = target.spec.action, 1.0 / target.spec.period_s
-    elif action is None or options.action_low or options.action_high or options.action_choices:
-        seen = ActionRange(where)
-        for values in actions():
-            seen.add(values)
-        action = seen.spec(options, unit=unit_actions)
-        notes += seen.notes(options, action)
-    if fps is None:
-        notes.append(
-            f"it does not say when rows are: {DEFAULT_FPS:g} a second; --fps says another"
-        )
-    with closing(episodes()) as found:
-        first = next((e for e in found if all(len(e.obs[c]) for c in names)), None)
-        if first is None:
-            raise RecordingError(f"{where}: it holds no episode with a step")
+    action, fps, notes = _actions_and_rate(
+        where, fps, options, target, None if _said(options) else action, actions, unit_actions
+    )
+    with _first_of(episodes, names, where) as first:
         reader = ArrayReader(
             first,
             names,
@@ -109,23 +96,59 @@ def array_source(
             reward_arrives=reward_arrives,
             target=target,
         )
-    if first.reward is None:
-        notes.append(NO_REWARD)
-
-    def rows(left_out: Counter[str]) -> Iterator[Rows]:
-        with closing(episodes()) as found:
-            for episode in found:
-                yield reader.rows(episode, left_out)
-
     return TableSource(
         name=name,
         task=task,
         spec=reader.spec,
         files=files,
         options=options,
-        rows=rows,
-        notes=notes,
+        rows=partial(reader.all_rows, episodes),
+        notes=notes if first.reward is not None else [*notes, NO_REWARD],
     )
+
+
+@contextmanager
+def _first_of(
+    episodes: Callable[[], Generator[TableEpisode, None, None]], names: Iterable[str], where: Path
+) -> Iterator[TableEpisode]:
+    """Find the first episode with a step; its arrays may be read until the context ends."""
+    with closing(episodes()) as found:
+        first = next((e for e in found if all(len(e.obs[c]) for c in names)), None)
+        if first is None:
+            raise RecordingError(f"{where}: it holds no episode with a step")
+        yield first
+
+
+def _said(options: TableOptions) -> bool:
+    """Tell whether something was said about the action that the format's own word yields to."""
+    return bool(options.action_low or options.action_high or options.action_choices)
+
+
+def _actions_and_rate(
+    where: Path,
+    fps: float | None,
+    options: ReadOptions,
+    target: TargetRobot | None,
+    action: ActionSpec | None,
+    actions: Callable[[], Iterator[np.ndarray]],
+    unit_actions: bool,
+) -> tuple[ActionSpec, float | None, list[str]]:
+    """Find out what the actions are and how many rows there are in a second; None: unknown."""
+    notes: list[str] = []
+    if target is not None:
+        check_target_rate(where, fps, target)
+        return target.spec.action, 1.0 / target.spec.period_s, notes
+    if action is None:
+        seen = ActionRange(where)
+        for values in actions():
+            seen.add(values)
+        action = seen.spec(options, unit=unit_actions)
+        notes += seen.notes(options, action)
+    if fps is None:
+        notes.append(
+            f"it does not say when rows are: {DEFAULT_FPS:g} a second; --fps says another"
+        )
+    return action, fps, notes
 
 
 class ArrayReader:
@@ -175,6 +198,16 @@ class ArrayReader:
                     vector_of(where, size) if target is None else target.vector(name, size, where)
                 )
         self.spec = make_spec(first.where, images, vectors, action, period_s)
+
+    def all_rows(
+        self,
+        episodes: Callable[[], Generator[TableEpisode, None, None]],
+        left_out: Counter[str],
+    ) -> Iterator[Rows]:
+        """Map every episode, each while its arrays may be read."""
+        with closing(episodes()) as found:
+            for episode in found:
+                yield self.rows(episode, left_out)
 
     def rows(self, episode: TableEpisode, left_out: Counter[str]) -> Rows:
         """Map one episode.
