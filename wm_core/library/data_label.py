@@ -16,9 +16,9 @@ from wm_core.contract.spec import Obs, Spec
 from wm_core.recordings.care.place import reading, store_at
 from wm_core.recordings.labels.labeller import (
     NO_REWARD,
+    FunctionOfSteps,
     Labeller,
     RewardFormula,
-    RewardFunction,
     StepRun,
 )
 from wm_core.recordings.labels.marks import marked_steps, read_marks
@@ -77,7 +77,7 @@ def label_store(
         if kind == "column":
             labeller = RewardFormula(what)
         elif kind == "python":
-            labeller = RewardFunction(what)
+            labeller = FunctionOfSteps(what)
         else:
             labeller, report = _classifier(root, ledger, Path(what), threshold, seed)
             tell(report)

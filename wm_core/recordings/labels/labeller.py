@@ -107,7 +107,7 @@ def _elements(names: tuple[str, ...], size: int) -> tuple[str, ...]:
     return names if len(names) == size else tuple(str(i) for i in range(size))
 
 
-class RewardFunction:
+class FunctionOfSteps:
     """Computes rewards by a function of the user's: ``reward(obs, action, info) -> float``.
 
     It is called for every step but the first of an episode, in order.  ``obs`` holds the arrays
