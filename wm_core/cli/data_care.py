@@ -27,6 +27,7 @@ from wm_core.recordings.care.sheet import data_sheet
 from wm_core.recordings.care.sheet_page import acting, share, sheet_rows, write_sheet
 
 _HASH = re.compile(r"\b[0-9a-f]{64}\b")
+_TASK_WIDTH = 40  #: characters of a task in the table of episodes
 _PIPE = 400  #: columns of a table that goes into a file or another program
 _ENDS = {"terminal": "terminal", "last": "ended", "open": "goes on", "gap": "cut by a gap"}
 Json = Annotated[bool, tyro.conf.arg(name="json")]
@@ -115,6 +116,11 @@ def _list(settings: DataLsSettings) -> int:
     return 0
 
 
+def shortened(task: str) -> str:
+    """Cut a long ``task`` for a cell of a table; `--json` has all of it."""
+    return task if len(task) <= _TASK_WIDTH else f"{task[: _TASK_WIDTH - 3]}..."
+
+
 def without_hashes(text: str) -> str:
     """Make one line of ``text`` in which hashes are cut, for a cell of a table."""
     return shown(_HASH.sub(lambda found: f"{found[0][:8]}...", text))
@@ -142,9 +148,9 @@ def _print_episodes(root: Path, episodes: list[StoredEpisode]) -> None:
     for e in episodes:
         end = _ENDS[e.end] + ("" if e.is_whole or e.end in ("open", "gap") else ", begun before")
         row = (
-            e.name, e.robot, e.task, moment(e.start_ns), str(e.steps), f"{e.seconds:.1f}",
-            f"{e.total:.4g}", end, str(e.interventions or ""), str(e.invalid or ""),
-            _versions(e),
+            e.name, e.robot, shortened(e.task), moment(e.start_ns),
+            str(e.steps), f"{e.seconds:.1f}", f"{e.total:.4g}", end,
+            str(e.interventions or ""), str(e.invalid or ""), _versions(e),
         )  # fmt: skip
         table.add_row(*(Text(shown(cell)) for cell in row), style="" if e.is_whole else "dim")
     table_console().print(table)

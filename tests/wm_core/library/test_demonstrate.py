@@ -38,12 +38,12 @@ class Aimless(Line):
     expert_action = None
 
 
-gymnasium.register("WmLine-v0", Line)
+gymnasium.register("WmShownLine-v0", Line)
 gymnasium.register("WmAimless-v0", Aimless)
 
 
 def test_whole_episodes_of_the_expert_are_stored(tmp_path):
-    ended = record_expert("WmLine-v0", tmp_path / "shown", episodes=3, seed=4)
+    ended = record_expert("WmShownLine-v0", tmp_path / "shown", episodes=3, seed=4)
     assert [episode.length for episode in ended] == [7, 7, 7]
     assert all(abs(episode.total) < 1e-6 for episode in ended)  # it is at 0 after one step
     store = Store(tmp_path / "shown", cache_bytes=0)
@@ -57,7 +57,7 @@ def test_whole_episodes_of_the_expert_are_stored(tmp_path):
     np.testing.assert_allclose(2 * steps["action"][::8, 0], -starts, rtol=1e-5)
     assert len(set(starts.tolist())) == 3
     store.close()
-    again = record_expert("WmLine-v0", tmp_path / "again", episodes=3, seed=4)
+    again = record_expert("WmShownLine-v0", tmp_path / "again", episodes=3, seed=4)
     assert again == ended
 
 
@@ -65,5 +65,5 @@ def test_a_task_without_an_expert_and_no_episode_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="no expert"):
         record_expert("WmAimless-v0", tmp_path / "shown", episodes=1)
     with pytest.raises(SettingsError, match="at least 1"):
-        record_expert("WmLine-v0", tmp_path / "shown", episodes=0)
+        record_expert("WmShownLine-v0", tmp_path / "shown", episodes=0)
     assert not (tmp_path / "shown").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -59,12 +60,12 @@ def live(closing, robot):
 
 
 @pytest.fixture
-def look(closing):
+def look():
     """Asks a service what it heard."""
 
     def ask(service, token=None):
-        client = closing(TrainerClient(service.url, token=token))
-        return json.loads(client.request("GET", "/v1/live").body)["robots"]
+        with contextlib.closing(TrainerClient(service.url, token=token)) as client:
+            return json.loads(client.request("GET", "/v1/live").body)["robots"]
 
     return ask
 
@@ -74,7 +75,7 @@ def test_pictures_come_while_somebody_watches_and_stop_when_nobody_does(
 ):
     service = serve()
     sender = live(service.url)
-    wait_until(lambda: sender.counters()["sent"] == 1)
+    wait_until(lambda: sender.counters()["sent"] >= 1)
     assert robot.pictures == 0
     wait_until(lambda: look(service)["rover"]["report"]["cameras"])
     camera = look(service)["rover"]["report"]["cameras"]["front"]
@@ -106,14 +107,14 @@ def test_only_the_newest_state_is_sent_and_a_restart_of_the_trainer_is_survived(
 def test_a_robot_without_a_valid_token_says_why_and_goes_on(serve, live, tmp_path, wait_until):
     add_token(tmp_path / "tokens", "rover")
     sender = live(serve(tokens=tmp_path / "tokens").url, token="0" * 43)
-    wait_until(lambda: sender.counters()["refused"] == 1)
-    assert "Bearer" in sender.counters()["last_error"]
+    wait_until(lambda: "Bearer" in sender.counters()["last_error"])
+    assert sender.counters()["refused"] >= 1
 
 
 def test_a_trainer_that_knows_no_live_reports_is_asked_seldom(answering, live, robot, wait_until):
     server = answering(lambda request: (404, b'{"verdict": "no_route"}'))
     sender = live(server.url)
-    wait_until(lambda: sender.counters()["refused"] == 1)
+    wait_until(lambda: sender.counters()["refused"] >= 1)
     assert not sender._stop.wait(0.5)
     assert robot.looks == 1
 
@@ -129,7 +130,7 @@ def test_a_trainer_of_many_robots_is_told_as_seldom_as_it_asks(answering, live, 
         body = b'{"watched": false, "every_s": ' + asked + b"}"
         server = answering(lambda request, body=body: (200, body))
         sender = live(server.url)
-        wait_until(lambda sender=sender: sender.counters()["sent"] == 1)
+        wait_until(lambda sender=sender: sender.counters()["sent"] >= 1)
         assert (sender._unwatched_s == 30.0) == rests
         sender.close()
 

@@ -73,6 +73,14 @@ def test_the_table_names_every_episode_and_counts_them(two, wm):
     assert "3 episodes, 140 steps" in out
 
 
+def test_a_long_task_is_cut_in_the_table_alone(record, wm, wm_json):
+    task = "; ".join(["put the pear on the plate"] * 8)
+    record(play(1, 20), task=task)
+    assert wm("ls")[1].count("put the pear") == 1
+    (episode,) = wm_json("ls")[1]
+    assert episode["task"] == task
+
+
 def test_a_missing_chunk_cuts_an_episode_in_two_and_neither_is_whole(record, root, wm_json):
     keys = record(play(1, 64), size=16)
     ledger = Ledger(root / LEDGER_NAME)
