@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.wrappers import AddRenderObservation, StickyAction, TimeLimit
 
-from wm_core.contract.errors import EnvFault, SettingsError, nearest
+from wm_core.contract.errors import EnvFault, SettingsError, nearest, shown
 from wm_core.contract.spec import Spec
 from wm_core.contract.views import IMAGE_KEY, VECTOR_KEY, split_view
 from wm_core.training.atari import NAMESPACE, make_game
@@ -96,8 +96,10 @@ def make_env(task: str, settings: EnvConfig | None = None, **kwargs: Any) -> gym
         raise SettingsError(nearest(name, gymnasium.registry, what="task")) from error
     except (gymnasium.error.Error, TypeError, ValueError) as error:
         reason = _only_vectors(name) or _wrong_keyword(name, str(error))
+        if "Malformed environment ID" in str(error):  # the name of a robot's task, perhaps
+            reason = "expected a name as environments have, such as seek or Pendulum-v1"
         reason = reason or " ".join(str(error).split())
-        raise SettingsError(f"task {task!r} cannot be made: {reason}") from error
+        raise SettingsError(f"task {shown(task, 60)!r} cannot be made: {reason}") from error
     except (Exception, SystemExit) as error:
         raise raised(task, "its constructor", error) from error
 

@@ -178,6 +178,11 @@ def test_a_typo_names_the_nearest_task():
         make_env("walkr_walk")
 
 
+def test_a_sentence_that_names_a_robots_task_is_cut_and_said_to_be_no_environment():
+    with pytest.raises(SettingsError, match=r"^task 'put the pear.* \.\.\.' cannot be made: exp"):
+        make_env("put the pear on the plate; " * 9)
+
+
 def test_a_task_that_comes_in_batches_alone_is_refused_in_one_line():
     gymnasium.register("WmBatchesAlone-v0", vector_entry_point=lambda num_envs: None)
     try:
