@@ -198,7 +198,8 @@ def test_no_two_parts_of_a_node_use_one_name():
 
 def models_of_settings() -> set[type[Frozen]]:
     """Every model of settings that the robot's parts define."""
-    names = [f"wm_core.link.robot.{n}" for n in ("client", "policy_client", "spool", "uploader")]
+    parts = ("client", "live", "policy_client", "spool", "uploader")
+    names = [f"wm_core.link.robot.{part}" for part in parts]
     modules = [settings, *map(importlib.import_module, names)]
     found = {v for m in modules for k, v in vars(m).items() if k.endswith("Settings")}
     assert len(found) > 8
@@ -209,7 +210,7 @@ def test_every_setting_of_the_robot_can_be_reached_by_a_parameter():
     tables = (*TABLES.values(), params.sensor_params("wrist"))
     reached = {p.name.rpartition(".")[2] for table in tables for p in table}
     groups = set(StreamSettings.model_fields) - reached  # settings within settings
-    assert groups == {"spool", "upload", "delivery"}
+    assert groups == {"spool", "upload", "delivery", "live"}
     for model in models_of_settings():
         missing = set(model.model_fields) - reached - groups
         assert not missing, f"{model.__name__}: {missing}"
