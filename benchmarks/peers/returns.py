@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.sizes import HORIZON, SIZES, Size
+from benchmarks.peers.sizes import SIZES, Size
+from benchmarks.peers.with_sheeprl import network_options
 
 CHECKPOINT_EVERY = 200  #: agent steps
 EVALUATION_SEED = 10_000  #: of the first episode that is played
@@ -35,17 +36,7 @@ def options(given: argparse.Namespace, size: Size) -> list[str]:
         *("algo.mlp_keys.encoder=[]", "algo.mlp_keys.decoder=[]"),
         *("algo.total_steps=10000000", f"algo.learning_starts={given.prefill}"),
         f"algo.replay_ratio={given.updates_per_step}",
-        f"algo.horizon={HORIZON}",
-        f"algo.dense_units={size.units}",
-        f"algo.mlp_layers={size.layers}",
-        f"algo.per_rank_batch_size={size.batch}",
-        f"algo.per_rank_sequence_length={size.length}",
-        f"algo.world_model.encoder.cnn_channels_multiplier={size.depth}",
-        f"algo.world_model.recurrent_model.recurrent_state_size={size.deter}",
-        f"algo.world_model.transition_model.hidden_size={size.units}",
-        f"algo.world_model.representation_model.hidden_size={size.units}",
-        f"algo.world_model.stochastic_size={size.groups}",
-        f"algo.world_model.discrete_size={size.classes}",
+        *network_options(size),
         f"algo.world_model.optimizer.lr={given.lr}",
         *(f"algo.{part}.optimizer.lr={given.actor_lr}" for part in ("actor", "critic")),
         *("buffer.size=200000", "buffer.memmap=False", "buffer.checkpoint=False"),

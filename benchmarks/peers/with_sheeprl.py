@@ -11,6 +11,23 @@ import torch
 from benchmarks.peers.sizes import ACTION_SIZE, HORIZON, Size
 
 
+def network_options(size: Size) -> list[str]:
+    """Give the options of its command that make a network and a batch of ``size``."""
+    return [
+        f"algo.dense_units={size.units}",
+        f"algo.mlp_layers={size.layers}",
+        f"algo.horizon={HORIZON}",
+        f"algo.per_rank_batch_size={size.batch}",
+        f"algo.per_rank_sequence_length={size.length}",
+        f"algo.world_model.encoder.cnn_channels_multiplier={size.depth}",
+        f"algo.world_model.recurrent_model.recurrent_state_size={size.deter}",
+        f"algo.world_model.transition_model.hidden_size={size.units}",
+        f"algo.world_model.representation_model.hidden_size={size.units}",
+        f"algo.world_model.stochastic_size={size.groups}",
+        f"algo.world_model.discrete_size={size.classes}",
+    ]
+
+
 def settings(size: Size, precision: str) -> Any:
     """Its settings for ``size``; everything that is not named here is its own default."""
     from hydra import compose, initialize_config_module
@@ -21,16 +38,7 @@ def settings(size: Size, precision: str) -> Any:
         *("exp=dreamer_v3", "env=dummy", "env.id=continuous_dummy", "env.screen_size=64"),
         *("algo=dreamer_v3_S", "algo.cnn_keys.encoder=[rgb]", "algo.mlp_keys.encoder=[]"),
         *("algo.total_steps=1", "metric.log_level=0", f"fabric.precision={precision}"),
-        *(f"algo.dense_units={size.units}", f"algo.mlp_layers={size.layers}"),
-        f"algo.horizon={HORIZON}",
-        f"algo.per_rank_batch_size={size.batch}",
-        f"algo.per_rank_sequence_length={size.length}",
-        f"algo.world_model.encoder.cnn_channels_multiplier={size.depth}",
-        f"algo.world_model.recurrent_model.recurrent_state_size={size.deter}",
-        f"algo.world_model.transition_model.hidden_size={size.units}",
-        f"algo.world_model.representation_model.hidden_size={size.units}",
-        f"algo.world_model.stochastic_size={size.groups}",
-        f"algo.world_model.discrete_size={size.classes}",
+        *network_options(size),
     ]
     with initialize_config_module("sheeprl.configs", version_base="1.3"):
         composed = compose("config", overrides=options)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import signal
 import socket
 import ssl
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,6 +15,7 @@ from starlette.routing import Route
 
 from wm_core.contract.errors import SettingsError
 from wm_core.link.trainer.access import is_loopback
+from wm_core.link.trainer.signals import SignalledServer
 from wm_core.link.trainer.tokens import Tokens
 from wm_core.page.application import PageApplication
 from wm_core.page.board import Board
@@ -101,25 +99,12 @@ class PageServer:
         self._server.should_exit = True
 
 
-class _Server(uvicorn.Server):
+class _Server(SignalledServer):
     """Lets open pages go when it ends, so that nobody waits for them."""
 
     def __init__(self, config: uvicorn.Config, board: Board) -> None:
         super().__init__(config)
         self._board = board
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """End on SIGINT and SIGTERM without a failure."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._board.close()

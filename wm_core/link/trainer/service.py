@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -25,6 +23,7 @@ from wm_core.link.trainer.access import is_loopback
 from wm_core.link.trainer.application import Application
 from wm_core.link.trainer.connections import Door
 from wm_core.link.trainer.settings import POLICIES, SERVICE_FILE, STORE, ServeSettings
+from wm_core.link.trainer.signals import SignalledServer
 from wm_core.link.trainer.tls import certificates_of, risks_of
 
 __all__ = ["POLICIES", "SERVICE_FILE", "STORE", "ServeSettings", "Service"]
@@ -116,7 +115,7 @@ class Service:
             raise _unusable(self.settings.root, error) from error
 
 
-class _Server(uvicorn.Server):
+class _Server(SignalledServer):
     """Runs Uvicorn, announces itself, answers waiting robots when it ends, and exits normally."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -133,19 +132,6 @@ class _Server(uvicorn.Server):
         self.door.close()
         self._service.application.drain()
         await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """End on SIGINT and SIGTERM without a failure."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _listen(host: str, port: int) -> socket.socket:
