@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import zstandard
@@ -19,7 +19,8 @@ import zstandard
 from wm_core.contract.errors import StoreError
 
 
-class BlockPlace(NamedTuple):
+@dataclass(slots=True)
+class BlockPlace:
     """Locates one block."""
 
     path: Path
@@ -27,6 +28,7 @@ class BlockPlace(NamedTuple):
     size: int
     unpacked: int
     crc: int  #: CRC-32 of the unpacked block
+    packed_crc: int | None = None  #: of the bytes that were once found to unpack to it
 
 
 class BlockLost(StoreError):
@@ -46,7 +48,7 @@ class BlockCache:
         self.hits = self.misses = 0
         self._blocks: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._decompressor = zstandard.ZstdDecompressor()
-        self._open: tuple[Path, int] | None = None
+        self._open: tuple[int, int] | None = None  # chunk and file descriptor
 
     def find(self, key: tuple[int, int]) -> bytes | None:
         """Return the block of ``key`` if it is cached."""
@@ -61,16 +63,22 @@ class BlockCache:
     def read(self, key: tuple[int, int], place: BlockPlace) -> bytes:
         """Read the block at ``place`` from the disk and cache it as ``key``.
 
+        The first time, what it unpacks to is checked.  From then on the packed bytes are, which
+        are far fewer: where they are those of the first time, they unpack to the same.
+
         Raises:
             BlockLost: where file or block is not what it was.
         """
         try:
-            packed = os.pread(self._handle(place.path), place.size, place.offset)
+            packed = os.pread(self._handle(key[0], place.path), place.size, place.offset)
             block = self._decompressor.decompress(packed, max_output_size=place.unpacked)
         except (OSError, zstandard.ZstdError) as error:
             raise BlockLost(f"{place.path} at {place.offset}: {error}") from error
-        if len(block) != place.unpacked or zlib.crc32(block) != place.crc:
-            raise BlockLost(f"{place.path} at {place.offset}: the block is damaged")
+        packed_crc = zlib.crc32(packed)
+        if packed_crc != place.packed_crc:
+            if len(block) != place.unpacked or zlib.crc32(block) != place.crc:
+                raise BlockLost(f"{place.path} at {place.offset}: the block is damaged")
+            place.packed_crc = packed_crc
         if len(block) <= self.max_bytes:
             self._blocks[key] = block
             self.nbytes += len(block)
@@ -78,11 +86,11 @@ class BlockCache:
                 self.nbytes -= len(self._blocks.popitem(last=False)[1])
         return block
 
-    def _handle(self, path: Path) -> int:
-        """Open ``path``; the last file stays open until ``release``."""
-        if self._open is None or self._open[0] != path:
+    def _handle(self, chunk: int, path: Path) -> int:
+        """Open the file of ``chunk``; the last one stays open until ``release``."""
+        if self._open is None or self._open[0] != chunk:
             self.release()
-            self._open = (path, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            self._open = (chunk, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         return self._open[1]
 
     def release(self) -> None:
@@ -97,15 +105,28 @@ class BlockCache:
             self.nbytes -= len(self._blocks.pop(key))
 
 
+def run_ends(place: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """List where, in N steps, runs end that one copy takes: evenly spaced in one block.
+
+    Args:
+        place: (N,) int64, the same for all steps of a block.
+        offsets: (N,) int64 in the block; where they fall back, another window begins.
+    """
+    gaps = np.diff(offsets)
+    ends = (place[1:] != place[:-1]) | (gaps <= 0)
+    ends[1:] |= ~ends[1:] & ~ends[:-1] & (gaps[1:] != gaps[:-1])
+    return np.flatnonzero(ends) + 1
+
+
 def copy_frames(block: bytes, offsets: np.ndarray, out: np.ndarray) -> None:
-    """Copy the images that begin at ``offsets`` (n,) of ``block`` to ``out`` (n, bytes) uint8."""
+    """Copy the images that begin at ``offsets`` (n,) of ``block`` to ``out`` (n, bytes) uint8.
+
+    The distance from one to the next is the same.
+    """
     count, size = out.shape
-    stride = int(offsets[1] - offsets[0]) if count > 1 else size
-    if count > 2 and (offsets[1:] - offsets[:-1] != stride).any():
-        for i, offset in enumerate(offsets.tolist()):
-            out[i] = np.frombuffer(block, np.uint8, size, offset)
-        return
-    out[:] = np.ndarray((count, size), np.uint8, block, int(offsets[0]), (stride, 1))
+    first = int(offsets[0])
+    stride = int(offsets[1]) - first if count > 1 else size
+    out[:] = np.ndarray((count, size), np.uint8, block, first, (stride, 1))
 
 
 def copy_numbers(block: bytes, offsets: np.ndarray, out: np.ndarray) -> None:

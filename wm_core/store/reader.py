@@ -23,7 +23,14 @@ from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.store.examine import lacks
 from wm_core.store.existing import existing_store
-from wm_core.store.frames import BlockCache, BlockLost, BlockPlace, copy_frames, copy_numbers
+from wm_core.store.frames import (
+    BlockCache,
+    BlockLost,
+    BlockPlace,
+    copy_frames,
+    copy_numbers,
+    run_ends,
+)
 from wm_core.store.index import Index, large_vectors, load_index, step_dtype
 from wm_core.store.invalid import InvalidSteps
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
@@ -305,9 +312,7 @@ class Store:
         chunks, blocks = steps["chunk"].astype(np.int64), steps[f"block.{key}"]
         offsets = steps[f"offset.{key}"]
         place = (chunks << 16) + blocks
-        # A run also ends where the offsets fall back: the next window begins in the same block.
-        edges = np.flatnonzero((place[1:] != place[:-1]) | (offsets[1:] <= offsets[:-1])) + 1
-        bounds = [0, *edges.tolist(), len(steps)]
+        bounds = [0, *run_ends(place, offsets).tolist(), len(steps)]
         try:
             for begin, end in pairwise(bounds):
                 name = int(chunks[begin]), int(blocks[begin])

@@ -14,7 +14,7 @@ import pytest
 from wm_core.contract.errors import StoreError
 from wm_core.format import chunk
 from wm_core.replay.sampler import Sampler
-from wm_core.store.frames import BlockLost, copy_frames
+from wm_core.store.frames import BlockLost, copy_frames, run_ends
 from wm_core.store.retention import prune
 
 SESSION = 1 << 32
@@ -305,10 +305,18 @@ def test_a_session_that_was_pruned_away_keeps_its_number(tagged):
 
 def test_frames_of_equal_and_unequal_distance_are_copied_alike():
     block = bytes(range(200))
-    for offsets in ([5], [5, 20], [5, 20, 35, 50], [5, 20, 41, 50]):
+    for offsets in ([5], [5, 20], [5, 20, 35, 50]):
         out = np.empty((len(offsets), 4), np.uint8)
         copy_frames(block, np.array(offsets), out)
         np.testing.assert_array_equal(out, [[o, o + 1, o + 2, o + 3] for o in offsets])
+
+
+def test_images_at_uneven_distances_are_copied_run_by_run():
+    place = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
+    offsets = np.array([5, 20, 35, 60, 75, 5, 20, 20, 35])
+    # to 60 and from it the distance changes; then another block, then another window
+    assert run_ends(place, offsets).tolist() == [3, 4, 5, 7]
+    assert run_ends(place[:1], offsets[:1]).tolist() == []
 
 
 def test_segments_never_overlap(tagged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import zlib
@@ -151,6 +152,27 @@ def test_a_flipped_bit_in_the_pixels_is_noticed_and_not_learnt_from(tagged):
         store.cache.release()
         store.cache.forget({99})
     assert lost > 0
+
+
+def test_a_block_that_was_sound_once_is_checked_at_every_later_read(tagged):
+    path = tagged.write(0, 0)
+    store, good = tagged.open(cache_bytes=0), path.read_bytes()
+    place = store._chunks[0].blocks[0]
+    block = store.cache.read((0, 0), place)
+    for at in range(place.offset, place.offset + place.size, 9):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with contextlib.suppress(BlockLost):
+            assert store.cache.read((0, 0), place) == block
+        store.cache.release()
+    path.write_bytes(good)
+    assert store.cache.read((0, 0), place) == block
+    place.crc ^= 1  # of what it unpacks to, which is not looked at again for the same bytes
+    assert store.cache.read((0, 0), place) == block
+    path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+    store.cache.release()
+    with pytest.raises(BlockLost):
+        store.cache.read((0, 0), place)
+    store.cache.release()
 
 
 WEIRD = {
