@@ -1,19 +1,22 @@
 """``wm``: run one verb, whose module is imported only then, so that ``wm --help`` is instant.
 
 A verb is a row of ``VERBS``; its module has ``main(argv: list[str]) -> int``.  An error that the
-project raises on purpose becomes one line on standard error and exit status 2.
+project raises on purpose, and a file or a disk that refuses, become one line on standard error and
+exit status 2.
 """
 
 from __future__ import annotations
 
 import importlib
 import platform
+import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 
 from wm_core.cli.screen import complain
 from wm_core.contract.errors import WmError, nearest
+from wm_core.contract.system_faults import system_fault
 
 #: verb -> (module, what it does in one line)
 VERBS: dict[str, tuple[str, str]] = {
@@ -137,6 +140,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `wm tasks | head`
         sys.stderr.close()
         return 0
+    except (OSError, sqlite3.OperationalError) as error:
+        fault = system_fault(error)
+        if fault is None:
+            raise
+        complain(f"wm {verb}: {fault}")
+        return REFUSED
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def _group_rule(
             try:
                 return model(**values)
             except ValidationError as error:
-                reasons = (_reason(dict(e), prefixes.get(model, "")) for e in error.errors())
+                prefix = prefixes.get(model, "")
+                reasons = (_reason(dict(e), prefix, _renamed(model)) for e in error.errors())
                 raise _Refused("; ".join(reasons)) from error
 
         make.__doc__, make.__name__ = model.__doc__, model.__name__
@@ -215,7 +216,17 @@ def _fields(model: type[BaseModel], default: Any) -> Iterator[StructFieldSpec]:
         yield StructFieldSpec(name=name, type=kind, default=value, helptext=field.description)
 
 
-def _reason(error: dict[str, Any], prefix: str) -> str:
+def _renamed(model: type[BaseModel]) -> dict[str, str]:
+    """Map fields of ``model`` to the options that are not called like them, as ``from_s``."""
+    return {
+        field: name
+        for field, info in model.model_fields.items()
+        for note in info.metadata
+        if isinstance(name := getattr(note, "name", None), str)
+    }
+
+
+def _reason(error: dict[str, Any], prefix: str, renamed: Mapping[str, str]) -> str:
     """One sentence about one of pydantic's errors, which names the option."""
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
@@ -223,8 +234,10 @@ def _reason(error: dict[str, Any], prefix: str) -> str:
         text = str(error["msg"]).replace("Input should be", "expected a value")
     if not error["loc"]:
         return text
-    name = prefix + ".".join(map(str, error["loc"]))
-    got = "" if isinstance(error["input"], BaseModel | Mapping) else f", got {error['input']}"
+    first, *more = map(str, error["loc"])
+    name = prefix + ".".join([renamed.get(first, first), *more])
+    told = " got " in text or isinstance(error["input"], BaseModel | Mapping)
+    got = "" if told else f", got {error['input']}"
     return f"--{name.replace('_', '-')}: {text}{got}"
 
 

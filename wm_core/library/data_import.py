@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from wm_core.contract.errors import RecordingError
 from wm_core.recordings.formats import reader, recordings_below
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
-from wm_core.recordings.write_store import MIN_FREE_BYTES, Written, write_store
+from wm_core.recordings.write_store import MIN_FREE_BYTES, Written, check_name, write_store
 from wm_core.store.disk import free_bytes, size_text
 
 
@@ -50,15 +51,39 @@ def import_recordings(
     Raises:
         RecordingError: for what cannot be read, or does not fit the options.
     """
-    found = [recording for path in paths for recording in recordings_below(path)]
+    listed = [recording for path in paths for recording in recordings_below(path)]
+    found = {path.resolve(): (path, name) for path, name in listed}.values()  # each once
     sources = [(path, name, reader(name).open_source(path, options)) for path, name in found]
+    for path, _, source in sources:
+        with _named(path):
+            check_name(source.name)
     _refuse_overlaps([(path, source) for path, _, source in sources])
     for path, name, source in sources:
         on_recording(path, name)
         room = _room(source, root)
         written = write_store(source, root / "store", on_step=on_step)
-        notes = (*room, *getattr(source, "notes", ()))
+        notes = (*room, *_nothing(source, written, options), *getattr(source, "notes", ()))
         yield ImportedRecording(path, name, source.name, written, source.left_out, notes)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the recording's path before what is wrong with it."""
+    try:
+        yield
+    except RecordingError as error:
+        raise RecordingError(f"{path}: {error}") from error
+
+
+def _nothing(source: Source, written: Written, options: ReadOptions) -> tuple[str, ...]:
+    """Say so where the options leave nothing of a recording that has something."""
+    span = getattr(source, "span_ns", None)
+    if written.steps or (options.from_s is None and options.until_s is None):
+        return ()
+    if span is not None and span[0] > span[1]:
+        end_s = (span[1] - span[0]) * 1e-9 + (options.from_s or 0.0)
+        return (f"it ends {end_s:.1f} s after its begin, before --from {options.from_s:g}",)
+    return ("no step lies between --from and --until",)
 
 
 def _refuse_overlaps(sources: Sequence[tuple[Path, Source]]) -> None:

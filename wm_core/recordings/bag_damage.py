@@ -25,6 +25,7 @@ from wm_core.contract.errors import RecordingError
 METADATA = "metadata.yaml"
 _BLOCK = 1 << 20
 _INFORMATION = "rosbag2_bagfile_information"
+_IN_ADDRESSES = frozenset("%?#")  # what means something in the address of a file
 
 
 class _Hashing:
@@ -103,21 +104,31 @@ def _information(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def whole_bag(path: Path) -> Iterator[Path]:
-    """Give a bag whose files are not packed as a whole; such ones are unpacked for as long."""
-    if path.is_file() or not any(file.suffix == ".zstd" for file in storage_files(path)):
+    """Give a bag that its library reads: not packed as a whole, and in files that it can name.
+
+    Packed files are unpacked for as long; names with a meaning in an address of SQLite, such as
+    ``50%``, get another one by a link.
+    """
+    files = [] if path.is_file() else storage_files(path)
+    packed = any(file.suffix == ".zstd" for file in files)
+    odd = any(file.suffix == ".db3" and _IN_ADDRESSES & set(str(file)) for file in files)
+    if not packed and not odd:
         yield path
         return
-    files, about = storage_files(path), _information(path)
+    about = _information(path)
     with tempfile.TemporaryDirectory(prefix="wm-bag-") as folder:
-        place = Path(folder)
-        for file in files:
-            with _reading(file), file.open("rb") as packed, (place / file.stem).open("wb") as out:
-                zstandard.ZstdDecompressor().copy_stream(packed, out)
-        about |= {
-            "relative_file_paths": [file.stem for file in files],
-            "compression_format": "",
-            "compression_mode": "",
-        }
+        place, names = Path(folder), []
+        for i, file in enumerate(files):
+            inner = file.with_suffix("") if file.suffix == ".zstd" else file
+            names.append(f"{i}{inner.suffix}")
+            if file is inner:
+                (place / names[-1]).symlink_to(file.absolute())
+                continue
+            with _reading(file), file.open("rb") as zstd, (place / names[-1]).open("wb") as out:
+                zstandard.ZstdDecompressor().copy_stream(zstd, out)
+        about["relative_file_paths"] = names
+        if packed:
+            about |= {"compression_format": "", "compression_mode": ""}
         (place / METADATA).write_text(yaml.safe_dump({_INFORMATION: about}))
         yield place
 
@@ -188,7 +199,7 @@ def _examine_sqlite(file: Path, named: Path, digest: Any) -> None:
             digest.update(block)
     try:
         with contextlib.closing(
-            sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         ) as database:
             found = [row[0] for row in database.execute("PRAGMA quick_check(3)")]
     except sqlite3.DatabaseError as error:

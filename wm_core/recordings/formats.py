@@ -5,6 +5,7 @@ To add a format, write a module with the functions of ``FormatReader`` and a row
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from wm_core.contract.errors import RecordingError
+from wm_core.contract.files import siblings
 from wm_core.recordings.options import ReadOptions
 from wm_core.recordings.source import Source
 
@@ -62,12 +64,24 @@ def recordings_below(path: Path) -> list[tuple[Path, str]]:
         RecordingError: where there is none, with the formats that are known.
     """
     if not path.exists():
-        raise RecordingError(f"{path} does not exist; expected a recording or a folder of some")
+        raise RecordingError(_missing(path))
     found = list(_walk(path))
     if not found:
         known = "; ".join(f"{name} ({about})" for name, (_, about) in READERS.items())
         raise RecordingError(f"{path}: found no recording in it; known formats: {known}")
     return found
+
+
+def _missing(path: Path) -> str:
+    """Say that ``path`` is not there, with what may be meant."""
+    text = f"{path} does not exist; expected a recording or a folder of some"
+    kept = Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets"))
+    if not path.is_absolute() and (kept / path).is_dir():
+        return f"{text}; a Minari set of that name is {kept / path}"
+    near = difflib.get_close_matches(path.name, siblings(path), n=1)
+    if near:
+        return f"{text}; did you mean {path.with_name(near[0])}?"
+    return f"{text}, which is on this machine: nothing is downloaded"
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, str]]:

@@ -6,6 +6,7 @@ that the same recording gives the same chunks: importing it again stores nothing
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wm_core.contract.errors import RecordingError
+from wm_core.contract.errors import ChunkRefused, RecordingError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, is_usable
 from wm_core.format.chunk import ChunkKey, ChunkMeta, EncodedStep, encode_step, join_steps
@@ -57,20 +58,32 @@ def write_store(
         min_free_bytes: leave at least this much room on the disk.
 
     Raises:
-        RecordingError: for a source that cannot be read to its end, a disk without room, or a
-            store that holds other bytes under the same name.  What was stored before stays, and
-            is known when the import is repeated.
+        RecordingError: for a name that no robot can have, a source that cannot be read to its
+            end, a disk without room, or a store that holds other bytes under the same name.
+            What was stored before stays, and is known when the import is repeated; a recording
+            without a step leaves no store.
     """
-    ledger = Ledger(root / LEDGER_NAME)
-    intake = StoreIntake(root, ledger, min_free_bytes=min_free_bytes)
-    writer = _Writer(source, intake, root)
-    try:
+    with contextlib.ExitStack() as opened:
+
+        def store() -> StoreIntake:
+            ledger = Ledger(root / LEDGER_NAME)
+            opened.callback(ledger.close)
+            intake = StoreIntake(root, ledger, min_free_bytes=min_free_bytes)
+            opened.callback(intake.close)
+            return intake
+
+        writer = _Writer(source, store, root)
         for episode in source.episodes():
             writer.add_episode(episode, on_step)
         return writer.finish()
-    finally:
-        intake.close()
-        ledger.close()
+
+
+def check_name(name: str) -> None:
+    """Raise ``RecordingError`` for a name of a robot under which nothing can be stored."""
+    try:
+        ChunkKey(name, "0" * 32, 0).check()
+    except ChunkRefused as error:
+        raise RecordingError(f"{error}; --name gives another one") from None
 
 
 def chunk_steps(spec: Spec) -> int:
@@ -82,8 +95,10 @@ def chunk_steps(spec: Spec) -> int:
 class _Writer:
     """Cuts steps into chunks and offers them; one chunk is held back for what was left out."""
 
-    def __init__(self, source: Source, intake: StoreIntake, root: Path) -> None:
-        self._source, self._intake, self._root = source, intake, root
+    def __init__(self, source: Source, store: Callable[[], StoreIntake], root: Path) -> None:
+        check_name(source.name)
+        self._source, self._store, self._root = source, store, root
+        self._intake: StoreIntake | None = None  # made with the first chunk, and not before
         self._spec, self._most = source.spec, chunk_steps(source.spec)
         self._written = Written()
         self._open: list[EncodedStep] = []
@@ -139,6 +154,8 @@ class _Writer:
         )
         data = join_steps(self._open, meta)
         key = ChunkKey(meta.robot, session, self._seq)
+        if self._intake is None:
+            self._intake = self._store()
         offer = self._intake.offer(key, data, hashlib.sha256(data).hexdigest())
         self._waiting.append((len(data), offer))
         self._bytes += len(data)
@@ -166,4 +183,4 @@ class _Writer:
             raise RecordingError(f"{self._root}: {verdict.kind}: {verdict.reason}")
 
     def _stored_bytes(self) -> int:
-        return self._intake.usage(self._source.name)
+        return 0 if self._intake is None else self._intake.usage(self._source.name)

@@ -68,6 +68,8 @@ def map_topics(
             )
         elif wanted.required:
             missing.append(_missing(wanted, name, topics.values()))
+        elif wanted.what != "reward" or file.reward is not None:  # named, and not just usual
+            notes.append(f"{_missing(wanted, name, topics.values())}; it is taken as silent")
     if missing:
         more = "; the bag has " + ", ".join(_listed(topics.values()))
         raise RecordingError("; ".join(missing) + _under(file, topics, namespace) + more)

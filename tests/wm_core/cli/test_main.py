@@ -1,9 +1,11 @@
 """The verb table, its help, and what a wrong word gets."""
 
 import platform
+import sqlite3
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,42 @@ def test_an_error_on_purpose_is_one_line_and_status_2(verb, capsys):
     verb(SettingsError("expected a, got b"))
     assert cli.main(["fail"]) == 2
     assert capsys.readouterr().err == "wm fail: expected a, got b\n"
+
+
+def broken_rules(tmp_path):
+    """What the machine refuses: each error as Python raises it, and words of the one line."""
+    file = tmp_path / "file"
+    file.write_text("x")
+    long = tmp_path / ("n" * 300)
+    yield (file / "below").mkdir, "file/below: Not a directory; expected a folder"
+    yield tmp_path.read_text, "Is a directory; expected a file"
+    yield file.mkdir, "File exists; something else stands there"
+    yield (tmp_path / "absent").read_text, "absent: No such file"
+    yield long.mkdir, "File name too long; choose a shorter name"
+    yield lambda: Path("/dev/full").write_text("x"), "No space left on device; make room"
+    holder, other = (sqlite3.connect(tmp_path / "held", timeout=0) for _ in range(2))
+    holder.execute("BEGIN EXCLUSIVE")
+    yield lambda: other.execute("BEGIN EXCLUSIVE"), "locked); wait for the process"
+    holder.close()
+    other.close()
+
+
+def test_what_the_machine_refuses_is_one_line_and_status_2(verb, tmp_path, capsys):
+    for act, words in broken_rules(tmp_path):
+        with pytest.raises((OSError, sqlite3.OperationalError)) as caught:
+            act()
+        verb(caught.value)
+        assert cli.main(["fail"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("wm fail: ")
+        assert words in line
+
+
+def test_an_error_of_the_system_without_a_cure_is_not_hidden(verb):
+    for error in (OSError("no number"), sqlite3.OperationalError("no such table: chunks")):
+        verb(error)
+        with pytest.raises(type(error)):
+            cli.main(["fail"])
 
 
 def test_ctrl_c_is_status_130(verb):

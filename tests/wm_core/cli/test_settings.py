@@ -28,6 +28,7 @@ class Outer(Frozen):
     """Do something."""
 
     name: tyro.conf.Positional[str] = Field("", description="What is done here, by name")
+    from_s: Annotated[float, tyro.conf.arg(name="from")] = Field(0, ge=0, description="Its begin")
     json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(False, description="As one object")
     inner: Inner = Inner()
 
@@ -70,6 +71,7 @@ def test_a_fraction_or_a_word_is_refused_by_name(option, text, capsys):
     [
         (("--inner.count", "-4"), "--inner.count: expected a value greater than 0, got -4"),
         (("--inner.share", "2"), "--inner.share: expected a value less than 1, got 2.0"),
+        (("--from", "-1"), "--from: expected a value greater than or equal to 0, got -1.0"),
     ],
 )
 def test_a_value_out_of_its_range_is_one_sentence(words, why):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,9 +79,24 @@ def test_the_same_recording_is_stored_once(tmp_path):
     assert write_store(Numbered((0,)), tmp_path) == Written()
 
 
-def test_an_episode_without_an_end_is_refused(tmp_path):
+def test_an_episode_without_an_end_is_refused_and_leaves_no_store(tmp_path):
     with pytest.raises(RecordingError, match="ends without is_last"):
-        write_store(Numbered((3,), broken=True), tmp_path)
+        write_store(Numbered((3,), broken=True), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_recording_without_a_step_leaves_no_store(tmp_path):
+    assert write_store(Numbered((0, 0)), tmp_path / "store") == Written()
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["", "Rover", "a/../b", "n" * 65])
+def test_a_name_that_no_robot_can_have_is_refused_before_anything_is_written(name, tmp_path):
+    recording = Numbered((3,))
+    recording.name = name
+    with pytest.raises(RecordingError, match=r"expected 1 to 64 of a-z.*--name"):
+        write_store(recording, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_full_disk_is_told_and_what_is_stored_is_known_afterwards(tmp_path):
@@ -103,5 +119,15 @@ def test_a_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(RecordingError, match="no recording"):
         recordings_below(tmp_path)
-    with pytest.raises(RecordingError, match="does not exist"):
+
+
+def test_a_recording_that_is_not_there_brings_the_nearest(tmp_path, monkeypatch):
+    (tmp_path / "drives").mkdir()
+    with pytest.raises(RecordingError, match=r"does not exist.*nothing is downloaded"):
         recordings_below(tmp_path / "absent")
+    with pytest.raises(RecordingError, match=f"did you mean {tmp_path / 'drives'}"):
+        recordings_below(tmp_path / "drive")
+    (tmp_path / "kept" / "door" / "human-v2").mkdir(parents=True)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "kept"))
+    with pytest.raises(RecordingError, match=f"Minari set .* is {tmp_path}/kept/door/human-v2"):
+        recordings_below(Path("door/human-v2"))

@@ -239,6 +239,14 @@ def test_flags_of_topics_begin_and_end_episodes(play):
     assert got.left_out["no_episode"] == 14
 
 
+@pytest.mark.parametrize("rule", ["start_topic", "end_topic", "fail_topic"])
+def test_a_topic_of_a_rule_that_the_bag_lacks_is_said_with_the_nearest(rule, play):
+    got = play(
+        [*drive(3), ("/finish", 1, boolean(False))], ROBOT + f"episode: {{{rule}: finsh}}\n"
+    )
+    assert f"no topic /finsh ({rule}, std_msgs/Bool), did you mean /finish?" in " ".join(got.notes)
+
+
 def test_a_timer_paces_a_robot_without_a_camera(play):
     robot = ROBOT.replace(
         "  image: {type: sensor_msgs/Image, topic: camera/image_raw, height: 8, width: 8}\n", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from pathlib import Path
 
 import pytest
 import yaml
@@ -61,6 +62,16 @@ def test_a_file_that_is_cut_off_is_refused_by_name(storage, share, tmp_path, opt
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     with pytest.raises(RecordingError, match=file.name):
         steps_of(bag, options)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("name", ["50% of it", "run #3", "what?", "bag%20é"])
+def test_a_path_may_have_any_characters(name, storage, tmp_path, options, monkeypatch):
+    write_bag(tmp_path / "bag", drive(3), storage=storage).rename(tmp_path / name)
+    assert len(steps_of(tmp_path / name, options)) == 3
+    monkeypatch.chdir(tmp_path)
+    assert len(steps_of(Path(name), options)) == 3
+    assert [entry.suffix for entry in (tmp_path / name).iterdir() if "-" in entry.suffix] == []
 
 
 def test_missing_metadata_and_missing_files_are_said(tmp_path, options):
@@ -177,6 +188,36 @@ def test_compressed_images_are_read_as_the_robot_reads_them(tmp_path, options):
     ]  # fmt: skip
     bag = write_bag(tmp_path / "bag", messages)
     assert [int(s.obs["image"][0, 0, 0]) for s in steps_of(bag, options)] == [*range(12)]
+
+
+def test_a_bag_that_is_named_twice_is_taken_once(tmp_path, options, capsys):
+    bag = write_bag(tmp_path / "bag", drive(3))
+    words = ["data", "import", "--robot", str(options.robot), "--root", str(tmp_path / "run")]
+    assert main([*words, str(bag), str(bag / ".." / "bag")]) == 0
+    assert capsys.readouterr().out.count("3 steps") == 1
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        (["--from", "500"], "1.9 s after its begin, before --from 500"),
+        (["--until", "1e-6"], "no step lies"),
+    ],
+)
+def test_a_part_without_a_step_says_so_and_leaves_no_store(cut, said, tmp_path, options, capsys):
+    bag = write_bag(tmp_path / "bag", drive(20))
+    words = ["data", "import", str(bag), "--robot", str(options.robot), *cut]
+    assert main([*words, "--root", str(tmp_path / "run")]) == 1
+    assert said in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_root_that_cannot_be_made_is_one_line(tmp_path, options, capsys):
+    bag = write_bag(tmp_path / "bag", drive(3))
+    words = ["data", "import", str(bag), "--robot", str(options.robot), "--root"]
+    assert main([*words, str(options.robot)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "robot.yaml/store: Not a directory; expected a folder" in line
 
 
 def test_bags_that_overlap_are_refused_and_those_that_follow_are_taken(tmp_path, options, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import try_lock
+from wm_core.contract.system_faults import system_fault
 from wm_core.store.existing import existing_store
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
@@ -77,17 +77,11 @@ def explained(root: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        cure = (
-            "wait for the process that writes to it, or stop it"
-            if "locked" in str(error)
-            else ("look at the disk and at the rights of the folder")
-        )
-        raise StoreError(f"the ledger of {root} could not be used ({error}); {cure}") from error
+        fault = system_fault(error) or f"{error}; look at the disk and at the rights of the folder"
+        raise StoreError(f"the ledger of {root} could not be used: {fault}") from error
     except OSError as error:
-        cure = {
-            errno.EROFS: "the disk is read-only: copy the store to another one first",
-            errno.EACCES: "change its rights, or work as its owner",
-            errno.ENOSPC: "make room on the disk",
-        }.get(error.errno or 0, "look at the disk")
-        where = error.filename or root
-        raise StoreError(f"{where}: {error.strerror or error}; {cure}") from error
+        fault = system_fault(error)
+        if fault is None or error.filename is None:
+            where = error.filename or root
+            fault = f"{where}: {fault or f'{error.strerror or error}; look at the disk'}"
+        raise StoreError(fault) from error
