@@ -126,7 +126,7 @@ clean: ## delete the environments and every cache; runs/ stays
 
 # ------------------------------------------------------------------------------ environments
 
-setup: $(VENV)/.installed $(VENV)/.renders
+setup: $(VENV)/.installed $(VENV)/.renders ## make .venv with everything in it, and nothing else
 
 $(MADE):
 	$(call say,making $(VENV) with $(PYTHON))
