@@ -22,8 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -270,6 +273,58 @@ def watched(port: int, trusted: Path, tokens: dict[str, str]) -> None:
         time.sleep(0.2)
 
 
+class Outcome(NamedTuple):
+    """What one case came to."""
+
+    times_s: list[float]  #: from each chunk's first byte to its acknowledgement
+    wall_s: float
+    cpu_s: float  #: of the service
+    memory_mib: float  #: most that the service ever held
+
+
+@contextmanager
+def running(*processes: BaseProcess) -> Iterator[None]:
+    """Let processes run meanwhile, and end those that are left."""
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def drive(settings: Settings, folder: Path, work: dict[str, list[Chunk]], live: int) -> Outcome:
+    """Let each robot of ``work`` send its chunks while ``live`` others are watched."""
+    fork = multiprocessing.get_context("fork")
+    begin, results, until_s = fork.Barrier(len(work) + 1), fork.Queue(), fork.Value("d", 0.0)
+    tokens = folder / "tokens"
+    given = {robot: add_token(tokens, robot) for robot in work}
+    seen = {f"live{i}": add_token(tokens, f"live{i}") for i in range(live)}
+    service = Service(folder, tokens, settings.profile)
+    place = service.port, service.certificate
+    senders = [
+        fork.Process(
+            target=send, args=(chunks, *place, given[robot], begin, until_s, results), daemon=True
+        )
+        for robot, chunks in work.items()
+    ]
+    beside = [fork.Process(target=watched, args=(*place, seen), daemon=True)] if live else []
+    try:
+        with running(*senders, *beside):
+            time.sleep(3.0 if live else 0.5)
+            before_s = service.cpu_s()
+            until_s.value = time.monotonic() + settings.seconds
+            start_s = time.monotonic()
+            begin.wait(WAIT_S)
+            times_s = [t for _ in senders for t in results.get(timeout=WAIT_S)]
+            wall_s = time.monotonic() - start_s
+            return Outcome(times_s, wall_s, service.cpu_s() - before_s, service.memory_mib())
+    finally:
+        service.close()
+
+
 def measure(
     settings: Settings, report: Report, kind: Kind, senders: int, live: int, home: Path
 ) -> None:
@@ -280,71 +335,25 @@ def measure(
     count = max(2, most // senders)
     work = {f"r{i}": encode(f"r{i}", frames, count) for i in range(senders)}
     with tempfile.TemporaryDirectory(dir=home) as name:
-        folder = Path(name)
-        raw_s, raw_cpu_s, raw_chunks = raw(folder / "raw", next(iter(work.values()))[:200])
-        tokens = folder / "tokens"
-        given = {robot: add_token(tokens, robot) for robot in work}
-        seen = {f"live{i}": add_token(tokens, f"live{i}") for i in range(live)}
-        service = Service(folder, tokens, settings.profile)
-        try:
-            fork = multiprocessing.get_context("fork")
-            begin, results = fork.Barrier(senders + 1), fork.Queue()
-            until_s = fork.Value("d", 0.0)
-            processes = [
-                fork.Process(
-                    target=send,
-                    args=(
-                        chunks,
-                        service.port,
-                        service.certificate,
-                        given[robot],
-                        begin,
-                        until_s,
-                        results,
-                    ),
-                    daemon=True,
-                )
-                for robot, chunks in work.items()
-            ]
-            for process in processes:
-                process.start()
-            beside = fork.Process(
-                target=watched, args=(service.port, service.certificate, seen), daemon=True
-            )
-            if live:
-                beside.start()
-            time.sleep(3.0 if live else 0.5)
-            before_s = service.cpu_s()
-            until_s.value = time.monotonic() + settings.seconds
-            start_s = time.monotonic()
-            begin.wait(WAIT_S)
-            times = [t for _ in processes for t in results.get(timeout=WAIT_S)]
-            wall_s = time.monotonic() - start_s
-            cpu_s = service.cpu_s() - before_s
-            memory_mib = service.memory_mib()
-            for process in processes:
-                process.join()
-            if live:
-                beside.terminate()
-        finally:
-            service.close()
-    done = len(times)
-    p50, p99 = np.quantile(times, [0.5, 0.99])
+        raw_s, raw_cpu_s, raw_chunks = raw(Path(name) / "raw", next(iter(work.values()))[:200])
+        got = drive(settings, Path(name), work, live)
+    done = len(got.times_s)
+    p50, p99 = np.quantile(got.times_s, [0.5, 0.99])
     figures = {
         "chunks": (float(done), ""),
-        "frames_per_s": (done * STEPS / wall_s, "1/s"),
-        "frames_per_core_s": (done * STEPS / cpu_s, "1/s"),
-        "cpu_per_chunk": (1e3 * cpu_s / done, "ms"),
+        "frames_per_s": (done * STEPS / got.wall_s, "1/s"),
+        "frames_per_core_s": (done * STEPS / got.cpu_s, "1/s"),
+        "cpu_per_chunk": (1e3 * got.cpu_s / done, "ms"),
         "ack_p50": (1e3 * p50, "ms"),
         "ack_p99": (1e3 * p99, "ms"),
         "bytes_per_step": (size / STEPS, "B"),
-        "service_memory": (memory_mib, "MiB"),
+        "service_memory": (got.memory_mib, "MiB"),
         "raw_frames_per_s": (raw_chunks * STEPS / raw_s, "1/s"),
         "raw_frames_per_core_s": (raw_chunks * STEPS / max(raw_cpu_s, 1e-3), "1/s"),
     }
-    name = f"{senders}+{live}live" if live else f"{senders}"
+    case = f"{senders}+{live}live" if live else f"{senders}"
     for figure, (value, unit) in figures.items():
-        report.add(f"ingest/{kind}/{name}/{figure}", float(value), unit)
+        report.add(f"ingest/{kind}/{case}/{figure}", float(value), unit)
 
 
 def raw(folder: Path, chunks: list[Chunk]) -> tuple[float, float, int]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import run, targets
-from tests.fuzz.targets import ROOT, TARGETS, Target, TooMuchWork
+from tests.fuzz import run, target
+from tests.fuzz.target import ROOT, Target, TooMuchWork
+from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
@@ -56,7 +57,7 @@ def test_what_fails_is_kept_and_can_be_replayed(tmp_path, monkeypatch, capsys):
 
 
 def test_work_without_end_is_noticed_by_counting_calls(monkeypatch):
-    monkeypatch.setattr(targets, "MAX_CALLS", 1000)
+    monkeypatch.setattr(target, "MAX_CALLS", 1000)
 
     def decode(data):
         for _ in iter(int, 1):

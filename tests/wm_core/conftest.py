@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.wm_core.stored import LEARNABLE, store_chunk
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.config import Config
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
-from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
+from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
 from wm_core.nn.dists import OneHot
 from wm_core.presets.micro import merged
-from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
+from wm_core.training import checkpoint
 
 B, T = 4, 6  #: windows of a batch, and their length
 
@@ -200,6 +201,24 @@ TAGGED_SPEC = Spec(
 
 
 @pytest.fixture
+def leave_checkpoint(small):
+    """Leaves in a run folder the checkpoint of a small agent that looks at ``LEARNABLE``."""
+
+    def leave(run, updates, preset="dreamer_v3", **changes):
+        parts = small(preset, **changes)
+        parts.spec = LEARNABLE
+        state = {
+            "config": parts.config.model_dump(mode="json"),
+            "spec": parts.spec.model_dump(mode="json"),
+            "task": "tag", "agent_steps": 100,
+            "learner": {"agent": parts.agent(seed=updates).state_dict(), "updates": updates},
+        }  # fmt: skip
+        checkpoint.save(run, state, updates=updates, keep=3)
+
+    return leave
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """A context manager that mounts a disk of that size, such as 128k, and gives its folder."""
 
@@ -256,18 +275,7 @@ def tagged(tmp_path):
         ]
         steps = [edit(step) for step in steps] if edit else steps
         key = ChunkKey("robot", f"{session:032x}", seq)
-        meta = ChunkMeta(
-            robot=key.robot,
-            session=key.session,
-            seq=seq,
-            spec=spec,
-            first_step=first,
-            steps=count,
-        )
-        data = encode_chunk(steps, meta)
-        verdict = ingest(root, ledger, key, data)
-        assert verdict.kind == "stored", verdict
-        return chunk_path(root, key)
+        return store_chunk(root, ledger, key, steps, spec, first_step=first)
 
     def fill(chunks, *, count=20, **kwargs):
         return [write(seq, seq * count, count, **kwargs) for seq in range(chunks)]

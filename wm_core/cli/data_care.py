@@ -20,11 +20,12 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import shown
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen
-from wm_core.recordings.care.episodes import EpisodeFilter, StoredEpisode, stored_episodes
+from wm_core.recordings.care.episodes import EpisodeFilter, episode_facts, stored_episodes
 from wm_core.recordings.care.moments import moment, read_moment
 from wm_core.recordings.care.place import explained, reading, store_at
 from wm_core.recordings.care.sheet import data_sheet
 from wm_core.recordings.care.sheet_page import acting, share, sheet_rows, write_sheet
+from wm_core.store.episodes import StoredEpisode
 
 _HASH = re.compile(r"\b[0-9a-f]{64}\b")
 _TASK_WIDTH = 40  #: characters of a task in the table of episodes
@@ -107,7 +108,7 @@ def _list(settings: DataLsSettings) -> int:
     with reading(root) as ledger:
         found = stored_episodes(root, ledger, settings.wanted, left_out=left_out)
         if settings.json_:
-            sys.stdout.writelines(json_text(e.as_json()) + "\n" for e in found)
+            sys.stdout.writelines(json_text(episode_facts(e)) + "\n" for e in found)
         else:
             _print_episodes(root, list(found))
     if left_out:

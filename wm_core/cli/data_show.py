@@ -43,7 +43,8 @@ def main(argv: Sequence[str], verb: str) -> int:
         episode = find_episode(root, ledger, settings.episode)
         with explained(settings.to):
             written = draw_episode(
-                root, episode, settings.to, frames=settings.frames, columns=settings.columns,
+                root, ledger, episode, settings.to,
+                frames=settings.frames, columns=settings.columns,
                 gif_frames=settings.gif_frames if settings.gif else 0,
             )  # fmt: skip
     console = Console(highlight=False, soft_wrap=True)

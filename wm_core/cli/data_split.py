@@ -75,7 +75,7 @@ def main(argv: Sequence[str], verb: str) -> int:
         for name, episodes in split.parts.items() if settings.to is not None else ():
             assert settings.to is not None
             status.update(f"making {settings.to / name}")
-            made.append(make_part(root, episodes, settings.to / name))
+            made.append(make_part(root, ledger, episodes, settings.to / name))
     _print(console, split)
     for part in made:
         console.print(

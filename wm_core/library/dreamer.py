@@ -58,7 +58,7 @@ class Dreamer:
     def dream(
         self, replay: Replay, step: int, camera: str, start: int | None
     ) -> tuple[int, EpisodeDream]:
-        """EpisodeDream the stretch of ``replay`` that ``step`` belongs to.
+        """Imagine the stretch of ``replay`` that ``step`` belongs to.
 
         Args:
             replay: of an episode for which ``why_not`` says nothing.
@@ -71,7 +71,9 @@ class Dreamer:
         """
         assert self._trained is not None
         first, observed, end = stretch(replay.episode.steps, step, start)
-        key = (*replay.episode[:3], camera, first, observed, end, self._trained.updates)
+        episode = replay.episode
+        place = (episode.robot, episode.session, episode.first_step)
+        key = (*place, camera, first, observed, end, self._trained.updates)
         if key not in self._dreams:
             batch = self._window(replay, first, end)
             made = dream(self._trained.agent, batch, observed, seed=0, camera=camera)

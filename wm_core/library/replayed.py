@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from wm_core.contract.errors import StoreError, WmError
-from wm_core.contract.files import read_json
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.format.chunk import Columns, chunk_path, read_columns
-from wm_core.library.episode_book import BookedEpisode, EpisodeBook
+from wm_core.library.episode_book import EpisodeBook, store_of
 from wm_core.library.png import png_of
+from wm_core.store.episodes import StoredEpisode, spans_of
 from wm_core.store.examine import read_stored
 from wm_core.store.index import load_index, step_number
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
@@ -26,9 +28,11 @@ from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 if TYPE_CHECKING:
     from wm_core.training.dream import EpisodeDream
 
+MOST_LOOKS = 20  #: at what has arrived, before an answer
 KEPT_BYTES = 96 << 20  #: of unpacked chunks in memory, at least one chunk
 MOST_EPISODES = 3  #: whose numbers stay in memory
 MOST_STEPS = 100_000  #: of an episode that is replayed; what comes later is left out
+_Span = tuple[ChunkRow, int, int]  # chunk, first step in it, step behind the last
 
 
 class _Dreams(Protocol):
@@ -47,29 +51,29 @@ class Replay:
     Args:
         root: the store's folder.
         episode: which one.
-        rows: of the chunks that hold its steps, in order.
+        spans: where its steps lie, as ``spans_of`` says.
         chunks: unpacks chunks, and keeps some.
 
     Raises:
         OSError: where a file cannot be read.
+        StoreError: where steps are no longer in the store.
         ChunkRefused: where one is not what was acknowledged.
     """
 
     def __init__(
-        self, root: Path, episode: BookedEpisode, rows: list[ChunkRow], chunks: _Chunks
+        self, root: Path, episode: StoredEpisode, spans: Iterable[_Span], chunks: _Chunks
     ) -> None:
-        first, end = episode.first_step, episode.first_step + min(episode.steps, MOST_STEPS)
-        self.episode = episode._replace(steps=end - first)
+        self.episode = replace(episode, steps=min(episode.steps, MOST_STEPS))
         self._chunks, self._places = chunks, list[tuple[ChunkRow, int]]()
         found, self.spec = list[np.ndarray](), Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
-        for row in rows:
+        for row, start, stop in spans:
             index = load_index(root, row, keep=False)
-            start, stop = max(0, first - row.first_step), min(row.steps, end - row.first_step)
+            stop = min(stop, start + self.episode.steps - len(self._places))
+            if stop <= start:
+                break
             found.append(index.steps[start:stop])
             self._places += [(row, i) for i in range(start, stop)]
             self.spec = index.spec
-        if len(self._places) != self.episode.steps:
-            raise StoreError(f"{root}: steps of this episode are no longer there")
         #: (n, A) in [-1, 1] or one-hot
         self.action = np.concatenate([steps["action"] for steps in found])
         #: (n,) float32 that arrived with each step
@@ -79,28 +83,6 @@ class Replay:
         self._version = np.concatenate([steps["policy_version"] for steps in found])
         acted = [step_number(steps, "is_intervention") for steps in found]
         self._is_intervention = np.concatenate(acted)
-
-    def about(self) -> dict[str, Any]:
-        """Give everything of the episode but its pictures, as plain data.
-
-        Lists have an element for each step; actions are in physical units, choices one-hot.
-        """
-        action, spec = self.spec.action, self.spec
-        physical = self.action if action.discrete else action.to_physical(self.action)
-        return {
-            **self.episode._asdict(),
-            "period_s": spec.period_s,
-            "cameras": {k: {"width": s.width, "height": s.height} for k, s in spec.images.items()},
-            "vectors": {k: list(s.names) or s.size for k, s in spec.vectors.items()},
-            "action_names": list(action.names),
-            "action_low": list(action.low),
-            "action_high": list(action.high),
-            "discrete": action.discrete,
-            "actions": np.round(physical.astype(float), 6).tolist(),
-            "rewards": self.reward.tolist(),
-            "versions": self._version.tolist(),
-            "interventions": self._is_intervention.tolist(),
-        }
 
     def step(self, step: int) -> dict[str, Any]:
         """Give one step: action in physical units or one-hot, reward, version, who acted.
@@ -159,22 +141,35 @@ class Replay:
             raise StoreError(f"expected a step from 0 to {self.episode.steps - 1}, got {step}")
 
 
+class EpisodeList(NamedTuple):
+    """The newest episodes of a store, the last one first."""
+
+    episodes: list[StoredEpisode]
+    problem: str  #: why the store cannot be read; empty where it can
+    is_behind: bool  #: more has arrived than one look takes in
+
+
 class Replays:
     """The episodes of a run, to be looked at; may be called from any thread.
 
     Args:
         run: the run folder.
-        book: of its store; None: one of its own, which each call of ``episode`` brings up to date.
     """
 
-    def __init__(self, run: Path, book: EpisodeBook | None = None) -> None:
+    def __init__(self, run: Path) -> None:
         self.run = Path(run)
-        self.book = book or EpisodeBook(store_of(self.run))
-        self._owns_book = book is None
         self._lock = threading.RLock()
-        self._chunks = _Chunks(self.book.root)
+        self._book = EpisodeBook(store_of(self.run))
+        self._chunks = _Chunks(self._book.root)
         self._open: OrderedDict[tuple[Any, ...], Replay] = OrderedDict()
         self._dreamer: _Dreams | None = None
+
+    def newest(self, most: int) -> EpisodeList:
+        """List up to ``most`` episodes, after a look at what has arrived."""
+        with self._lock:
+            book = self._look()
+            episodes = [replace(e) for e in reversed(book.episodes()[-most:])]
+            return EpisodeList(episodes, book.problem, book.is_behind)
 
     def episode(self, robot: str, session: str, number: int) -> Replay:
         """Open an episode by its robot, session and number in the session.
@@ -183,11 +178,8 @@ class Replays:
             StoreError: where it is not in the store, or its files are damaged or gone.
         """
         with self._lock:
-            if self._owns_book:
-                while self.book.refresh():
-                    pass
-            episode = self.book.find(robot, session, number)
-            key = (*episode[:3], episode.steps)
+            episode = self._look().find(robot, session, number)
+            key = (robot, session, number, episode.first_step, episode.steps)
             if key not in self._open:
                 self._open[key] = self._opened(episode)
                 while len(self._open) > MOST_EPISODES:
@@ -259,8 +251,18 @@ class Replays:
         with self._lock:
             self._open.clear()
             self._chunks.clear()
-            if self._owns_book:
-                self.book.close()
+            self._book.close()
+
+    def _look(self) -> EpisodeBook:
+        """Bring the book up to date as far as one look may; the lock is held."""
+        store = store_of(self.run)
+        if store != self._book.root:  # the run was told to learn from another one
+            self.close()
+            self._book, self._chunks = EpisodeBook(store), _Chunks(store)
+        for _ in range(MOST_LOOKS):
+            if not self._book.refresh():
+                break
+        return self._book
 
     def _dreamt(self, replay: Replay, step: int, camera: str, start: int | None) -> Any:
         replay._check(step)
@@ -281,21 +283,14 @@ class Replays:
             self._dreamer = Dreamer(self.run)
         return self._dreamer
 
-    def _opened(self, episode: BookedEpisode) -> Replay:
-        ledger = Ledger(self.book.root / LEDGER_NAME, read_only=True)
+    def _opened(self, episode: StoredEpisode) -> Replay:
+        ledger = Ledger(self._book.root / LEDGER_NAME, read_only=True)
         try:
-            end = episode.first_step + min(episode.steps, MOST_STEPS)
-            rows = [
-                row
-                for row in ledger.of_session(episode.robot, episode.session)
-                if row.first_step < end and row.first_step + row.steps > episode.first_step
-            ]
-        finally:
-            ledger.close()
-        try:
-            return Replay(self.book.root, episode, rows, self._chunks)
+            return Replay(self._book.root, episode, spans_of(ledger, episode), self._chunks)
         except (OSError, WmError) as error:
             raise StoreError(f"this episode cannot be read: {error}") from error
+        finally:
+            ledger.close()
 
 
 class _Chunks:
@@ -323,9 +318,3 @@ class _Chunks:
 
 def _bytes(columns: Columns) -> int:
     return len(columns.recording.unpacked)
-
-
-def store_of(run: Path) -> Path:
-    """Give the store that ``run`` learns from, by its settings; its own where they name none."""
-    named = read_json(run / "settings.json").get("store")
-    return Path(named) if isinstance(named, str) and named else run / "store"

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.files import read_json
-from wm_core.library.episode_book import BookedEpisode
+from wm_core.store.episodes import StoredEpisode
 from wm_core.training.returns import t_interval
 
 BASELINES = "baselines.json"  #: of a run folder: what random actions and the best one return
 MOST_POINTS, MOST_BINS, LEAST_IN_BIN = 400, 40, 4
 
 
-def counted(episodes: Sequence[BookedEpisode]) -> list[BookedEpisode]:
+def counted(episodes: Sequence[StoredEpisode]) -> list[StoredEpisode]:
     """Keep the episodes whose return means something: those that are whole.
 
     Where a session ends without its last episode being over for good, and that is shorter than
     the one before it, somebody stopped the robot: it does not count.
     """
-    whole: dict[tuple[str, str], list[BookedEpisode]] = {}
+    whole: dict[tuple[str, str], list[StoredEpisode]] = {}
     newest: dict[tuple[str, str], int] = {}
     for episode in episodes:
         key = (episode.robot, episode.session)
@@ -41,10 +41,10 @@ def counted(episodes: Sequence[BookedEpisode]) -> list[BookedEpisode]:
         is_cut = last.end == "last" and last.number == newest[key]
         if is_cut and len(found) > 1 and last.steps < found[-2].steps:
             stopped.add((*key, last.number))
-    return [e for e in episodes if e.is_whole and (*e[:3],) not in stopped]
+    return [e for e in episodes if e.is_whole and (e.robot, e.session, e.number) not in stopped]
 
 
-def returns_so_far(episodes: Sequence[BookedEpisode], run: Path | None = None) -> dict[str, Any]:
+def returns_so_far(episodes: Sequence[StoredEpisode], run: Path | None = None) -> dict[str, Any]:
     """Give the returns of ``episodes``, in order of their end, as plain data.
 
     Args:
@@ -74,7 +74,7 @@ def returns_so_far(episodes: Sequence[BookedEpisode], run: Path | None = None) -
     }
 
 
-def _versions(episodes: Sequence[BookedEpisode]) -> list[list[int]]:
+def _versions(episodes: Sequence[StoredEpisode]) -> list[list[int]]:
     """List [agent steps, version] where each policy acted first, at most ``MOST_POINTS``."""
     newest, found = -1, list[list[int]]()
     for episode in episodes:
@@ -84,7 +84,7 @@ def _versions(episodes: Sequence[BookedEpisode]) -> list[list[int]]:
     return found[:: max(1, math.ceil(len(found) / MOST_POINTS))]
 
 
-def _level(episodes: Sequence[BookedEpisode]) -> dict[str, Any]:
+def _level(episodes: Sequence[StoredEpisode]) -> dict[str, Any]:
     """Give mean and bounds of the returns; bounds are None where one episode tells none."""
     totals = [e.total for e in episodes]
     low, high = t_interval(totals)

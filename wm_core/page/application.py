@@ -27,7 +27,7 @@ from wm_core.page.viewers import COOKIE, Viewers
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {"page.js": "text/javascript", "replay.js": "text/javascript", "page.css": "text/css"}
-_HEARTBEAT_S = 0.8  #: between two words to the browser, which calls two seconds of silence a loss
+HEARTBEAT_S = 0.8  #: between two words to the browser, which calls two seconds of silence a loss
 _MAX_FORM_BYTES = 4096
 _MAX_VIEWERS = 64
 _COOKIE_S = 30 * 86_400
@@ -124,7 +124,7 @@ class PageApplication:
             shown = Frame()
             yield "retry: 500\n\n"
             while not self.board.closing:
-                frame = await self.board.after(shown.number, _HEARTBEAT_S)
+                frame = await self.board.after(shown.number, HEARTBEAT_S)
                 if self.viewers.refusal(request):  # the token was taken away
                     return
                 forms = {"forms": self._forms(request)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,15 +61,18 @@ class Board:
     Args:
         reader: of the run folder.
         listen: gives what tells what the robots say, which may take up to a second.
+        clock: gives seconds that only grow.
     """
 
-    def __init__(self, reader: RunReader, listen: Listen) -> None:
-        self.reader, self._listen = reader, listen
+    def __init__(
+        self, reader: RunReader, listen: Listen, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.reader, self._listen, self._clock = reader, listen, clock
         self.frame = Frame()
         self.watching = 0  #: connections that wait for news
         self.closing = False
         self._run, self._heard = RunView(reader.root), RobotsHeard()
-        self._read_s, self._looked_s = -READ_S, -LOOK_S
+        self._read_s = self._looked_s = -math.inf
         self._rendered: dict[str, str] = {}
         self._error = ""
         self._task: asyncio.Task[None] | None = None
@@ -83,7 +87,7 @@ class Board:
     async def now(self) -> Frame:
         """Give a frame that is fresh."""
         async with self._lock:
-            if time.monotonic() - self._looked_s > _FRESH_S and self._task is None:
+            if self._clock() - self._looked_s > _FRESH_S and self._task is None:
                 self.frame = await run_in_threadpool(self.look, self._listen())
         return self.frame
 
@@ -128,14 +132,14 @@ class Board:
     def look(self, hear: Callable[[], RobotsHeard]) -> Frame:
         """Ask and read once, and draw what changed; in a thread, one at a time."""
         self._heard = self._guarded(hear, RobotsHeard("asking it failed: see the log"))
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s - self._read_s >= READ_S:
             self._read_s = now_s
             before = self._run
             self._run = self._guarded(self.reader.look, before)
             self._draw_run()
         html, pictures = self._draw_robots()
-        self._looked_s = time.monotonic()
+        self._looked_s = self._clock()
         return Frame(html, pictures, self.frame.number + 1)
 
     def _draw_run(self) -> None:

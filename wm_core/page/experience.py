@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_core.contract.files import read_json
-from wm_core.library.episode_book import EpisodeBook
+from wm_core.library.episode_book import EpisodeBook, store_of
 from wm_core.library.returns_so_far import returns_so_far
 from wm_core.library.step_account import StepAccount
-from wm_core.link.trainer.settings import STORE
 
 _SHARE = (
     50.0  # looking may take a fiftieth of the time, but for a store that is being caught up with
@@ -37,7 +35,7 @@ class Experience:
 
     def __init__(self, run: Path) -> None:
         self._run = run
-        self._book = EpisodeBook(run / STORE)
+        self._book = EpisodeBook(store_of(run))
         self._account = StepAccount(run, self._book)
         self._next_s, self._version = 0.0, -1
         self._found = ExperienceView()
@@ -65,8 +63,7 @@ class Experience:
 
     def _follow(self) -> None:
         """Look at the store that the run learns from, which may be another one than its own."""
-        named = read_json(self._run / "settings.json").get("store")
-        store = Path(named) if isinstance(named, str) and named else self._run / STORE
+        store = store_of(self._run)
         if store != self._book.root:
             self._book.close()
             self._book, self._version = EpisodeBook(store), -1

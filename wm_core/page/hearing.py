@@ -21,7 +21,7 @@ from wm_core.page.returns import number
 
 UNHEARD_S = 1.6  #: robots that are watched speak five times a second, the others once
 MOST_ROBOTS, MOST_CAMERAS, MOST_ACTIONS, MOST_COUNTERS = 12, 8, 32, 60
-_WAIT_S = 0.8  # for an answer, so that a silent service is noticed within two seconds
+WAIT_S = 0.8  #: for an answer, so that a silent service is noticed within two seconds
 _MAX_ANSWER = 64 << 20
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{4,400000}={0,2}")
 
@@ -82,7 +82,7 @@ class Hearing:
         self._root, self._trainer, self._token_file = root, trainer.rstrip("/"), token_file
         more: dict[str, Any] = {} if ca_file is None else {"ca_certs": str(ca_file)}
         self._pool = urllib3.PoolManager(
-            num_pools=2, retries=False, timeout=urllib3.Timeout(total=_WAIT_S), **more
+            num_pools=2, retries=False, timeout=urllib3.Timeout(total=WAIT_S), **more
         )
         self._headers()  # a missing token is said at the start
 

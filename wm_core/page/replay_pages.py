@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from wm_core.library.episode_book import BookedEpisode
-from wm_core.library.replayed import Replay
+from wm_core.library.replayed import EpisodeList, Replay
 from wm_core.page.drawing import Chart, action_bars, in_short
 from wm_core.page.skeleton import HEAD
 from wm_core.page.wording import count, facts_table, note, text
+from wm_core.store.episodes import StoredEpisode
 
 ENDS = {"terminal": "ended for good", "last": "ended", "gap": "steps are missing", "open": "open"}
 
 
-def episodes_page(
-    episodes: Sequence[BookedEpisode], problem: str = "", *, is_behind: bool = False
-) -> str:
-    """List ``episodes``, each with the way to it."""
+def episodes_page(listed: EpisodeList) -> str:
+    """List episodes, each with the way to it."""
+    problem = listed.problem
     parts = [note(f"The store cannot be read: {problem}", "bad")] if problem else []
-    if is_behind:
+    if listed.is_behind:
         parts.append(note("Much has arrived: load this page again for the rest.", "warn"))
-    if not episodes and not problem:
+    if not listed.episodes and not problem:
         parts.append(note("No episode is stored yet."))
     lines = "".join(
         f'<tr><td><a href="{address(e)}">{text(e.robot)} {text(e.session[:8])}.{e.number}</a></td>'
         f'<td class="number">{in_short(e.total, 5)}</td><td class="number">{count(e.steps)}</td>'
         f"<td>{e.version if e.version >= 0 else 'none'}</td><td>{ENDS[e.end]}</td></tr>"
-        for e in episodes
+        for e in listed.episodes
     )
     if lines:
         parts.append(
@@ -38,7 +36,7 @@ def episodes_page(
     return _page("Episodes", f"<section>{''.join(parts)}</section>")
 
 
-def address(episode: BookedEpisode) -> str:
+def address(episode: StoredEpisode) -> str:
     """The path of an episode's page."""
     return f"/ui/episodes/{quote(episode.robot)}/{quote(episode.session)}/{episode.number}"
 

@@ -6,7 +6,6 @@ that is asked for loads the run's newest checkpoint, and torch with it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wm_core.contract.errors import StoreError
-from wm_core.library.episode_book import EpisodeBook
-from wm_core.library.replayed import Replay, Replays, store_of
+from wm_core.library.replayed import Replay, Replays
 from wm_core.page.replay_pages import dream_parts, episode_page, episodes_page, step_parts
 from wm_core.page.wording import note
 
-MOST_LOOKS = 20  #: at what has arrived, by one request; what is left is said
 MOST_LISTED = 200  #: newest episodes in the list
 _ONE = "/ui/episodes/{robot}/{session}/{number:int}"
 
@@ -43,10 +40,9 @@ class ReplayRoutes:
     def __init__(
         self, run: Path, refusal: _Refusal, refused: _Refused, headers: Mapping[str, str]
     ) -> None:
-        self._run, self._refusal, self._refused = run, refusal, refused
+        self._refusal, self._refused = refusal, refused
         self._headers = dict(headers)
-        self._lock = threading.Lock()
-        self._replays: Replays | None = None
+        self._replays = Replays(run)
         self.routes = [
             Route("/ui/episodes", self._answer(self._list)),
             Route(_ONE, self._answer(self._episode)),
@@ -69,11 +65,7 @@ class ReplayRoutes:
         return answer
 
     def _list(self, request: Request) -> Response:
-        with self._lock:
-            book = self._book()
-            episodes = book.episodes()[-MOST_LISTED:][::-1]
-            text = episodes_page(episodes, book.problem, is_behind=book.is_behind)
-        return self._html(text)
+        return self._html(episodes_page(self._replays.newest(MOST_LISTED)))
 
     def _episode(self, request: Request) -> Response:
         replay, step, camera = self._asked(request)
@@ -85,12 +77,10 @@ class ReplayRoutes:
 
     def _frame(self, request: Request) -> Response:
         replay, step, camera = self._asked(request)
-        assert self._replays is not None
         return self._png(self._replays.frame(replay, step, camera))
 
     def _dream(self, request: Request) -> Response:
         replay, step, camera = self._asked(request)
-        assert self._replays is not None
         png = self._replays.dream_frame(replay, step, camera)
         if png is None:
             raise StoreError("this model draws no pictures")
@@ -98,7 +88,6 @@ class ReplayRoutes:
 
     def _dreamt(self, request: Request) -> Response:
         replay, step, camera = self._asked(request)
-        assert self._replays is not None
         why = self._replays.why_no_dream(replay)
         if why:
             return self._html(note(why))
@@ -107,10 +96,7 @@ class ReplayRoutes:
     def _asked(self, request: Request) -> tuple[Replay, int, str]:
         """Find the episode, step and camera that a browser asks for."""
         place, more = request.path_params, request.query_params
-        with self._lock:
-            self._book()
-            assert self._replays is not None
-            replay = self._replays.episode(place["robot"], place["session"], place["number"])
+        replay = self._replays.episode(place["robot"], place["session"], place["number"])
         step = place.get("step", more.get("step", "0"))
         try:
             step = int(step)
@@ -121,16 +107,6 @@ class ReplayRoutes:
         cameras = list(replay.spec.images)
         camera = more.get("camera", "")
         return replay, step, camera if camera in cameras else next(iter(cameras), "")
-
-    def _book(self) -> EpisodeBook:
-        """Bring the book up to date, as far as one request may; the lock is held."""
-        if self._replays is None:
-            self._replays = Replays(self._run, EpisodeBook(store_of(self._run)))
-        book = self._replays.book
-        for _ in range(MOST_LOOKS):
-            if not book.refresh():
-                break
-        return book
 
     def _html(self, text: str, status: int = 200) -> Response:
         return Response(text, status, headers=self._headers, media_type="text/html")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from wm_core.contract.errors import StoreError, shown
 from wm_core.format.chunk import ChunkKey, ChunkMeta
+from wm_core.format.meta import MAX_SEQ
 from wm_core.store.read_only import ReadOnly
 from wm_core.store.rows import COLUMNS, MAX_REASON, SOUND
 from wm_core.store.rows import ChunkRow as ChunkRow
@@ -261,10 +262,13 @@ class Ledger:
         query = f"SELECT {COLUMNS} FROM sound WHERE arrival > ? ORDER BY arrival LIMIT ?"
         return self._rows(query, (arrival, limit))
 
-    def of_session(self, robot: str, session: str) -> list[ChunkRow]:
-        """List the rows of one session by sequence number."""
-        query = f"SELECT {COLUMNS} FROM sound WHERE robot = ? AND session = ? ORDER BY seq"
-        return self._rows(query, (robot, session))
+    def of_session(
+        self, robot: str, session: str, *, first: int = 0, last: int = MAX_SEQ
+    ) -> list[ChunkRow]:
+        """List the rows of one session by sequence number, from ``first`` to ``last``."""
+        where = "robot = ? AND session = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        query = f"SELECT {COLUMNS} FROM sound WHERE {where}"
+        return self._rows(query, (robot, session, first, last))
 
     def sessions(self) -> list[tuple[str, str]]:
         """List (robot, session) of everything stored, in order of first arrival."""

@@ -9,6 +9,8 @@ from wm_core.contract.errors import StoreError
 from wm_core.library.episode_book import EpisodeBook
 from wm_core.library.returns_so_far import counted, returns_so_far
 from wm_core.library.step_account import StepAccount
+from wm_core.recordings.care.episodes import stored_episodes
+from wm_core.store.episodes import spans_of
 from wm_core.store.retention import prune
 
 SESSION = f"{0:032x}"
@@ -218,3 +220,35 @@ def test_what_robots_learner_and_chunks_say_is_joined(tagged, tmp_path):
     learner["pid"] = 8  # of an earlier process
     (tmp_path / "live" / "learner.json").write_text(json.dumps(learner))
     assert StepAccount(tmp_path, read(tagged)).now()["trained_on"] is None
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 4, 5), (5, 2, 1, 0, 4)])
+def test_the_page_and_wm_data_list_the_same_episodes(tagged, order):
+    """One that grows with the store, the other read at once; chunk 3 is missing."""
+    book = EpisodeBook(tagged.root)
+    for seq in order:
+        tagged.write(seq, 20 * seq, episode=25, edit=lambda s: replace(s, period_s=0.1))
+        book.refresh()
+    listed = list(stored_episodes(tagged.root, tagged.ledger))
+    assert [(e.first_step, e.end) for e in listed] == [
+        (0, "terminal"), (25, "last"), (50, "gap"), (80, "last"), (100, "open"),
+    ]  # fmt: skip
+    assert listed[0].start_ns == 1_000_000_000
+    for episode in listed:
+        own = book.find("robot", SESSION, episode.number)
+        same = {"agent_steps": 0, "arrived_ns": 0, "start_ns": 0, "total": 0.0, "seconds": 0.0}
+        assert replace(own, **same) == replace(episode, **same)
+        assert own.total == episode.total
+        assert own.seconds == pytest.approx(episode.steps * 0.1)
+        spans = list(spans_of(tagged.ledger, own))
+        assert [
+            i for row, a, b in spans for i in range(row.first_step + a, row.first_step + b)
+        ] == [*range(own.first_step, own.first_step + own.steps)]
+
+
+def test_what_is_kept_does_not_grow_with_the_chunks_of_an_episode(tagged):
+    tagged.fill(30, count=5)
+    book = read(tagged)
+    (session,) = book._sessions.values()
+    assert [len(run.episodes) for run in session._runs] == [1]
+    assert session.episodes()[0].steps == 150

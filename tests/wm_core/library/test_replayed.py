@@ -3,34 +3,21 @@
 import io
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.wm_core.stored import LEARNABLE, SIDE, learnable
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import write_atomically
-from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
 from wm_core.library import replayed
 from wm_core.library.dreamer import AHEAD, SEEN, stretch
-from wm_core.library.replayed import Replays, store_of
+from wm_core.library.episode_book import store_of
+from wm_core.library.replayed import Replays
 from wm_core.training import checkpoint
 
 SESSION = f"{0:032x}"
-SIDE = 16
-#: cameras that an encoder takes
-LEARNABLE = Spec(
-    images={name: ImageSpec(height=SIDE, width=SIDE) for name in ("image", "wrist")},
-    action=ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2),
-)
-
-
-def learnable(step):
-    """A tagged step as one of ``LEARNABLE``."""
-    colour = step.obs["image"][0, 0]
-    obs = {name: np.tile(colour, (SIDE, SIDE, 1)) for name in LEARNABLE.images}
-    return replace(step, obs=obs)
 
 
 def fill(tagged, chunks, episode):
@@ -49,20 +36,11 @@ def replays(tagged):
 
 
 @pytest.fixture
-def with_checkpoint(tagged, small):
+def with_checkpoint(tagged, leave_checkpoint):
     """Leave the checkpoint of a small agent, of a preset and with changes, in the run folder."""
 
     def leave(updates, preset="dreamer_v3", **changes):
-        parts = small(preset, **changes)
-        parts.spec = LEARNABLE
-        agent = parts.agent(seed=updates)
-        state = {
-            "config": parts.config.model_dump(mode="json"),
-            "spec": parts.spec.model_dump(mode="json"),
-            "task": "tag", "agent_steps": 0,
-            "learner": {"agent": agent.state_dict(), "updates": updates},
-        }  # fmt: skip
-        checkpoint.save(tagged.root.parent, state, updates=updates, keep=3)
+        leave_checkpoint(tagged.root.parent, updates, preset, **changes)
 
     return leave
 
@@ -70,19 +48,12 @@ def with_checkpoint(tagged, small):
 def test_pictures_actions_and_rewards_are_those_that_were_stored(tagged, replays):
     tagged.fill(4, episode=25)
     replay = replays.episode("robot", SESSION, 1)
-    about = replay.about()
-    assert (about["first_step"], about["steps"], about["end"]) == (25, 25, "last")
-    assert about["cameras"] == {
-        "image": {"width": 6, "height": 4}, "wrist": {"width": 3, "height": 3},
-    }  # fmt: skip
-    assert about["rewards"] == [float(n) for n in range(25, 50)]
-    assert about["versions"] == [*range(25, 50)]
-    assert about["vectors"] == {"proprio": 2}
-    low, high = tagged.spec.action.low, tagged.spec.action.high
-    assert (about["action_low"], about["action_high"]) == ([*low], [*high])
-    np.testing.assert_allclose(
-        about["actions"][3], tagged.spec.action.to_physical(replay.action[3]), atol=1e-6
-    )
+    episode = replay.episode
+    assert (episode.first_step, episode.steps, episode.end) == (25, 25, "last")
+    assert replay.reward.tolist() == [float(n) for n in range(25, 50)]
+    assert (replay.step(3)["version"], replay.step(3)["reward"]) == (28, 28.0)
+    physical = tagged.spec.action.to_physical(replay.action[3])
+    np.testing.assert_allclose(replay.step(3)["action"], physical, atol=1e-6)
     for step in (0, 14, 15, 24):  # before and behind the border of two chunks
         number = 25 + step
         picture = pixels(replays.frame(replay, step))
@@ -210,7 +181,12 @@ def test_recorded_pictures_need_no_torch(tagged):
     subprocess.run([sys.executable, "-c", code, str(tagged.root.parent)], check=True)
 
 
-def test_the_store_is_that_of_the_settings(tmp_path):
-    assert store_of(tmp_path) == tmp_path / "store"
-    (tmp_path / "settings.json").write_text('{"store": "elsewhere"}')
-    assert str(store_of(tmp_path)) == "elsewhere"
+def test_the_store_is_that_of_the_settings(tmp_path, tagged):
+    tagged.fill(1)
+    replays = Replays(tmp_path / "run")
+    assert replays.newest(9).episodes == []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text(f'{{"store": "{tagged.root}"}}')
+    assert store_of(tmp_path / "run") == tagged.root
+    assert len(replays.newest(9).episodes) == 1  # a run that learns from it by now
+    replays.close()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tracemalloc
 
+from benchmarks.page_memory import Day
 from wm_core.page.board import Board, Frame
 from wm_core.page.hearing import heard_in
 from wm_core.page.run_reader import RunReader
@@ -74,3 +75,22 @@ def test_a_container_that_changed_brings_its_content():
     assert after.since(before).html == {"robots": "new", "robot-0-state": "s"}
     assert after.since(before).pictures == before.pictures
     assert next(iter(after.since(before).html)) == "robots"
+
+
+def test_a_watched_day_holds_what_its_first_minutes_did(tmp_path):
+    """A short share of ``benchmarks/page_memory.py``, which plays the whole day."""
+    day = Day(tmp_path / "run", robots=2)
+    try:
+        day.play(16)
+        tracemalloc.start()
+        day.play(8)
+        before, first = tracemalloc.get_traced_memory()[0], day.sample()
+        day.play(24)
+        after, last = tracemalloc.get_traced_memory()[0], day.sample()
+    finally:
+        tracemalloc.stop()
+        day.close()
+    assert (last.looks, last.chunks) == (240, 7)  # of 64 steps: 480 have been made
+    assert last.shown == first.shown
+    assert abs(last.board_bytes - first.board_bytes) < 1000
+    assert after - before < 150_000  # a frame has pictures of 8000 bytes

@@ -5,29 +5,17 @@ from __future__ import annotations
 import html
 import io
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wm_core.contract.spec import ActionSpec, ImageSpec, Spec
+from tests.wm_core.stored import LEARNABLE, SIDE, learnable
 from wm_core.link.trainer.tokens import add_token
 from wm_core.page.application import HEADERS
-from wm_core.training import checkpoint
 
 SESSION = "0" * 32
 ONE = f"/ui/episodes/robot/{SESSION}/1"
-SIDE = 16
-LEARNABLE = Spec(
-    images={"image": ImageSpec(height=SIDE, width=SIDE)},
-    action=ActionSpec(low=(-1.0,) * 2, high=(1.0,) * 2, names=("left", "right")),
-)
-
-
-def learnable(step):
-    """A tagged step with one camera whose pictures a model can see."""
-    return replace(step, obs={"image": np.tile(step.obs["image"][0, 0], (SIDE, SIDE, 1))})
 
 
 @pytest.fixture
@@ -40,16 +28,8 @@ def site(page, tagged, get, tmp_path):
 
 
 @pytest.fixture
-def model(small, tmp_path):
-    parts = small("dreamer_v3")
-    parts.spec = LEARNABLE
-    state = {
-        "config": parts.config.model_dump(mode="json"),
-        "spec": LEARNABLE.model_dump(mode="json"),
-        "task": "tag", "agent_steps": 100,
-        "learner": {"agent": parts.agent().state_dict(), "updates": 1},
-    }  # fmt: skip
-    checkpoint.save(tmp_path, state, updates=1, keep=1)
+def model(leave_checkpoint, tmp_path):
+    leave_checkpoint(tmp_path, 1)
 
 
 def words(answer):

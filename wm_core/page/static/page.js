@@ -1,7 +1,7 @@
 // Puts into the page what the server sends, and says so when it sends nothing.
 "use strict";
 (() => {
-  const SILENT_MS = 1900, AGAIN_MS = 700;
+  const SILENT_MS = 1700, AGAIN_MS = 700, CHECK_MS = 200;
   const silence = document.getElementById("silence");
   let source = null, heard = performance.now(), again = 0;
 
@@ -52,7 +52,7 @@
       "What is shown is old. It goes on by itself.";
     document.body.classList.add("stale");
     if (source.readyState === EventSource.CLOSED) retry();
-  }, 200);
+  }, CHECK_MS);
 
   listen();
 })();

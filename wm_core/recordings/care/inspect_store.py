@@ -17,6 +17,7 @@ from wm_core.recordings.care.checks import Limits, check_track
 from wm_core.recordings.care.findings import Finding, Findings
 from wm_core.recordings.care.track import Before, Track, joined, track_chunk
 from wm_core.recordings.care.whole import WholeStore
+from wm_core.store.episodes import kept_of_session
 from wm_core.store.examine import check
 from wm_core.store.ledger import ChunkRow, Ledger
 from wm_core.store.verify import read_chunk
@@ -44,11 +45,9 @@ def inspect_store(
         on_chunk: called before each chunk.
     """
     look = _Look(root, ledger, limits, on_chunk)
-    pruned = ledger.pruned_through()
     for name, session in ledger.sessions():
         if robot in ("", name):
-            rows = [r for r in ledger.of_session(name, session) if r.arrival > pruned]
-            look.session(rows)
+            look.session(kept_of_session(ledger, name, session))
     for finding in look.whole.findings():
         look.found.add(finding)
     return look.found

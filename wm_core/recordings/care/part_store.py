@@ -17,8 +17,8 @@ from uuid import uuid4
 from wm_core.contract.errors import StoreError
 from wm_core.contract.files import TMP_SUFFIX, make_folder, sync_folder
 from wm_core.format.chunk import ChunkKey, chunk_path, decode_chunk, encode_chunk
-from wm_core.recordings.care.episodes import StoredEpisode
 from wm_core.recordings.care.place import explained
+from wm_core.store.episodes import StoredEpisode, spans_of
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 from wm_core.store.reconcile import adopt_file
@@ -54,6 +54,7 @@ class _Piece:
 
 def make_part(
     root: Path,
+    ledger: Ledger,
     episodes: Sequence[StoredEpisode],
     to: Path,
     *,
@@ -63,6 +64,7 @@ def make_part(
 
     Args:
         root: the old store's folder, which is only read.
+        ledger: of that store.
         episodes: as ``stored_episodes`` gave them.
         to: folder of the new store: absent, or empty.
         on_chunk: called before each chunk.
@@ -76,13 +78,13 @@ def make_part(
     with explained(to):
         make_folder(unfinished)
         try:
-            ledger = Ledger(unfinished / LEDGER_NAME)
+            new = Ledger(unfinished / LEDGER_NAME)
             try:
-                for piece in _pieces(episodes):
+                for piece in _pieces(ledger, episodes):
                     on_chunk(piece.row)
-                    _put(root, unfinished, ledger, piece, made)
+                    _put(root, unfinished, new, piece, made)
             finally:
-                ledger.close()
+                new.close()
             os.replace(unfinished, to)  # what a kill leaves is no store that anyone takes
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -91,12 +93,12 @@ def make_part(
     return made
 
 
-def _pieces(episodes: Sequence[StoredEpisode]) -> Iterator[_Piece]:
+def _pieces(ledger: Ledger, episodes: Sequence[StoredEpisode]) -> Iterator[_Piece]:
     """Join the spans of episodes to pieces of chunks, session by session, and number them."""
     sessions: dict[tuple[str, str], list[tuple[ChunkRow, int, int]]] = {}
     for episode in sorted(episodes, key=lambda e: e.first_step):
         spans = sessions.setdefault((episode.robot, episode.session), [])
-        for row, start, stop in episode.spans:
+        for row, start, stop in spans_of(ledger, episode):
             if spans and spans[-1][0].seq == row.seq and spans[-1][2] == start:
                 start = spans.pop()[1]
             spans.append((row, start, stop))

@@ -12,8 +12,9 @@ from wm_core.contract.errors import ChunkRefused, StoreError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import FLAGS
 from wm_core.format.chunk import Columns, chunk_path
-from wm_core.recordings.care.episodes import StoredEpisode
+from wm_core.store.episodes import StoredEpisode, spans_of
 from wm_core.store.examine import check
+from wm_core.store.ledger import Ledger
 from wm_core.store.verify import read_chunk
 
 
@@ -34,11 +35,14 @@ class EpisodeArrays:
     shown: np.ndarray  #: (k,) int64, steps of the episode from 0
 
 
-def play_episode(root: Path, episode: StoredEpisode, *, most_frames: int) -> EpisodeArrays:
+def play_episode(
+    root: Path, ledger: Ledger, episode: StoredEpisode, *, most_frames: int
+) -> EpisodeArrays:
     """Read ``episode`` of the store ``root``.
 
     Args:
         root: the store's folder.
+        ledger: of that store.
         episode: as ``stored_episodes`` gave it.
         most_frames: images that are kept of each camera, evenly spaced, the first and the last
             among them.
@@ -52,7 +56,7 @@ def play_episode(root: Path, episode: StoredEpisode, *, most_frames: int) -> Epi
     vectors: dict[str, list[np.ndarray]] = {key: [] for key in episode.spec.vectors}
     frames: dict[str, list[np.ndarray]] = {key: [] for key in episode.spec.images}
     done = 0
-    for columns, start, stop in _parts(root, episode):
+    for columns, start, stop in _parts(root, ledger, episode):
         for name, values in (
             ("stamp", columns.stamp_ns), ("action", columns.action),
             ("requested", columns.requested_action),
@@ -82,9 +86,11 @@ def play_episode(root: Path, episode: StoredEpisode, *, most_frames: int) -> Epi
     )
 
 
-def _parts(root: Path, episode: StoredEpisode) -> Iterator[tuple[Columns, int, int]]:
+def _parts(
+    root: Path, ledger: Ledger, episode: StoredEpisode
+) -> Iterator[tuple[Columns, int, int]]:
     """(chunk, first step in it, step behind the last) of each part of an episode."""
-    for row, start, stop in episode.spans:
+    for row, start, stop in spans_of(ledger, episode):
         read = read_chunk(root, row)
         if read.data is None:
             raise StoreError(

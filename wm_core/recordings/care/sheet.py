@@ -15,7 +15,8 @@ from wm_core.contract.errors import WmError
 from wm_core.contract.spec import Spec
 from wm_core.format.chunk import chunk_path
 from wm_core.format.front import read_front
-from wm_core.recordings.care.episodes import StoredEpisode, stored_episodes
+from wm_core.recordings.care.episodes import stored_episodes
+from wm_core.store.episodes import StoredEpisode
 from wm_core.store.index import load_index
 from wm_core.store.invalid import InvalidSteps
 from wm_core.store.ledger import ChunkRow, Ledger

@@ -20,8 +20,9 @@ from pydantic import Field, ValidationError
 from wm_core.contract.errors import StoreError, nearest, shown
 from wm_core.contract.files import json_text, write_durably
 from wm_core.contract.spec import Frozen
-from wm_core.recordings.care.episodes import EpisodeFilter, StoredEpisode, stored_episodes
-from wm_core.recordings.care.sheet import set_hash
+from wm_core.recordings.care.episodes import EpisodeFilter, stored_episodes
+from wm_core.recordings.care.sheet import kept_rows, set_hash
+from wm_core.store.episodes import StoredEpisode, spans_of
 from wm_core.store.ledger import Ledger
 
 SUBSET_VERSION = 1
@@ -129,14 +130,13 @@ def split_store(root: Path, ledger: Ledger, rule: SplitRule, wanted: EpisodeFilt
         store_sha256=_hash_of(ledger),
         rule=rule.as_json(),
         filter={k: v for k, v in vars(wanted).items() if v != getattr(EpisodeFilter(), k)},
-        parts={name: _part(part) for name, part in parts.items()},
+        parts={name: _part(ledger, part) for name, part in parts.items()},
     )
     return Split(file, parts, len(fitting) - len(episodes))
 
 
 def _hash_of(ledger: Ledger) -> str:
-    rows = ledger.since(ledger.pruned_through())
-    return set_hash((r.robot, r.session, r.seq, r.sha256) for r in rows)
+    return set_hash((r.robot, r.session, r.seq, r.sha256) for r in kept_rows(ledger))
 
 
 def _validation(episodes: Sequence[StoredEpisode], rule: SplitRule) -> set[int]:
@@ -158,11 +158,13 @@ def _draw(episode: StoredEpisode, seed: int) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _part(episodes: Sequence[StoredEpisode]) -> SubsetPart:
+def _part(ledger: Ledger, episodes: Sequence[StoredEpisode]) -> SubsetPart:
     listed = tuple(
         SubsetEpisode(
             robot=e.robot, session=e.session, first_step=e.first_step, steps=e.steps,
-            chunks=tuple(SubsetChunk(seq=r.seq, sha256=r.sha256) for r, _, _ in e.spans),
+            chunks=tuple(
+                SubsetChunk(seq=row.seq, sha256=row.sha256) for row, _, _ in spans_of(ledger, e)
+            ),
         )
         for e in sorted(episodes, key=lambda e: (e.robot, e.session, e.first_step))
     )  # fmt: skip
@@ -218,7 +220,7 @@ def find_subset(root: Path, ledger: Ledger, file: SubsetFile) -> Split:
     Raises:
         StoreError: where a chunk is missing, or has other bytes than the file says.
     """
-    rows = {(r.robot, r.session, r.seq): r for r in ledger.since(ledger.pruned_through())}
+    rows = {(r.robot, r.session, r.seq): r for r in kept_rows(ledger)}
     stored = {(e.robot, e.session, e.first_step): e for e in stored_episodes(root, ledger)}
     parts: dict[str, list[StoredEpisode]] = {}
     for name, part in file.parts.items():

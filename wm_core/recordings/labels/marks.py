@@ -17,7 +17,8 @@ from wm_core.contract.files import siblings
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import chunk_path, decode_chunk
-from wm_core.recordings.care.episodes import StoredEpisode, find_episode
+from wm_core.recordings.care.episodes import find_episode
+from wm_core.store.episodes import StoredEpisode, spans_of
 from wm_core.store.examine import read_stored
 from wm_core.store.ledger import Ledger
 
@@ -143,16 +144,16 @@ def marked_steps(root: Path, ledger: Ledger, marks: list[Mark]) -> list[MarkedSt
                     f"--with marks: episode {name} has the steps 0 to {episode.steps - 1}, got a "
                     f"mark at {mark.step}"
                 )
-        for mark, step in _steps_of(root, episode, wanted):
+        for mark, step in _steps_of(root, ledger, episode, wanted):
             found[mark] = MarkedStep(mark, step, episode.spec)
     return [found[mark] for mark in marks]
 
 
 def _steps_of(
-    root: Path, episode: StoredEpisode, wanted: list[Mark]
+    root: Path, ledger: Ledger, episode: StoredEpisode, wanted: list[Mark]
 ) -> Iterator[tuple[Mark, Step]]:
     begin = 0
-    for row, start, stop in episode.spans:
+    for row, start, stop in spans_of(ledger, episode):
         here = [mark for mark in wanted if begin <= mark.step < begin + stop - start]
         if here:
             _, steps = decode_chunk(read_stored(chunk_path(root, row.key), row))

@@ -22,6 +22,7 @@ from wm_core.format.chunk import ChunkKey, chunk_path, decode_chunk, encode_chun
 from wm_core.format.meta import ChunkMeta
 from wm_core.recordings.labels.labeller import Labeller, StepRun
 from wm_core.recordings.write_store import MIN_FREE_BYTES
+from wm_core.store.episodes import kept_of_session
 from wm_core.store.examine import read_stored
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
@@ -80,13 +81,12 @@ def relabel(
         StoreError: where ``to`` does not take a chunk.
         SettingsError: where the labeller fails.
     """
-    found, pruned = Relabelled(), ledger.pruned_through()
+    found = Relabelled()
     target = Ledger(to / LEDGER_NAME)
     try:
         for robot, session in ledger.sessions():
-            rows = [row for row in ledger.of_session(robot, session) if row.arrival > pruned]
             begun = _Present()
-            for row in rows:
+            for row in kept_of_session(ledger, robot, session):
                 on_chunk(row)
                 chunk = _read(root, row, found.left_out)
                 if chunk is None:

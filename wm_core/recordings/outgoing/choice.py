@@ -11,6 +11,7 @@ from typing import Literal
 from wm_core.contract.errors import RecordingError, nearest
 from wm_core.format.chunk import chunk_path, decode_chunk
 from wm_core.recordings.care.episodes import stored_episodes
+from wm_core.store.episodes import kept_of_session
 from wm_core.store.ledger import ChunkRow, Ledger
 
 SessionOrder = Literal["arrival", "name", "time"]
@@ -171,9 +172,8 @@ def places_of(
 
 def rows_of_session(ledger: Ledger, session: ChosenSession) -> list[ChunkRow]:
     """List the chunks of a session by sequence number, as they were when the export began."""
-    pruned = ledger.pruned_through()
-    rows = ledger.of_session(session.robot, session.session)
-    return [row for row in rows if pruned < row.arrival <= session.through]
+    rows = kept_of_session(ledger, session.robot, session.session)
+    return [row for row in rows if row.arrival <= session.through]
 
 
 def _rows(ledger: Ledger, through: int) -> Iterator[ChunkRow]:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.wm_core.stored import store_chunk
 from wm_core.cli.main import main
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step, is_usable
-from wm_core.format.chunk import ChunkKey, ChunkMeta, chunk_path, encode_chunk
-from wm_core.store.ingest import ingest
+from wm_core.format.chunk import ChunkKey, chunk_path
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 SPEC = Spec(
@@ -91,12 +91,10 @@ def record(root):
             part = steps[begin : begin + size]
             key = ChunkKey(robot, session, first_seq + len(keys))
             last = begin + size >= len(steps)
-            meta = ChunkMeta(
-                **key._asdict(), task=task, spec=spec, first_step=first_step + begin,
-                steps=len(part), dropped=dropped or {} if last else {},
+            store_chunk(
+                to, ledger, key, part, spec, first_step=first_step + begin, task=task,
+                dropped=dropped or {} if last else {},
             )  # fmt: skip
-            verdict = ingest(to, ledger, key, encode_chunk(part, meta))
-            assert verdict.kind == "stored", verdict
             keys.append(key)
         ledger.close()
         return keys

@@ -58,7 +58,7 @@ def test_the_steps_of_an_episode_come_back_as_they_were_stored(record, root):
     steps = play(3, 37)
     record(steps)
     with reading(root) as ledger:
-        played = play_episode(root, find_episode(root, ledger, f"{NAME}.1"), most_frames=5)
+        played = play_episode(root, ledger, find_episode(root, ledger, f"{NAME}.1"), most_frames=5)
     own = steps[37:74]
     assert played.reward.tolist() == [s.reward for s in own]
     assert np.array_equal(played.action, [s.action for s in own])

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.wm_core.stored import store_chunk
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.contract.step import Step, is_usable
-from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
-from wm_core.store.ingest import ingest
+from wm_core.format.chunk import ChunkKey
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
 
@@ -56,12 +56,11 @@ def dots(tmp_path):
             part = steps[seq * CHUNK : (seq + 1) * CHUNK]
             part = [replace(s, is_valid=s.is_valid and is_usable(s, SPEC)) for s in part]
             key = ChunkKey("rover", SESSION, seq)
-            meta = ChunkMeta(
-                **key._asdict(), task="wander", spec=SPEC, first_step=seq * CHUNK,
-                steps=len(part), dropped={"late": seq},
-            )  # fmt: skip
             if seq not in lacking:
-                assert ingest(root, ledger, key, encode_chunk(part, meta)).ok
+                store_chunk(
+                    root, ledger, key, part, SPEC, first_step=seq * CHUNK, task="wander",
+                    dropped={"late": seq},
+                )  # fmt: skip
         ledger.close()
         return root
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.wm_core.stored import store_chunk
 from wm_core.contract.inputs import Depth, ImageSpec, VectorSpec
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.contract.step import Step
-from wm_core.format.chunk import ChunkKey, ChunkMeta, encode_chunk
-from wm_core.store.ingest import ingest
+from wm_core.format.chunk import ChunkKey
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 SPEC = Spec(
@@ -78,17 +78,10 @@ class StoreMaker:
         for begin in range(0, len(steps), chunk):
             part = steps[begin : begin + chunk]
             seq = self._seq.get(key, -1) + 1 + bool(skip and not begin)
-            meta = ChunkMeta(
-                robot=robot,
-                session=session,
-                seq=seq,
-                task=task,
-                spec=spec,
-                first_step=self._step[key],
-                steps=len(part),
+            at = self._step[key]
+            store_chunk(
+                self.root, ledger, ChunkKey(*key, seq), part, spec, first_step=at, task=task
             )
-            data = encode_chunk(part, meta)
-            assert ingest(self.root, ledger, ChunkKey(*key, seq), data).ok
             self._seq[key], self._step[key] = seq, self._step[key] + len(part)
         ledger.close()
         self.stored.setdefault(key, []).append(steps)
