@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from tests.wm_core.page.browser import Browser, chromium
 from wm_core.page.server import PageServer
 from wm_core.page.settings import PageSettings
 
@@ -36,6 +37,12 @@ def page(tmp_path, closing):
         return server
 
     return start
+
+
+@pytest.fixture
+def model(leave_checkpoint, tmp_path):
+    """A model in the run folder that can dream of steps of ``LEARNABLE``."""
+    leave_checkpoint(tmp_path, 1)
 
 
 @pytest.fixture
@@ -117,3 +124,20 @@ def _listen(url, wanted, timeout_s=60.0, **headers):
                     return shown
                 assert time.monotonic() < end_s, shown
     raise AssertionError("the stream has ended")
+
+
+@pytest.fixture(scope="module")
+def open_browser():
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium is here: apt-get install chromium")
+    with Browser(path) as found:
+        yield found
+
+
+@pytest.fixture
+def browser(open_browser):
+    """A browser without a window, which has asked for nothing yet and complained of nothing."""
+    open_browser.complaints.clear()
+    open_browser.requests.clear()
+    return open_browser

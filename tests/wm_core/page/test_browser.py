@@ -6,32 +6,17 @@ import base64
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.wm_core.page.browser import Browser, chromium
 from wm_core.link.trainer.tokens import add_token
 
 pytestmark = pytest.mark.slow  # apt-get install chromium; pytest -m slow tests/wm_core/page
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium is here: apt-get install chromium")
-    with Browser(path) as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def _clean(browser):
-    browser.complaints.clear()
-    browser.requests.clear()
 
 
 def jpeg(level):
@@ -73,15 +58,24 @@ def test_no_script_runs_that_a_robot_smuggles_in(page, service, browser):
     assert browser.complaints  # the browser refused the handler that the test put there
 
 
+def report(what, begin_s):
+    """Say how fast it was, for who reads; how fast it has to be is in ``test_bounds``."""
+    sys.stdout.write(f"{what} showed after {time.monotonic() - begin_s:.2f} s\n")
+
+
 def test_a_lost_robot_and_a_lost_service_show_and_come_back(page, service, browser):
     service.robots = {"kitchen": robot()}
     browser.open(page(trainer=service.url).url)
     browser.wait("document.querySelector('#links').innerText.includes('1 robot')")
     service.robots = {"kitchen": robot(age_s=1.7)}
+    begin_s = time.monotonic()
     browser.wait("document.querySelector('#links').innerText.includes('robot lost: kitchen')")
+    report("a robot that is heard no more", begin_s)
     assert "Not heard for" in browser.text("#robots")
     service.close()
+    begin_s = time.monotonic()
     browser.wait("document.querySelector('#links').innerText.includes('service lost')")
+    report("a lost service", begin_s)
     browser.wait("document.querySelector('#robots').innerText.includes('does not answer')")
     service.robots = {"kitchen": robot()}
     service.open()
@@ -102,7 +96,9 @@ def test_a_restart_of_the_page_is_survived(tmp_path, browser):
         browser.wait("document.body.dataset.news > 0")
         process.terminate()
         assert process.wait(60) == 0
+        begin_s = time.monotonic()
         browser.wait("!document.querySelector('#silence').hidden")
+        report("a lost page", begin_s)
         assert "goes on by itself" in browser.text("#silence")
         process.communicate(timeout=60)
         process, _ = start(tmp_path, int(url.split(":")[2].split("/")[0]))

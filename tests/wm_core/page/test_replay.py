@@ -27,11 +27,6 @@ def site(page, tagged, get, tmp_path):
     return lambda path: get.get(origin + path)
 
 
-@pytest.fixture
-def model(leave_checkpoint, tmp_path):
-    leave_checkpoint(tmp_path, 1)
-
-
 def words(answer):
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", answer.text)))
 
