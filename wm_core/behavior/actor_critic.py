@@ -196,7 +196,9 @@ class ActorCritic(Behavior):
             target = lambda_return(reward, cont, rest, discount=world.discount, lam=1.0)
             baseline = joined.mean(target.detach().mean(0, keepdim=True))
         advantage, metrics = self._scaled(target, baseline)
-        dist = self.actor.dist(rollout.latent.read(self.config.reads)[:, :-1].detach())
+        dist = rollout.dist
+        if dist is None:
+            dist = self.actor.dist(rollout.latent.read(self.config.reads)[:, :-1].detach())
         share = {"reinforce": 1.0, "dynamics": 0.0, "mix": self.config.mix}[self.config.gradient]
         gain = torch.zeros_like(weight)
         if share > 0:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from wm_core.behavior.actor import Actor
 from wm_core.nn import joined
+from wm_core.nn.dists import ActionDist
+from wm_core.world.base import Imagine
+from wm_core.world.imagine_fused import Dream
 from wm_core.world.latent import Latent
 from wm_core.world.sequence import SequenceModel
 from wm_core.world.settings import Reads
@@ -23,6 +26,7 @@ class Imagined:
 
     latent: Latent  #: (N, T_imag + 1), the start first; without memory
     action: Tensor  #: (N, T_imag, A), chosen in the states 0 .. T_imag - 1
+    dist: ActionDist | None = None  #: (N, T_imag, A) that they were drawn from, where it is known
 
 
 @contextlib.contextmanager
@@ -72,14 +76,20 @@ def imagine(
     with frozen(world):
         if world.config.tokens == "actions":
             return _at_once(world, actor, start, uniform, noise, reads)
+        dream = world.dynamics.dream(uniform)
+        if dream is not None:
+            return _by_hand(dream, actor, start, noise, reads)
         return _roll_out(world, actor, start, uniform, noise, reads)
 
 
 def _roll_out(
     world: WorldModel, actor: Actor, start: Latent, uniform: Tensor, noise: Tensor, reads: Reads
 ) -> Imagined:
+    return _stepwise(world.imaginer(uniform), actor, start, noise, reads)
+
+
+def _stepwise(step: Imagine, actor: Actor, start: Latent, noise: Tensor, reads: Reads) -> Imagined:
     latent, latents, actions = start, [start], []
-    step = world.imaginer(uniform)
     for t in range(len(noise)):
         action = actor.dist(latent.read(reads).detach()).sample(noise[t])
         latent = step(t, latent, action)
@@ -92,6 +102,18 @@ def _stacked(latents: list[Latent]) -> Latent:
     """Stack T latents (N,) to (N, T), without their memory."""
     deter = torch.stack([latent.deter for latent in latents], 1)
     return Latent(deter, torch.stack([latent.stoch for latent in latents], 1))
+
+
+def _by_hand(dream: Dream, actor: Actor, start: Latent, noise: Tensor, reads: Reads) -> Imagined:
+    """Give the same rollout with a graph that knows states and actions, and no step between."""
+    with torch.no_grad():
+        rolled = _stepwise(dream.step, actor, start, noise, reads)
+    states = rolled.latent
+    # all states but the last, without a copy of those
+    dist = actor.dist(Latent(states.deter[:, :-1], states.stoch[:, :-1]).read(reads))
+    sample = dist.sample(noise.transpose(0, 1))
+    action = rolled.action + (sample - sample.detach())  # what was taken, to the last bit
+    return Imagined(dream.differentiable(states, action), action, dist)
 
 
 def _at_once(

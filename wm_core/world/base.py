@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
+from wm_core.world.imagine_fused import Dream
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
 from wm_core.world.prior import Prior
@@ -159,6 +160,14 @@ class Dynamics(nn.Module, ABC):
 
     def imaginer(self, uniform: Tensor) -> Imagine | None:
         """A faster form of ``imagine_step`` for many steps without gradient; None: there is none.
+
+        Args:
+            uniform: (T_imag, N, *prior.noise_shape) in [0, 1).
+        """
+        return None
+
+    def dream(self, uniform: Tensor) -> Dream | None:
+        """A faster form of many ``imagine_step`` with gradients to actions; None: there is none.
 
         Args:
             uniform: (T_imag, N, *prior.noise_shape) in [0, 1).

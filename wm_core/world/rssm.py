@@ -15,9 +15,11 @@ from torch import Generator, Tensor, nn
 from wm_core.nn.blocks import Dense, Linear, NormRms, Style, forget, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
 from wm_core.world.base import Carry, Dynamics, Imagine, Recorded, Recurrence
+from wm_core.world.fused_cell import Cell, CellWeights, draw
+from wm_core.world.imagine_fused import Dream, PriorLayer, PriorWeights
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import Categorical, LatentDist
-from wm_core.world.observe_fused import Cell, CellWeights, Sequence, draw, observe_fused
+from wm_core.world.observe_fused import Sequence, observe_fused
 from wm_core.world.part_settings import GRUConfig, PosteriorConfig
 from wm_core.world.prior import NetPrior, Prior
 
@@ -216,6 +218,21 @@ class RSSM(Dynamics):
             return Latent(deter, draw(prior.raw(deter), noise[t], dist.unimix)[2])
 
         return imagine
+
+    def dream(self, uniform: Tensor) -> Dream | None:
+        dist, prior = self.latent_dist, self.prior
+        if uniform.device.type != "cpu" or not self.fuses or type(prior) is not NetPrior:
+            return None
+        assert isinstance(dist, Categorical)
+        layers: Any = list(prior.layers)
+        if not all(isinstance(d.norm, NormRms) and d.norm.activation is F.silu for d in layers):
+            return None
+        weights = [PriorLayer(d.linear.weight, d.linear.bias, d.norm.weight) for d in layers]
+        out: Any = prior.out
+        return Dream(
+            self._prepare, self._cell_weights(), PriorWeights((*weights,), out.weight, out.bias),
+            dist.noise(uniform), dist.unimix, _autocast_dtype(),
+        )  # fmt: skip
 
     def observe_step(
         self, latent: Latent, prev_action: Tensor, embed: Tensor, is_first: Tensor, uniform: Tensor

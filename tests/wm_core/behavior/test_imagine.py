@@ -97,6 +97,32 @@ def test_the_actor_alone_has_gradients_from_what_is_imagined(kind, play):
     assert all(p.grad is not None and p.grad.any() for p in game.behavior.actor.parameters())
 
 
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_gradient_by_hand_is_that_of_the_graph(discrete, play, monkeypatch):
+    dreamer = {
+        "norm": "rms", "activation": "silu", "latent": "categorical",
+        "gru": {"cell": "block", "deter": 6, "hidden": 6, "blocks": 2},
+    }  # fmt: skip
+    game = play("gru", discrete=discrete, world=dreamer)
+
+    def gradients():
+        dream = dreamt(game, differentiable=True)
+        weights = torch.linspace(0, 9, dream.latent.feat.numel()).cos()
+        loss = (dream.latent.feat.flatten() * weights).sum() + dream.action.square().sum()
+        return dream, torch.autograd.grad(loss, list(game.behavior.actor.parameters()))
+
+    hand, found = gradients()
+    assert hand.dist is not None
+    monkeypatch.setattr(type(game.world.dynamics), "dream", lambda self, uniform: None)
+    plain, expected = gradients()
+    assert plain.dist is None  # both ways were taken
+    torch.testing.assert_close(hand.latent.feat, plain.latent.feat)
+    torch.testing.assert_close(hand.action, plain.action)
+    for got, gradient in zip(found, expected, strict=True):
+        assert gradient.any()
+        torch.testing.assert_close(got, gradient, rtol=1e-3, atol=1e-5)
+
+
 def test_frozen_weights_are_trained_again_afterwards_even_on_exceptions():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].requires_grad_(False)  # was never trained: must not be afterwards

@@ -246,6 +246,24 @@ def test_barlow_is_its_closed_form_on_small_numbers():
     assert got == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("rows", [6, 40])  # fewer than elements, and more
+def test_barlow_of_many_elements_is_that_of_their_correlation(rows, generator):
+    made = torch.randn(rows, 20, generator=generator).requires_grad_()
+    embed = torch.randn(rows, 20, generator=generator) + made.detach()
+    embed[:, 3] = 0.5  # an element that never moves
+
+    def plainly():
+        one, other = ((x - x.mean(0)) / (x.std(0) + 1e-5) for x in (made, embed))
+        c = one.T @ other / rows
+        off = c[~torch.eye(20, dtype=torch.bool)].square().sum()
+        return (c.diagonal() - 1.0).square().sum() + 0.1 * off
+
+    found, expected = barlow_loss(made, embed, redundancy=0.1), plainly()
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(loss, made)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-6)
+
+
 def test_barlow_is_least_where_both_views_are_one_and_its_parts_independent():
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).repeat(250, 1)
     best = barlow_loss(signs, signs, redundancy=0.1)
