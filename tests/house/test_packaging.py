@@ -1,6 +1,7 @@
 """What pip and colcon install: every name leads somewhere, and what is installed runs."""
 
 import ast
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import setuptools
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 pytestmark = pytest.mark.long
 
@@ -90,6 +94,26 @@ def test_every_requirement_has_an_exact_version(setup_arguments):
         for requirement in extra
     }
     assert wanted - pinned <= {"torch", "setuptools"}
+
+
+def test_every_pin_can_be_installed_on_the_first_release_of_its_python():
+    """A distribution's Python, such as Debian 12's 3.11.2, is older than the newest one."""
+    first = f"{sys.version_info.major}.{sys.version_info.minor}.0"
+    here = {**default_environment(), "python_full_version": first}
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in pins if "==" in line and not line.startswith("#")]
+    refused = []
+    for pin in pinned:
+        if pin.marker is not None and not pin.marker.evaluate(here):
+            continue
+        try:
+            about = importlib.metadata.metadata(pin.name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of an extra that is not installed here
+        if pin.specifier.contains(about["Version"], prereleases=True):
+            wanted = SpecifierSet(about["Requires-Python"] or "")
+            refused += [] if wanted.contains(first) else [f"{pin.name} needs Python {wanted}"]
+    assert refused == []
 
 
 # ------------------------------------------------------------------------------------ colcon

@@ -70,7 +70,7 @@ def test_the_robot_extra_is_enough_for_a_robot(wheel, tmp_path):
     words = [there / "wm", "train", "--run", "x"]
     refused = subprocess.run(words, env=clean(), cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "pip install 'wm_ros[train,sim]'" in refused.stderr
+    assert "pip install '.[train,sim]' in the folder of wm_ros" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

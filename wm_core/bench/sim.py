@@ -24,6 +24,7 @@ from pydantic import Field
 
 from wm_core.bench.report import BenchSettings, Report
 from wm_core.contract.errors import SettingsError, WmError, nearest
+from wm_core.contract.extras import install_extras
 
 HOME = "sim"
 IMAGE_SIZE = 64
@@ -85,7 +86,7 @@ def suite_tasks() -> list[str]:
         importlib.import_module(HOME)  # by name: this package never imports it
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"module {error.name!r} is not installed: pip install 'wm_ros[sim]'"
+            f"module {error.name!r} is not installed: {install_extras('sim')}"
         ) from error
     specs = gymnasium.registry.values()
     return sorted(spec.id for spec in specs if spec.entry_point == "sim.suite:SuiteTask")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.extras import install_extras
 
 #: sub-verb -> (module with ``main(argv, verb) -> int``, what it does); sub-verbs may share one
 SUB_VERBS: dict[str, tuple[str, str]] = {
@@ -48,7 +49,7 @@ def _usage() -> str:
             "examples:",
             *(f"  {line}" for line in EXAMPLES),
             "",
-            "recordings need: pip install 'wm_ros[data]'",
+            f"recordings need: {install_extras('data')}",
             "",
         ]
     )

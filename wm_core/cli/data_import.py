@@ -40,7 +40,10 @@ class DataImportSettings(ReadOptions):
 def main(argv: Sequence[str], verb: str) -> int:
     """Import; returns the exit status."""
     settings = parse(DataImportSettings, argv, verb=f"data {verb}")
-    console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console, errors = (
+        Console(highlight=False, soft_wrap=True),
+        Console(stderr=True, soft_wrap=True, highlight=False),
+    )
     left_out: Counter[str] = Counter()
     steps = 0
     with errors.status("looking at what is there") as status:
@@ -57,6 +60,7 @@ def main(argv: Sequence[str], verb: str) -> int:
             settings,
             on_recording=lambda path, name: status.update(f"reading {path} ({name})"),
             on_step=on_step,
+            on_warning=lambda path, text: errors.print(f"{path}: {text}", markup=False),
         ):
             console.print(_said(found), markup=False)
             for note in found.notes:

@@ -14,7 +14,7 @@ from wm_core.cli.data_care import EpisodeOptions
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.recordings.care.moments import read_moment
-from wm_core.recordings.care.part_store import make_part
+from wm_core.recordings.care.part_store import check_places, make_parts
 from wm_core.recordings.care.place import explained, reading, store_at
 from wm_core.recordings.care.subset import (
     Split,
@@ -68,14 +68,17 @@ def main(argv: Sequence[str], verb: str) -> int:
             split = find_subset(root, ledger, read_subset(settings.from_))
         else:
             split = split_store(root, ledger, _rule(settings), settings.wanted)
+        if settings.to is not None:
+            check_places(settings.to, split.parts)  # before the subset file is written
         if settings.write is not None:
             with explained(settings.write):
                 write_subset(split.file, settings.write)
         made = []
-        for name, episodes in split.parts.items() if settings.to is not None else ():
-            assert settings.to is not None
-            status.update(f"making {settings.to / name}")
-            made.append(make_part(root, ledger, episodes, settings.to / name))
+        if settings.to is not None:
+            made = make_parts(
+                root, ledger, split.parts, settings.to,
+                on_part=lambda place: status.update(f"making {place}"),
+            )  # fmt: skip
     _print(console, split)
     for part in made:
         console.print(

@@ -16,6 +16,7 @@ from importlib import metadata
 
 from wm_core.cli.screen import complain
 from wm_core.contract.errors import WmError, nearest
+from wm_core.contract.extras import install_extras
 from wm_core.contract.system_faults import system_fault
 
 #: verb -> (module, what it does in one line)
@@ -77,7 +78,6 @@ more experience, from simulators on any machine:
   wm sim-actor --trainer http://127.0.0.1:8765 --task seek
 """
 
-EXTRA = "the trainer's machine needs: pip install 'wm_ros[train,sim]'"
 ROS = "source ROS 2 first: source /opt/ros/<distribution>/setup.bash"
 INTERRUPTED = 130  #: exit status after Ctrl-C, as shells have it
 REFUSED = 2  #: exit status after an error that the user can correct
@@ -129,7 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "wm_core":
             raise  # not an extra but a mistake in this project
-        cure = ROS if error.name == "rclpy" else EXTRA
+        cure = (
+            ROS
+            if error.name == "rclpy"
+            else f"the trainer's machine needs: {install_extras('train', 'sim')}"
+        )
         complain(f"wm {verb}: {error.name} is not installed; {cure}")
         return REFUSED
     except WmError as error:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.extras import install_extras
 from wm_core.contract.files import json_text
 from wm_core.contract.spec import Frozen, Spec
 from wm_core.training.settings import EnvConfig
@@ -57,7 +58,7 @@ def _list(*, as_json: bool) -> int:
     names = task_names()
     if not names:
         raise SettingsError(
-            "no tasks are installed: install the sim extra, pip install 'wm_ros[sim]'"
+            f"no tasks are installed: install the sim extra, {install_extras('sim')}"
         )
     if as_json:
         sys.stdout.write(json_text(names) + "\n")

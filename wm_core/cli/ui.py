@@ -20,6 +20,8 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     server = PageServer(settings)
     console = Console(highlight=False, soft_wrap=True)
+    if not settings.root.is_dir():
+        console.print(f"{settings.root} is not there yet; the page waits for it", markup=False)
     console.print(f"open {server.url} in a browser; Ctrl-C ends it", markup=False)
     server.run()
     return 0

@@ -7,12 +7,14 @@ can be done, is all that there is to say.
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 
 from wm_core.contract.errors import shown
 
 _ROOM = "make room on the disk, or choose another place"
 _FILES = "let the process open more files: ulimit -n"
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\.tmp$")  # of a file that is written beside its place
 #: what to do about a refusal that names a file
 _CURES = {
     errno.EACCES: "change its rights, or choose another place",
@@ -58,6 +60,8 @@ def system_fault(error: Exception) -> str | None:
     if not isinstance(error, OSError) or error.errno is None:
         return None
     where = error.filename2 or error.filename
+    if isinstance(where, str):
+        where = _UNFINISHED.sub("", where)
     cure = _CURES_ANYWHERE.get(error.errno)
     if cure is None and where is not None:
         cure = _CURES.get(error.errno)

@@ -14,6 +14,7 @@ from dataclasses import fields
 from typing import Any
 
 from wm_core.contract.errors import SettingsError, WmError
+from wm_core.contract.extras import install_extras
 from wm_core.contract.files import read_json
 from wm_core.library.sim_actor import (
     ACTOR_STATUS,
@@ -169,8 +170,8 @@ def _on_ray(
         import ray
     except ModuleNotFoundError as error:
         raise SettingsError(
-            "--engine ray: Ray is not installed here and on every node it has to be; pip install "
-            "'wm_ros[ray]', or leave --engine out"
+            "--engine ray: Ray is not installed here and on every node it has to be; "
+            f"{install_extras('ray')}, or leave --engine out"
         ) from error
     ray.init(address=settings.ray_address or None, log_to_driver=False, include_dashboard=False)
     try:

@@ -36,6 +36,7 @@ def import_recordings(
     *,
     on_recording: Callable[[Path, str], object] = lambda path, name: None,
     on_step: Callable[[], object] = lambda: None,
+    on_warning: Callable[[Path, str], object] = lambda path, text: None,
 ) -> Iterator[ImportedRecording]:
     """Import every recording in ``paths`` into the store of the run folder ``root``.
 
@@ -47,6 +48,7 @@ def import_recordings(
         options: how they are read.
         on_recording: called with path and format before each is read.
         on_step: called after each step.
+        on_warning: called before a recording is read that the disk may be too small for.
 
     Raises:
         RecordingError: for what cannot be read, or does not fit the options.
@@ -60,9 +62,10 @@ def import_recordings(
     _refuse_overlaps([(path, source) for path, _, source in sources])
     for path, name, source in sources:
         on_recording(path, name)
-        room = _room(source, root)
+        for text in _room(source, root):
+            on_warning(path, text)
         written = write_store(source, root / "store", on_step=on_step)
-        notes = (*room, *_nothing(source, written, options), *getattr(source, "notes", ()))
+        notes = (*_nothing(source, written, options), *getattr(source, "notes", ()))
         yield ImportedRecording(path, name, source.name, written, source.left_out, notes)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -83,8 +85,9 @@ def label_store(
             tell(report)
         about = {"from": str(root), "with": kind, "what": what, "sha256": labeller.fingerprint}
         _check_target(root, to, about)
-        write_atomically(to / NAME, f"{json_text(about, indent=1)}\n".encode())
-        found = relabel(root, ledger, to, labeller, on_chunk=on_chunk)
+        with _whole_or_absent(to):
+            write_atomically(to / NAME, f"{json_text(about, indent=1)}\n".encode())
+            found = relabel(root, ledger, to, labeller, on_chunk=on_chunk)
     counts = {"steps": found.steps, "rewarded": found.rewarded, "unknown": found.unknown}
     text = json_text(about | counts | {"report": report}, indent=1)
     write_atomically(to / NAME, f"{text}\n".encode())
@@ -95,7 +98,11 @@ def _check_target(root: Path, to: Path, about: dict[str, str]) -> None:
     """Refuse a folder that holds a store of its own, or other labels."""
     if to.exists() and to.samefile(root):
         raise StoreError(f"--to {to}: expected another folder than the store that is labelled")
+    if to.exists() and not to.is_dir():
+        raise StoreError(f"--to {to} is a file: expected a new folder")
     if not (to / LEDGER_NAME).exists():
+        if to.exists() and any(to.iterdir()):
+            raise StoreError(f"--to {to} holds something else: expected a new folder")
         return
     held = read_json(to / NAME)
     if not held:
@@ -105,6 +112,20 @@ def _check_target(root: Path, to: Path, about: dict[str, str]) -> None:
             f"--to {to} holds other labels ({held.get('with')} {held.get('what')}): expected a "
             "new folder, as steps would stand in it twice"
         )
+
+
+@contextlib.contextmanager
+def _whole_or_absent(to: Path) -> Iterator[None]:
+    """Remove a store that was begun here and could not be finished; one from before stays."""
+    held, known = to.exists(), (to / LEDGER_NAME).exists()
+    try:
+        yield
+    except BaseException:
+        if not known:
+            shutil.rmtree(to, ignore_errors=True)
+            if held:
+                to.mkdir(exist_ok=True)
+        raise
 
 
 class _FromClassifier:

@@ -125,7 +125,10 @@ class Hearing:
         try:
             token = self._token_file.read_text().strip()
         except (OSError, ValueError) as error:
-            raise SettingsError(f"--token-file {self._token_file}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(
+                f"--token-file {self._token_file}: expected a file with one token, got: {reason}"
+            ) from error
         if not re.fullmatch(r"[!-~]{1,512}", token):
             raise SettingsError(f"--token-file {self._token_file}: expected one token in it")
         return {"Authorization": f"Bearer {token}"}

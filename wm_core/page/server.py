@@ -120,6 +120,10 @@ def _check(settings: PageSettings) -> None:
         raise SettingsError("--tls-key needs --tls-cert FILE")
     if settings.root.exists() and not settings.root.is_dir():
         raise SettingsError(f"--root {settings.root}: expected a run folder, got a file")
+    if settings.trainer and not settings.trainer.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"--trainer {settings.trainer}: expected an address such as http://127.0.0.1:8765"
+        )
     try:
         loopback = settings.host == "localhost" or is_loopback(settings.host)
     except ipaddress.AddressValueError:

@@ -6,8 +6,7 @@ import importlib
 from types import ModuleType
 
 from wm_core.contract.errors import RecordingError
-
-EXTRA = "pip install 'wm_ros[data]'"
+from wm_core.contract.extras import install_extras
 
 
 def import_library(module: str, *, needed_for: str) -> ModuleType:
@@ -24,4 +23,6 @@ def import_library(module: str, *, needed_for: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         top = module.split(".")[0]
-        raise RecordingError(f"{needed_for} need {top}, got {error}; {EXTRA}") from error
+        raise RecordingError(
+            f"{needed_for} need {top}, got {error}; {install_extras('data')}"
+        ) from error

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from wm_core.contract.errors import SettingsError, StoreError
+from wm_core.contract.extras import install_extras
 from wm_core.contract.files import TMP_SUFFIX, write_new
 from wm_core.format.chunk import ChunkKey
 
@@ -130,7 +131,7 @@ class BucketObjects:
         except ImportError as error:
             raise SettingsError(
                 "an address that begins with s3:// needs the package obstore: "
-                "pip install 'wm_ros[objects]'"
+                f"{install_extras('objects')}"
             ) from error
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
         self._obstore, self._where = obstore, f"s3://{bucket}/{prefix}".rstrip("/")

@@ -76,6 +76,7 @@ def broken_rules(tmp_path):
     yield tmp_path.read_text, "Is a directory; expected a file"
     yield file.mkdir, "File exists; something else stands there"
     yield (tmp_path / "absent").read_text, "absent: No such file"
+    yield (tmp_path / "none" / "new.json.0123abcd.tmp").open, "none/new.json: No such file"
     yield long.mkdir, "File name too long; choose a shorter name"
     yield lambda: Path("/dev/full").write_text("x"), "No space left on device; make room"
     holder, other = (sqlite3.connect(tmp_path / "held", timeout=0) for _ in range(2))

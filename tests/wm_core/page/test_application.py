@@ -164,6 +164,7 @@ def test_guessing_tokens_is_slowed_down(page, get, tmp_path):
         ({"tokens": "nowhere"}, "tokens file nowhere"),
         ({"token_file": "nowhere"}, "--token-file nowhere"),
         ({"tls_cert": "nowhere.pem"}, "--tls-cert nowhere.pem"),
+        ({"trainer": "trainer:8765"}, "expected an address such as http://"),
     ],
 )
 def test_wrong_settings_are_said_at_the_start(page, settings, words):

@@ -111,7 +111,7 @@ def test_large_steps_make_short_chunks():
 
 
 def test_a_library_that_is_missing_is_named_with_its_cure():
-    with pytest.raises(RecordingError, match=r"pip install 'wm_ros\[data\]'"):
+    with pytest.raises(RecordingError, match=r"pip install -e '/.*\[data\]'"):
         import_library("no_such_library.part", needed_for="files of that kind")
 
 

@@ -140,7 +140,7 @@ def test_a_logger_whose_package_is_missing_names_what_to_install(name, monkeypat
     monkeypatch.delitem(sys.modules, f"wm_core.training.loggers.to_{name}", raising=False)
     for part in (name, *[m for m in sys.modules if m.startswith(f"{name}.")]):
         monkeypatch.setitem(sys.modules, part, None)
-    with pytest.raises(SettingsError, match=rf"install wm_ros\[{name}\]"):
+    with pytest.raises(SettingsError, match=rf"pip install -e .*\[{name}\]"):
         find_loggers([name])
 
 

@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from tests.wm_ros.recorded.bags import (
+    BEGIN_NS,
     ROBOT,
     compressed,
     drive,
+    odometry,
     write_bag,
     write_mcap,
     written_by_ros,
@@ -20,6 +22,7 @@ from tests.wm_ros.recorded.bags import (
 from wm_core.cli.main import main
 from wm_core.contract.errors import RecordingError
 from wm_core.format.chunk import decode_chunk
+from wm_core.library.data_import import import_recordings
 from wm_core.recordings.options import ReadOptions
 from wm_ros.recorded.reader import open_source, recognise
 
@@ -210,6 +213,22 @@ def test_a_part_without_a_step_says_so_and_leaves_no_store(cut, said, tmp_path, 
     assert main([*words, "--root", str(tmp_path / "run")]) == 1
     assert said in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_may_be_too_small_is_said_before_a_step_is_read(tmp_path, options):
+    """The last message was written 200 years later, for which no disk is large enough."""
+    late = ("/odom", 200 * 365 * 86_400_000, odometry(BEGIN_NS, 0))
+    bag = write_bag(tmp_path / "bag", [*drive(5), late])
+    said, steps = [], []
+    found = import_recordings(
+        [bag], tmp_path / "run", options,
+        on_warning=lambda path, text: said.append((path, text, len(steps))),
+        on_step=lambda: steps.append(1),
+    )  # fmt: skip
+    assert next(found).written.steps == 5
+    ((path, text, before),) = said
+    assert (path, before) == (bag, 0)
+    assert "before it is packed" in text
 
 
 def test_a_root_that_cannot_be_made_is_one_line(tmp_path, options, capsys):

@@ -54,7 +54,10 @@ class Service:
             try:
                 self._socket = _listen(host, port)
             except OSError as error:
-                raise StoreError(f"cannot listen on {host}:{port}: {error}") from error
+                raise StoreError(
+                    f"cannot listen on {host}:{port}: {error.strerror or error}; choose another "
+                    "--port, 0 for a free one"
+                ) from error
             opened.callback(self._socket.close)
             where = self._socket.getsockname()[0]
             self.risks = risks_of(settings, loopback=is_loopback(where))

@@ -192,7 +192,10 @@ def _read(path: Path) -> tuple[bytes, tuple[int, ...]]:
             state = _state(os.fstat(file.fileno()))
             data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"tokens file {path} cannot be read: {error}") from error
+        raise SettingsError(
+            f"tokens file {path} cannot be read: {error.strerror or error}; "
+            f"`wm robot add NAME --tokens {path}` makes one"
+        ) from error
     if len(data) > _MAX_FILE_BYTES:
         raise SettingsError(f"tokens file {path} has more than {_MAX_FILE_BYTES} bytes")
     return data, state

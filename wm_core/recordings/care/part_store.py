@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -50,6 +50,46 @@ class _Piece:
     @property
     def is_whole(self) -> bool:
         return self.start == 0 and self.stop == self.row.steps and self.seq == self.row.seq
+
+
+def check_places(to: Path, names: Iterable[str]) -> None:
+    """Raise ``StoreError`` where one of the parts ``names`` could not be made in ``to``."""
+    for place in (to / name for name in names):
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise StoreError(f"{place} is there already; name a folder that does not exist yet")
+
+
+def make_parts(
+    root: Path,
+    ledger: Ledger,
+    parts: Mapping[str, Sequence[StoredEpisode]],
+    to: Path,
+    *,
+    on_part: Callable[[Path], object] = lambda place: None,
+) -> list[PartStore]:
+    """Make a store of each of ``parts`` in the folder ``to``: all of them, or none.
+
+    Args:
+        root: the old store's folder, which is only read.
+        ledger: of the old store.
+        parts: episodes by the name of the part.
+        to: folder that takes a folder for each part.
+        on_part: called before each is made.
+
+    Raises:
+        StoreError: as ``make_part``; the parts that were made before are removed again.
+    """
+    check_places(to, parts)
+    made: list[PartStore] = []
+    try:
+        for name, episodes in parts.items():
+            on_part(to / name)
+            made.append(make_part(root, ledger, episodes, to / name))
+    except BaseException:
+        for part in made:
+            shutil.rmtree(part.root, ignore_errors=True)
+        raise
+    return made
 
 
 def make_part(

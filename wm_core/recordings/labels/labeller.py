@@ -150,7 +150,7 @@ class FunctionOfSteps:
         where = f"--with python {self._place}: at step {number} of session {run.session[:8]}"
         try:
             value = self._function(step.obs, before.action, info)
-        except Exception as error:  # whatever a user's function raises is told in one line
+        except (Exception, SystemExit) as error:  # whatever it raises is told in one line
             reason = " ".join(str(error).split())[:200]
             raise SettingsError(f"{where} it raised {type(error).__name__}: {reason}") from error
         if value is None:
@@ -180,7 +180,7 @@ def _loaded(place: str) -> tuple[Path, Callable[[Any, Any, Mapping[str, Any]], A
     module = importlib.util.module_from_spec(about)
     try:
         about.loader.exec_module(module)
-    except Exception as error:  # whatever the file does when it is run
+    except (Exception, SystemExit) as error:  # whatever the file does when it is run
         reason = " ".join(str(error).split())[:200]
         raise SettingsError(
             f"--with python {path}: running it raised {type(error).__name__}: {reason}"

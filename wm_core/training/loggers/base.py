@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from wm_core.contract.errors import SettingsError, nearest
+from wm_core.contract.extras import install_extras
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,9 @@ def _find(name: str) -> MakeLogger:
     try:
         make: MakeLogger = entry.load()
     except (ImportError, AttributeError) as error:
-        package = f"wm_ros[{name}]" if name in here else "the package that adds it"
+        cure = install_extras(name) if name in here else "install the package that adds it"
         raise SettingsError(
-            f"--loggers {name}: cannot be imported ({error}); install {package}, or leave it out"
+            f"--loggers {name}: cannot be imported ({error}); {cure}, or leave it out"
         ) from error
     return make
 

@@ -251,3 +251,30 @@ def test_a_folder_that_holds_something_is_left_alone(ten, tmp_path, wm):
     assert status == 2
     assert "is there already" in err
     assert [p.name for p in (tmp_path / "train").iterdir()] == ["mine"]
+
+
+def test_a_split_whose_second_part_has_no_place_writes_nothing(ten, tmp_path, wm):
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "validation").write_text("keep")
+    status, _, err = wm("split", "--to", tmp_path / "to", "--write", tmp_path / "split.json")
+    assert status == 2
+    assert "is there already" in err
+    assert not (tmp_path / "split.json").exists()
+    assert [p.name for p in (tmp_path / "to").iterdir()] == ["validation"]
+
+
+def test_a_part_that_fails_takes_those_before_it_along(ten, tmp_path, wm, root):
+    """A chunk of the second part alone is damaged: the first would stand there without it."""
+    status, _, _ = wm("split", "--write", tmp_path / "split.json")
+    assert status == 0
+    parts = {p: {c["seq"] for e in f["episodes"] for c in e["chunks"]} for p, f in
+             split_file(tmp_path / "split.json")["parts"].items()}  # fmt: skip
+    alone = min(parts["validation"] - parts["train"])
+    ledger = Ledger(root / LEDGER_NAME)
+    (row,) = [row for row in ledger.since(0) if row.seq == alone]
+    ledger.close()
+    chunk_path(root, row.key).write_bytes(b"torn")
+    status, _, err = wm("split", "--to", tmp_path / "parts")
+    assert status == 2
+    assert "wm data repair" in err
+    assert [*(tmp_path / "parts").iterdir()] == []

@@ -43,6 +43,12 @@ def endless(obs, action, info):
 
 def text(obs, action, info):
     return "good"
+
+
+def late(obs, action, info):
+    if info["step"] == 18:
+        raise SystemExit("too far")
+    return 1.0
 '''
 
 
@@ -174,6 +180,41 @@ def test_labels_that_cannot_be_made_are_refused_in_one_line(
     error = " ".join(capsys.readouterr().err.split())
     assert reason in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_labels_that_fail_midway_leave_nothing_and_the_same_folder_can_be_used(
+    made, dots, functions, tmp_path, capsys
+):
+    store, to = dots(1), tmp_path / "labelled"
+    if made:
+        to.mkdir()
+    assert label(store, to, "python", f"{functions}:late") == 2
+    assert (
+        "at step 18 of session 00000000 it raised SystemExit: too far" in capsys.readouterr().err
+    )
+    assert to.exists() is made
+    assert not made or list(to.iterdir()) == []
+    assert label(store, to, "column", "step") == 0
+
+
+def test_labels_go_into_no_folder_that_holds_something_else(dots, tmp_path, capsys):
+    store, to = dots(1), tmp_path / "mine"
+    to.mkdir()
+    (to / "notes.txt").write_text("keep")
+    assert label(store, to, "column", "step") == 2
+    assert "holds something else: expected a new folder" in capsys.readouterr().err
+    assert [path.name for path in to.iterdir()] == ["notes.txt"]
+    assert label(store, to / "notes.txt", "column", "step") == 2
+    assert "is a file: expected a new folder" in capsys.readouterr().err
+
+
+def test_a_store_that_was_labelled_outlives_labels_that_fail_later(dots, functions, tmp_path):
+    to = tmp_path / "labelled"
+    assert label(dots(1, name="first"), to, "column", "step if step < 20 else 1 / 0") == 0
+    before = sorted(to.rglob("*"))
+    assert label(dots(2, name="second"), to, "column", "step + nothing") == 2
+    assert sorted(to.rglob("*")) == before
 
 
 # ------------------------------------------------------------------ marked frames
