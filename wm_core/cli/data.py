@@ -16,10 +16,10 @@ SUB_VERBS: dict[str, tuple[str, str]] = {
     "label": ("wm_core.cli.data_label", "give a store rewards, in a new store"),
     "ls": ("wm_core.cli.data_care", "list the episodes of a store"),
     "info": ("wm_core.cli.data_care", "print the data sheet of a store, with its hash"),
-    "verify": ("wm_core.cli.data_verify", "look at every step, and say what is wrong"),
-    "repair": ("wm_core.cli.data_mend", "save what is whole of damaged chunks"),
+    "verify": ("wm_core.cli.data_verify", "check every step, and list what is wrong"),
+    "repair": ("wm_core.cli.data_mend", "save the readable part of damaged files"),
     "split": ("wm_core.cli.data_split", "divide a store into reproducible parts"),
-    "gc": ("wm_core.cli.data_gc", "free room: say what may go, and remove it"),
+    "gc": ("wm_core.cli.data_gc", "free disk space: list what may go; --yes removes it"),
     "show": ("wm_core.cli.data_show", "draw an episode as pictures, plot and film"),
 }
 

@@ -16,7 +16,7 @@ from wm_core.library.export import export
 
 
 class ExportSettings(Frozen):
-    """Write a run's policy as policy.onnx, with its golden rollout and manifest."""
+    """Write a run's policy as one ONNX file, and the rollout and hashes it is checked by."""
 
     run: Path = Field(description="Run folder that `wm train` wrote")
     out: Annotated[Path, tyro.conf.arg(aliases=["--to"])] = Field(

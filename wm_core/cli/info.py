@@ -20,7 +20,7 @@ from wm_core.library.describe import Facts, describe
 
 
 class InfoSettings(Frozen):
-    """Print what a file or folder of this project says about itself; no network is loaded."""
+    """Describe a policy, a file of experience, a store or a run; no network is loaded."""
 
     path: tyro.conf.Positional[Path] = Field(
         description="Policy folder or .onnx file, chunk .mcap, store folder or run folder"

@@ -26,29 +26,32 @@ VERBS: dict[str, tuple[str, str]] = {
         "train a world model and a policy, in simulation or for robots",
     ),
     "evaluate": ("wm_core.cli.evaluate", "measure the mean return of a policy with 95 % bounds"),
-    "runs": ("wm_core.cli.runs", "list training runs: how far, how good, whether alive"),
+    "runs": ("wm_core.cli.runs", "list training runs with their progress, returns and state"),
     "sweep": ("wm_core.cli.sweep", "train over seeds and settings, and compare with bounds"),
-    "show": ("wm_core.cli.show", "draw what the model imagines beside what happened: GIF, PNG"),
+    "show": ("wm_core.cli.show", "draw imagined frames beside real ones, as GIF and PNG"),
     "export": ("wm_core.cli.export", "write a run's policy as one ONNX file with its card"),
-    "adopt": ("wm_core.cli.adopt", "make a policy of another trainer's ONNX file"),
-    "presets": ("wm_core.cli.presets", "list the systems, their parts and their numbers"),
+    "adopt": ("wm_core.cli.adopt", "make a policy folder from an ONNX file of another trainer"),
+    "presets": ("wm_core.cli.presets", "list the algorithms, their parts and their settings"),
     "serve": ("wm_core.cli.serve", "receive experience from robots and send them policies"),
     "sim-actor": (
         "wm_core.cli.sim_actor",
         "play a task in simulation, and feed a trainer as a robot does",
     ),
     "keys": ("wm_core.cli.keys", "make and keep the keys that sign policies, and sign with them"),
-    "policy": ("wm_core.cli.policy", "list, promote, roll back and pin what robots are to run"),
-    "data": ("wm_core.cli.data", "take in, give out and look after recordings and experience"),
-    "store": ("wm_core.cli.store", "look after stored experience; copy it from an object store"),
+    "policy": (
+        "wm_core.cli.policy",
+        "list, promote, roll back and pin the policies that robots run",
+    ),
+    "data": ("wm_core.cli.data", "import, export, inspect, label and split recordings"),
+    "store": ("wm_core.cli.store", "verify and rebuild a store of experience, or copy one"),
     "ui": ("wm_core.cli.ui", "show robots, returns, dreams and policies on one live page"),
     "tasks": ("wm_core.cli.tasks", "list the tasks, or print the inputs and actions of one"),
-    "info": ("wm_core.cli.info", "describe a policy, a chunk of experience, a store or a run"),
+    "info": ("wm_core.cli.info", "describe a policy, a file of experience, a store or a run"),
     "robot": (
         "wm_core.cli.robot",
         "check a robot file and print its spec; add, list, revoke robots",
     ),
-    "doctor": ("wm_ros.doctor.main", "examine a robot before it runs, and say what to mend"),
+    "doctor": ("wm_ros.doctor.main", "check a robot before it runs, and say what to fix"),
     "bench": ("wm_core.cli.bench", "measure the simulator, the learner, replay or a policy"),
     "demo": ("wm_core.cli.demo", "run the whole loop: robot, ROS 2, trainer, new policies"),
 }
@@ -60,7 +63,7 @@ usage: wm VERB [options]          wm VERB --help says more; wm --version
 
 a first session:
   wm tasks                                    list the tasks
-  wm presets                                  list the systems
+  wm presets                                  list the algorithms
   wm train --task seek --size micro --run runs/seek
   wm evaluate --run runs/seek --episodes 10
   wm show --run runs/seek

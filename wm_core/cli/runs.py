@@ -33,7 +33,7 @@ class RunsSettings(Frozen):
     """List training runs: what is trained, how far, its returns, and whether it still works.
 
     State is what a working process does (starting, collecting, waiting, training, evaluating) or
-    how it ended: done, stopped, diverged, failed, or killed without a word.  Folders that are no
+    how it ended: done, stopped, diverged, failed, or killed.  Folders that are no
     runs are foreign; runs whose files cannot be read are damaged.  Nothing is made or changed.
     """
 

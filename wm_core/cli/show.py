@@ -14,7 +14,7 @@ from wm_core.library.show import show
 
 
 class ShowSettings(Frozen):
-    """Imagined against real: a few frames are seen, the rest is imagined from the actions.
+    """Draw imagined frames below real ones: the model sees a few and imagines the others.
 
     Rows from the top: what the camera saw, what the model believes, the difference.  The bar is
     green while the model sees and orange where it imagines.
