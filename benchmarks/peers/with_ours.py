@@ -29,7 +29,8 @@ def make(size: Size, precision: str) -> tuple[Callable[[], None], int]:
     config = changed(
         Contestant(DEFAULT, size.ours).config(),
         world={"encoder": {"kind": "k4s2"}, "recon": {"rows_at_once": 128}},
-        behavior={"critic": {"rows_at_once": 128}}, optim={"precision": form},
+        behavior={"actor": {"rows_at_once": 128}, "critic": {"rows_at_once": 128}},
+        optim={"precision": form},
     )  # fmt: skip
     spec = Spec(action=ActionSpec(low=(-1.0,) * ACTION_SIZE, high=(1.0,) * ACTION_SIZE))
     generator = torch.Generator().manual_seed(0)

@@ -15,6 +15,7 @@ from wm_core.behavior.imagine import Imagined, frozen, imagine
 from wm_core.behavior.returns import lambda_return, survival
 from wm_core.behavior.settings import BehaviorConfig
 from wm_core.contract.batch import Batch
+from wm_core.contract.errors import SettingsError
 from wm_core.contract.spec import ActionSpec
 from wm_core.nn import joined
 from wm_core.nn.at_once import sum_at_once
@@ -24,6 +25,8 @@ from wm_core.nn.normalize import AdaptiveScale, PercentileRange, RunningStd
 from wm_core.nn.optim import ParameterGroup
 from wm_core.world.latent import Latent
 from wm_core.world.world_model import WorldModel
+
+_IN_PARTS = ("reinforce", "fixed")  # gradient and rule of the entropy of ``rows_at_once``
 
 
 class ActorCritic(Behavior):
@@ -42,6 +45,12 @@ class ActorCritic(Behavior):
         if config.gradient == "auto":
             chosen = "reinforce" if action.discrete else "dynamics"
             config = config.model_copy(update={"gradient": chosen})
+        if config.actor.rows_at_once and (config.gradient, config.entropy.rule) != _IN_PARTS:
+            raise SettingsError(
+                "behavior.actor.rows_at_once takes a loss in parts that is a sum over rollouts: "
+                "expected behavior.gradient reinforce and behavior.entropy.rule fixed, got "
+                f"{config.gradient} and {config.entropy.rule}; leave rows_at_once out"
+            )
         self.config = config
         inputs, units = world.sizes.of(config.reads), config.units or world.units
         style = Style(world.norm, world.activation)
@@ -96,9 +105,12 @@ class ActorCritic(Behavior):
             )
         going = self._with_recorded_start(cont.detach(), batch, times, world)
         weight = survival(going * world.discount)[:, :-1] / world.discount
-        losses, metrics = self._actor_loss(rollout, reward, cont, value, target, weight, world)
-        critic_input = rollout.latent.read(self.config.reads)[:, :-1].detach()
-        losses["value_loss"] = self._value_loss(critic_input, target.detach(), weight)
+        states = rollout.latent.detach()  # all but the last: one copy, for actor and critic
+        part = Latent(states.deter[:, :-1], states.stoch[:, :-1]).read(self.config.reads)
+        losses, metrics = self._actor_loss(
+            rollout, part, reward, cont, value, target, weight, world
+        )
+        losses["value_loss"] = self._value_loss(part, target.detach(), weight)
         if self.config.critic.replay_scale:
             losses["replay_value_loss"] = self._replay_value_loss(
                 batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
@@ -170,6 +182,7 @@ class ActorCritic(Behavior):
     def _actor_loss(
         self,
         rollout: Imagined,
+        part: Tensor,
         reward: Tensor,
         cont: Tensor,
         value: Tensor,
@@ -181,6 +194,7 @@ class ActorCritic(Behavior):
 
         Args:
             rollout: N rollouts of T_imag steps.
+            part: (N, T_imag, F) what the actor reads of them, without gradient.
             reward: (N, T_imag + 1).
             cont: (N, T_imag + 1).
             value: (N, T_imag + 1) baseline.
@@ -196,9 +210,13 @@ class ActorCritic(Behavior):
             target = lambda_return(reward, cont, rest, discount=world.discount, lam=1.0)
             baseline = joined.mean(target.detach().mean(0, keepdim=True))
         advantage, metrics = self._scaled(target, baseline)
-        dist = rollout.dist
-        if dist is None:
-            dist = self.actor.dist(rollout.latent.read(self.config.reads)[:, :-1].detach())
+        metrics["advantage"] = advantage.abs().mean()
+        if self.config.actor.rows_at_once is not None:
+            loss, metrics["entropy"] = self._loss_in_parts(
+                part, rollout.action, advantage.detach(), weight
+            )
+            return {"policy_loss": loss}, metrics
+        dist = self.actor.dist(part) if rollout.dist is None else rollout.dist
         share = {"reinforce": 1.0, "dynamics": 0.0, "mix": self.config.mix}[self.config.gradient]
         gain = torch.zeros_like(weight)
         if share > 0:
@@ -207,8 +225,34 @@ class ActorCritic(Behavior):
             gain = gain + (1.0 - share) * advantage
         bonus, more = self._entropy_bonus(dist, weight)
         loss = -self.config.policy_scale * (weight * (gain + bonus)).mean()
-        metrics |= more | {"advantage": advantage.abs().mean()}
-        return {"policy_loss": loss}, metrics
+        return {"policy_loss": loss}, metrics | more
+
+    def _loss_in_parts(
+        self, part: Tensor, action: Tensor, advantage: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """() loss by REINFORCE, a few rollouts at a time, and () mean entropy.
+
+        Args:
+            part: (N, T_imag, F) what the actor reads, without gradient, as the others.
+            action: (N, T_imag, A).
+            advantage: (N, T_imag), scaled.
+            weight: (N, T_imag) chance that the episode still goes on.
+        """
+        entropies = []
+
+        def gain(part: Tensor, action: Tensor, advantage: Tensor, weight: Tensor) -> Tensor:
+            dist = self.actor.dist(part)
+            entropy = dist.entropy()
+            entropies.append(entropy.detach().sum())
+            bonus = self.config.entropy.scale * entropy
+            return (weight * (dist.log_prob(action) * advantage + bonus)).sum(1)
+
+        total = sum_at_once(
+            gain, (part, action, advantage, weight), self.actor.parameters(),
+            self.config.actor.rows_at_once,
+        )  # fmt: skip
+        entropy = torch.stack(entropies).sum() / weight.numel()
+        return -self.config.policy_scale * total / weight.numel(), entropy
 
     def _scaled(self, target: Tensor, baseline: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(N, T_imag) advantages, divided by the running scale, and metrics of the scale."""

@@ -24,6 +24,11 @@ class ActorConfig(Frozen):
     )
     init_std: float = Field(5.0, gt=0, description="First deviation of tanh_normal, before tanh.")
     unimix: float = Field(0.01, ge=0, lt=1, description="Share of uniform in choices, 0 to 1.")
+    rows_at_once: int | None = Field(
+        None,
+        gt=0,
+        description="Rollouts whose REINFORCE loss is taken at a time, to save memory; None: all.",
+    )
 
 
 class CriticConfig(Frozen):
