@@ -20,17 +20,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import httpx
 import numpy as np
 import tyro
 from pydantic import Field
 
-from wm_core.bench.report import Report
+from wm_core.bench.report import BenchSettings, Report
 from wm_core.contract.files import read_json
 from wm_core.contract.live import LiveReport
-from wm_core.contract.spec import Frozen
 from wm_core.link.robot.live import LiveSender, LiveSnapshot
 from wm_core.link.trainer.settings import SERVICE_FILE
 
@@ -38,12 +36,9 @@ WARM_S = 5.0  #: before it is measured
 WAIT_S = 120.0
 
 
-class Settings(Frozen):
+class Settings(BenchSettings):
     """Measure what the page costs while one viewer looks."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="Print JSON lines instead of a table"
-    )
     seconds: float = Field(60.0, gt=0, description="Seconds that are measured")
     robots: int = Field(1, ge=0, description="Robots that report five times a second")
     cameras: int = Field(1, ge=0, description="Cameras of 64 x 64 of each robot")

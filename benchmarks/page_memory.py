@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tyro
 from PIL import Image
 from pydantic import Field
 
-from wm_core.bench.report import Report
+from wm_core.bench.report import BenchSettings, Report
 from wm_core.contract.files import json_object, json_text
 from wm_core.contract.live import LiveReport
-from wm_core.contract.spec import ActionSpec, Frozen, Spec, VectorSpec
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.contract.step import Step
 from wm_core.link.trainer.live_board import LiveBoard
 from wm_core.page.board import LOOK_S, Board, Frame
@@ -45,12 +45,9 @@ SPEC = Spec(
 )
 
 
-class Settings(Frozen):
+class Settings(BenchSettings):
     """Measure the memory of a page that is watched for long."""
 
-    json_: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="Print JSON lines instead of a table"
-    )
     hours: float = Field(24.0, gt=0, description="Hours that are simulated")
     robots: int = Field(2, ge=1, description="Robots that report, each with one camera")
     sample_s: float = Field(3600.0, gt=0, description="Simulated seconds between two samples")

@@ -169,7 +169,7 @@ def _robot(name: str, said: dict[str, Any]) -> RobotFacts:
         action_low=_numbers(report.get("action_low")),
         action_high=_numbers(report.get("action_high")),
         action_names=tuple(map(_word, _listed(report.get("action_names")))),
-        safe_why=_word(safe.get("text") or safe.get("why"), 200),
+        safe_why=_word(safe.get("text"), 200) or _word(safe.get("why")).replace("_", " "),
         safe_age_s=_since(now_ns, safe_ns, age_s),
         counters=_counters(report.get("counters")),
         cameras=_cameras(report.get("cameras")),

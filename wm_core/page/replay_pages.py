@@ -11,7 +11,12 @@ from wm_core.page.skeleton import HEAD
 from wm_core.page.wording import count, facts_table, note, text
 from wm_core.store.episodes import StoredEpisode
 
-ENDS = {"terminal": "ended for good", "last": "ended", "gap": "steps are missing", "open": "open"}
+ENDS = {
+    "terminal": "ended for good",
+    "last": "ended",
+    "gap": "steps are missing",
+    "open": "goes on",
+}
 
 
 def episodes_page(listed: EpisodeList) -> str:
@@ -30,10 +35,11 @@ def episodes_page(listed: EpisodeList) -> str:
     )
     if lines:
         parts.append(
-            '<table class="list"><thead><tr><th>episode</th><th>return</th><th>steps</th>'
+            '<table class="list"><thead><tr><th>episode</th>'
+            '<th class="number">return</th><th class="number">steps</th>'
             f"<th>policy</th><th>end</th></tr></thead><tbody>{lines}</tbody></table>"
         )
-    return _page("Episodes", f"<section>{''.join(parts)}</section>")
+    return _page("Episodes", f'<section class="whole">{"".join(parts)}</section>')
 
 
 def address(episode: StoredEpisode) -> str:
@@ -57,6 +63,7 @@ def episode_page(replay: Replay, step: int, camera: str) -> str:
     cameras = " ".join(
         f'<a href="{base}?step={step}&amp;camera={quote(key)}">{text(key)}</a>'
         for key in replay.spec.images
+        if len(replay.spec.images) > 1
     )
     figures = "".join(
         f'<figure><figcaption>{words}</figcaption><img id="replay-{kind}" alt="{words}" '
@@ -74,7 +81,7 @@ def episode_page(replay: Replay, step: int, camera: str) -> str:
     return _page(
         f"Episode {name}",
         f'<section id="replay" data-base="{base}" data-camera="{text(camera)}" data-last="{last}" '
-        f'data-period="{replay.spec.period_s}"><p>{cameras}</p>'
+        f'data-period="{replay.spec.period_s}">{f"<p>{cameras}</p>" if cameras else ""}'
         f'<div class="cameras replayed">{figures}</div>'
         f'<p><input id="replay-step" type="range" min="0" max="{last}" value="{step}" '
         f'aria-label="step" hidden><button id="replay-play" type="button" hidden>Play</button></p>'
