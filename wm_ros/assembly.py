@@ -152,7 +152,7 @@ class Assembly:
         self.signals.check(runner.spec)
         check_acceptable(runner.spec, commands=self.commands, running=self.spec)
         check_exploration(self.settings, runner.spec.action)
-        self.stream.begin(runner.card.task, runner.spec)
+        self.stream.begin(runner.card.task, runner.spec, self.robot.codecs)
 
     def adopt(self) -> None:
         """Take sizes and period from the first policy, once there is one."""

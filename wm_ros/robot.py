@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wm_core.contract.errors import SettingsError
+from wm_core.contract.inputs import CodecRule
 from wm_core.contract.spec import Spec
 from wm_core.robot import RobotFile
 from wm_core.robot.channels import Channel
@@ -48,6 +49,12 @@ class Robot:
     def observations(self) -> Mapping[str, tuple[SensorPart, ...]]:
         """List the parts of each input by the file; none without one."""
         return {} if self.file is None else self.file.observations
+
+    @property
+    def codecs(self) -> Mapping[str, CodecRule]:
+        """Say how cameras are recorded of which the file says it."""
+        images = {} if self.file is None else self.file.images
+        return {name: part.codec for name, part in images.items() if part.codec is not None}
 
     @property
     def channels(self) -> tuple[Channel, ...]:

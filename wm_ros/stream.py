@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
+from wm_core.contract.inputs import CodecRule
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.contract.trust import Trust
@@ -106,12 +107,17 @@ class Stream:
         why = self._client.problem() or "none is published yet"
         return f"none came from {self.settings.trainer_url}: {why}"
 
-    def begin(self, task: str, spec: Spec) -> None:
-        """Begin a recording; a second call does nothing."""
+    def begin(self, task: str, spec: Spec, codecs: Mapping[str, CodecRule] | None = None) -> None:
+        """Begin a recording, with ``codecs`` of some cameras; a second call does nothing."""
         s = self.settings
         if self._spool is None and s.record:
             self._spool = Spool(
-                self._spool_dir, robot=s.robot, task=task, spec=spec, settings=s.spool
+                self._spool_dir,
+                robot=s.robot,
+                task=task,
+                spec=spec,
+                settings=s.spool,
+                codecs=codecs,
             )
 
     def put(self, step: Step) -> bool:

@@ -29,6 +29,8 @@ MAX_NUMBERS = 65536  #: in a vector or an action
 MAX_INPUTS = 64  #: sensors of a policy
 
 Fit = Literal["crop", "pad", "squeeze"]  #: how a frame of another shape becomes the image
+#: how a camera's images are recorded: without loss, as JPEG pictures, or as they compress
+CodecRule = Literal["zstd", "jpeg", "auto"]
 FIT_TEXT = (
     "Rule for frames of another shape: crop the sides, pad with black (small frames are enlarged "
     "by a whole factor), or squeeze."

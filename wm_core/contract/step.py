@@ -46,6 +46,8 @@ class Step:
     policy_version: int = -1  #: of the policy that acted; -1 for none (random, safe, expert)
     stamp_ns: int = 0  #: capture time of the image, nanoseconds; the time of its messages
     period_s: float = 0.0  #: for which the action was held, where that is not the spec's period
+    #: by camera the JPEG picture that its image was decoded from, which is what gets recorded
+    jpegs: Mapping[str, bytes] | None = None
 
 
 _DTYPES = {"float": "<f8", "bool": "?", "int": "<i8"}

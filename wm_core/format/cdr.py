@@ -1,4 +1,4 @@
-"""Encodes and decodes the two ROS messages of a chunk in CDR: Image and JointState.
+"""Encodes and decodes the ROS messages of a chunk in CDR: Image, CompressedImage and JointState.
 
 CDR aligns every number to its own size, counted from behind the four encapsulation bytes.  Only
 little endian is written or read, which is what ROS 2 writes on every machine that it supports.
@@ -18,7 +18,9 @@ from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.inputs import ImageSpec
 
 IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 JOINT_STATE = "sensor_msgs/msg/JointState"
+JPEG = "jpeg"  #: format of the compressed images
 
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 _SEPARATOR = "\n" + "=" * 80 + "\nMSG: "
@@ -30,6 +32,7 @@ _HEADER = (
 DEFINITIONS = {
     IMAGE: "std_msgs/Header header\nuint32 height\nuint32 width\nstring encoding\n"
     "uint8 is_bigendian\nuint32 step\nuint8[] data\n" + _HEADER,
+    COMPRESSED_IMAGE: "std_msgs/Header header\nstring format\nuint8[] data\n" + _HEADER,
     JOINT_STATE: "std_msgs/Header header\nstring[] name\nfloat64[] position\n"
     "float64[] velocity\nfloat64[] effort\n" + _HEADER,
 }
@@ -69,6 +72,21 @@ def encode_image(pixels: np.ndarray, image: ImageSpec, stamp_ns: int, frame_id: 
     """Encode a ``sensor_msgs/msg/Image`` of ``pixels`` (H, W, C), which fit ``image``."""
     data = pixels.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
     return b"".join((_LITTLE_ENDIAN, _stamp(stamp_ns), _image_front(image, frame_id), data))
+
+
+@lru_cache(maxsize=64)
+def _jpeg_front(frame_id: str) -> bytes:
+    """Encode everything between the stamp and the length of the picture."""
+    out = bytearray(_LITTLE_ENDIAN + bytes(8) + _string(frame_id))
+    out += _align(len(out), 4) + _string(JPEG)
+    out += _align(len(out), 4)
+    return bytes(out[12:])
+
+
+def encode_jpeg(picture: bytes, stamp_ns: int, frame_id: str) -> bytes:
+    """Encode a ``sensor_msgs/msg/CompressedImage`` of the JPEG ``picture``."""
+    size = struct.pack("<I", len(picture))
+    return b"".join((_LITTLE_ENDIAN, _stamp(stamp_ns), _jpeg_front(frame_id), size, picture))
 
 
 @lru_cache(maxsize=64)
@@ -169,10 +187,10 @@ def stamps_of(rows: np.ndarray) -> np.ndarray | None:
 
 
 class ImageMessage(NamedTuple):
-    """Says where the pixels of an Image message lie, and when it was taken."""
+    """Says where the pixels or the picture of a message lie, and when it was taken."""
 
     stamp_ns: int
-    offset: int  #: of the first pixel within the message
+    offset: int  #: of the first pixel, or byte of the picture, within the message
 
 
 def decode_image(data: bytes | memoryview, image: ImageSpec) -> ImageMessage:
@@ -198,6 +216,24 @@ def decode_image(data: bytes | memoryview, image: ImageSpec) -> ImageMessage:
     offset = cursor.take(size)
     cursor.end()
     return ImageMessage(stamp_ns, offset)
+
+
+def decode_jpeg(data: bytes | memoryview) -> ImageMessage:
+    """Read stamp and place of the picture of a CompressedImage; raises ``ChunkRefused``."""
+    cursor = _Cursor(data)
+    stamp_ns = cursor.stamp_ns()
+    cursor.string()
+    if (found := cursor.string()) != JPEG:
+        raise ChunkRefused(f"expected a compressed image of format {JPEG!r}, got {found!r:.40}")
+    offset = cursor.take(cursor.u32())
+    cursor.end()
+    return ImageMessage(stamp_ns, offset)
+
+
+def jpeg_at(data: bytes | memoryview, offset: int) -> memoryview:
+    """View the picture that begins at ``offset``, behind its length, in checked messages."""
+    size = int.from_bytes(data[offset - 4 : offset], "little")
+    return memoryview(data)[offset : offset + size]
 
 
 class Layout(NamedTuple):

@@ -1,9 +1,10 @@
 """Encodes a run of Steps as one MCAP file, which the robot spools and the store keeps.
 
-Topics: ``/<image>`` Image, ``/<vector>`` JointState, ``/action`` (position: the action; effort:
-the requested action, or nothing) and ``/step`` (reward, flags, policy version), one message each
-per step and all stamped alike, so that rosbag2 and Foxglove open a chunk as they find it.  The
-log time is the stamp, moved on where stamps do not grow.  ``docs/wire.md`` describes the format.
+Topics: ``/<image>`` Image or ``/<image>/compressed`` CompressedImage, ``/<vector>`` JointState,
+``/action`` (position: the action; effort: the requested action, or nothing) and ``/step`` (reward,
+flags, policy version), one message each per step and all stamped alike, so that rosbag2 and
+Foxglove open a chunk as they find it.  The log time is the stamp, moved on where stamps do not
+grow.  ``docs/wire.md`` describes the format.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.contract.spec import Spec
+from wm_core.contract.spec import ImageSpec, Spec
 from wm_core.contract.step import NUMBERS, Step, check_step
-from wm_core.format import cdr
+from wm_core.format import cdr, pictures
 from wm_core.format.columns import Columns as Columns
 from wm_core.format.columns import read_columns as read_columns
 from wm_core.format.meta import MAX_FIRST_STEP as MAX_FIRST_STEP
@@ -31,13 +32,13 @@ STEPS_PER_BLOCK = 16  #: steps that are compressed together, the unit of a read 
 
 
 def encode_chunk(steps: Sequence[Step], meta: ChunkMeta) -> bytes:
-    """Encode ``steps`` as an MCAP file, without loss.
+    """Encode ``steps`` as an MCAP file, without loss but for the cameras of ``meta.codecs``.
 
     Raises:
         ChunkRefused: where the number of steps is not ``meta.steps``.
         SpecMismatch: where a step does not fit ``meta.spec``.
     """
-    return join_steps([encode_step(step, meta.spec) for step in steps], meta)
+    return join_steps([encode_step(step, meta.spec, meta.codecs) for step in steps], meta)
 
 
 class EncodedStep(NamedTuple):
@@ -47,10 +48,20 @@ class EncodedStep(NamedTuple):
     messages: list[bytes]
 
 
-def encode_step(step: Step, spec: Spec) -> EncodedStep:
-    """Encode one step; raises ``SpecMismatch`` where a chunk of ``spec`` cannot hold it."""
+def encode_step(step: Step, spec: Spec, codecs: pictures.Codecs | None = None) -> EncodedStep:
+    """Encode one step.
+
+    Args:
+        step: images that have a JPEG picture already, in ``step.jpegs``, keep it.
+        spec: of the step.
+        codecs: the cameras whose images become JPEG pictures; the others are lossless.
+
+    Raises:
+        SpecMismatch: where a chunk of ``spec`` cannot hold it.
+        ChunkRefused: for a picture in ``step.jpegs`` that does not fit.
+    """
     check_step(step, spec)
-    return EncodedStep(step.stamp_ns, _step_messages(step, spec))
+    return EncodedStep(step.stamp_ns, _step_messages(step, spec, codecs or {}))
 
 
 def join_steps(steps: Sequence[EncodedStep], meta: ChunkMeta) -> bytes:
@@ -75,16 +86,27 @@ def join_steps(steps: Sequence[EncodedStep], meta: ChunkMeta) -> bytes:
     )
 
 
-def _step_messages(step: Step, spec: Spec) -> list[bytes]:
+def _step_messages(step: Step, spec: Spec, codecs: pictures.Codecs) -> list[bytes]:
     """Encode one message per topic, in the order of ``ChunkMeta.topics``."""
     stamp, action = step.stamp_ns, spec.action
     values = np.array([getattr(step, name) for name in NUMBERS], np.float64)
     return [
-        *(cdr.encode_image(step.obs[k], s, stamp, k) for k, s in spec.images.items()),
+        *(_image_message(step, k, s, k in codecs) for k, s in spec.images.items()),
         *(cdr.encode_joint_state(s.names, step.obs[k], stamp) for k, s in spec.vectors.items()),
         cdr.encode_joint_state(action.names, step.action, stamp, step.requested_action),
         cdr.encode_joint_state(tuple(NUMBERS), values, stamp),
     ]
+
+
+def _image_message(step: Step, key: str, image: ImageSpec, as_jpeg: bool) -> bytes:
+    if not as_jpeg:
+        return cdr.encode_image(step.obs[key], image, step.stamp_ns, key)
+    picture = (step.jpegs or {}).get(key)
+    if picture is None:
+        picture = pictures.encode_picture(step.obs[key], image)
+    else:
+        pictures.check_picture(picture, image)
+    return cdr.encode_jpeg(picture, step.stamp_ns, key)
 
 
 def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
@@ -102,6 +124,7 @@ def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
             action=c.action[i].copy(),
             requested_action=c.requested_action[i].copy() if c.has_request[i] else None,
             stamp_ns=int(c.stamp_ns[i]),
+            jpegs={k: c.jpeg(k, i) for k in c.meta.codecs} or None,
             **{name: column[i].item() for name, column in c.numbers.items()},
         )
         for i in range(c.meta.steps)

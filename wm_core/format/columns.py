@@ -15,8 +15,8 @@ import numpy as np
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.inputs import ImageSpec
 from wm_core.contract.step import DEFAULTS, NUMBERS, WHOLE_LIMIT
-from wm_core.format import cdr
-from wm_core.format.meta import METADATA, ChunkMeta
+from wm_core.format import cdr, pictures
+from wm_core.format.meta import METADATA, ChunkMeta, image_topic
 from wm_core.format.recording import Messages, Recording, read_recording
 from wm_core.format.summary import check_summary
 
@@ -28,7 +28,8 @@ class Columns:
     """Holds the n steps of a chunk field by field, images by their place in the file.
 
     ``image_block`` and ``image_offset`` say for each camera in which block of ``blocks``, and
-    where in it once unpacked, the pixels of each step begin; ``vector_block`` and
+    where in it once unpacked, the pixels of each step begin, or its JPEG picture where the camera
+    is one of ``meta.codecs``; ``vector_block`` and
     ``vector_offset`` say the same of the numbers of each vector, which stand there as float64.
     """
 
@@ -46,12 +47,39 @@ class Columns:
     vector_offset: dict[str, np.ndarray]  #: (n,) int64
 
     def image(self, key: str, index: int) -> np.ndarray:
-        """View the image (H, W, C) of camera ``key`` at step ``index``, read-only."""
+        """View or decode the image (H, W, C) of camera ``key`` at step ``index``, read-only.
+
+        Raises:
+            ChunkRefused: naming the step, for a JPEG picture that does not decode.
+        """
         image = self.meta.spec.images[key]
+        if key in self.meta.codecs:
+            try:
+                return pictures.decode_picture(self._jpeg(key, index), image)
+            except ChunkRefused as error:
+                raise ChunkRefused(f"/{key} step {index}: {error}") from None
         start = int(self.recording.starts[self.image_block[key][index]])
         start += int(self.image_offset[key][index])
         dtype, unpacked = image.dtype.newbyteorder("<"), self.recording.unpacked.toreadonly()
         return np.frombuffer(unpacked, dtype, math.prod(image.shape), start).reshape(image.shape)
+
+    def check_pictures(self) -> None:
+        """Decode each JPEG picture; raises ``ChunkRefused``, naming its step, for one that fails.
+
+        What is read of a chunk without it was held to the pictures' headers alone.
+        """
+        for key in self.meta.codecs:
+            for index in range(self.meta.steps):
+                self.image(key, index)
+
+    def jpeg(self, key: str, index: int) -> bytes:
+        """Copy the JPEG picture of camera ``key``, one of ``meta.codecs``, at step ``index``."""
+        return bytes(self._jpeg(key, index))
+
+    def _jpeg(self, key: str, index: int) -> memoryview:
+        start = int(self.recording.starts[self.image_block[key][index]])
+        start += int(self.image_offset[key][index])
+        return cdr.jpeg_at(self.recording.unpacked, start)
 
 
 def read_columns(data: bytes, *, bulk: bool = True) -> Columns:
@@ -126,7 +154,7 @@ class _Reader:
         vectors = {k: self._joints(f"/{k}", s.size, s.names) for k, s in spec.vectors.items()}
         choice = spec.action
         action = self._joints("/action", choice.size, choice.names, efforts=True)
-        begins = {k: self._images(f"/{k}", s) for k, s in spec.images.items()}
+        begins = {k: self._images(k, s) for k, s in spec.images.items()}
         for k, vector in vectors.items():
             begins[k] = self._recording.messages[f"/{k}"].offset + vector.offset
         places = {k: self._recording.block_of(begin) for k, begin in begins.items()}
@@ -225,11 +253,17 @@ class _Reader:
             self._raw_stamps, self._stamp_ns = cdr.raw_stamps(rows), stamp_ns
         return True
 
-    def _images(self, topic: str, image: ImageSpec) -> np.ndarray:
+    def _images(self, key: str, image: ImageSpec) -> np.ndarray:
         """Find (n,) int64 where the pixels of each step begin in all that was unpacked."""
+        topic = image_topic(key, self._meta.codecs).name
         messages = self._recording.messages[topic]
         stamp_ns, offset = np.empty(self._meta.steps, np.int64), np.empty_like(messages.offset)
-        layout = cdr.image_layout(image, topic[1:])
+        if key in self._meta.codecs:
+            for i in range(len(stamp_ns)):
+                stamp_ns[i], offset[i] = self._picture(topic, i, messages, image)
+            self._check_stamps(topic, stamp_ns)
+            return messages.offset + offset
+        layout = cdr.image_layout(image, key)
         size = len(layout.bytes) + image.recorded_bytes
         for which in self._alike(messages):
             if self._bulk and messages.size[which[0]] == size:
@@ -242,6 +276,18 @@ class _Reader:
                 stamp_ns[i], offset[i] = found.stamp_ns, found.offset
         self._check_stamps(topic, stamp_ns)
         return messages.offset + offset
+
+    def _picture(
+        self, topic: str, i: int, messages: Messages, image: ImageSpec
+    ) -> cdr.ImageMessage:
+        """Find the JPEG picture of step ``i``, whose header has to fit ``image``."""
+        view = self._recording.view(messages, i)
+        found = cdr.decode_jpeg(view)
+        try:
+            pictures.check_picture(cdr.jpeg_at(view, found.offset), image)
+        except ChunkRefused as error:
+            raise ChunkRefused(f"{topic} step {i}: {error}") from None
+        return found
 
     def _alike(self, messages: Messages) -> list[np.ndarray]:
         """Group steps (k,) whose messages have one size, which may be of one layout."""

@@ -9,16 +9,24 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from wm_core.contract.errors import ChunkRefused, ChunkVersionRefused, shown
 from wm_core.contract.spec import Frozen, Spec
-from wm_core.format import cdr
+from wm_core.format import cdr, pictures
 from wm_core.format.recording import Topic
 
-CHUNK_VERSION = 1
+CHUNK_VERSION = 1  #: of a chunk whose images are recorded as they are
+PICTURES_VERSION = 2  #: of one with JPEG pictures, which older readers cannot take for others
 METADATA = "wm_chunk"  #: name of the MCAP metadata record that holds the ChunkMeta
 MAX_STEPS = 4096  #: of a chunk
 MAX_FIRST_STEP = 2**31 - 1 - MAX_STEPS  #: a step's index in its session fits 31 bits
@@ -61,7 +69,7 @@ _Task = Annotated[str, AfterValidator(lambda text: shown(text, MAX_TASK))]  # it
 class ChunkMeta(Frozen):
     """Describes a chunk; it is read before the steps."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1  #: ``PICTURES_VERSION`` where there are ``codecs``
     robot: str
     session: str  #: uuid4, 32 hexadecimal digits
     seq: int = Field(ge=0, le=MAX_SEQ)
@@ -70,6 +78,7 @@ class ChunkMeta(Frozen):
     first_step: int = Field(ge=0, le=MAX_FIRST_STEP)  #: index within the session of the first
     steps: int = Field(gt=0, le=MAX_STEPS)
     dropped: dict[_Reason, _Count] = Field(default_factory=dict, max_length=64)  #: steps by reason
+    codecs: dict[str, pictures.Codec] = Field(default_factory=dict)  #: of lossy cameras, by name
 
     @model_validator(mode="after")
     def _fits(self) -> ChunkMeta:
@@ -77,12 +86,31 @@ class ChunkMeta(Frozen):
         unfit = [k for k in self.spec.inputs if not _INPUT.fullmatch(k) or k in ("action", "step")]
         if unfit:
             raise ChunkRefused(f"inputs {unfit} cannot be topics; choose other names")
+        if self.version != _version_of(self.codecs):
+            raise ChunkRefused(f"version {self.version} does not fit the codecs {self.codecs}")
+        for name in self.codecs:
+            image = self.spec.images.get(name)
+            if image is None or not pictures.can_be_jpeg(image):
+                raise ChunkRefused(f"{name!r} is no camera whose images can be JPEG pictures")
         if self.unpacked_bytes > MAX_UNPACKED_BYTES:
             raise ChunkRefused(
                 f"{self.steps} steps of this spec unpack to {self.unpacked_bytes} bytes, "
                 f"more than {MAX_UNPACKED_BYTES}; make shorter chunks"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_codecs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``codecs`` out where there are none: a lossless chunk keeps its bytes."""
+        said: dict[str, Any] = handler(self)
+        if not self.codecs:
+            said.pop("codecs", None)
+        return said
+
+    def with_codecs(self, codecs: pictures.Codecs) -> ChunkMeta:
+        """Describe the same chunk with the images of some cameras as JPEG pictures."""
+        said = {"codecs": dict(codecs), "version": _version_of(codecs)}
+        return ChunkMeta.model_validate(self.model_copy(update=said).model_dump())
 
     @property
     def key(self) -> ChunkKey:
@@ -92,7 +120,7 @@ class ChunkMeta(Frozen):
     def topics(self) -> list[Topic]:
         """List the topics of a chunk, in the order of their messages within a step."""
         return [
-            *(Topic(f"/{k}", cdr.IMAGE) for k in self.spec.images),
+            *(image_topic(k, self.codecs) for k in self.spec.images),
             *(Topic(f"/{k}", cdr.JOINT_STATE) for k in self.spec.vectors),
             Topic("/action", cdr.JOINT_STATE),
             Topic("/step", cdr.JOINT_STATE),
@@ -113,7 +141,7 @@ class ChunkMeta(Frozen):
         """Read the meta in ``text`` (JSON).
 
         Raises:
-            ChunkVersionRefused: where it states another version than 1.
+            ChunkVersionRefused: where it states a version that is not known.
             ChunkRefused: where it does not fit.
         """
         if len(text) > MAX_META_BYTES:
@@ -127,11 +155,23 @@ class ChunkMeta(Frozen):
         except (ValueError, RecursionError) as error:
             raise ChunkRefused(f"chunk's meta is no JSON: {error}") from None
         version = fields.get("version") if isinstance(fields, dict) else None
-        if version != CHUNK_VERSION:
+        if version not in (CHUNK_VERSION, PICTURES_VERSION):
             raise ChunkVersionRefused(
-                f"expected a chunk of version {CHUNK_VERSION}, got {version!r:.40}"
+                f"expected a chunk of version {CHUNK_VERSION} or {PICTURES_VERSION}, "
+                f"got {version!r:.40}"
             )
         raise ChunkRefused(reason)
+
+
+def image_topic(name: str, codecs: pictures.Codecs) -> Topic:
+    """Give the topic of a camera, which has another name where its messages have another type."""
+    if name in codecs:
+        return Topic(f"/{name}/compressed", cdr.COMPRESSED_IMAGE)
+    return Topic(f"/{name}", cdr.IMAGE)
+
+
+def _version_of(codecs: pictures.Codecs) -> int:
+    return PICTURES_VERSION if codecs else CHUNK_VERSION
 
 
 def _first(error: ValidationError) -> str:

@@ -20,8 +20,8 @@ import zstandard
 
 from wm_core.contract.errors import ChunkRefused, SpecMismatch
 from wm_core.contract.step import DEFAULTS, FLAGS, NUMBERS, Step, check_step
-from wm_core.format import cdr, records
-from wm_core.format.meta import MAX_META_BYTES, METADATA, ChunkMeta
+from wm_core.format import cdr, pictures, records
+from wm_core.format.meta import MAX_META_BYTES, METADATA, ChunkMeta, image_topic
 from wm_core.format.records import MESSAGE_HEAD, RecordBody, read_block, walk
 
 _CODEC = struct.pack("<I", len(records.COMPRESSION)) + records.COMPRESSION
@@ -131,8 +131,13 @@ def _step(messages: dict[str, bytes], meta: ChunkMeta) -> Step:
     named = dict(zip(numbers.names, numbers.position.tolist(), strict=True))
     action = cdr.decode_joint_state(messages["/action"])
     obs: dict[str, np.ndarray] = {}
+    jpegs: dict[str, bytes] = {}
     for key, image in spec.images.items():
-        data = messages[f"/{key}"]
+        data = messages[image_topic(key, meta.codecs).name]
+        if key in meta.codecs:
+            jpegs[key] = bytes(cdr.jpeg_at(data, cdr.decode_jpeg(data).offset))
+            obs[key] = pictures.decode_picture(jpegs[key], image)
+            continue
         place = cdr.decode_image(data, image)
         little = image.dtype.newbyteorder("<")
         pixels = np.frombuffer(data, little, math.prod(image.shape), place.offset)
@@ -145,6 +150,7 @@ def _step(messages: dict[str, bytes], meta: ChunkMeta) -> Step:
         action=action.position.astype(np.float32),
         requested_action=action.effort.astype(np.float32) if len(action.effort) else None,
         stamp_ns=numbers.stamp_ns,
+        jpegs=jpegs or None,
         **values,
     )
     check_step(step, spec)

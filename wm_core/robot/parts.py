@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from wm_core.contract.errors import nearest
-from wm_core.contract.inputs import FIT_TEXT, RGB, Depth, Fit, ImageSpec, Mono
+from wm_core.contract.inputs import FIT_TEXT, RGB, CodecRule, Depth, Fit, ImageSpec, Mono
 from wm_core.robot.entries import (
     EitherSpelling,
     Entry,
@@ -81,8 +81,16 @@ class ImagePart(SensorPart):
         10_000, gt=0, lt=2**16, description="Depth: distance seen as 1, in millimetres."
     )
 
+    codec: CodecRule | None = Field(
+        None,
+        description="How its images are recorded: zstd, jpeg, or auto, which is as they compress; "
+        "left out: as spool.codec says.",
+    )
+
     @model_validator(mode="after")
     def _of_its_colours(self) -> ImagePart:
+        if self.colours == "depth" and self.codec in ("jpeg", "auto"):
+            raise Misfit("codec", f"distances are recorded without loss, got {self.codec!r}")
         if self.colours != "depth" and self.model_fields_set & {"near_mm", "far_mm"}:
             raise Misfit("colours", f"near_mm and far_mm are for depth, got {self.colours!r}")
         if self.near_mm >= self.far_mm:

@@ -93,6 +93,7 @@ def check(data: bytes, key: ChunkKey, *, max_bytes: int, spec: Spec | None = Non
     """
     try:
         columns = check_chunk(data, key, max_bytes=max_bytes)
+        columns.check_pictures()
     except (ChunkRefused, MemoryError, OSError):
         raise
     except Exception as error:  # nothing that comes may stop the service

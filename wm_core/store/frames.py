@@ -2,7 +2,7 @@
 
 A block is the run of steps that was compressed together.  It is read with one ``pread`` (a memory
 map that faults page by page is several times slower on cold data) and stays in memory, unpacked,
-until others were used more recently.
+until others were used more recently.  So does each image that was decoded from a JPEG picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from pathlib import Path
 import numpy as np
 import zstandard
 
-from wm_core.contract.errors import StoreError
+from wm_core.contract.errors import ChunkRefused, StoreError
+from wm_core.contract.inputs import ImageSpec
+from wm_core.format.cdr import jpeg_at
+from wm_core.format.pictures import decode_picture
 
 
 @dataclass(slots=True)
@@ -38,6 +41,8 @@ class BlockLost(StoreError):
 class BlockCache:
     """Caches unpacked blocks by (chunk, block); the least recently used are evicted first.
 
+    Images that were decoded are among them, by (chunk, block, offset).
+
     Args:
         max_bytes: of unpacked data; 0 keeps nothing.
     """
@@ -46,13 +51,16 @@ class BlockCache:
         self.max_bytes = max_bytes
         self.nbytes = 0
         self.hits = self.misses = 0
-        self._blocks: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
         self._decompressor = zstandard.ZstdDecompressor()
         self._open: tuple[int, int] | None = None  # chunk and file descriptor
+        self._last: tuple[tuple[int, int], bytes] | None = None  # read, until ``release``
 
     def find(self, key: tuple[int, int]) -> bytes | None:
-        """Return the block of ``key`` if it is cached."""
+        """Return the block of ``key`` if it is cached, or was read last."""
         block = self._blocks.get(key)
+        if block is None and self._last is not None and self._last[0] == key:
+            return self._last[1]
         if block is None:
             self.misses += 1
             return None
@@ -79,12 +87,44 @@ class BlockCache:
             if len(block) != place.unpacked or zlib.crc32(block) != place.crc:
                 raise BlockLost(f"{place.path} at {place.offset}: the block is damaged")
             place.packed_crc = packed_crc
-        if len(block) <= self.max_bytes:
-            self._blocks[key] = block
-            self.nbytes += len(block)
+        self._keep(key, block)
+        self._last = key, block
+        return block
+
+    def read_pictures(
+        self,
+        key: tuple[int, int],
+        place: BlockPlace,
+        image: ImageSpec,
+        offsets: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        """Decode the JPEG pictures at ``offsets`` (n,) of a block to ``out`` (n, bytes) uint8.
+
+        Raises:
+            BlockLost: where the file, the block or a picture is not what it was.
+        """
+        block: bytes | None = None
+        for row, offset in zip(out, offsets.tolist(), strict=True):
+            pixels = self._blocks.get((*key, offset))
+            if pixels is not None:
+                self._blocks.move_to_end((*key, offset))
+            else:
+                if block is None:
+                    block = self.find(key) or self.read(key, place)
+                try:
+                    pixels = decode_picture(jpeg_at(block, offset), image).tobytes()
+                except ChunkRefused as error:
+                    raise BlockLost(f"{place.path} at {place.offset}: {error}") from error
+                self._keep((*key, offset), pixels)
+            row[:] = np.frombuffer(pixels, np.uint8)
+
+    def _keep(self, key: tuple[int, ...], data: bytes) -> None:
+        if len(data) <= self.max_bytes and key not in self._blocks:
+            self._blocks[key] = data
+            self.nbytes += len(data)
             while self.nbytes > self.max_bytes:
                 self.nbytes -= len(self._blocks.popitem(last=False)[1])
-        return block
 
     def _handle(self, chunk: int, path: Path) -> int:
         """Open the file of ``chunk``; the last one stays open until ``release``."""
@@ -94,7 +134,8 @@ class BlockCache:
         return self._open[1]
 
     def release(self) -> None:
-        """Close the file that was read last."""
+        """Close the file that was read last, and forget the block."""
+        self._last = None
         if self._open is not None:
             os.close(self._open[1])
             self._open = None

@@ -28,6 +28,7 @@ from wm_core.store.examine import Examined, check, read_stored
 from wm_core.store.ledger import ChunkRow
 
 INDEX_VERSION = 2
+PICTURES_VERSION = 3  #: of a chunk with JPEG pictures
 SIDECARS = ("idx", "idx.npz")  #: what the name of an index ends with; the second until 0.1.0
 LARGE = 256  #: numbers; a larger vector is read from the chunk, as images are
 _CRC_BYTES = 4
@@ -41,6 +42,7 @@ class Index(NamedTuple):
     spec: Spec
     steps: np.ndarray  #: (n,) of ``step_dtype(spec)``
     blocks: np.ndarray  #: (m,) of ``BLOCKS``: compressed runs of the file
+    codecs: tuple[str, ...] = ()  #: cameras whose images are JPEG pictures
 
 
 def step_dtype(spec: Spec) -> np.dtype:
@@ -135,7 +137,7 @@ def make_index(columns: Columns) -> Index:
         steps[f"block.{key}"] = columns.image_block[key]
         steps[f"offset.{key}"] = columns.image_offset[key]
     blocks = [(b.offset, b.size, b.unpacked_size, b.crc) for b in columns.recording.blocks]
-    return Index(spec, steps, np.array(blocks, BLOCKS))
+    return Index(spec, steps, np.array(blocks, BLOCKS), tuple(columns.meta.codecs))
 
 
 def store_index(root: Path, chunk: Examined) -> None:
@@ -146,12 +148,14 @@ def store_index(root: Path, chunk: Examined) -> None:
 
 def write_sidecar(root: Path, key: ChunkKey, index: Index, sha256: str) -> None:
     """Write ``index`` beside the chunk of ``key`` and that hash; do without where it fails."""
-    head = {
-        "version": INDEX_VERSION,
+    head: dict[str, object] = {
+        "version": PICTURES_VERSION if index.codecs else INDEX_VERSION,
         "sha256": sha256,
         "spec": index.spec.model_dump_json(),
         "blocks": len(index.blocks),
     }
+    if index.codecs:
+        head["jpeg"] = index.codecs
     data = json_text(head).encode() + b"\n" + index.steps.tobytes() + index.blocks.tobytes()
     with contextlib.suppress(OSError):
         crc = zlib.crc32(data).to_bytes(_CRC_BYTES, "little")
@@ -167,13 +171,16 @@ def _read_sidecar(path: Path, row: ChunkRow) -> Index:
         raise ChunkRefused("sidecar is damaged")
     text, _, arrays = data.partition(b"\n")
     head = json.loads(text)
-    if head["version"] != INDEX_VERSION or head["sha256"] != row.sha256:
+    codecs = tuple(head["jpeg"]) if head["version"] == PICTURES_VERSION else ()
+    known = PICTURES_VERSION if codecs else INDEX_VERSION
+    if head["version"] != known or head["sha256"] != row.sha256:
         raise ChunkRefused("sidecar of another version or of other bytes")
     spec, dtype = _spec(head["spec"]), step_dtype(_spec(head["spec"]))
     size = row.steps * dtype.itemsize
     if len(arrays) != size + head["blocks"] * BLOCKS.itemsize:
         raise ChunkRefused("sidecar does not fit its chunk")
-    return Index(spec, np.frombuffer(arrays[:size], dtype), np.frombuffer(arrays[size:], BLOCKS))
+    steps, blocks = np.frombuffer(arrays[:size], dtype), np.frombuffer(arrays[size:], BLOCKS)
+    return Index(spec, steps, blocks, codecs)
 
 
 @lru_cache(maxsize=64)

@@ -209,6 +209,7 @@ class Store:
             row=self.end_row,
             blocks=[BlockPlace(path, *map(int, block)) for block in index.blocks],
             runs=valid_runs(index),
+            codecs=index.codecs,
         )
         self.invalid.add(index)
         new = self._grow(row.steps)
@@ -316,10 +317,15 @@ class Store:
         try:
             for begin, end in pairwise(bounds):
                 name = int(chunks[begin]), int(blocks[begin])
+                chunk, here = self._chunks[name[0]], slice(begin, end)
+                if key in chunk.codecs:
+                    place, image = chunk.blocks[name[1]], self.spec.images[key]
+                    self.cache.read_pictures(name, place, image, offsets[here], out[here])
+                    continue
                 block = self.cache.find(name)
                 if block is None:
-                    block = self.cache.read(name, self._chunks[name[0]].blocks[name[1]])
-                copy(block, offsets[begin:end], out[begin:end])
+                    block = self.cache.read(name, chunk.blocks[name[1]])
+                copy(block, offsets[here], out[here])
         except BlockLost:
             log.warning("chunk %s is gone", tuple(self._chunks[name[0]].key))
             self.left_out["gone or damaged"] += 1

@@ -24,6 +24,7 @@ class StoredChunk:
     row: int
     blocks: list[BlockPlace]
     runs: list[tuple[int, int]]  #: (start, stop) of the valid steps within the chunk
+    codecs: tuple[str, ...] = ()  #: cameras whose images are JPEG pictures
 
 
 def valid_runs(index: Index) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from wm_core.contract.errors import ChunkRefused, SpecMismatch
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkMeta, EncodedStep, encode_step, join_steps
+from wm_core.link.robot.codec_choice import CodecChoice
 from wm_core.link.robot.open_log import most_steps
 from wm_core.link.robot.spool_disk import SpoolDisk
 from wm_core.link.robot.spool_settings import SpoolSettings
@@ -25,6 +26,7 @@ class ChunkWriter:
         disk: takes the chunks.
         template: the meta of each chunk, but for numbers and counts.
         settings: when a chunk is sealed.
+        choice: of the cameras' codecs.
         dropped: gives the steps dropped so far, by reason: this session's, and all that a chunk
             should tell of.
         on_drop: called with (reason, steps) for steps that no chunk can hold.
@@ -36,12 +38,14 @@ class ChunkWriter:
         disk: SpoolDisk,
         template: ChunkMeta,
         settings: SpoolSettings,
+        choice: CodecChoice,
         *,
         dropped: Callable[[], tuple[dict[str, int], dict[str, int]]],
         on_drop: Callable[[str, int], None],
         on_count: Callable[[str, int], None],
     ) -> None:
-        self._disk, self._template, self._settings = disk, template, settings
+        self._disk, self._settings, self._choice = disk, settings, choice
+        self._template = template.with_codecs(choice.codecs)
         self._dropped, self._on_drop, self._on_count = dropped, on_drop, on_count
         self._most_steps = min(settings.seal_steps, most_steps(template))
         self._steps: list[EncodedStep] = []
@@ -52,7 +56,11 @@ class ChunkWriter:
     def add(self, number: int, step: Step) -> None:
         """Add the step ``number``; a gap in the numbers, or a full chunk, seals what is open."""
         try:
-            encoded = encode_step(step, self._template.spec)
+            if self._choice.look(step):
+                self.seal()  # its images were recorded as before
+                self._template = self._template.with_codecs(self._choice.codecs)
+            spec, codecs = self._template.spec, self._template.codecs
+            encoded = encode_step(step, spec, codecs)
         except (ChunkRefused, SpecMismatch, ValueError, TypeError, ArithmeticError) as error:
             log.warning("a step cannot be recorded: %s", error)
             self._on_drop("not_recordable", 1)  # the gap ends the chunk
@@ -64,7 +72,9 @@ class ChunkWriter:
             self._valuable = False
         self._steps.append(encoded)
         self._valuable |= is_valuable(step)
-        self._bytes += sum(array.nbytes for array in step.obs.values())
+        self._bytes += sum(array.nbytes for k, array in step.obs.items() if k not in codecs)
+        pictures = zip(spec.images, encoded.messages, strict=False)  # the first of the messages
+        self._bytes += sum(len(message) for k, message in pictures if k in codecs)
         if self._bytes >= self._settings.seal_bytes or len(self._steps) >= self._most_steps:
             self.seal()
 

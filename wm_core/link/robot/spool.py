@@ -13,16 +13,18 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.inputs import CodecRule
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, check_step, is_usable
 from wm_core.format.chunk import ChunkMeta
 from wm_core.link.robot.chunk_writer import ChunkWriter
+from wm_core.link.robot.codec_choice import CodecChoice
 from wm_core.link.robot.journal import Journal
 from wm_core.link.robot.spool_disk import EARLIER, SpoolDisk
 from wm_core.link.robot.spool_settings import SpoolSettings as SpoolSettings
@@ -55,6 +57,10 @@ class Spool:
         spec: which every step must fit.
         settings: bounds.
         session: 32 hexadecimal digits that were never used before; None draws them.
+        codecs: how some cameras' images are recorded; the others' as ``settings.codec`` says.
+
+    Raises:
+        SpecMismatch: for a camera that cannot be recorded so.
     """
 
     def __init__(
@@ -66,12 +72,14 @@ class Spool:
         spec: Spec,
         settings: SpoolSettings | None = None,
         session: str | None = None,
+        codecs: Mapping[str, CodecRule] | None = None,
     ) -> None:
         self.session = session or uuid.uuid4().hex
         self.folder, self.settings = Path(folder), settings or SpoolSettings()
         self._template = ChunkMeta(
             robot=robot, session=self.session, seq=0, task=task, spec=spec, first_step=0, steps=1
         )
+        self._choice = CodecChoice(spec, codecs, default=self.settings.codec)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._wake = threading.Event()
@@ -92,6 +100,7 @@ class Spool:
             self._disk,
             self._template,
             self.settings,
+            self._choice,
             dropped=self._drops,
             on_drop=self._drop,
             on_count=self._count,
@@ -128,7 +137,8 @@ class Spool:
             dropped = {f"dropped_{reason}": n for reason, n in self._dropped.items() if n}
         waits = {"queue_steps": len(self._queue), "bytes_on_disk": self._disk.bytes}
         ahead = {"log_bytes_written": self._disk.log.bytes_written}
-        return {**counts, **dropped, **waits, **ahead}
+        lossy = {"jpeg_cameras": len(self._choice.codecs)}
+        return {**counts, **dropped, **waits, **ahead, **lossy}
 
     def pressure(self) -> Literal["ok", "pause"]:
         """Say whether exploration should pause, so that less comes that the trainer lacks.

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wm_core.contract.errors import ChunkRefused
-from wm_core.format.chunk import ChunkKey, chunk_path, decode_chunk
+from wm_core.format.chunk import ChunkKey, chunk_path, read_columns
 from wm_core.link.robot.black_box import give_way
 from wm_core.link.robot.journal import GIVEN_UP, read_regular, sessions_in
 from wm_core.link.robot.recovery import steps_in
 from wm_core.link.robot.spool_settings import SpoolSettings
-from wm_core.link.robot.step_queue import is_valuable
+from wm_core.link.robot.step_queue import any_valuable
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,6 @@ class SpoolRoom:
     def _holds_value(self, key: ChunkKey) -> bool:
         try:
             data = read_regular(chunk_path(self._folder, key), _MAX_CHUNK_BYTES)
-            return any(is_valuable(step) for step in decode_chunk(data)[1])
+            return any_valuable(read_columns(data).numbers)
         except (ChunkRefused, OSError):
             return False

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from wm_core.contract.frozen import Frozen, ranged
+from wm_core.contract.inputs import CodecRule
 
 Overflow = Literal["drop_newest", "drop_oldest", "pause_exploration", "keep_valuable"]
 
@@ -17,7 +18,10 @@ class SpoolSettings(Frozen):
     seal_steps: int = ranged(64, 1, 4096, "Steps after which a chunk of experience is sealed")
     seal_s: float = ranged(2.0, 0.001, 3600, "Seconds after which a chunk of experience is sealed")
     seal_bytes: int = ranged(
-        1_000_000, 1, 2**40, "Bytes, before compression, after which a chunk is sealed"
+        1_000_000,
+        1,
+        2**40,
+        "Bytes, before compression but of pictures after it, at which a chunk is sealed",
     )
     sync_s: float = ranged(
         0.5,
@@ -41,6 +45,13 @@ class SpoolSettings(Frozen):
         description="What gives way where the spool or its queue is full; pause_exploration: the "
         "policy acts by its mean from four fifths on, and beyond the bound the newest goes; "
         "keep_valuable: the oldest goes that has no intervention, reward or end of an episode",
+    )
+
+    codec: CodecRule = Field(
+        "zstd",
+        description="How colour and grey images are recorded: zstd, without loss; jpeg, as "
+        "pictures of quality 95; auto, as pictures where zstd takes them to more than a third. "
+        "A robot file may say it of each camera",
     )
 
     @property

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
 
 from wm_core.contract.step import Step
 from wm_core.link.robot.spool_settings import Overflow
@@ -56,6 +59,12 @@ class StepQueue:
                 return False
         self._steps.popleft()
         return True
+
+
+def any_valuable(numbers: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether a step of a chunk is valuable, by its recorded ``numbers``, (n,) each."""
+    flags = numbers["is_intervention"] | numbers["is_last"] | numbers["is_terminal"]
+    return bool((flags | (numbers["reward"] != 0.0)).any())
 
 
 def is_valuable(step: Step) -> bool:
