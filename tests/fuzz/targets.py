@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from tests.fuzz import experience, mutations, policies
+from tests.fuzz import experience, mutations, picture_targets, policies
 from tests.fuzz.spool_files import (
     decode_finished,
     decode_open_log,
@@ -117,4 +117,13 @@ TARGETS: dict[str, Target] = {
         _JSON,
     ),
     "robot_file": Target(decode_robot_file, _robot_files, (SettingsError,)),
+    "picture": Target(
+        picture_targets.decode_one, picture_targets.pictures, (ChunkRefused,), picture_targets.edit
+    ),
+    "picture_chunk": Target(
+        picture_targets.decode_chunk,
+        picture_targets.chunks,
+        (ChunkRefused,),
+        mutations.edit_chunk,
+    ),
 }

@@ -109,6 +109,11 @@ def _image_message(step: Step, key: str, image: ImageSpec, as_jpeg: bool) -> byt
     return cdr.encode_jpeg(picture, step.stamp_ns, key)
 
 
+def codecs_of(step: Step) -> dict[str, pictures.Codec]:
+    """Give the codecs with which a recording keeps the pictures that ``step`` brings."""
+    return dict.fromkeys(step.jpegs or (), "jpeg")
+
+
 def decode_chunk(data: bytes) -> tuple[ChunkMeta, list[Step]]:
     """Decode the meta and the steps of a chunk; the arrays own their memory.
 

@@ -18,11 +18,13 @@ from typing import Any
 import yaml
 from mcap.reader import make_reader
 
-from wm_core.contract.errors import RecordingError, WmError
+from wm_core.contract.errors import ChunkRefused, RecordingError, WmError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.format.chunk import METADATA as CHUNK
 from wm_core.format.chunk import ChunkMeta, EncodedStep, decode_chunk, join_steps
+from wm_core.format.meta import image_topic
+from wm_core.format.pictures import Codecs
 from wm_core.recordings.bag_damage import examine_bag
 from wm_core.recordings.options import ReadOptions
 
@@ -121,38 +123,48 @@ class OwnBag:
 
     def _steps(self) -> Iterator[Step]:
         self._read = 0
-        meta = ChunkMeta(
+        plain = ChunkMeta(
             robot="any", session="0" * 32, seq=0, spec=self._spec, first_step=0, steps=1
         )
-        places = {topic.name: i for i, topic in enumerate(meta.topics)}
         encoded: list[EncodedStep] = []
-        for log_ns, messages in self._moments(places):
-            if None in messages:
-                lacks = [name for name, i in places.items() if messages[i] is None]
-                raise RecordingError(f"{self._path}: at {log_ns} ns there is nothing on {lacks}")
-            encoded.append(EncodedStep(log_ns, messages))  # type: ignore[arg-type]
-            if len(encoded) == _AT_ONCE:
+        meta = plain
+        for log_ns, said in self._moments():
+            codecs = {
+                k: "jpeg" for k in self._spec.images if image_topic(k, {k: "jpeg"}).name in said
+            }
+            if len(encoded) == _AT_ONCE or (encoded and codecs != meta.codecs):
                 self._read += len(encoded)
                 yield from _decoded(encoded, meta)
                 encoded = []
+            if codecs != meta.codecs:
+                meta = self._with_codecs(plain, codecs)
+            lacks = [topic.name for topic in meta.topics if topic.name not in said]
+            if lacks:
+                raise RecordingError(f"{self._path}: at {log_ns} ns there is nothing on {lacks}")
+            encoded.append(EncodedStep(log_ns, [said[topic.name] for topic in meta.topics]))
         self._read += len(encoded)
         yield from _decoded(encoded, meta)
 
-    def _moments(self, places: dict[str, int]) -> Iterator[tuple[int, list[bytes | None]]]:
-        """Yield (log time, a message for each topic) of each step."""
+    def _with_codecs(self, meta: ChunkMeta, codecs: Codecs) -> ChunkMeta:
+        try:
+            return meta.with_codecs(codecs)
+        except ChunkRefused as error:
+            raise RecordingError(f"{self._path}: {error}") from error
+
+    def _moments(self) -> Iterator[tuple[int, dict[str, bytes]]]:
+        """Yield (log time, message by topic) of each step."""
         open_ns: int | None = None
-        messages: list[bytes | None] = [None] * len(places)
+        said: dict[str, bytes] = {}
         for path in _storage(self._path):
             with path.open("rb") as stream:
                 for _, channel, message in make_reader(stream).iter_messages():
                     if open_ns is not None and message.log_time != open_ns:
-                        yield open_ns, messages
-                        messages = [None] * len(places)
+                        yield open_ns, said
+                        said = {}
                     open_ns = message.log_time
-                    if channel.topic in places:
-                        messages[places[channel.topic]] = message.data
+                    said[channel.topic] = message.data
         if open_ns is not None:
-            yield open_ns, messages
+            yield open_ns, said
 
 
 def _decoded(encoded: list[EncodedStep], meta: ChunkMeta) -> list[Step]:

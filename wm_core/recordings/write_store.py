@@ -17,7 +17,15 @@ from pathlib import Path
 from wm_core.contract.errors import ChunkRefused, RecordingError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, is_usable
-from wm_core.format.chunk import ChunkKey, ChunkMeta, EncodedStep, encode_step, join_steps
+from wm_core.format.chunk import (
+    ChunkKey,
+    ChunkMeta,
+    EncodedStep,
+    codecs_of,
+    encode_step,
+    join_steps,
+)
+from wm_core.format.pictures import Codec
 from wm_core.recordings.source import Source
 from wm_core.store.disk import size_text
 from wm_core.store.examine import MAX_CHUNK_BYTES
@@ -102,6 +110,7 @@ class _Writer:
         self._spec, self._most = source.spec, chunk_steps(source.spec)
         self._written = Written()
         self._open: list[EncodedStep] = []
+        self._codecs: dict[str, Codec] = {}  # of the open steps
         self._seq = self._first_step = 0
         self._waiting: deque[tuple[int, Future[Verdict]]] = deque()
         self._bytes = 0  # of those that wait
@@ -110,10 +119,12 @@ class _Writer:
         last: Step | None = None
         for step in episode:
             self._check_order(last, step)
-            if len(self._open) >= self._most:  # only now, so that the last chunk is known
-                self._seal(Counter())
+            codecs = codecs_of(step)
+            if len(self._open) >= self._most or (self._open and codecs != self._codecs):
+                self._seal(Counter())  # only now, so that the last chunk is known
+            self._codecs = codecs
             valid = step.is_valid and is_usable(step, self._spec)
-            self._open.append(encode_step(replace(step, is_valid=valid), self._spec))
+            self._open.append(encode_step(replace(step, is_valid=valid), self._spec, codecs))
             self._written.steps += 1
             last = step
             on_step()
@@ -151,7 +162,7 @@ class _Writer:
             first_step=self._first_step,
             steps=len(self._open),
             dropped=dict(left_out.most_common(_MOST_REASONS)),
-        )
+        ).with_codecs(self._codecs)
         data = join_steps(self._open, meta)
         key = ChunkKey(meta.robot, session, self._seq)
         if self._intake is None:
