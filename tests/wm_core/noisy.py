@@ -53,10 +53,22 @@ def noisy_step(number: int, spec: Spec = SPEC, *, noise: float = 6.0, **changes)
     return Step(**fields | changes)
 
 
-def noisy_chunk(count: int = 20, *, first: int = 0, seq: int = 0, session: str = "", codecs=None):
+def noisy_chunk(
+    count: int = 20,
+    *,
+    first: int = 0,
+    seq: int = 0,
+    session: str = "",
+    codecs=None,
+    episode: int = 1000,
+):
     """(key, data, sha256) of a chunk whose cameras in ``codecs`` are JPEG pictures."""
     key = ChunkKey("rover", session or uuid4().hex, seq)
     meta = ChunkMeta(**key._asdict(), spec=SPEC, first_step=first, steps=count)
     meta = meta.with_codecs(JPEG if codecs is None else codecs)
-    data = encode_chunk([noisy_step(first + i) for i in range(count)], meta)
+    steps = [
+        noisy_step(n, is_first=n % episode == 0, is_last=n % episode == episode - 1)
+        for n in range(first, first + count)
+    ]
+    data = encode_chunk(steps, meta)
     return key, data, hashlib.sha256(data).hexdigest()

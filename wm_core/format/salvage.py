@@ -66,6 +66,12 @@ def salvage(data: bytes, meta: ChunkMeta | None = None) -> Salvaged:
         with contextlib.suppress(ChunkRefused):
             _take_block(block, topics, meta, parts)
             found.blocks += 1
+    named = set(topics.values())
+    with contextlib.suppress(ChunkRefused):  # a neighbour may have recorded its cameras otherwise
+        meta = meta.with_codecs(
+            {k: "jpeg" for k in meta.spec.images if image_topic(k, {k: "jpeg"}).name in named}
+        )
+    found.meta = meta
     for index, messages in parts.items():
         with contextlib.suppress(ChunkRefused, SpecMismatch, KeyError, ValueError):
             found.steps[index] = _step(messages, meta)

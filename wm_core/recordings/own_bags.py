@@ -24,7 +24,7 @@ from wm_core.contract.step import Step
 from wm_core.format.chunk import METADATA as CHUNK
 from wm_core.format.chunk import ChunkMeta, EncodedStep, decode_chunk, join_steps
 from wm_core.format.meta import image_topic
-from wm_core.format.pictures import Codecs
+from wm_core.format.pictures import Codec, Codecs
 from wm_core.recordings.bag_damage import examine_bag
 from wm_core.recordings.options import ReadOptions
 
@@ -128,9 +128,10 @@ class OwnBag:
         )
         encoded: list[EncodedStep] = []
         meta = plain
+        pictures = {k: image_topic(k, {k: "jpeg"}).name for k in self._spec.images}
         for log_ns, said in self._moments():
-            codecs = {
-                k: "jpeg" for k in self._spec.images if image_topic(k, {k: "jpeg"}).name in said
+            codecs: dict[str, Codec] = {
+                k: "jpeg" for k, topic in pictures.items() if topic in said
             }
             if len(encoded) == _AT_ONCE or (encoded and codecs != meta.codecs):
                 self._read += len(encoded)

@@ -261,7 +261,8 @@ def _meta_of(root: Path, ledger: Ledger, row: ChunkRow, data: bytes) -> ChunkMet
             meta = salvage_meta(read.data)
             if meta is not None and (own is None or own.spec == meta.spec):
                 dropped = own.dropped if own is not None else {}
-                return meta.model_copy(update={**known, "dropped": dropped})
+                whole = meta.model_copy(update={**known, "dropped": dropped})
+                return whole.with_codecs(own.codecs if own is not None else meta.codecs)
     return own.model_copy(update=known) if own is not None else None
 
 
