@@ -49,8 +49,20 @@ def clip_adaptively(
     norms = torch.stack(torch._foreach_norm(gradients))
     limits = torch.stack(torch._foreach_norm(parameters)).clamp_min(floor) * ratio
     factors = (limits / norms.clamp_min(1e-6)).clamp_max(1.0)
-    torch._foreach_mul_(gradients, list(factors.unbind()))
+    if norms.device.type != "cpu":
+        torch._foreach_mul_(gradients, list(factors.unbind()))
+    else:  # where a factor can be looked at without waiting, few gradients need one
+        for gradient, factor in zip(gradients, factors.tolist(), strict=True):
+            if factor != 1.0:
+                gradient.mul_(factor)
     return norms.square().sum().sqrt()
+
+
+def _in_one_pass(*tensors: list[Tensor]) -> bool:
+    """Whether torch's fused kernel takes lists of tensors (...), of the same shapes in each."""
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors[0]) and all(
+        t.is_contiguous() for row in tensors for t in row
+    )
 
 
 def _each(numbers: Tensor) -> tuple[Tensor, ...]:
@@ -173,6 +185,12 @@ class LaProp(CountingOptimizer):
         beta1, beta2 = group["beta1"], group["beta2"]
         updates, momenta, squares = self._counted(parameters)
         norm = clip_adaptively(gradients, parameters, ratio=group["agc"], floor=group["agc_floor"])
+        rates = self._rates(group, updates) / (1.0 - beta1**updates)
+        if _in_one_pass(parameters, gradients, momenta, squares):
+            self._average_in_one_pass(group, gradients, momenta, squares, parameters)
+            for p, momentum, rate in zip(parameters, momenta, rates.tolist(), strict=True):
+                p.add_(momentum, alpha=-rate)
+            return norm
         # tensors, not numbers of Python, each use of which would make a tensor of its own
         decay, eps = (squares[0].new_full((), number) for number in (beta2, group["eps"]))
         torch._foreach_mul_(squares, decay)
@@ -182,9 +200,29 @@ class LaProp(CountingOptimizer):
         torch._foreach_add_(scale, [eps] * len(scale))  # one alone would be read on the host
         torch._foreach_div_(gradients, scale)
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta1)
-        rates = self._rates(group, updates) / (1.0 - beta1**updates)
         torch._foreach_sub_(parameters, torch._foreach_mul(momenta, _each(rates)))
         return norm
+
+    def _average_in_one_pass(
+        self,
+        group: dict[str, Any],
+        gradients: list[Tensor],
+        momenta: list[Tensor],
+        squares: list[Tensor],
+        parameters: list[Tensor],
+    ) -> None:
+        """Update ``squares`` and ``momenta`` (...) by ``gradients`` (...), and spoil these.
+
+        torch's AdamW in one pass over memory, without a momentum of its own, is the average that
+        LaProp takes of the quotients: from m it makes (1 - rate * decay) m - rate * quotient, and
+        the signs fit for a decay of 1 and gradients to climb.
+        """
+        counts = [self.state[p][self.count] for p in parameters]
+        torch._fused_adamw_(
+            momenta, gradients, gradients, squares, [], counts, lr=1.0 - group["beta1"],
+            beta1=0.0, beta2=group["beta2"], weight_decay=1.0, eps=group["eps"], amsgrad=False,
+            maximize=True,
+        )  # fmt: skip
 
 
 class Adam(CountingOptimizer):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from wm_core.nn import optim
 from wm_core.nn.normalize import PercentileRange
 from wm_core.nn.optim import Adam, LaProp, clip_adaptively
 
@@ -60,6 +61,39 @@ def test_parameters_without_a_gradient_stay():
     optimizer.step()
     assert torch.equal(still.data, torch.ones(2))
     assert not torch.equal(moved.data, torch.ones(2))
+
+
+def test_laprop_in_one_pass_over_memory_is_the_plain_one(monkeypatch):
+    """Of several shapes and sizes of gradients, with a part that starts late."""
+    generator = torch.Generator().manual_seed(0)
+    shapes, places = [(3,), (17, 5), (2, 3, 4, 4), (70, 40), ()], {}
+    steps = [[torch.randn(s, generator=generator) for s in shapes] for _ in range(6)]
+    first = [torch.randn(s, generator=generator) for s in shapes]
+    for way in ("one pass", "plain"):
+        if way == "plain":
+            monkeypatch.setattr(optim, "_in_one_pass", lambda *tensors: False)
+        parameters = [nn.Parameter(p.clone()) for p in first]
+        optimizer = LaProp(parameters, lr=0.02, warmup=3)
+        for n, gradients in enumerate(steps):
+            for at, (p, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+                late = at == 1 and n < 3
+                # at some sizes gradients are clipped, at others not; some numbers are 0
+                p.grad = None if late else gradient.relu() * 10.0 ** (at - 3)
+            optimizer.step()
+        places[way] = [p.detach() for p in parameters] + [
+            optimizer.state[p][k] for p in parameters for k in ("updates", "momentum", "square")
+        ]
+    for fused, plain in zip(places["one pass"], places["plain"], strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-7)
+        assert not torch.equal(fused, torch.zeros_like(fused))
+
+
+def test_one_pass_takes_float32_of_the_cpu_that_lies_in_a_row():
+    table = torch.ones(4, 3)
+    assert optim._in_one_pass([table], [table])
+    assert not optim._in_one_pass([table.double()], [table.double()])
+    assert not optim._in_one_pass([table], [torch.ones(3, 4).T])
+    assert not optim._in_one_pass([table.to("meta")], [table.to("meta")])
 
 
 def test_laprop_resumes_bit_for_bit():
