@@ -5,6 +5,7 @@ looks at each frame; the clock is simulated, so that a day takes minutes.  Live 
 store and page are the real ones.
 
     python benchmarks/page_memory.py --hours 24
+    python benchmarks/page_memory.py --stored-hours 22 --hours 2   # the end of a day alone
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ SPEC = Spec(
 class Settings(BenchSettings):
     """Measure the memory of a page that is watched for long."""
 
-    hours: float = Field(24.0, gt=0, description="Hours that are simulated")
+    hours: float = Field(24.0, gt=0, description="Hours that somebody looks")
+    stored_hours: float = Field(
+        0.0, ge=0, description="Hours before that, of which the store and the log are filled alone"
+    )
     robots: int = Field(2, ge=1, description="Robots that report, each with one camera")
     sample_s: float = Field(3600.0, gt=0, description="Simulated seconds between two samples")
 
@@ -97,6 +101,14 @@ class Day:
         self._ledger = Ledger(store / LEDGER_NAME)
         self._recorder = EnvRecorder(store, self._ledger, robot="robot0", task="day", spec=SPEC)
         self._shown, self._steps = Frame(), 0
+
+    def fill(self, seconds: float) -> None:
+        """Let so many simulated seconds pass while nobody looks."""
+        for _ in range(round(seconds)):
+            self.now_s += 1.0
+            for _ in range(RATE_HZ):
+                self._step()
+            self._log()
 
     def play(self, seconds: float) -> None:
         """Let so many simulated seconds pass."""
@@ -183,7 +195,8 @@ def samples(root: Path, settings: Settings) -> Iterator[Sample]:
     """Give what is held after each simulated ``sample_s``."""
     day = Day(root, settings.robots)
     try:
-        while day.now_s < settings.hours * 3600 - LOOK_S:
+        day.fill(settings.stored_hours * 3600)
+        while day.now_s < (settings.stored_hours + settings.hours) * 3600 - LOOK_S:
             day.play(settings.sample_s)
             yield day.sample()
     finally:

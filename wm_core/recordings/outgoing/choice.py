@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wm_core.contract.errors import RecordingError, nearest
-from wm_core.format.chunk import chunk_path, decode_chunk
+from wm_core.contract.errors import ChunkRefused, RecordingError, nearest
+from wm_core.format.chunk import chunk_path
+from wm_core.format.front import read_front
 from wm_core.recordings.care.episodes import stored_episodes
 from wm_core.store.episodes import kept_of_session
 from wm_core.store.ledger import ChunkRow, Ledger
@@ -190,7 +191,7 @@ def _begin_ns(root: Path, ledger: Ledger, session: ChosenSession) -> int:
     """Find the stamp of the first step of a session that can be read."""
     for row in rows_of_session(ledger, session):
         try:
-            return decode_chunk(chunk_path(root, row.key).read_bytes())[1][0].stamp_ns
-        except Exception:  # whatever a file holds, the next one is looked at
+            return int(read_front(chunk_path(root, row.key)).log_time[0])
+        except (OSError, ChunkRefused):  # the next one is looked at
             continue
     return 2**63
