@@ -53,8 +53,7 @@ class Robot:
     @property
     def codecs(self) -> Mapping[str, CodecRule]:
         """Say how cameras are recorded of which the file says it."""
-        images = {} if self.file is None else self.file.images
-        return {name: part.codec for name, part in images.items() if part.codec is not None}
+        return {} if self.file is None else self.file.codecs
 
     @property
     def channels(self) -> tuple[Channel, ...]:

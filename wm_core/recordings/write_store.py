@@ -25,6 +25,7 @@ from wm_core.format.chunk import (
     encode_step,
     join_steps,
 )
+from wm_core.format.codec_choice import CodecChoice
 from wm_core.format.pictures import Codec
 from wm_core.recordings.source import Source
 from wm_core.store.disk import size_text
@@ -111,6 +112,7 @@ class _Writer:
         self._written = Written()
         self._open: list[EncodedStep] = []
         self._codecs: dict[str, Codec] = {}  # of the open steps
+        self._choice = CodecChoice(self._spec, getattr(source, "codecs", None))
         self._seq = self._first_step = 0
         self._waiting: deque[tuple[int, Future[Verdict]]] = deque()
         self._bytes = 0  # of those that wait
@@ -119,7 +121,8 @@ class _Writer:
         last: Step | None = None
         for step in episode:
             self._check_order(last, step)
-            codecs = codecs_of(step)
+            self._choice.look(step)
+            codecs = {**self._choice.codecs, **codecs_of(step)}
             if len(self._open) >= self._most or (self._open and codecs != self._codecs):
                 self._seal(Counter())  # only now, so that the last chunk is known
             self._codecs = codecs

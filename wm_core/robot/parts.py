@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from wm_core.contract.errors import nearest
 from wm_core.contract.inputs import FIT_TEXT, RGB, CodecRule, Depth, Fit, ImageSpec, Mono
@@ -98,6 +98,14 @@ class ImagePart(SensorPart):
         if self.accept_mono and self.colours != "rgb":
             raise Misfit("accept_mono", f"is for colours: rgb, got colours: {self.colours}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unsaid_codec(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not said: a file then means, to a hash, what it meant before."""
+        said: dict[str, Any] = handler(self)
+        if self.codec is None:
+            said.pop("codec", None)
+        return said
 
     def input(self) -> ImageSpec:
         """Describe the policy's input."""

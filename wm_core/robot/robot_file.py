@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from wm_core.contract.errors import SettingsError, nearest
-from wm_core.contract.inputs import ImageSpec, Vector
+from wm_core.contract.inputs import CodecRule, ImageSpec, Vector
 from wm_core.contract.spec import ActionSpec, Spec
 from wm_core.robot.channels import AnyChannel, Channel
 from wm_core.robot.entries import (
@@ -83,6 +83,12 @@ class RobotFile(Entry):
         from wm_core.robot.reading import read_file
 
         return read_file(cls, Path(path))
+
+    @property
+    def codecs(self) -> dict[str, CodecRule]:
+        """Say how those cameras are recorded of which the file says it."""
+        images = self.images.items()
+        return {name: part.codec for name, part in images if part.codec is not None}
 
     @property
     def images(self) -> dict[str, ImagePart]:

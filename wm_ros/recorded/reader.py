@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wm_core.contract.errors import RecordingError, WmError
+from wm_core.contract.inputs import CodecRule
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step
 from wm_core.recordings.bag_damage import examine_bag, whole_bag
@@ -77,7 +78,7 @@ class BagSource:
                     f"robot; it has {listed or 'no topic'}"
                 )
             file = RobotFile.load(options.robot)
-            self._spec = file.spec()
+            self._spec, self._codecs = file.spec(), file.codecs
             try:
                 self._found = map_topics(
                     file, bag.topics, options.namespace, rewards=options.rewards
@@ -95,6 +96,11 @@ class BagSource:
     @property
     def spec(self) -> Spec:
         return self._spec
+
+    @property
+    def codecs(self) -> dict[str, CodecRule]:
+        """Say how cameras are recorded in the store; those that are not named: without loss."""
+        return self._codecs
 
     @property
     def fingerprint(self) -> str:

@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -24,6 +25,7 @@ from wm_core.contract.errors import RecordingError
 from wm_core.format.chunk import decode_chunk
 from wm_core.library.data_import import import_recordings
 from wm_core.recordings.options import ReadOptions
+from wm_core.robot import RobotFile
 from wm_ros.recorded.reader import open_source, recognise
 
 KINDS = [
@@ -263,3 +265,25 @@ def test_messages_that_ros_itself_wrote_give_the_same_steps(tmp_path, options):
         assert (got.obs["odometry"] == was.obs["odometry"]).all()
         assert (got.action == was.action).all()
         assert got.stamp_ns == was.stamp_ns
+
+
+def test_a_bag_is_stored_with_the_codec_of_the_robot_file(tmp_path, options):
+    bag = write_bag(tmp_path / "bag", drive(12))
+    text = yaml.safe_load(ROBOT)
+    [camera] = [name for name, said in text["observations"].items() if "Image" in str(said)]
+    text["observations"][camera]["codec"] = "jpeg"
+    coded = tmp_path / "coded.yaml"
+    coded.write_text(yaml.safe_dump(text))
+    found = []
+    for robot in (options.robot, coded):
+        root = tmp_path / robot.stem
+        assert main(["data", "import", str(bag), "--robot", str(robot), "--root", str(root)]) == 0
+        [path] = (root / "store").rglob("*.mcap")
+        found.append(decode_chunk(path.read_bytes()))
+    (plain, lossless), (meta, pictures) = found
+    assert (plain.codecs, meta.codecs) == ({}, {camera: "jpeg"})
+    assert plain.session != meta.session  # they are different recordings
+    for a, b in zip(lossless, pictures, strict=True):
+        np.testing.assert_allclose(a.obs[camera].astype(int), b.obs[camera], atol=4)
+    # what is not said does not change what a file means: old imports stay known
+    assert "codec" not in RobotFile.load(options.robot).model_dump_json()

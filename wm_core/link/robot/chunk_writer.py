@@ -10,7 +10,7 @@ from collections.abc import Callable
 from wm_core.contract.errors import ChunkRefused, SpecMismatch
 from wm_core.contract.step import Step
 from wm_core.format.chunk import ChunkMeta, EncodedStep, encode_step, join_steps
-from wm_core.link.robot.codec_choice import CodecChoice
+from wm_core.format.codec_choice import CodecChoice
 from wm_core.link.robot.open_log import most_steps
 from wm_core.link.robot.spool_disk import SpoolDisk
 from wm_core.link.robot.spool_settings import SpoolSettings

@@ -23,8 +23,8 @@ from wm_core.contract.inputs import CodecRule
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import Step, check_step, is_usable
 from wm_core.format.chunk import ChunkMeta
+from wm_core.format.codec_choice import CodecChoice
 from wm_core.link.robot.chunk_writer import ChunkWriter
-from wm_core.link.robot.codec_choice import CodecChoice
 from wm_core.link.robot.journal import Journal
 from wm_core.link.robot.spool_disk import EARLIER, SpoolDisk
 from wm_core.link.robot.spool_settings import SpoolSettings as SpoolSettings

@@ -10,8 +10,8 @@ import pytest
 from tests.wm_core.noisy import JPEG, SPEC, noisy_step
 from wm_core.contract.errors import SpecMismatch
 from wm_core.format.chunk import ChunkMeta, decode_chunk, encode_step, join_steps
+from wm_core.format.codec_choice import RUNS, CodecChoice
 from wm_core.format.pictures import encode_picture
-from wm_core.link.robot.codec_choice import RUNS, CodecChoice
 from wm_core.link.robot.journal import SpoolSession
 from wm_core.link.robot.open_log import LOG_NAME, OpenLog
 from wm_core.link.robot.spool import Spool, SpoolSettings
@@ -70,7 +70,7 @@ def test_auto_takes_pictures_of_a_noisy_camera_once_it_has_seen_enough(recorded)
 
 
 def test_auto_keeps_what_compresses_without_loss(recorded, caplog):
-    caplog.set_level(logging.INFO, "wm_core.link.robot.codec_choice")
+    caplog.set_level(logging.INFO, "wm_core.format.codec_choice")
     still = noisy_step(0, noise=0.0).obs
     chunks = recorded((noisy_step(i, obs=still) for i in range(DECIDED + 3)), codec="auto")
     assert [meta.codecs for meta, _ in chunks] == [{}, {}]
@@ -78,7 +78,7 @@ def test_auto_keeps_what_compresses_without_loss(recorded, caplog):
 
 
 def test_who_records_a_noisy_camera_without_loss_is_told_what_it_costs(caplog):
-    caplog.set_level(logging.INFO, "wm_core.link.robot.codec_choice")
+    caplog.set_level(logging.INFO, "wm_core.format.codec_choice")
     choice = CodecChoice(SPEC)
     assert not any(choice.look(noisy_step(i)) for i in range(DECIDED + 3))
     assert choice.codecs == {}

@@ -1,8 +1,8 @@
 """Chooses how each camera's images are recorded: lossless, or as JPEG pictures where noise wins.
 
 Noise does not compress: of a real camera's pixels lossless compression saves next to nothing,
-where it takes a simulator's to a tenth.  The spool's writer thread looks at two runs of frames at
-the beginning of a session, and what it decides then holds for the session.
+where it takes a simulator's to a tenth.  Who records looks at two runs of frames at the beginning
+of a session, and what is decided then holds for the session.
 """
 
 from __future__ import annotations
