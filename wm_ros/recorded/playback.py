@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from wm_ros.episodes import signal_message
 from wm_ros.episodes.experience import Recorder, Signal
 from wm_ros.episodes.judge import Judge
 from wm_ros.recorded.bag import Bag
+from wm_ros.recorded.kept import KeptPictures
 from wm_ros.recorded.mapping import FLAG, SIGNAL, TopicMap
 from wm_ros.recorded.pace import StepPace
 from wm_ros.recorded.sent import SentCommands
@@ -83,6 +84,7 @@ class Playback:
         if first is not None:
             count = bag.topics[first.topic].count
             guess_ns = (bag.end_ns - bag.begin_ns) / max(1, count - 1)
+        self._kept = KeptPictures(file, self._sensors.sources)
         self._pace = StepPace(first.topic if first is not None else "", self._period_ns, guess_ns)
         self._tick_ns: int | None = None
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -149,7 +151,7 @@ class Playback:
         return taken
 
     def _keep(self, step: Step) -> bool:
-        self._steps.append(step)
+        self._steps.append(replace(step, jpegs=self._kept.of(step)))
         return True
 
     def _advance(self, log_ns: int) -> None:
@@ -228,6 +230,7 @@ class Playback:
             self._skip(senses.refused or "no_frame")
             return
         self._note_sizes()
+        self._kept.note(senses.obs, senses.stamp_ns)
         self._open = _Open(senses, self._now_ns, between=self._judge.stops(self._now_ns))
 
     def _judge_open(self) -> None:

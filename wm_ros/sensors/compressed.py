@@ -55,12 +55,19 @@ class CompressedCamera(CompressedSource):
 
     default_topic = "image_raw/compressed"
 
+    def __init__(self, name: str, topic: str = "", part: Any = None) -> None:
+        super().__init__(name, topic, part)
+        #: the image (H, W, C) that was read last and its JPEG picture, where neither was reduced
+        self.unpacked: tuple[np.ndarray, bytes] | None = None
+
     def fits(self, kind: object) -> bool:
         return isinstance(kind, RGB | Mono)
 
     def decode(self, msg: Any, kind: ImageSpec) -> np.ndarray:
         accepts_mono = isinstance(self.part, ImagePart) and self.part.accept_mono
-        with _Opened(self._image, bytes(msg.data), msg.format) as picture:
+        self.unpacked, data = None, bytes(msg.data)
+        with _Opened(self._image, data, msg.format) as picture:
+            as_is = picture.format == "JPEG" and picture.size == (kind.width, kind.height)
             grey = _is_grey(picture, msg.format)
             if grey and kind.channels == 3 and not accepts_mono:
                 raise SpecMismatch(
@@ -74,7 +81,10 @@ class CompressedCamera(CompressedSource):
             pixels = _unpacked(picture, kind, "L" if grey else "RGB")
         if grey and kind.channels == 3:
             return np.repeat(to_network(pixels, spec_of_one_channel(kind)), 3, axis=2)
-        return to_network(pixels, kind)
+        image = to_network(pixels, kind)
+        if as_is:
+            self.unpacked = image, data
+        return image
 
 
 class CompressedDepthCamera(CompressedSource):

@@ -139,13 +139,13 @@ def write_mcap(path, messages, *, compression="ZSTD", profile="ros2", encoding="
     return path
 
 
-def compressed(msg):
-    """The image ``msg`` as a PNG."""
+def compressed(msg, kind="png", **save):
+    """The image ``msg`` as a PNG, or as a JPEG."""
     out = io.BytesIO()
     pixels = msg.data.reshape(msg.height, msg.width, 3)
-    PIL.Image.fromarray(pixels).save(out, format="png")
+    PIL.Image.fromarray(pixels).save(out, format=kind, **save)
     return TYPES.types["sensor_msgs/msg/CompressedImage"](
-        header=msg.header, format="png", data=np.frombuffer(out.getvalue(), np.uint8)
+        header=msg.header, format=kind, data=np.frombuffer(out.getvalue(), np.uint8)
     )
 
 

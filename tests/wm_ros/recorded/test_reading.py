@@ -287,3 +287,43 @@ def test_a_bag_is_stored_with_the_codec_of_the_robot_file(tmp_path, options):
         np.testing.assert_allclose(a.obs[camera].astype(int), b.obs[camera], atol=4)
     # what is not said does not change what a file means: old imports stay known
     assert "codec" not in RobotFile.load(options.robot).model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("codec", "size", "save", "kept"),
+    [
+        ("jpeg", 16, {}, True),
+        ("auto", 16, {}, True),
+        ("zstd", 16, {}, False),
+        ("jpeg", 8, {}, False),  # it is reduced
+        ("jpeg", 16, {"progressive": True}, False),  # more than a chunk takes
+    ],
+)
+def test_pictures_of_the_wanted_size_are_stored_as_they_are(
+    codec, size, save, kept, tmp_path, options
+):
+    camera = f"CompressedImage, codec: {codec}, topic: camera/image_raw/compressed, height: {size}"
+    robot = ROBOT.replace("Image, topic: camera/image_raw, height: 8", camera)
+    options.robot.write_text(robot.replace("width: 8", f"width: {size}"))
+    messages, pictures = [], []
+    for topic, at, msg in drive(6):
+        if topic == "/camera/image_raw":
+            noise = np.random.default_rng(at).integers(0, 256, (16, 16, 3), np.uint8)
+            msg.height = msg.width = 16
+            msg.data = noise.ravel()
+            msg = compressed(msg, "jpeg", **save)
+            pictures.append(msg.data.tobytes())
+            topic += "/compressed"
+        messages.append((topic, at, msg))
+    bag = write_bag(tmp_path / "bag", messages)
+    root = str(tmp_path / "run")
+    assert main(["data", "import", str(bag), "--robot", str(options.robot), "--root", root]) == 0
+    [path] = Path(root, "store").rglob("*.mcap")
+    meta, steps = decode_chunk(path.read_bytes())
+    assert bool(meta.codecs) == (kept or codec == "jpeg")
+    assert len(steps) == 6
+    found = [
+        (step.jpegs or {}).get("image") == picture
+        for step, picture in zip(steps, pictures, strict=True)
+    ]
+    assert found == [kept] * 6
