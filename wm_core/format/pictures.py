@@ -7,9 +7,10 @@ that its decoder never takes more memory or time than the pixels need.
 
 from __future__ import annotations
 
-import io
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -48,15 +49,23 @@ def encode_picture(pixels: np.ndarray, image: ImageSpec) -> bytes:
     )
     data = b""
     for quality in _QUALITIES:
-        out = io.BytesIO()
         try:
-            picture.save(out, "JPEG", quality=quality, subsampling=0)
+            with _scratch() as out:
+                picture.save(out, "JPEG", quality=quality, subsampling=0)
+                out.seek(0)
+                data = out.read()
         except OSError as error:
             raise ChunkRefused(f"image does not become a JPEG picture: {error}") from error
-        data = out.getvalue()
         if len(data) <= most_bytes(image):
             break
     return data
+
+
+def _scratch() -> BinaryIO:
+    """Open a file in memory: for a file Pillow lets other threads run while it encodes."""
+    if hasattr(os, "memfd_create"):
+        return cast(BinaryIO, open(os.memfd_create("picture"), "w+b", buffering=0))
+    return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 def most_bytes(image: ImageSpec) -> int:
