@@ -13,7 +13,7 @@ from wm_core.behavior.actor import Actor
 from wm_core.nn import joined
 from wm_core.nn.dists import ActionDist
 from wm_core.world.base import Imagine
-from wm_core.world.imagine_fused import Dream
+from wm_core.world.imagine_fused import FusedDream
 from wm_core.world.latent import Latent
 from wm_core.world.sequence import SequenceModel
 from wm_core.world.settings import Reads
@@ -104,7 +104,9 @@ def _stacked(latents: list[Latent]) -> Latent:
     return Latent(deter, torch.stack([latent.stoch for latent in latents], 1))
 
 
-def _by_hand(dream: Dream, actor: Actor, start: Latent, noise: Tensor, reads: Reads) -> Imagined:
+def _by_hand(
+    dream: FusedDream, actor: Actor, start: Latent, noise: Tensor, reads: Reads
+) -> Imagined:
     """Give the same rollout with a graph that knows states and actions, and no step between."""
     with torch.no_grad():
         rolled = _stepwise(dream.step, actor, start, noise, reads)

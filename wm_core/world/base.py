@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from wm_core.world.imagine_fused import Dream
+from wm_core.world.imagine_fused import FusedDream
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import LatentDist
 from wm_core.world.prior import Prior
@@ -166,7 +166,7 @@ class Dynamics(nn.Module, ABC):
         """
         return None
 
-    def dream(self, uniform: Tensor) -> Dream | None:
+    def dream(self, uniform: Tensor) -> FusedDream | None:
         """A faster form of many ``imagine_step`` with gradients to actions; None: there is none.
 
         Args:

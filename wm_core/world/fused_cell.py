@@ -68,6 +68,7 @@ class Products(NamedTuple):
     dtype: torch.dtype | None
 
     def cast(self, x: Tensor) -> Tensor:
+        """(...) ``x`` (...) in the type of the products."""
         return x if self.dtype is None else x.to(self.dtype)
 
     def add(self, total: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def joined_blocks(x: Tensor) -> Tensor:
 
 
 def gate_order(x: Tensor, blocks: int) -> Tensor:
-    """Gates (..., G 3 I) or (..., 3 I) with the last two of three exchanged; its own inverse."""
+    """(...) gates ``x`` (...), of each block the last two of three exchanged; its own inverse."""
     parts = x.unflatten(-1, (blocks, 3, -1))
     return parts[..., [0, 2, 1], :].flatten(-3)
 

@@ -54,7 +54,7 @@ class _Step(NamedTuple):
     softmax: Tensor  #: (N, S, K) before the share of uniform
 
 
-class Dream:
+class FusedDream:
     """Imagines a step at a time without a graph, and afterwards gives the states a gradient.
 
     Args:
@@ -135,11 +135,11 @@ class Dream:
 
 
 class _Dreamt(torch.autograd.Function):
-    """Gives states that are known already the gradient of a ``Dream``."""
+    """Gives states that are known already the gradient of a ``FusedDream``."""
 
     @staticmethod
     def forward(
-        ctx: Any, dream: Dream, deter: Tensor, stoch: Tensor, prepared: Tensor
+        ctx: Any, dream: FusedDream, deter: Tensor, stoch: Tensor, prepared: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.dream = dream
         return deter.detach(), stoch.detach()

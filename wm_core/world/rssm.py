@@ -16,7 +16,7 @@ from wm_core.nn.blocks import Dense, Linear, NormRms, Style, forget, norm_act
 from wm_core.nn.gru import GRU, BlockGRU
 from wm_core.world.base import Carry, Dynamics, Imagine, Recorded, Recurrence
 from wm_core.world.fused_cell import Cell, CellWeights, draw
-from wm_core.world.imagine_fused import Dream, PriorLayer, PriorWeights
+from wm_core.world.imagine_fused import FusedDream, PriorLayer, PriorWeights
 from wm_core.world.latent import Latent
 from wm_core.world.latent_dist import Categorical, LatentDist
 from wm_core.world.observe_fused import Sequence, observe_fused
@@ -219,7 +219,7 @@ class RSSM(Dynamics):
 
         return imagine
 
-    def dream(self, uniform: Tensor) -> Dream | None:
+    def dream(self, uniform: Tensor) -> FusedDream | None:
         dist, prior = self.latent_dist, self.prior
         if uniform.device.type != "cpu" or not self.fuses or type(prior) is not NetPrior:
             return None
@@ -229,7 +229,7 @@ class RSSM(Dynamics):
             return None
         weights = [PriorLayer(d.linear.weight, d.linear.bias, d.norm.weight) for d in layers]
         out: Any = prior.out
-        return Dream(
+        return FusedDream(
             self._prepare, self._cell_weights(), PriorWeights((*weights,), out.weight, out.bias),
             dist.noise(uniform), dist.unimix, _autocast_dtype(),
         )  # fmt: skip
