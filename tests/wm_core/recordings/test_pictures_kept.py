@@ -108,3 +108,5 @@ def test_care_looks_at_pictures_as_at_images(root, tmp_path, capsys):
     capsys.readouterr()
     assert main(["info", str(sorted(root.rglob("*.mcap"))[1])]) == 0
     assert "jpeg" in capsys.readouterr().out
+    assert wm("info", "--root", root) == 0
+    assert "image in 30 steps, wrist in 30 steps" in " ".join(capsys.readouterr().out.split())

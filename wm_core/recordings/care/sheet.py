@@ -54,6 +54,7 @@ class DataSheet:
     policies: dict[str, int] = field(default_factory=dict)  #: steps by version; -1: no policy
     tools: dict[str, int] = field(default_factory=dict)  #: chunks by what wrote them
     specs: list[dict[str, Any]] = field(default_factory=list)  #: each with its steps
+    pictures: dict[str, int] = field(default_factory=dict)  #: steps by camera, as JPEG pictures
     left_out: dict[str, int] = field(default_factory=dict)  #: steps never stored, by reason
     invalid: dict[str, int] = field(default_factory=dict)  #: stored steps not learnt from
     unreadable: dict[str, int] = field(default_factory=dict)  #: chunks, by reason
@@ -151,6 +152,7 @@ def _add_chunks(sheet: DataSheet, root: Path, rows: list[ChunkRow]) -> None:
     """Add what only chunks say: tools, sessions, what was left out, what is invalid."""
     dropped: Counter[str] = Counter()
     tools: Counter[str] = Counter()
+    pictures: Counter[str] = Counter()
     invalid = InvalidSteps()
     for row in rows:
         try:
@@ -161,9 +163,10 @@ def _add_chunks(sheet: DataSheet, root: Path, rows: list[ChunkRow]) -> None:
             continue
         dropped.update(front.meta.dropped)
         tools[front.library] += 1
+        pictures.update(dict.fromkeys(front.meta.codecs, front.meta.steps))
     sessions = Counter(robot for robot, _ in {(r.robot, r.session) for r in rows})
     for name, facts in sheet.robots.items():
         facts["sessions"] = sessions[name]
         facts["bytes"] = sum(r.bytes for r in rows if r.robot == name)
     sheet.left_out, sheet.tools = dict(dropped.most_common()), dict(tools.most_common())
-    sheet.invalid = dict(invalid.by_reason)
+    sheet.invalid, sheet.pictures = dict(invalid.by_reason), dict(pictures.most_common())

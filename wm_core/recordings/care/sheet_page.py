@@ -75,6 +75,9 @@ def sheet_rows(sheet: DataSheet) -> list[tuple[str, str]]:
         ("chunks", f"{sheet.chunks} of {sheet.bytes / 1e6:.4g} MB"),
         ("compression", f"{sheet.compression:.3g} : 1"),
     ]
+    if sheet.pictures:
+        cameras = (f"{name} in {n} steps" for name, n in sheet.pictures.items())
+        rows.append(("as JPEG, with loss", ", ".join(cameras)))
     if sheet.first_ns is not None and sheet.last_ns is not None:
         rows.append(("recorded", f"{moment(sheet.first_ns)} to {moment(sheet.last_ns)}"))
     if sheet.return_mean is not None:
