@@ -31,6 +31,7 @@ from wm_core.library.sampling import (
     check_demonstrations,
     make_sampler,
     with_demonstrations,
+    without_interventions,
 )
 from wm_core.library.sources import (
     as_it_begins,
@@ -83,7 +84,11 @@ def make_trainer(
             undo.callback(store.close)
         check_init_store(settings, spec)
         number_of_workers(settings.workers, settings.config)
-        said = [check_demonstrations(settings, spec), world_model_alone(settings)]
+        said = [
+            check_demonstrations(settings, spec),
+            without_interventions(settings, store),
+            world_model_alone(settings),
+        ]
         where = choose_device(settings.device, device_index(settings))
         streams = Streams(settings.seed, where)
         agent = _new_agent(settings, spec, streams)

@@ -16,10 +16,12 @@ from wm_core.replay.interventions import InterventionWindows
 from wm_core.replay.prefetch import PrefetchingSampler
 from wm_core.replay.sampler import Sampler
 from wm_core.replay.settings import SELECTORS
+from wm_core.store.index import step_number
 from wm_core.store.reader import Store
 from wm_core.training.workers import number_of_workers
 
 OPTION = "--replay.demonstrations"
+_ROWS = 65_536  #: steps that are looked at at a time
 _STREAM = 0x64656D6F  #: beside the run's seed, seeds the draws of demonstrations
 
 
@@ -78,11 +80,16 @@ def check_demonstrations(settings: TrainSettings, spec: Spec) -> str:
     """Look whether demonstrations can be drawn, and say in one line how many; empty without any.
 
     Raises:
-        SettingsError: where they lie in no store, have another spec or not a single window, and
-            where several workers share the updates.
+        SettingsError: where they lie in no store, have another spec or not a single window,
+            where several workers share the updates, and where they are to be cloned and not named.
     """
     replay, root = settings.replay, settings.replay.demonstrations
     if root is None:
+        if _cloned(settings) == "demonstrations" and not settings.init_from:
+            raise SettingsError(
+                f"--behavior.clone.steps demonstrations: expected {OPTION} FOLDER too, got none: "
+                "name it, or clone all steps with --behavior.clone.steps all"
+            )
         return ""
     check_is_store(root, OPTION)
     workers = number_of_workers(settings.workers, settings.config)
@@ -94,6 +101,34 @@ def check_demonstrations(settings: TrainSettings, spec: Spec) -> str:
         f"demonstrations fill {replay.demonstration_windows} of the {replay.batch} windows of "
         f"every batch, from {usable:,} steps of {root}"
     )
+
+
+def without_interventions(settings: TrainSettings, store: Store | None) -> str:
+    """Say in one line that a finished store has no interventions where options ask for them.
+
+    Args:
+        settings: of the run.
+        store: that the run learns from, read up to now; None where it is not there yet.
+    """
+    asked = {
+        "--replay.intervention-weight": settings.replay.intervention_weight > 1,
+        "--behavior.clone.steps": _cloned(settings) in ("interventions", "both"),
+    }
+    options = [name for name, is_asked in asked.items() if is_asked]
+    if not options or store is None or settings.store is None or settings.follow:
+        return ""
+    for segment in store.segments:
+        for start in range(0, segment.length, _ROWS):
+            rows = store.read(segment.rows(start, min(_ROWS, segment.length - start)))
+            if step_number(rows, "is_intervention").any():
+                return ""
+    return f"{store.root} holds no step with an intervention: {' and '.join(options)} finds none"
+
+
+def _cloned(settings: TrainSettings) -> str:
+    """Name the steps that are cloned; empty where none are."""
+    clone = settings.behavior.clone
+    return clone.steps if clone.scale else ""
 
 
 def _opened(settings: TrainSettings, root: Path, spec: Spec) -> Store:

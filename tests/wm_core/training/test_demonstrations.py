@@ -61,6 +61,16 @@ def test_demonstrations_that_cannot_be_used_are_refused_before_anything_is_writt
         ((*store, str(own), "--replay.batch", "1"), "at least 2 windows"),
         ((*store, str(own), "--workers", "2"), "needs one worker, got 2"),
         (("--task", toy, "--replay.demonstrations", str(own)), "was recorded with another spec"),
+        (
+            (
+                *store[:-1],
+                "--behavior.clone.scale",
+                "1",
+                "--behavior.clone.steps",
+                "demonstrations",
+            ),
+            "expected --replay.demonstrations FOLDER too, got none",
+        ),
     ):
         try:
             status = main([*train, *words])
@@ -69,6 +79,28 @@ def test_demonstrations_that_cannot_be_used_are_refused_before_anything_is_writt
         assert status == 2, words
         assert reason in said(capsys), words
         assert not run.exists()
+
+
+def test_options_for_interventions_say_that_a_finished_store_has_none(
+    record_steps, tiny, tmp_path, capsys
+):
+    none, some = (
+        record_steps(lambda step: 1.0),
+        record_steps(lambda step: 1.0, name="some", interventions={5}),
+    )
+    words = (
+        "train",
+        *tiny[:-1],
+        "--no-publish",
+        "--train.updates",
+        "1",
+        "--replay.intervention-weight",
+    )
+    for store, weight, count in ((none, "3", 1), (some, "3", 0)):
+        run = tmp_path / f"{store.name}{weight}"
+        assert main([*words, weight, "--run", str(run), "--store", str(store)]) == 0
+        told = said(capsys)
+        assert told.count(f"{store} holds no step with an intervention: --replay") == count
 
 
 def test_a_run_that_begins_from_another_takes_over_no_demonstrations(record_steps, tiny, tmp_path):
