@@ -28,10 +28,9 @@ from wm_core.library.resume import load_resumed
 from wm_core.library.rewards import with_policy, world_model_alone
 from wm_core.library.run_folder import TrainSettings, run_id_of, save_settings
 from wm_core.library.sampling import (
-    check_demonstrations,
+    check_sampling,
     make_sampler,
     with_demonstrations,
-    without_interventions,
 )
 from wm_core.library.sources import (
     as_it_begins,
@@ -84,11 +83,7 @@ def make_trainer(
             undo.callback(store.close)
         check_init_store(settings, spec)
         number_of_workers(settings.workers, settings.config)
-        said = [
-            check_demonstrations(settings, spec),
-            without_interventions(settings, store),
-            world_model_alone(settings),
-        ]
+        said = [*check_sampling(settings, spec, store), world_model_alone(settings)]
         where = choose_device(settings.device, device_index(settings))
         streams = Streams(settings.seed, where)
         agent = _new_agent(settings, spec, streams)

@@ -76,6 +76,20 @@ def with_demonstrations(
     return WithDemonstrations(own, shown, store)
 
 
+def check_sampling(settings: TrainSettings, spec: Spec, store: Store | None) -> list[str]:
+    """Look whether batches can be drawn as asked for; what there is to say, in a line each.
+
+    Args:
+        settings: of the run.
+        spec: of what is learnt.
+        store: that the run learns from, read up to now; None where it is not there yet.
+
+    Raises:
+        SettingsError: as ``check_demonstrations``.
+    """
+    return [check_demonstrations(settings, spec), without_interventions(settings, store)]
+
+
 def check_demonstrations(settings: TrainSettings, spec: Spec) -> str:
     """Look whether demonstrations can be drawn, and say in one line how many; empty without any.
 
