@@ -48,6 +48,7 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
 LEARNING = (
     *("--preset", "r2dreamer", "--size", "micro", "--world.discount-horizon", "50"),
     *("--train.explore.hold", "2", "--train.replay-ratio", "64", "--no-publish"),
+    *("--behavior.gradient", "auto"),
     *("--train.video-every", "0", "--train.eval-episodes", "10"),
     *("--threads", "1", "--quiet", "--device", "cpu"),
 )

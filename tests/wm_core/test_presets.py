@@ -47,7 +47,7 @@ ROWS = {
 
 
 #: what a small size does otherwise, for a reason on its page
-MICRO = {"s4wm": {"auto": "reinforce"}, "r2dreamer": {"reinforce": "auto"}}
+MICRO = {"s4wm": {"auto": "reinforce"}}
 
 
 @pytest.mark.parametrize("size", ["micro", "paper"])

@@ -45,7 +45,7 @@ CHANGED = {
     },
     ("world_models", "micro"): {"train": {"burst": None}},
     ("r2dreamer", "micro"): {
-        "behavior": {"gradient": "auto", "entropy": {"scale": 1e-3}},
+        "behavior": {"entropy": {"scale": 1e-3}},
         "optim": {"lr": 1e-3, "actor_lr": 4e-4, "critic_lr": 4e-4},
     },
     ("dreamer_v1", "paper"): {"train": {"burst": 100}},
