@@ -7,6 +7,7 @@ channel, laid out alike on trainer and robot, is ``<channel>/<version:08d>/`` of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -254,7 +255,16 @@ def prune_versions(home: Path, *, keep: int, never: Collection[int]) -> None:
     remove_unfinished_versions(home)
     for version in versions_in(home)[:-keep]:
         if version not in never:
-            shutil.rmtree(version_folder(home, version), ignore_errors=True)
+            remove_version(home, version)
+
+
+def remove_version(home: Path, version: int) -> None:
+    """Remove a version from the channel's folder at once, so that a kill leaves no part of it."""
+    folder = version_folder(home, version)
+    going = folder.with_name(f"{folder.name}.tmp")
+    with contextlib.suppress(OSError):  # as long as it cannot be removed, it stays whole
+        os.rename(folder, going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_unfinished_versions(home: Path) -> None:

@@ -23,6 +23,7 @@ from wm_core.contract.policy_folder import (
     PolicyFolder,
     put_version,
     remove_unfinished_versions,
+    remove_version,
     version_folder,
     versions_in,
 )
@@ -133,7 +134,7 @@ class PolicyCache:
         kept = {*self._order[-self._keep :], *never}
         for version in versions_in(self.home):
             if version not in kept:
-                shutil.rmtree(version_folder(self.home, version), ignore_errors=True)
+                remove_version(self.home, version)
         self._order = [v for v in self._order if v in kept]
 
     def _read_order(self) -> list[int]:

@@ -6,11 +6,13 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 
 import pytest
 
 from wm_core.contract.errors import StoreError
+from wm_core.contract.policy_folder import remove_version
 from wm_core.link.trainer.policy_repository import PolicyRepository
 
 
@@ -86,4 +88,31 @@ def test_a_kill_while_versions_are_published_leaves_each_of_them_whole(tmp_path)
             assert content == b"%d" % version
         assert reached in repository.versions()
     repository.publish(b"next", b"golden", version=reached + 5)
+    assert not list((tmp_path / "main").glob("*.tmp"))
+
+
+def _prune_and_die(home, removed):
+    def hook(event, arguments):
+        nonlocal removed
+        if event == "os.remove":
+            removed -= 1
+            if removed < 0:
+                os._exit(9)
+
+    sys.addaudithook(hook)
+    remove_version(home, 0)
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_a_kill_while_a_version_is_removed_leaves_no_part_of_it(tmp_path, removed):
+    repository = PolicyRepository(tmp_path)
+    for version in range(2):
+        repository.publish(b"%d" % version, b"golden", version=version)
+    context = multiprocessing.get_context("spawn")
+    pruning = context.Process(target=_prune_and_die, args=(tmp_path / "main", removed))
+    pruning.start()
+    pruning.join()
+    assert pruning.exitcode == 9
+    assert repository.versions() == [1]
+    repository.publish(b"2", b"golden", version=2)
     assert not list((tmp_path / "main").glob("*.tmp"))
