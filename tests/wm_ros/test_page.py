@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.wm_core.page.browser import Browser, chromium
+from tests.wm_core.page.browser import opened_browser
 
 # apt-get install chromium; pytest -m slow tests/wm_ros/test_page.py
 pytestmark = [pytest.mark.ros, pytest.mark.mujoco, pytest.mark.slow]
@@ -15,10 +15,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.mujoco, pytest.mark.slow]
 
 @pytest.fixture
 def browser():
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium is here: apt-get install chromium")
-    with Browser(path) as found:
+    with opened_browser() as found:
         yield found
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _OPTIONS = (
@@ -18,11 +22,6 @@ _OPTIONS = (
     *("--disable-extensions", "--no-default-browser-check", "--hide-scrollbars"),
     "--remote-debugging-pipe",
 )
-
-
-def chromium() -> str | None:
-    """The path of a Chromium on this machine; None where there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
@@ -161,3 +160,13 @@ class Browser:
             "violation",
         ):
             self.complaints.append(params["entry"]["text"])
+
+
+@contextlib.contextmanager
+def opened_browser() -> Iterator[Browser]:
+    """Open a Chromium of this machine; the test is skipped where there is none."""
+    path = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium is here: apt-get install chromium")
+    with Browser(path) as found:
+        yield found

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from tests.wm_core.page.browser import Browser, chromium
+from tests.wm_core.page.browser import opened_browser
 from wm_core.page.server import PageServer
 from wm_core.page.settings import PageSettings
 
@@ -128,10 +128,7 @@ def _listen(url, wanted, timeout_s=60.0, **headers):
 
 @pytest.fixture(scope="module")
 def open_browser():
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium is here: apt-get install chromium")
-    with Browser(path) as found:
+    with opened_browser() as found:
         yield found
 
 

@@ -8,6 +8,7 @@ import torch
 from wm_core.contract.batch import Batch
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_core.presets.micro import merged
+from wm_core.world.latent import Latent
 from wm_core.world.settings import WorldConfig
 from wm_core.world.world_model import WorldModel
 
@@ -42,6 +43,13 @@ BACKBONES = {
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def start(generator):
+    """(3,) latents that are not zero."""
+    stoch = torch.nn.functional.one_hot(torch.tensor([[0, 1, 2], [3, 2, 1], [1, 1, 0]]), 4)
+    return Latent(torch.randn(B, 16, generator=generator), stoch.float())
 
 
 @pytest.fixture

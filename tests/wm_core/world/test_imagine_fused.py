@@ -20,13 +20,6 @@ def world(build):
     return world
 
 
-@pytest.fixture
-def start(generator):
-    """(3,) latents that are not zero."""
-    stoch = torch.nn.functional.one_hot(torch.tensor([[0, 1, 2], [3, 2, 1], [1, 1, 0]]), 4)
-    return Latent(torch.randn(N, 16, generator=generator), stoch.float())
-
-
 def by_hand(world, start, action, uniform):
     dream = world.dynamics.dream(uniform)
     latents = [start]

@@ -19,13 +19,6 @@ def world(build):
     return world
 
 
-@pytest.fixture
-def start(generator):
-    """(3,) latents that are not zero."""
-    stoch = torch.nn.functional.one_hot(torch.tensor([[0, 1, 2], [3, 2, 1], [1, 1, 0]]), 4)
-    return Latent(torch.randn(3, 16, generator=generator), stoch.float())
-
-
 def observed(world, batch, start, uniform, dtype=None):
     """Posteriors of ``batch``, and gradients of a sum that weighs every number differently."""
     inputs = [start.deter.clone().requires_grad_(), start.stoch.clone().requires_grad_()]
