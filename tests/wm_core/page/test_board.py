@@ -77,7 +77,7 @@ def test_a_container_that_changed_brings_its_content():
     assert next(iter(after.since(before).html)) == "robots"
 
 
-def test_a_watched_day_holds_what_its_first_minutes_did(tmp_path):
+def test_watching_for_longer_keeps_no_more_in_memory(tmp_path):
     """A short share of ``benchmarks/page_memory.py``, which plays the whole day."""
     day = Day(tmp_path / "run", robots=2)
     try:

@@ -1,4 +1,4 @@
-"""Dreams with a gradient by hand equal those that autograd goes back through."""
+"""Dreams whose gradient is written by hand have the states and gradients of autograd."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def test_in_bfloat16_both_forms_differ_by_its_rounding_alone(world, start, gener
         {"backbone": "ssm"},
     ],
 )
-def test_parts_that_it_does_not_know_are_left_to_the_plain_form(build, changes):
+def test_networks_without_a_gradient_by_hand_are_rolled_out_step_by_step(build, changes):
     assert build(**changes).dynamics.dream(torch.rand(STEPS, N, 3, 4)) is None
