@@ -108,8 +108,9 @@ class _View:
 
 def _say(found: Exported, console: Console) -> None:
     place = os.path.relpath(found.place)
+    sessions = "1 session" if found.sessions == 1 else f"{found.sessions} sessions"
     console.print(
-        f"{place}: {found.episodes} episodes, {found.steps:,} steps of {found.sessions} sessions, "
+        f"{place}: {found.episodes} episodes, {found.steps:,} steps of {sessions}, "
         f"{size_text(found.bytes)}",
         markup=False,
     )
