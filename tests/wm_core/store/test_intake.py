@@ -163,6 +163,7 @@ def test_a_whole_group_is_refused_where_the_ledger_is_held_and_nothing_is_left(
     assert not list((tmp_path / "store").rglob("*.mcap*"))
     monkeypatch.undo()
     assert answers([intake.offer(*make_chunk())]) == ["stored"]
+    intake.close()  # indexes are written after the answer
     assert reconcile(tmp_path / "store", ledger) == Reconciled()
 
 
