@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 
 from wm_core.contract.errors import ChunkRefused
 from wm_core.contract.inputs import ImageSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Codec = Literal["jpeg"]  #: how images are recorded that are not recorded as they are
 Codecs = Mapping[str, Codec]  #: by camera; the others are lossless
@@ -50,10 +53,7 @@ def encode_picture(pixels: np.ndarray, image: ImageSpec) -> bytes:
     data = b""
     for quality in _QUALITIES:
         try:
-            with _scratch() as out:
-                picture.save(out, "JPEG", quality=quality, subsampling=0)
-                out.seek(0)
-                data = out.read()
+            data = jpeg_bytes(picture, quality, subsampling=0)
         except OSError as error:
             raise ChunkRefused(f"image does not become a JPEG picture: {error}") from error
         if len(data) <= most_bytes(image):
@@ -61,8 +61,25 @@ def encode_picture(pixels: np.ndarray, image: ImageSpec) -> bytes:
     return data
 
 
+def jpeg_bytes(picture: Image, quality: int, *, subsampling: int = -1) -> bytes:
+    """Encode ``picture`` while other threads run, which Pillow lets them do for files alone.
+
+    Args:
+        picture: RGB or gray.
+        quality: 1 to 95.
+        subsampling: of colours, as Pillow numbers them; -1: what is usual for JPEG.
+
+    Raises:
+        OSError: where the encoder fails.
+    """
+    with _scratch() as out:
+        picture.save(out, "JPEG", quality=quality, subsampling=subsampling)
+        out.seek(0)
+        return out.read()
+
+
 def _scratch() -> BinaryIO:
-    """Open a file in memory: for a file Pillow lets other threads run while it encodes."""
+    """Open a file, in memory where the system has such."""
     if hasattr(os, "memfd_create"):
         return cast(BinaryIO, open(os.memfd_create("picture"), "w+b", buffering=0))
     return cast(BinaryIO, tempfile.TemporaryFile())

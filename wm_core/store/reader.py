@@ -20,7 +20,7 @@ import numpy as np
 
 from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Obs, Spec
-from wm_core.format.chunk import chunk_path
+from wm_core.format.chunk import ChunkKey, chunk_path
 from wm_core.store.examine import lacks
 from wm_core.store.existing import existing_store
 from wm_core.store.frames import (
@@ -80,6 +80,7 @@ class Store:
         self.cache = BlockCache(cache_bytes)
         self.steps = 0  #: that ever arrived, whether or not they are still there; never falls
         self.left_out: Counter[str] = Counter()  #: chunks that are of no use, by reason
+        self._told: Counter[str] = Counter()  # chunks that the log could name, by reason
         self.invalid = InvalidSteps()  #: steps of the other chunks that are not learnt from
         self.arrival = 0  #: the last one in the ledger that ``refresh`` has read
         self.version = 0  #: grows with every change of ``segments``
@@ -155,7 +156,7 @@ class Store:
             reason, error = "unreadable", str(refused)
         except Exception as damage:  # whatever a file holds, the others are read
             reason, error = "damaged", str(damage)
-        log.warning("chunk %s is left out: %s", tuple(row.key), error)
+        self._tell(reason, row.key, f"is left out: {error}")
         return reason
 
     def _choose_spec(self, found: list[tuple[ChunkRow, Index | str]]) -> None:
@@ -194,9 +195,14 @@ class Store:
 
     def _leave_out(self, row: ChunkRow, reason: str, why: str) -> None:
         self.left_out[reason] += 1
-        if self.left_out[reason] <= _TOLD:
-            more = " (later ones are only counted)" if self.left_out[reason] == _TOLD else ""
-            log.warning("chunk %s is left out: %s%s", tuple(row.key), why, more)
+        self._tell(reason, row.key, f"is left out: {why}")
+
+    def _tell(self, reason: str, key: ChunkKey, what: str) -> None:
+        """Log what became of a chunk, unless many others were lost for the same ``reason``."""
+        self._told[reason] += 1
+        if self._told[reason] <= _TOLD:
+            more = " (later ones are only counted)" if self._told[reason] == _TOLD else ""
+            log.warning("chunk %s %s%s", tuple(key), what, more)
 
     def _add(self, row: ChunkRow, number: int, index: Index) -> None:
         path = chunk_path(self.root, row.key)
@@ -327,7 +333,7 @@ class Store:
                     block = self.cache.read(name, chunk.blocks[name[1]])
                 copy(block, offsets[here], out[here])
         except BlockLost:
-            log.warning("chunk %s is gone", tuple(self._chunks[name[0]].key))
+            self._tell("gone or damaged", self._chunks[name[0]].key, "is gone")
             self.left_out["gone or damaged"] += 1
             self._keep(self._chunks.keys() - {name[0]})
             raise

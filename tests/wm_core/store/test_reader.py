@@ -162,6 +162,16 @@ def test_a_damaged_chunk_that_has_to_be_read_again_is_left_out_and_the_rest_goes
     assert store.skipped == 1
 
 
+def test_of_many_damaged_chunks_the_log_names_twenty_and_all_are_counted(tagged, caplog):
+    for path in tagged.fill(25):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        sidecar(path).unlink()
+    assert tagged.open().left_out == {"damaged": 25}
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(told) == 20
+    assert told[-1].endswith("(later ones are only counted)")
+
+
 # ---- sidecars --------------------------------------------------------------------------------
 
 

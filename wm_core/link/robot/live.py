@@ -8,7 +8,6 @@ once a second and no pictures at all.
 from __future__ import annotations
 
 import base64
-import io
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from pydantic import Field
 from wm_core.contract.files import json_object
 from wm_core.contract.frozen import ranged
 from wm_core.contract.live import MAX_CAMERAS, MAX_REPORT_BYTES, LiveCamera, LiveReport
+from wm_core.format.pictures import jpeg_bytes
 from wm_core.link.robot.access import AccessSettings
 from wm_core.link.robot.client import BandwidthCap, ConnectionSettings, Reply
 from wm_core.link.robot.worker import Worker
@@ -176,9 +176,7 @@ def jpeg_of(image: np.ndarray) -> bytes:
     step = max(1, max(image.shape[:2]) // (2 * SIDE))  # of a large one a part is enough
     picture = Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
     picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    target = io.BytesIO()
-    picture.save(target, "JPEG", quality=_QUALITY)
-    return target.getvalue()
+    return jpeg_bytes(picture, _QUALITY)
 
 
 def rest_in_s(since_s: float, period_s: float) -> float:

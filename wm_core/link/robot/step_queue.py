@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -61,12 +62,17 @@ class StepQueue:
         return True
 
 
-def any_valuable(numbers: Mapping[str, np.ndarray]) -> bool:
-    """Tell whether a step of a chunk is valuable, by its recorded ``numbers``, (n,) each."""
-    flags = numbers["is_intervention"] | numbers["is_last"] | numbers["is_terminal"]
-    return bool((flags | (numbers["reward"] != 0.0)).any())
-
-
 def is_valuable(step: Step) -> bool:
     """Tell whether a step holds an intervention, a reward or the end of an episode."""
-    return step.is_intervention or step.is_last or step.is_terminal or step.reward != 0.0
+    return bool(_valuable(step.is_intervention, step.is_last, step.is_terminal, step.reward))
+
+
+def any_valuable(numbers: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether a step of a chunk is valuable, by its recorded ``numbers``, (n,) each."""
+    flags = (numbers[name] for name in ("is_intervention", "is_last", "is_terminal"))
+    return bool(np.any(_valuable(*flags, numbers["reward"])))
+
+
+def _valuable(intervention: Any, last: Any, terminal: Any, reward: Any) -> Any:
+    """Tell what is valuable of one step, or of each of (n,) steps."""
+    return intervention | last | terminal | (reward != 0.0)
