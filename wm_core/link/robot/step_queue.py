@@ -69,8 +69,8 @@ def is_valuable(step: Step) -> bool:
 
 def any_valuable(numbers: Mapping[str, np.ndarray]) -> bool:
     """Tell whether a step of a chunk is valuable, by its recorded ``numbers``, (n,) each."""
-    flags = (numbers[name] for name in ("is_intervention", "is_last", "is_terminal"))
-    return bool(np.any(_valuable(*flags, numbers["reward"])))
+    intervention, reward = numbers["is_intervention"], numbers["reward"]
+    return bool(_valuable(intervention, numbers["is_last"], numbers["is_terminal"], reward).any())
 
 
 def _valuable(intervention: Any, last: Any, terminal: Any, reward: Any) -> Any:

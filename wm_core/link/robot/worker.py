@@ -79,6 +79,8 @@ class Worker:
         self._client.close()
 
     def _retry_later(self, error: str, at_least_s: float = 0.0) -> None:
+        if self._stop.is_set():  # ``close`` cut the request off: no fault
+            return
         self._counters.count("retries")
         self._counters.set_error(error)
         self._stop.wait(self._backoff.next_s(at_least_s))

@@ -174,9 +174,11 @@ class PolicyRoutes:
             return ChannelView(plan)
         known = self.channels.names()
         if channel not in known:
+            names = ", ".join(known)
             raise StoreError(
-                f"no channel {channel!r}; there are: {', '.join(known) or 'none yet'}"
-            )
+                f"no channel {channel!r}; there are: {names}" if known
+                else "the trainer has published no policy yet"
+            )  # fmt: skip
         self.keys.refresh()
         signed = self.channels.statement(channel, self.keys, lifetime_s=self._lifetime_s)
         serial = json.loads(signed.document)["serial"]
