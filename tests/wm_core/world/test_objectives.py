@@ -264,6 +264,15 @@ def test_barlow_of_many_elements_is_that_of_their_correlation(rows, generator):
     torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [4, 40])
+def test_an_element_that_is_the_same_in_every_row_leaves_barlow_s_gradient_finite(rows, generator):
+    made = torch.randn(rows, 8, generator=generator)
+    made[:, 3] = 2.0
+    made.requires_grad_(True)
+    barlow_loss(made, torch.randn(rows, 8, generator=generator), redundancy=0.1).backward()
+    assert made.grad.isfinite().all()
+
+
 def test_barlow_is_least_where_both_views_are_one_and_its_parts_independent():
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).repeat(250, 1)
     best = barlow_loss(signs, signs, redundancy=0.1)
