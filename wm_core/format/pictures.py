@@ -62,7 +62,7 @@ def encode_picture(pixels: np.ndarray, image: ImageSpec) -> bytes:
 
 
 def jpeg_bytes(picture: Image, quality: int, *, subsampling: int = -1) -> bytes:
-    """Encode ``picture`` while other threads run, which Pillow lets them do for files alone.
+    """Encode ``picture``; other threads run meanwhile, as Pillow writes into a file.
 
     Args:
         picture: RGB or gray.

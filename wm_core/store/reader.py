@@ -80,7 +80,7 @@ class Store:
         self.cache = BlockCache(cache_bytes)
         self.steps = 0  #: that ever arrived, whether or not they are still there; never falls
         self.left_out: Counter[str] = Counter()  #: chunks that are of no use, by reason
-        self._told: Counter[str] = Counter()  # chunks that the log could name, by reason
+        self._told: Counter[str] = Counter()  # chunks to report, by reason; not all are
         self.invalid = InvalidSteps()  #: steps of the other chunks that are not learnt from
         self.arrival = 0  #: the last one in the ledger that ``refresh`` has read
         self.version = 0  #: grows with every change of ``segments``

@@ -174,11 +174,9 @@ class PolicyRoutes:
             return ChannelView(plan)
         known = self.channels.names()
         if channel not in known:
-            names = ", ".join(known)
-            raise StoreError(
-                f"no channel {channel!r}; there are: {names}" if known
-                else "the trainer has published no policy yet"
-            )  # fmt: skip
+            if not known:
+                raise StoreError("the trainer has published no policy yet")
+            raise StoreError(f"no channel {channel!r}; there are: {', '.join(known)}")
         self.keys.refresh()
         signed = self.channels.statement(channel, self.keys, lifetime_s=self._lifetime_s)
         serial = json.loads(signed.document)["serial"]

@@ -206,13 +206,13 @@ def test_close_does_not_wait_for_the_open_question(follow, check_close):
     check_close(follow, "policy-client")
 
 
-def test_a_question_that_close_cuts_off_is_no_error(serve, follow, wait_until):
+def test_a_request_that_close_cuts_off_is_no_error(serve, follow, wait_until):
     service = serve()
     PolicyRepository(service.application.policies).publish(b"zero", b"golden", version=0)
     client = follow(service.url)
     wait_until(lambda: version(client) == 0)
     retries = client.counters()["retries"]
-    time.sleep(0.3)  # the next question waits for news
+    time.sleep(0.3)  # the next request waits for news
     client.close()
     assert (client.counters()["last_error"], client.counters()["retries"]) == ("", retries)
 

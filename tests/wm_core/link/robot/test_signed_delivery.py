@@ -187,6 +187,13 @@ def test_a_robot_of_a_channel_that_is_not_there_is_told(signed, robot, wait_unti
     assert not (signed.application.policies / "nightly").exists()
 
 
+def test_a_robot_that_asks_before_anything_is_published_is_told_so(signed, robot, wait_until):
+    client = robot(signed.url)
+    wait_until(lambda: "the trainer has published no policy yet" in error(client))
+    signed.publish(0)
+    wait_until(lambda: version(client) == 0)
+
+
 def test_the_trainer_knows_which_robot_runs_what(signed, robot, wait_until):
     signed.publish(0)
     sha256 = hashlib.sha256(b"onnx 0").hexdigest()
