@@ -202,6 +202,7 @@ class PolicyNode(LifecycleNode):
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
         self._configured = False
         self._closers.close()
+        gc.unfreeze()  # else none of it could be collected
 
     # ------------------------------------------------------------------------------- callbacks
 

@@ -128,10 +128,15 @@ class Processes:
         process = self.running.pop(executable)
         process.send_signal(sent)
         try:
-            return process.wait(timeout=WAIT_S)
+            code = process.wait(timeout=WAIT_S)
         finally:
             process.kill()
             process.wait()
+        if code:
+            sys.stderr.write(
+                f"--- {executable} ended with {code}\n{self.said(executable)[-3000:]}\n"
+            )
+        return code
 
     def close(self) -> None:
         for process in self.running.values():

@@ -41,6 +41,42 @@ def test_a_signal_during_the_start_ends_the_node_in_order(
     assert "Traceback" not in processes.said(executable)
 
 
+#: runs a node and then prints the threads that the DDS library still has
+LEFT_OVER = (
+    START.replace("raise SystemExit({0}())", "code = {0}()")
+    + "; import glob; names = [open(file).read() for file in glob.glob('/proc/self/task/*/comm')]"
+    + "; print('left:', *sorted(n.strip() for n in names if n.startswith('dds.')))"
+    + "; raise SystemExit(code)"
+)
+
+
+@pytest.mark.parametrize("executable", ["policy_node", "sim_node"])
+def test_a_node_has_left_the_network_before_its_process_exits(
+    processes, policy_at, report_of, executable, tmp_path
+):
+    """Threads of a participant that is still there race its destructor: some exits abort."""
+    given = {"task": "counting_task:Counting-v0"}
+    if executable == "policy_node":
+        policy = policy_at(tmp_path / "policy", bias=0.5)
+        given = {"policy_dir": str(policy), "state_dir": str(tmp_path / "state")}
+    process = processes.start(executable, given, before=("-c", LEFT_OVER.format(executable)))
+
+    def runs() -> bool:
+        if executable == "policy_node":
+            return bool(report_of(tmp_path / "state/status.json").get("active"))
+        files = Path(f"/proc/{process.pid}/task").glob("*/comm")
+        return any(file.read_text().startswith("dds.udp") for file in files)
+
+    deadline = time.monotonic() + 300.0
+    while not runs():
+        assert process.poll() is None, processes.said(executable)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert processes.stop(executable) == 0
+    (left,) = [x for x in processes.said(executable).splitlines() if x.startswith("left:")]
+    assert left in ("left:", "left: dds.shm.wdog")  # the watchdog is the library's, not a node's
+
+
 def test_the_handlers_are_set_before_anything_that_takes_time_is_imported():
     """``wm_ros.start`` itself must import nothing but the standard library's signal."""
     source = (Path(__file__).parents[2] / "wm_ros" / "start.py").read_text()

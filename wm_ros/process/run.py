@@ -6,6 +6,7 @@ may crash and a second SIGINT (which launch does send) ends the process with an 
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,9 @@ def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
         return REFUSED
     finally:
         rclpy.try_shutdown()
+        # A lifecycle node is part of reference cycles, and the DDS participant lives as long as
+        # it: while the process exits, its threads would race the libraries' own destructors.
+        gc.collect()
 
 
 def _initialise(argv: Sequence[str] | None) -> None:

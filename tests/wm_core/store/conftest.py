@@ -13,6 +13,16 @@ import pytest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
 
+#: a request at a time, as if each were atomic: with threads, two writers of one name both win
+SERVICE = """
+import sys
+from moto.moto_server import werkzeug_app as moto
+from werkzeug.serving import run_simple
+app = moto.DomainDispatcherApplication(moto.create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), app, request_handler=moto.MotoRequestHandler)
+"""
+
+
 @pytest.fixture
 def store(tmp_path):
     return tmp_path / "store"
@@ -31,7 +41,7 @@ def s3_endpoint():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    command = [sys.executable, "-c", SERVICE, str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 60
