@@ -12,7 +12,6 @@ import pytest
 
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 
-
 #: a request at a time, as if each were atomic: with threads, two writers of one name both win
 SERVICE = """
 import sys
