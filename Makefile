@@ -165,15 +165,18 @@ define apt
 endef
 
 # What the robot's side is tested with: other Pythons without torch, and old onnxruntimes.
-# Where an interpreter is absent, its tests are skipped and say so.
-robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIMES:%=%/.installed)
+# Where an interpreter is absent, its tests are skipped and say so.  Both at once, for pip uses one
+# processor; the Pythons one after the other, for all of them build this folder's package.
+robot-setup:
+	@$(MAKE) --no-print-directory $(OLD_RUNTIMES:%=%/.installed) & runtimes=$$!; \
+	$(MAKE) --no-print-directory $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) && wait $$runtimes
 
 .venv-robot-%/.installed: setup.py constraints.txt
 	@python="$(call find_python,$*)"; \
 	if [ -z "$$python" ]; then printf '\n== no Python %s here: its tests will be skipped\n' $*; exit 0; fi; \
 	printf '\n== making .venv-robot-%s: the robot without torch\n' $*; \
 	{ [ -x .venv-robot-$*/bin/pip ] || "$$python" -m venv .venv-robot-$*; } && \
-	.venv-robot-$*/bin/python -m pip install -c constraints.txt -e '.[robot,ros]' pytest && touch $@
+	.venv-robot-$*/bin/python -m pip install --no-compile -c constraints.txt -e '.[robot,ros]' pytest && touch $@
 
 # Other people's DreamerV3, in an environment of their own that sees what $(VENV) holds: one torch for all.
 .venv-peers/.installed: $(VENV)/.installed benchmarks/peers/requirements.txt
@@ -187,6 +190,6 @@ robot-setup: $(ROBOT_PYTHONS:%=.venv-robot-%/.installed) $(OLD_RUNTIMES:%=%/.ins
 	if [ -z "$$python" ]; then printf '\n== no Python 3.10 .. 3.12 here: no test with an old onnxruntime\n'; exit 0; fi; \
 	printf '\n== making .venv-ort%s: an old onnxruntime\n' $*; \
 	{ [ -x .venv-ort$*/bin/pip ] || "$$python" -m venv .venv-ort$*; } && \
-	.venv-ort$*/bin/python -m pip install $(OLD_RUNTIME_$*) 'pydantic>=2.7' && touch $@
+	.venv-ort$*/bin/python -m pip install --no-compile $(OLD_RUNTIME_$*) 'pydantic>=2.7' && touch $@
 
 .venv-ort117 .venv-ort123: .venv-ort%: .venv-ort%/.installed

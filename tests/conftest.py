@@ -51,6 +51,23 @@ def ros_domains() -> tuple[int, ...]:
     return _domains()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patience():
+    """Let threads of the stream end however busy the machine is.
+
+    A robot that shuts down waits five seconds for them; what they had not written then is found
+    again later.  A test that looks at the disk next must not find it half done.
+    """
+    from wm_core.link.robot.spool import Spool
+    from wm_core.link.robot.uploader import Uploader
+    from wm_core.link.robot.worker import Worker
+
+    with pytest.MonkeyPatch.context() as patch:
+        for function in (Spool.flush, Spool.close, Uploader.close, Worker.close):
+            patch.setattr(function, "__defaults__", (120.0,))
+        yield
+
+
 # ------------------------------------------------------------------ side by side
 
 #: what takes longest comes first, so that no worker is left with it at the end

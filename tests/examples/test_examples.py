@@ -14,8 +14,6 @@ NOTEBOOKS = EXAMPLES / "notebooks"
 NAMES = ("rssm_continuous", "rssm_discrete", "tssm")
 LONG = 'TASK, UPDATES = "seek", 1500'
 SHORT = 'TASK, UPDATES = "own_task:Corridor-v0", 4'  #: a task that costs nothing
-#: Runs scripts one after the other in one process, where torch has to be imported once.
-SCRIPTS = "import runpy, sys\nfor script in sys.argv[1:]:\n    runpy.run_path(script)\n"
 #: Runs a notebook and prints what its cells print.
 RUNNER = """
 import sys
@@ -66,22 +64,29 @@ def shortened(path, folder):
     return str(copy)
 
 
-@pytest.mark.long
-def test_the_scripts_train_look_into_the_model_and_export(tmp_path):
-    copies = [shortened(EXAMPLES / f"{name}.py", tmp_path) for name in NAMES]
-    printed = run(["-c", SCRIPTS, *copies], tmp_path)
-    for name in NAMES:
-        assert [words for words in PRINTED[name] if words not in printed] == []
-        folder = tmp_path / "runs" / "examples" / name
-        assert (folder / WRITTEN[name]).stat().st_size > 0
-        assert (folder / "policy" / "policy.onnx").exists()
+def check_made(name, printed, folder):
+    assert [words for words in PRINTED[name] if words not in printed] == []
+    assert (folder / "runs/examples" / name / WRITTEN[name]).stat().st_size > 0
+    assert (folder / "runs/examples" / name / "policy/policy.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("rssm_continuous", marks=pytest.mark.slow),
+        pytest.param("rssm_discrete", marks=pytest.mark.long),
+        pytest.param("tssm", marks=pytest.mark.slow),  # its notebook runs the same lines
+    ],
+)
+def test_a_script_trains_looks_into_the_model_and_exports(name, tmp_path):
+    printed = run([shortened(EXAMPLES / f"{name}.py", tmp_path)], tmp_path)
+    check_made(name, printed, tmp_path)
 
 
 @pytest.mark.long
 def test_a_notebook_runs_from_top_to_bottom(tmp_path):
     copy = shortened(NOTEBOOKS / "tssm.ipynb", tmp_path)
-    printed = run(["-c", RUNNER, copy], tmp_path)
-    assert [words for words in PRINTED["tssm"] if words not in printed] == []
+    check_made("tssm", run(["-c", RUNNER, copy], tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)

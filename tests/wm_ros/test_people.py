@@ -116,6 +116,7 @@ def test_an_emergency_stop_that_is_missing_falls_silent_or_was_pressed_before_st
     watcher.until(lambda: played.trigger("rearm").success, "a rearm")
     played.wait_until(commands, moves, "a robot that moves again")
     assert processes.stop("policy_node") == 0
+    played.wait_until(commands, stands, "its last command", 1)  # all before it have come then
     watcher.node.destroy_publisher(publisher)
     latched = watcher.node.create_publisher(Bool, "stop_button", qos.latched())
     latched.publish(Bool(data=True))  # before the node begins

@@ -32,7 +32,17 @@ def policy_of(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
+#: their memory is dreamer_v3's, of other sizes
+ALIKE = ("dreamer_v1", "dreamer_v2", "daydreamer", "r2dreamer")
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(preset, marks=pytest.mark.slow if preset in ALIKE else ())
+        for preset in presets.PRESETS
+    ],
+)
 def test_the_node_acts_by_the_untrained_policy_of_a_preset(
     preset, policy_of, processes, watcher, report_of, tmp_path
 ):

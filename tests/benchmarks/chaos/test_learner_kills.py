@@ -9,7 +9,7 @@ from benchmarks.chaos.learner import digest  # noqa: E402
 from benchmarks.chaos.learner_kills import LearnerKills, run  # noqa: E402
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_killed_learner_goes_on_from_its_newest_checkpoint_and_misses_no_step(tmp_path):
     report = run(LearnerKills(root=tmp_path / "kills", kills=2))
     assert report.faults == []

@@ -45,7 +45,7 @@ def places(tmp_path):
     return {name: tmp_path / name for name in ("runs", "out", "pictures")}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_a_row_that_exists_is_skipped(corridor, places, capsys):
     run = places["runs"] / "own_task_Corridor-v0" / "dreamer_v3-0"
     row = places["out"] / "own_task_Corridor-v0" / "dreamer_v3-0.json"

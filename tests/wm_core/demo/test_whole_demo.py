@@ -116,6 +116,7 @@ def test_ctrl_c_leaves_a_report_a_checkpoint_and_no_orphan(tmp_path: Path) -> No
     assert "<svg" in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_learner_that_dies_is_named_in_the_report(tmp_path: Path) -> None:
     with learning_demo(tmp_path) as (demo, run):
         (learner,) = [pid for pid, line in processes_of(run).items() if " train " in line]

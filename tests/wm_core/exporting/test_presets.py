@@ -9,11 +9,12 @@ import torch
 from wm_core import presets
 from wm_core.agents.agent import AgentCore
 from wm_core.contract.conformance import check_policy
-from wm_core.contract.golden import PARITY, check_golden, read_golden
+from wm_core.contract.golden import PARITY, check_golden, read_golden, rollout
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
 from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.exporting.exporter import PolicyExporter
+from wm_core.exporting.quantize import quantize
 
 pytestmark = pytest.mark.long
 
@@ -27,20 +28,33 @@ CARRIES = {
 
 @pytest.fixture(scope="module")
 def exported(small, shaken):
-    """A function that exports a small agent, none of whose weights is zero."""
+    """A function that exports a small agent, none of whose weights is zero, once each."""
+    made = {}
 
     def make(preset, *, discrete, steps=200, **changes):
-        parts = small(preset, discrete=discrete, vectors=True, **changes)
-        agent = parts.agent()
-        shaken(agent, 2)
-        export = PolicyExporter(agent, parts.spec, parts.config).export(1, 0, 0, steps)
-        return export, PolicyRunner.from_bytes(export.onnx)
+        key = preset, discrete, steps, str(changes)
+        if key not in made:
+            parts = small(preset, discrete=discrete, vectors=True, **changes)
+            agent = parts.agent()
+            shaken(agent, 2)
+            made[key] = PolicyExporter(agent, parts.spec, parts.config).export(1, 0, 0, steps)
+        return made[key], PolicyRunner.from_bytes(made[key].onnx)
 
     return make
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
-@pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "choices"])
+#: one of each kind of memory; the others differ in what the action is chosen from no more
+CHOOSE = ("dreamer_v3", "transdreamer", "s4wm", "twm", "world_models")
+CASES = [
+    *((preset, False) for preset in presets.PRESETS),
+    *(
+        pytest.param(preset, True, marks=() if preset in CHOOSE else pytest.mark.slow)
+        for preset in presets.PRESETS
+    ),
+]
+
+
+@pytest.mark.parametrize(("preset", "discrete"), CASES)
 def test_two_hundred_steps_with_resets_agree_with_torch(preset, discrete, exported):
     export, runner = exported(preset, discrete=discrete)
     golden, card = read_golden(export.golden), runner.card
@@ -103,10 +117,19 @@ def _rollout(engine, golden, *, prepares):
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_the_public_kit_passes_every_system(preset, exported, tmp_path):
     """A memory longer than the kit's trials and a shorter one, whose slots all turn stale."""
-    export, runner = exported(preset, discrete=False, steps=30)
+    export, runner = exported(preset, discrete=False)
     PolicyFolder(tmp_path).write(*export, version=runner.card.version)
     for steps in (5, 40):
         check_policy(tmp_path, steps=steps)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_system_runs_in_eight_bits(preset, exported):
+    export, runner = exported(preset, discrete=False)
+    steps = list(rollout(read_golden(export.golden), runner.card))[:20]
+    quantized = PolicyRunner.from_bytes(quantize(export.onnx, [feed for feed, _ in steps]))
+    for feed, want in steps:
+        assert np.abs(quantized.call(feed)["action"] - want["action"]).max() < 0.3
 
 
 @pytest.mark.parametrize(

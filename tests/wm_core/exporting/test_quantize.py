@@ -6,11 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from wm_core import presets
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.golden import read_golden, rollout
 from wm_core.contract.runner import PolicyRunner
-from wm_core.exporting.exporter import PolicyExporter
 from wm_core.exporting.quantize import SMALLEST, quantize
 
 pytestmark = pytest.mark.long
@@ -55,18 +53,6 @@ def test_small_products_stay_as_they_are(eight_bits):
     floats = [n for n in proto.graph.node if n.op_type == "Gemm" and n.input[1] in sizes]
     assert floats
     assert all(sizes[node.input[1]] < SMALLEST for node in floats)
-
-
-@pytest.mark.parametrize("preset", presets.PRESETS)
-def test_every_system_runs_in_eight_bits(preset, small, shaken):
-    parts = small(preset, vectors=True)
-    agent = parts.agent()
-    shaken(agent, 2)
-    export = PolicyExporter(agent, parts.spec, parts.config).export(0, 0, 0, 20)
-    steps = steps_of(export)
-    runner = PolicyRunner.from_bytes(quantize(export.onnx, [feed for feed, _ in steps]))
-    for feed, want in steps:
-        assert np.abs(runner.call(feed)["action"] - want["action"]).max() < 0.3
 
 
 def test_nothing_to_calibrate_on_is_said(export):
