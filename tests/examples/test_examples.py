@@ -70,14 +70,8 @@ def check_made(name, printed, folder):
     assert (folder / "runs/examples" / name / "policy/policy.onnx").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("rssm_continuous", marks=pytest.mark.slow),
-        pytest.param("rssm_discrete", marks=pytest.mark.long),
-        pytest.param("tssm", marks=pytest.mark.slow),  # its notebook runs the same lines
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_script_trains_looks_into_the_model_and_exports(name, tmp_path):
     printed = run([shortened(EXAMPLES / f"{name}.py", tmp_path)], tmp_path)
     check_made(name, printed, tmp_path)
@@ -85,8 +79,8 @@ def test_a_script_trains_looks_into_the_model_and_exports(name, tmp_path):
 
 @pytest.mark.long
 def test_a_notebook_runs_from_top_to_bottom(tmp_path):
-    copy = shortened(NOTEBOOKS / "tssm.ipynb", tmp_path)
-    check_made("tssm", run(["-c", RUNNER, copy], tmp_path), tmp_path)
+    copy = shortened(NOTEBOOKS / "rssm_discrete.ipynb", tmp_path)
+    check_made("rssm_discrete", run(["-c", RUNNER, copy], tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
