@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,12 +43,19 @@ def test_a_signal_during_the_start_ends_the_node_in_order(
     assert "Traceback" not in processes.said(executable)
 
 
-#: runs a node and then prints the threads that the DDS library still has
-LEFT_OVER = (
+def threads_of(pid: int) -> list[str]:
+    """Names of a process's threads."""
+    names = []
+    for file in Path(f"/proc/{pid}/task").glob("*/comm"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            names.append(file.read_text().strip())
+    return sorted(names)
+
+
+#: runs a node and says when it has ended; the process then waits to be looked at
+WAITS = (
     START.replace("raise SystemExit({0}())", "code = {0}()")
-    + "; import glob; names = [open(file).read() for file in glob.glob('/proc/self/task/*/comm')]"
-    + "; print('left:', *sorted(n.strip() for n in names if n.startswith('dds.')))"
-    + "; raise SystemExit(code)"
+    + "; import time; print('ended with', code, flush=True); time.sleep(1000)"
 )
 
 
@@ -59,22 +68,25 @@ def test_a_node_has_left_the_network_before_its_process_exits(
     if executable == "policy_node":
         policy = policy_at(tmp_path / "policy", bias=0.5)
         given = {"policy_dir": str(policy), "state_dir": str(tmp_path / "state")}
-    process = processes.start(executable, given, before=("-c", LEFT_OVER.format(executable)))
+    process = processes.start(executable, given, before=("-c", WAITS.format(executable)))
 
     def runs() -> bool:
         if executable == "policy_node":
             return bool(report_of(tmp_path / "state/status.json").get("active"))
-        files = Path(f"/proc/{process.pid}/task").glob("*/comm")
-        return any(file.read_text().startswith("dds.udp") for file in files)
+        return any(name.startswith("dds.udp") for name in threads_of(process.pid))
 
-    deadline = time.monotonic() + 300.0
-    while not runs():
-        assert process.poll() is None, processes.said(executable)
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert processes.stop(executable) == 0
-    (left,) = [x for x in processes.said(executable).splitlines() if x.startswith("left:")]
-    assert left in ("left:", "left: dds.shm.wdog")  # the watchdog is the library's, not a node's
+    def wait_for(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 300.0
+        while not holds():
+            assert process.poll() is None, processes.said(executable)
+            assert time.monotonic() < deadline, processes.said(executable)
+            time.sleep(0.1)
+
+    wait_for(runs)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: "ended with 0" in processes.said(executable))
+    left = [name for name in threads_of(process.pid) if name.startswith("dds.")]
+    assert left in ([], ["dds.shm.wdog"])  # the watchdog is the library's, not a node's
 
 
 def test_the_handlers_are_set_before_anything_that_takes_time_is_imported():
