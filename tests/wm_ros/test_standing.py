@@ -35,6 +35,14 @@ def test_the_reason_that_lasts_is_said_and_not_the_first_one():
     assert log.standing.stand(log.now).word == "stale_stamp"
 
 
+def test_a_reason_that_has_just_ended_is_not_said_after_the_one_that_ended_it():
+    log = Log()
+    log.ticks("emergency_missing", 0.95)
+    lines = [text for _, text in log.ticks("emergency_stop", 0.5)]
+    assert [text for text in lines if "emergency_missing" in text] == []
+    assert len([text for text in lines if "emergency_stop" in text]) == 1
+
+
 def test_a_lasting_reason_is_said_again_every_half_minute_with_its_age():
     log = Log()
     log.ticks("no_frame", 5)

@@ -124,7 +124,7 @@ class Standing:
             if now_ns - self._said_ns < AGAIN_NS:
                 return []
             for_s = f" for {(now_ns - self._stopped_ns) * 1e-9:.0f} s"
-        elif lasted_ns >= LASTING_NS:
+        elif lasted_ns >= LASTING_NS and reason == self._word:  # and has not just ended
             self._stopped_ns = self._stopped_ns if self._said else self._since_ns
             for_s = ""
         else:
