@@ -73,9 +73,9 @@ help: ## list the commands
 demo: setup ## run the whole loop: robot, ROS 2, trainer, new policies (DEMO_MINUTES=15)
 	$(RUN) $(BIN)/wm demo --minutes $(DEMO_MINUTES)
 
-test: setup robot-setup lint ## set up, check, and run every test that needs no hours and no GPU
-	$(call say,documentation: a broken link or reference fails)
-	$(MKDOCS) build --strict
+test: setup robot-setup ## set up, check, and run every test that needs no hours and no GPU
+	$(call say,documentation - a broken link or reference fails - beside the checks of the sources)
+	@$(MKDOCS) build --quiet --strict & docs=$$!; $(MAKE) --no-print-directory lint && wait $$docs
 	$(call say,every test but the slow ones - $(WORKERS) files at a time)
 	$(TEST) $(SIDE_BY_SIDE) $(STRICT) -m "not slow and not gpu" --durations=20
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.run_kills import RunKills, run
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_each_kind_of_moment_loses_nothing_that_was_shown(tmp_path):
     report = run(RunKills(root=tmp_path / "kills", kills=5, publish=False))
     assert report.faults == []
