@@ -53,7 +53,7 @@ def ros_domains() -> tuple[int, ...]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _patience():
-    """Let threads of the stream end however busy the machine is.
+    """Wait 120 s, not 5, for threads of spool and uploader to end or to write what they hold.
 
     A robot that shuts down waits five seconds for them; what they had not written then is found
     again later.  A test that looks at the disk next must not find it half done.

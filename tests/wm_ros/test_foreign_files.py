@@ -67,10 +67,10 @@ def test_an_adopted_network_drives_the_robot_as_its_trainer_meant(drive, network
         "action": {"scale": 2.0, "default": 0.25, "low": low, "high": high, "names": [*SIZES]},
     }
     adopt(path, tmp_path / "policies", answers)
-    steps, status = drive(lambda s: s.get("steps_recorded", 0) >= 30, "30 steps")
+    steps, status = drive(lambda s: s.get("steps_recorded", 0) >= 120, "120 steps")
     assert status["policy_version"] == 1
     acted = [step for step in steps if step.policy_version == 1 and not step.is_first]
-    assert len(acted) >= 3  # a busy machine holds some of the 30
+    assert len(acted) > 15  # on a busy machine many begin an episode anew
     span = np.subtract(high, low)
     for step in acted:
         with torch.no_grad():

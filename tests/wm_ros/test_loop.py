@@ -63,14 +63,14 @@ def test_recorded_steps_hold_the_action_that_led_to_the_next_reward(
     processes.start(
         "policy_node", {"policy_dir": str(tmp_path / "policies"), "state_dir": str(state)}
     )
-    recorded(80)
+    recorded(160)
     assert processes.stop("policy_node") == 0
     assert processes.stop("sim_node") == 0
     steps, status = steps_in(state / "spool"), report_of(state / "status.json")
     assert len(steps) == status["steps_recorded"]
     check_alignment(steps)
     check_accounts(status)
-    assert len(pairs_in(steps)) > 5
+    assert len(pairs_in(steps)) > 20
     for step in steps:
         np.testing.assert_array_equal(step.requested_action, step.action)
     ends = [s for s in steps if s.is_last and s.obs["image"][0, 0, 0] == EPISODE_STEPS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,17 @@ def catches(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) & 1 << (number - 1))
 
 
+def wait_for(
+    holds: Callable[[], bool], process: subprocess.Popen[bytes], every_s: float = 0.1
+) -> None:
+    """Wait until ``holds``, while the process goes on."""
+    deadline = time.monotonic() + 300.0
+    while not holds():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(every_s)
+
+
 @pytest.mark.parametrize(
     ("executable", "delay_s"),
     [("policy_node", 0.0), ("policy_node", 0.4), ("policy_node", 0.9), ("sim_node", 0.2)],
@@ -34,10 +46,7 @@ def test_a_signal_during_the_start_ends_the_node_in_order(
         policy = policy_at(tmp_path / "policy", bias=0.5)
         given = {"policy_dir": str(policy), "state_dir": str(tmp_path / "state")}
     process = processes.start(executable, given, before=("-c", START.format(executable)))
-    deadline = time.monotonic() + 300.0
-    while not catches(process.pid, signal.SIGTERM):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
+    wait_for(lambda: catches(process.pid, signal.SIGTERM), process, every_s=0.0)
     time.sleep(delay_s)
     assert processes.stop(executable, signal.SIGTERM) == 0
     assert "Traceback" not in processes.said(executable)
@@ -75,16 +84,9 @@ def test_a_node_has_left_the_network_before_its_process_exits(
             return bool(report_of(tmp_path / "state/status.json").get("active"))
         return any(name.startswith("dds.udp") for name in threads_of(process.pid))
 
-    def wait_for(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 300.0
-        while not holds():
-            assert process.poll() is None, processes.said(executable)
-            assert time.monotonic() < deadline, processes.said(executable)
-            time.sleep(0.1)
-
-    wait_for(runs)
+    wait_for(runs, process)
     process.send_signal(signal.SIGINT)
-    wait_for(lambda: "ended with 0" in processes.said(executable))
+    wait_for(lambda: "ended with 0" in processes.said(executable), process)
     left = [name for name in threads_of(process.pid) if name.startswith("dds.")]
     assert left in ([], ["dds.shm.wdog"])  # the watchdog is the library's, not a node's
 

@@ -43,7 +43,7 @@ def exported(small, shaken):
     return make
 
 
-#: one of each kind of memory; the others differ in what the action is chosen from no more
+#: one preset for each kind of memory; the other presets with choices are slow tests
 CHOOSE = ("dreamer_v3", "transdreamer", "s4wm", "twm", "world_models")
 CASES = [
     *((preset, False) for preset in presets.PRESETS),
