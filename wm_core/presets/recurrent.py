@@ -145,15 +145,17 @@ def r2dreamer(size: str) -> Config:
     """R2-Dreamer (ICLR 2026, arXiv:2603.18202): DreamerV3 without a decoder.
 
     Numbers: the authors' code, their 12m.  ``micro`` deviates beyond ``dreamer_v3``'s: a world
-    model that learns 2.5 times as fast, and a third of the entropy.  A decoder that only shows
-    what latents hold: ``--world.decoder.kind detached``.
+    model that learns 2.5 times as fast, all rates falling after 1,000 updates, a third of the
+    entropy, a horizon of 50 steps, and more steps for each update.  A decoder that only shows what
+    latents hold: ``--world.decoder.kind detached``.
     """
     base = dreamer_v3(size).model_copy(update={"preset": "r2dreamer"})
     world: dict[str, Any] = {"objective": "barlow", "decoder": {"kind": "none"}}
     if size == "micro":
         return changed(
-            base, world=world,
+            base, world=world | {"discount_horizon": 50.0},
             behavior={"entropy": {"scale": 1e-3}, "actor": {"unimix": 0.01}},
-            optim={"lr": 1e-3, "actor_lr": 4e-4, "critic_lr": 4e-4},
+            optim={"lr": 1e-3, "actor_lr": 4e-4, "critic_lr": 4e-4, "decay_after": 1000},
+            train={"prefill": 5000, "replay_ratio": 64.0, "explore": {"hold": 2}},
         )  # fmt: skip
     return changed(base, world=world, behavior={"actor": {"unimix": 0.01}})

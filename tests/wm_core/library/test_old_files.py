@@ -45,8 +45,10 @@ CHANGED = {
     },
     ("world_models", "micro"): {"train": {"burst": None}},
     ("r2dreamer", "micro"): {
+        "world": {"discount_horizon": 50.0},
         "behavior": {"entropy": {"scale": 1e-3}},
-        "optim": {"lr": 1e-3, "actor_lr": 4e-4, "critic_lr": 4e-4},
+        "optim": {"lr": 1e-3, "actor_lr": 4e-4, "critic_lr": 4e-4, "decay_after": 1000},
+        "train": {"prefill": 5000, "replay_ratio": 64.0, "explore": {"hold": 2}},
     },
     ("dreamer_v1", "paper"): {"train": {"burst": 100}},
     ("dreamer_v2", "paper"): {"train": {"burst": 100}},
