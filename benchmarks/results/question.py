@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from wm_core.library.resume import flat
 LEARNING = ("nn", "world", "behavior", "agents", "replay", "training")
 #: within them: what only writes down
 _WRITING = ("loggers", "films.py", "gif.py", "rollout_video.py", "metrics.py", "status.py")
+_PARSING = (
+    threading.Lock()
+)  #: tyro and the redirection of stderr are the process's, not a thread's
 
 
 def settings_of(options: Sequence[str]) -> dict[str, Any] | None:
@@ -36,7 +40,8 @@ def settings_of(options: Sequence[str]) -> dict[str, Any] | None:
     """
     words = list(options)
     words[words.index("--run") + 1] = "run"  # where it lies decides nothing
-    found = _settings_of(tuple(words))
+    with _PARSING:
+        found = _settings_of(tuple(words))
     return None if found is None else dict(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -127,6 +128,14 @@ def test_a_row_with_these_settings_stands_and_one_with_others_is_made_again(cont
     assert (stands, why) == (False, "optim.lr 0.0004 -> 0.001")
     assert state_of(told(contest, minutes=31.0)) == (False, "train.minutes 30.0 -> 31.0")
     assert not state_of(told(contest, again=True))[0]
+
+
+def test_trainings_side_by_side_read_their_settings_at_the_same_time(contest):
+    rates = [1e-4 * (2 + n) for n in range(8)]
+    several = [told(contest, options=f"--optim.lr {rate}") for rate in rates]
+    with ThreadPoolExecutor(len(several)) as pool:
+        found = list(pool.map(question.settings_of, [one.options for one in several]))
+    assert [one["optim.lr"] for one in found] == rates
 
 
 def test_a_setting_that_has_come_since_counts_only_if_it_is_not_the_default(contest):
