@@ -107,9 +107,11 @@ def make_video(
 ) -> Callable[[], RolloutVideo] | None:
     """Render videos with a sampler and a generator of its own, so that this changes no training.
 
-    None where there is no camera, or where windows end before the imagined part would begin.
+    None where there is no camera or no decoder, or where windows end before the imagined part
+    would begin.
     """
-    if not spec.images or settings.replay.length <= OBSERVED:
+    shows = spec.images and settings.world.decoder.kind != "none"
+    if not shows or settings.replay.length <= OBSERVED:
         return None
 
     def video() -> RolloutVideo:

@@ -133,3 +133,12 @@ def test_a_full_store_evicts_its_oldest_chunks(toy, tiny, tmp_path):
     facts = answer("info", str(run / "store"), "--json")
     assert facts["steps"] >= 512  # every step that ever came is still counted
     assert len(chunks) < facts["chunks"]
+
+
+def test_a_world_model_without_a_decoder_trains_with_the_default_videos_to_its_end(
+    toy, tiny, tmp_path
+):
+    run, size = tmp_path / "run", ("--replay.length", "16", "--train.steps", "128")
+    args = ["--task", toy, "--run", str(run), *tiny, *size, "--no-publish"]
+    assert main(["train", "--preset", "r2dreamer", *args, "--train.video-every", "3"]) == 0
+    assert json.loads((run / "status.json").read_text())["phase"] == "done"
