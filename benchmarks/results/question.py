@@ -28,9 +28,8 @@ from wm_core.library.resume import flat
 LEARNING = ("nn", "world", "behavior", "agents", "replay", "training")
 #: within them: what only writes down
 _WRITING = ("loggers", "films.py", "gif.py", "rollout_video.py", "metrics.py", "status.py")
-_PARSING = (
-    threading.Lock()
-)  #: tyro and the redirection of stderr are the process's, not a thread's
+#: tyro's state and where stderr goes are the process's, not a thread's
+_PARSING = threading.Lock()
 
 
 def settings_of(options: Sequence[str]) -> dict[str, Any] | None:

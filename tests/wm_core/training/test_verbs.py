@@ -135,7 +135,7 @@ def test_a_full_store_evicts_its_oldest_chunks(toy, tiny, tmp_path):
     assert len(chunks) < facts["chunks"]
 
 
-def test_a_world_model_without_a_decoder_trains_with_the_default_videos_to_its_end(
+def test_without_a_decoder_a_training_that_should_write_videos_goes_on_to_its_end(
     toy, tiny, tmp_path
 ):
     run, size = tmp_path / "run", ("--replay.length", "16", "--train.steps", "128")
