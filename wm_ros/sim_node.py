@@ -15,7 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict
 from gymnasium.wrappers import AddRenderObservation
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -34,6 +34,7 @@ from wm_ros.parameters import params
 from wm_ros.parameters.changes import Changes, set_log_level
 from wm_ros.process.run import run
 from wm_ros.settings import SimSettings
+from wm_ros.simulated.actions import TaskAction
 from wm_ros.simulated.body import Body, FileBody, PlainBody
 
 _ARM_NOW_NS = 1_000
@@ -93,8 +94,7 @@ def make_task(
     image = space.spaces.get("image") if isinstance(space, Dict) else space
     if not any_inputs and (not isinstance(image, Box) or len(image.shape) != 3):
         raise SettingsError(f"task {name!r}: expected observations with 'image', got {space}")
-    if not isinstance(env.action_space, Box | Discrete):
-        raise SettingsError(f"task {name!r}: expected a Box or choices, got {env.action_space}")
+    TaskAction(env.action_space, env.metadata, name)
     if not env.metadata.get("render_fps"):
         raise SettingsError(f"task {name!r}: metadata['render_fps'] must say its agent steps/s")
     return env
@@ -127,18 +127,10 @@ class SimNode(Node):
         file = RobotFile.load(s.robot_file) if s.robot_file else None
         task = s.task or task_of(file)
         self._env = make_task(task, s.image_size, s.proprio, s.task_kwargs, any_inputs=bool(file))
-        space: Any = self._env.action_space
-        discrete = isinstance(space, Discrete)
-        if discrete:
-            self._low, self._high = np.array([[0], [space.n - 1]], np.float32)
-        else:
-            self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
-        self._body = self._plain(task, discrete) if file is None else self._of_file(file, task)
-        about = self._env.metadata
-        home = about.get("action_noop", 0) if discrete else about.get("action_home", 0.0)
-        home = np.full_like(self._low, home) if np.ndim(home) == 0 else np.array(home, np.float32)
-        self._stopped = np.clip(home, self._low, self._high)
-        self._period_ns = round(1e9 / float(about["render_fps"]))
+        self._takes = TaskAction(self._env.action_space, self._env.metadata, task)
+        self._body = self._plain(task) if file is None else self._of_file(file, task)
+        self._stopped = self._takes.home
+        self._period_ns = round(1e9 / float(self._env.metadata["render_fps"]))
         self._wall_ns = max(1, round(self._period_ns / s.rate_factor))
         follows = bool(self.get_parameter("use_sim_time").value)
         self._simulated = s.rate_factor != 1.0 or s.publish_clock or follows
@@ -159,15 +151,16 @@ class SimNode(Node):
         self.frames = self.unanswered = 0
         self._open_topics()
 
-    def _plain(self, task: str, discrete: bool) -> Body:
+    def _plain(self, task: str) -> Body:
         """Make the body that the parameters describe."""
         s = self._settings
         command = COMMANDS[s.command_type](s.twist_fields)
-        command.check(self._low.size, discrete=discrete, what=f"task {task!r}")
+        size = self._takes.low.size
+        command.check(size, discrete=self._takes.discrete, what=f"task {task!r}")
         return PlainBody(
             self,
             command,
-            self._low.size,
+            size,
             names=names_of_vectors(self._env),
             frame_id=s.frame_id,
             on_command=self._on_command,
@@ -179,7 +172,7 @@ class SimNode(Node):
         body = FileBody(self, file, frame_id=s.frame_id, on_command=self._on_command)
         spaces = space.spaces if isinstance(space, Dict) else {IMAGE_KEY: space}
         fps = float(self._env.metadata["render_fps"])
-        body.check(spaces, self._low.size, fps, task)
+        body.check(spaces, self._takes.low.size, fps, task)
         return body
 
     def _open_topics(self) -> None:
@@ -260,16 +253,13 @@ class SimNode(Node):
         self._publish(obs, signal)
 
     def _action(self, now_ns: int) -> Any:
-        """Choose the action (A,) of the coming period in the task's units, or the choice."""
+        """Choose the element of the task's action space for the coming period."""
         answered = all(self._answered)
         if not answered and now_ns - self._last_ns > self._silence_ns:
             for limb in self._body.limbs:
                 if limb.rests_at_zero:
                     self._last[limb.part] = self._stopped[limb.part]
-        command = np.clip(self._answer if answered else self._last, self._low, self._high)
-        if isinstance(self._env.action_space, Discrete):
-            return int(self._env.action_space.start) + round(float(command[0]))
-        return command
+        return self._takes.element(self._answer if answered else self._last)
 
     def _publish(self, observed: Any, signal: Signal) -> None:
         """Publish an observation last, so that what belongs to it is ahead."""

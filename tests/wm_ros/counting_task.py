@@ -52,6 +52,23 @@ class ChoosingTask(CountingTask):
         return super().step([action - 10])
 
 
+class LeversTask(CountingTask):
+    """The same with three levers of three, one and two positions, numbered from 10, 7 and 5.
+
+    The reward counts 2 for each position of the first and 1 for that of the last.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.metadata |= {"action_noop": (1, 0, 0)}
+        self.action_space = spaces.MultiDiscrete([3, 1, 2], start=[10, 7, 5])
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        assert action[1] == 7
+        return super().step([2 * (action[0] - 10) + action[2] - 5])
+
+
 class MeasuringTask(CountingTask):
     """The same with two vectors whose numbers have names."""
 
@@ -91,6 +108,7 @@ class PlainTask(gymnasium.Env):
 for name, made in {
     "Counting": CountingTask,
     "Choosing": ChoosingTask,
+    "Levers": LeversTask,
     "Measuring": MeasuringTask,
     "Plain": PlainTask,
 }.items():

@@ -53,7 +53,23 @@ def _steering(h):
     ]
 
 
-def _choosing(h):
+def _choosing(h, spec):
+    if spec.action.groups:
+        numbers = range(len(spec.action.groups))
+        parts = [
+            h.make_node("Split", ["wanted", "parts"], [f"wanted_{i}" for i in numbers], axis=1)
+        ]
+        for i in numbers:
+            parts += [
+                h.make_node("ArgMax", [f"wanted_{i}"], [f"best_{i}"], axis=1, keepdims=0),
+                h.make_node("OneHot", [f"best_{i}", f"choices_{i}", "hot"], [f"action_{i}"]),
+                h.make_node("Cast", [f"best_{i}"], [f"index_{i}"], to=1),
+                h.make_node("Reshape", [f"index_{i}", "column"], [f"command_{i}"]),
+            ]
+        return parts + [
+            h.make_node("Concat", [f"{what}_{i}" for i in numbers], [what], axis=1)
+            for what in ("action", "command")
+        ]
     return [
         h.make_node("ArgMax", ["wanted"], ["best"], axis=1, keepdims=0),
         h.make_node("OneHot", ["best", "choices", "hot"], ["action"]),
@@ -72,7 +88,7 @@ def _graph(
 ):
     """Its carry counts steps since ``is_first``; its action is ``bias`` plus noise; no weights.
 
-    Of choices it takes the largest.
+    Of choices it takes the largest, of each.
     """
     onnx = pytest.importorskip("onnx")
     h, f32, size = onnx.helper, onnx.TensorProto.FLOAT, spec.action.size
@@ -112,8 +128,13 @@ def _graph(
         h.make_node("Add", ["bias", "wiggle"], ["some"]),
         h.make_node("Add", ["some", "nothing"], ["wanted"]),
     ]
-    nodes += _choosing(h) if spec.action.discrete else _steering(h)
+    nodes += _choosing(h, spec) if spec.action.discrete else _steering(h)
     constants += [
+        onnx.numpy_helper.from_array(np.array(spec.action.groups, np.int64), "parts"),
+        *(
+            onnx.numpy_helper.from_array(np.array(n, np.int64), f"choices_{i}")
+            for i, n in enumerate(spec.action.groups)
+        ),
         onnx.numpy_helper.from_array(np.array(size, np.int64), "choices"),
         constant("hot", [0.0, 1.0]),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import SettingsError
 from wm_core.contract.extras import install_extras
 from wm_core.contract.files import json_text
-from wm_core.contract.spec import Frozen, Spec
+from wm_core.contract.spec import ActionSpec, Frozen, Spec
 from wm_core.training.settings import EnvConfig
 from wm_core.training.tasks import make_env, rules_of, spec_of, task_names
 
@@ -81,7 +82,15 @@ def _table(task: str, spec: Spec) -> Table:
     for i, (low, high) in enumerate(zip(action.low, action.high, strict=True)):
         name = action.names[i] if i < len(action.names) else str(i)
         unit = action.units[i] if i < len(action.units) else ""
-        reach = f"choice {i}" if action.discrete else f"{low:g} .. {high:g} {unit}"
+        reach = _choice(action, i) if action.discrete else f"{low:g} .. {high:g} {unit}"
         table.add_row("action", name, "", reach)
     table.add_row("period", "", "", f"{spec.period_s:g} s")
     return table
+
+
+def _choice(action: ActionSpec, i: int) -> str:
+    """Say which choice entry ``i`` of a discrete action stands for."""
+    if not action.groups:
+        return f"choice {i}"
+    number = bisect_right(action.begins, i) - 1
+    return f"choice {i - action.begins[number]} of number {number + 1}"

@@ -174,7 +174,8 @@ def _store_of(run: Path, trained: Trained) -> Store | None:
 def _fits(stored: Spec, wanted: Spec) -> bool:
     """Whether experience of ``stored`` has every input and the actions of ``wanted``."""
     inputs = all(stored.inputs.get(key) == sensor for key, sensor in wanted.inputs.items())
-    return inputs and stored.action.size == wanted.action.size
+    took, takes = stored.action, wanted.action
+    return inputs and (took.size, took.sizes) == (takes.size, takes.sizes)
 
 
 def write_policy(to: Path, export: Export, *, version: int, learner_updates: int) -> PolicyRunner:

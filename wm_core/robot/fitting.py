@@ -51,6 +51,11 @@ def _wrong_inputs(robot: RobotFile, spec: Spec) -> list[str]:
 
 def _wrong_action(robot: RobotFile, spec: Spec) -> list[str]:
     action = spec.action
+    if action.groups:
+        return [
+            f"the policy has {action.kind} at once, which a robot file cannot say; send their "
+            "indices by command_type index, without a robot file"
+        ]
     if action.discrete != bool(robot.choices):
         kinds = {True: "one of several choices", False: "continuous"}
         return [f"the file's action is {kinds[bool(robot.choices)]}, the policy's is not"]

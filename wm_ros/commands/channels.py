@@ -14,13 +14,12 @@ import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import ActionSpec
+from wm_ros.commands.choices import ROUNDING, check_indices, nearest_within
 from wm_ros.commands.command import MOTIONS, Command, Motion
 from wm_ros.commands.owner import largest
 
 #: what stops a channel: a word, or the numbers of a posture
 SafeAction = Literal["zero", "hold", "none"] | tuple[float, ...]
-
-_ROUNDING = 1e-6  #: of numbers that a message carries as float32
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,11 @@ class CommandSet:
         if action.discrete:
             count = len(self.channels)
             choice: Motion = "choice"
-            self.slices, self.motions = (slice(0, 1),) * count, (choice,) * count
+            whole = slice(0, action.command_size)
+            self.slices, self.motions = (whole,) * count, (choice,) * count
             self.names = (action.names,) * count
+            for channel in self.channels:
+                channel.command.begins = action.begins
             return
         ends = np.cumsum([0, *self._sizes(action, "the policy")]).tolist()
         self.slices = tuple(map(slice, ends[:-1], ends[1:]))
@@ -177,16 +179,20 @@ class CommandSet:
         Where the action is a choice, the nearest counts that is not more than was asked for.
 
         Raises:
-            SpecMismatch: for names, or a number of numbers, that do not fit, or NaN.
+            SpecMismatch: for names, or a number of numbers, that do not fit, NaN, or no choice
+                of that index.
         """
         part, channel = self.slices[i], self.channels[i]
         if not channel.choices:
-            return channel.command.decode(msg, part.stop - part.start, self.names[i])[0]
+            read = channel.command.decode(msg, part.stop - part.start, self.names[i])[0]
+            if read is not None and self.action is not None and self.action.discrete:
+                check_indices(read, self.action)
+            return read
         rows = np.array([*channel.choices.values()])
         value, _ = channel.command.decode(msg, rows.shape[1])
         if value is None:
             return None
-        choice = _nearest_within(rows, value, bounded=channel.motion(channel.units) != "position")
+        choice = nearest_within(rows, value, bounded=channel.motion(channel.units) != "position")
         return None if choice is None else np.array([choice], np.float32)
 
     def warnings(self) -> list[str]:
@@ -209,7 +215,7 @@ class CommandSet:
                 continue
             most = assumed(channel, self.action, part)
             asked = np.maximum(np.abs(self.action.low[part]), np.abs(self.action.high[part]))
-            if (asked > most + _ROUNDING).any():
+            if (asked > most + ROUNDING).any():
                 found.append(
                     f"{channel.label}: no limit of this robot is stated, so at most "
                     f"{most.round(3).tolist()} is sent, the policy's card says {asked.tolist()}; "
@@ -232,7 +238,7 @@ class CommandSet:
                 f"{channel.label} {size}"
                 for channel, size in zip(self.channels, sizes, strict=True)
             )
-            got = f"{action.size} {'choices' if action.discrete else 'elements'}"
+            got = action.kind if action.discrete else f"{action.size} elements"
             raise SpecMismatch(
                 f"the robot's channels carry {sum(sizes)} elements ({parts}); "
                 f"the action of {what} has {got}"
@@ -241,6 +247,12 @@ class CommandSet:
 
     def _check_choices(self, action: ActionSpec, what: str) -> None:
         names = self.choices
+        if action.groups:
+            raise SpecMismatch(
+                f"the robot's file offers one of the choices {list(names)}; the action of {what} "
+                f"has {action.kind} at once, which a robot file cannot say: send their indices "
+                "by command_type index, without a robot file"
+            )
         if not action.discrete or action.size != len(names):
             kind = "choices" if action.discrete else "elements, none of them a choice"
             raise SpecMismatch(
@@ -251,20 +263,6 @@ class CommandSet:
             raise SpecMismatch(
                 f"the robot's choices are {list(names)}, those of {what} are {list(action.names)}"
             )
-
-
-def _nearest_within(rows: np.ndarray, asked: np.ndarray, *, bounded: bool) -> int | None:
-    """Find the row of ``rows`` (choices, n) that is nearest to what was asked for, (n,).
-
-    ``bounded``: no element may be larger in magnitude than asked, or of the other sign, so that
-    nothing moves faster than a person wants; None where every choice would.
-    """
-    apart = np.abs(rows - asked).sum(1)
-    if bounded:
-        more = (np.abs(rows) > np.abs(asked) + _ROUNDING) | (rows * asked < 0)
-        apart[more.any(1)] = np.inf
-    nearest = int(apart.argmin())
-    return nearest if np.isfinite(apart[nearest]) else None
 
 
 def limits_of(

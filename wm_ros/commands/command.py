@@ -50,6 +50,7 @@ class Command:
     ) -> None:
         self.fields, self.names = tuple(fields), tuple(names)
         self.topic, self.reach_s = topic or self.default_topic, reach_s
+        self.begins: tuple[int, ...] = (0,)  #: of choices: where in the names those of each begin
 
     @property
     def message_class(self) -> Any:
@@ -60,7 +61,7 @@ class Command:
 
         Args:
             size: number of elements of the action, or of its command where it is a choice.
-            discrete: whether the action is one of several choices.
+            discrete: whether the action is made of choices.
             what: whose action it is, for the error: such as ``the policy``.
             units: of the elements, where they are known.
         """
@@ -85,7 +86,7 @@ class Command:
         """Make the message that carries ``command``.
 
         Args:
-            command: (command_size,) physical units, or the index of a choice; empty, before a
+            command: (command_size,) physical units, or the index of each choice; empty, before a
                 policy has said how many elements there are, stops the robot.
             names: of the elements of the action, or of the choices; may be empty.
             stamp_ns: stamp of the image that the command answers; 0 for none.

@@ -131,9 +131,10 @@ class Ackermann(Command):
 
 
 class ChoiceIndex(Command):
-    """Carries the index of a choice, with its name; an empty message stops the robot.
+    """Carries the index of each choice, with its name; an empty message stops the robot.
 
-    It has a topic of its own, so that no joint takes an index for an effort.
+    Several choices are as many numbers, in their order.  It has a topic of its own, so that no
+    joint takes an index for an effort.
     """
 
     name, message, default_topic = "index", "sensor_msgs/JointState", "choice"
@@ -141,7 +142,7 @@ class ChoiceIndex(Command):
 
     def write(self, msg: Any, values: list[float], names: Sequence[str]) -> None:
         msg.position = values
-        choices = [int(value) for value in values]
+        choices = [begin + int(i) for begin, i in zip(self.begins, values, strict=False)]
         msg.name = [names[i] if i < len(names) else f"choice_{i}" for i in choices]
 
     def read(self, msg: Any, names: Sequence[str]) -> list[float]:

@@ -314,7 +314,8 @@ class Actuation:
                 return True
             if motion == "position" and (np.abs(change) > 0.1 * share * span).any():
                 return True
-            if motion == "choice" and np.isfinite(now[0]) and now[0] != self._spec.noop:
+            chosen = motion == "choice" and self._known(now) is not None
+            if chosen and (now != self._spec.zero_command).any():
                 return True
         return False
 
