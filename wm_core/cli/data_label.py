@@ -45,8 +45,10 @@ def main(argv: Sequence[str], verb: str) -> int:
     kinds: dict[str, LabelKind] = {name: name for name in get_args(LabelKind)}
     if kind not in kinds:
         raise SettingsError(f"--with: {nearest(kind, kinds, what='kind of label')}")
-    if settings.threshold is not None and kind != "marks":
-        raise SettingsError(f"--threshold belongs to --with marks, got --with {kind}")
+    of_marks = {"--threshold": settings.threshold is not None, "--seed": settings.seed != 0}
+    for option, given in of_marks.items():
+        if given and kind != "marks":
+            raise SettingsError(f"{option} belongs to --with marks, got --with {kind}")
     console = Console(highlight=False, soft_wrap=True)
     with Console(stderr=True).status("labelling") as status:
         done = label_store(
@@ -74,6 +76,11 @@ def _said(settings: DataLabelSettings, done: Labelled) -> str:
     text += f"; {found.new} new chunks, {found.known} known"
     if found.unknown:
         text += f"; {found.unknown:,} steps without a reward, which are not learnt from"
+    if found.begun_late:
+        text += (
+            "; sessions that begin amid an episode, as the steps before were evicted: "
+            f"{found.begun_late} (the episode counts from there, without a step before)"
+        )
     if found.left_out:
         counts = ", ".join(f"{n} {why}" for why, n in found.left_out.most_common())
         text += f"; chunks that could not be read: {counts}"

@@ -17,6 +17,7 @@ from wm_core.cli.settings import parse
 from wm_core.contract.errors import shown
 from wm_core.contract.files import json_text
 from wm_core.recordings.care.mend import Mended, MendedChunk, repair_store, store_to_mend
+from wm_core.store.quarantine import QUARANTINE
 
 
 class DataRepairSettings(StoreSettings):
@@ -58,7 +59,8 @@ def _counts(found: Mended, dry_run: bool) -> dict[str, object]:
     return {
         "dry_run": dry_run, "chunks": len(found.chunks), "saved": found.saved,
         "lost": found.lost, "ledger": found.ledger, "adopted": found.adopted,
-        "unfinished": found.unfinished, "copy": str(found.copy) if found.copy else None,
+        "unfinished": found.unfinished, "set_aside": found.set_aside,
+        "copy": str(found.copy) if found.copy else None,
     }  # fmt: skip
 
 
@@ -85,6 +87,11 @@ def _print(root: Path, found: Mended, dry_run: bool) -> None:
         lines.append(f"the ledger {'would be' if dry_run else 'was'} made anew: {found.ledger}")
     if found.adopted:
         lines.append(f"{found.adopted} good chunks without a row were entered")
+    if found.set_aside:
+        lines.append(
+            f"{found.set_aside} torn files stay in {root / QUARANTINE}: they were never "
+            "acknowledged, and a robot keeps what is not, and sends it again whole"
+        )
     if found.copy is not None:
         lines.append(f"the ledger as it was before: {found.copy}")
     if any(chunk.fault == "missing" for chunk in found.chunks):

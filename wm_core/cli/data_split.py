@@ -60,8 +60,7 @@ class DataSplitSettings(EpisodeOptions):
 def main(argv: Sequence[str], verb: str) -> int:
     """Split; returns the exit status."""
     settings = parse(DataSplitSettings, argv, verb=f"data {verb}")
-    if settings.validate_robots and settings.validate_since:
-        raise SettingsError("expected one of --validate-robots and --validate-since, got both")
+    _check(settings)
     root, console = store_at(settings.root), Console(highlight=False, soft_wrap=True)
     with reading(root) as ledger, Console(stderr=True).status("reading") as status:
         if settings.from_ is not None:
@@ -89,6 +88,19 @@ def main(argv: Sequence[str], verb: str) -> int:
     if settings.write is not None:
         console.print(f"written to {settings.write}", markup=False)
     return 0
+
+
+def _check(settings: DataSplitSettings) -> None:
+    """Refuse options that would do nothing beside others."""
+    given = settings.model_dump(exclude_defaults=True).keys()
+    if settings.validate_robots and settings.validate_since:
+        raise SettingsError("expected one of --validate-robots and --validate-since, got both")
+    useless, why = given - {"root", "from_", "write", "to"}, "--from says which episodes they are"
+    if settings.from_ is None:
+        useless, why = given & {"share", "seed"}, "--validate-* says which episodes they are"
+    if useless and (settings.from_ or settings.validate_robots or settings.validate_since):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(useless))
+        raise SettingsError(f"{why}: leave out {flags}")
 
 
 def _rule(settings: DataSplitSettings) -> SplitRule:

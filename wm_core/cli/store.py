@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from wm_core.contract.errors import StoreError, shown
-from wm_core.contract.files import try_lock
 from wm_core.contract.whole import whole
 from wm_core.format.chunk import chunk_path
+from wm_core.recordings.care.place import alone
 from wm_core.store.existing import existing_store
 from wm_core.store.importer import import_chunks
 from wm_core.store.intake import StoreIntake
@@ -171,14 +170,8 @@ def _rebuild(asked: argparse.Namespace) -> int:
     store = asked.root / "store"
     if not store.is_dir():
         raise StoreError(f"{store} does not exist; expected the store of a run folder")
-    lock = try_lock(asked.root / "service.lock")
-    if lock is None:
-        raise StoreError(f"{asked.root} is served by another process; stop it first")
-    try:
-        with console.status(f"reading {store}") as status:
-            found = rebuild(store, on_file=lambda path: status.update(f"reading {path}"))
-    finally:
-        os.close(lock)
+    with alone(store), console.status(f"reading {store}") as status:
+        found = rebuild(store, on_file=lambda path: status.update(f"reading {path}"))
     console.print(
         f"{store}: {found.kept} chunks as before, {found.adopted} found without a row, "
         f"{found.evicted} evicted for room, {found.missing} whose files are gone, "

@@ -1,12 +1,16 @@
-"""Says how a recording is to be read; each format takes what concerns it."""
+"""Says how a recording is to be read; each format takes what concerns it and refuses the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import Field
 
+from wm_core.contract.errors import RecordingError
 from wm_core.recordings.table_options import TableOptions
+
+_FLAGS = {"from_s": "--from", "until_s": "--until", "rewards": "--no-rewards"}
 
 
 class ReadOptions(TableOptions):
@@ -39,3 +43,25 @@ class ReadOptions(TableOptions):
     until_s: float | None = Field(
         None, gt=0, description="Leave out what comes after this many seconds from the begin"
     )
+
+    def check_taken(self, taken: Collection[str], where: object, why: str) -> None:
+        """Refuse options that were given and would do nothing.
+
+        Args:
+            taken: names of those that are of use.
+            where: the recording, for the message.
+            why: the others are of none.
+
+        Raises:
+            RecordingError: naming the options as on the command line.
+        """
+        given = [name for name in self.said() if name in ReadOptions.model_fields]
+        flags = [
+            _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in given if name not in taken
+        ]
+        if flags:
+            raise RecordingError(f"{where} {why}: leave out {' and '.join(flags)}")
+
+
+#: names of the options that tables take
+OF_TABLES = frozenset(ReadOptions.model_fields) - {"namespace", "rewards", "log_times", "hold_s"}

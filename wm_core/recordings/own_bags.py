@@ -30,7 +30,7 @@ from wm_core.recordings.options import ReadOptions
 
 ABOUT, ENTRY, VERSION = "wm_ros", "meta", 1  #: metadata record of such files, and its entry
 _AT_ONCE = 16  # steps that are decoded together
-_OPTIONS = {"from_s": "--from", "until_s": "--until"}
+_TAKEN = ("name", "task")  # of the options
 
 
 def recognise(path: Path) -> bool:
@@ -81,9 +81,7 @@ class OwnBag:
     as_stored = True  #: stamps and flags are those of the store that it came from
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
-        refused = [flag for name, flag in _OPTIONS.items() if getattr(options, name) is not None]
-        if refused:
-            raise RecordingError(f"{path} is read as a whole; leave {' and '.join(refused)} away")
+        options.check_taken(_TAKEN, path, "is read back as it was stored")
         self._path = path
         examined = examine_bag(path)
         try:

@@ -91,8 +91,9 @@ def _read(path: Path, max_bytes: int) -> tuple[ChunkKey, bytes]:
     if not stat.S_ISREG(found.st_mode) or found.st_size > max_bytes:
         raise ChunkRefused(f"expected a plain file of at most {max_bytes} bytes")
     data = path.read_bytes()
+    robot, session, _ = ("", "", *path.resolve().parts)[-3:]  # the folder may be given as "."
     with contextlib.suppress(ValueError, ChunkRefused):  # most lie where their names say
-        return ChunkKey(path.parts[-3], path.parts[-2], int(path.stem)).check(), data
+        return ChunkKey(robot, session, int(path.stem)).check(), data
     try:
         return check_chunk(data, None, max_bytes=max_bytes).meta.key, data
     except ChunkRefused:

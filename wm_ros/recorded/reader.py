@@ -36,6 +36,7 @@ _FINGERPRINTED = {
     "hold_s",
     "log_times",
 }
+_TAKEN = {*_FINGERPRINTED, "robot"}  # of the options
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 METADATA = "metadata.yaml"
 
@@ -56,7 +57,8 @@ def open_source(path: Path, options: ReadOptions) -> BagSource:
     """Open a bag, after a look at every byte of it.
 
     Raises:
-        RecordingError: for damage, a robot file that is missing, or topics that the bag lacks.
+        RecordingError: for damage, a robot file that is missing, topics that the bag lacks, or
+            options of tables.
     """
     return BagSource(path, options)
 
@@ -66,6 +68,7 @@ class BagSource:
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self._path, self._options = path, options
+        options.check_taken(_TAKEN, path, "is a bag, and some options are of tables")
         examined = examine_bag(path)
         with whole_bag(path) as whole, Bag(whole) as bag:
             self.notes: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.wm_core.recordings.outgoing.conftest import SPEC, StoreMaker, episode, same
@@ -60,6 +62,35 @@ def test_a_chunk_of_experience_is_known_and_sent_elsewhere(maker, tmp_path):
     assert recognise(chunk)
     with pytest.raises(RecordingError, match="wm store import"):
         open_source(chunk, ReadOptions())
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({"robot": Path("robot.yaml")}, "--robot"),
+        ({"rewards": False, "log_times": True}, "--no-rewards and --log-times"),
+        ({"hold_s": 2.0, "namespace": "/a"}, "--namespace and --hold-s"),
+        ({"image_size": "32x32", "action_low": (-1.0,)}, "--action-low and --image-size"),
+        ({"from_s": 0.0, "until_s": 9.0}, "--from and --until"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(maker, tmp_path, options, flags):
+    maker.add(episode(SPEC, 5, seed=0), SPEC)
+    export_store(maker.root, tmp_path / "out", "mcap")
+    (path,) = (tmp_path / "out").glob("*.mcap")
+    with pytest.raises(RecordingError, match=f"read back as it was stored: leave out {flags}$"):
+        open_source(path, ReadOptions(**options))
+    assert open_source(path, ReadOptions(name="mine", task="other")).name == "mine"
+
+
+def test_a_refused_option_is_one_line_and_leaves_no_store(maker, tmp_path, capsys):
+    maker.add(episode(SPEC, 5, seed=0), SPEC)
+    export_store(maker.root, tmp_path / "out", "mcap")
+    words = ["data", "import", str(tmp_path / "out"), "--root", str(tmp_path / "again")]
+    assert main([*words, "--no-rewards"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("leave out --no-rewards")
+    assert not (tmp_path / "again").exists()
 
 
 def test_an_export_that_is_cut_off_is_refused(maker, tmp_path):

@@ -114,6 +114,16 @@ def test_a_bag_without_a_robot_file_lists_its_topics(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_options_of_tables_are_refused_of_bags(tmp_path, options, capsys):
+    bag = write_bag(tmp_path / "bag", drive(3))
+    words = ["data", "import", str(bag), "--robot", str(options.robot)]
+    words += ["--root", str(tmp_path / "run"), "--image-size", "32x32", "--reward", "none"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("leave out --reward and --image-size")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_bag_of_several_files_is_read_as_one(tmp_path, options):
     """The recorder splits a bag by size: the files follow each other, in one episode."""
     parts = [

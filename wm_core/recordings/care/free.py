@@ -159,9 +159,13 @@ def _evict(ledger: Ledger, evicted: list[ChunkRow], stay: list[ChunkRow]) -> Non
     if not evicted:
         return
     arrival = int(ledger.counts()["arrival"])
+    damaged = ledger.damaged()
     for number, row in enumerate(stay, 1):
         ledger.remove(row.arrival)
         ledger.restore([row._replace(arrival=arrival + number)], pruned=0)
+        if row.arrival in damaged:
+            ledger.mark_sound(row.arrival)
+            ledger.mark_damaged(arrival + number, damaged[row.arrival])
     ledger.mark_pruned(evicted[-1].arrival)
 
 

@@ -3,7 +3,8 @@
 The damaged file itself moves to the quarantine, and the ledger is copied before it is changed.
 What could not be read stays where it is: its bytes may come again from a backup, by ``wm store
 import``.  That is tried first where there is one, for a repaired chunk has other bytes than the
-one that was acknowledged.
+one that was acknowledged.  A file that was never acknowledged stays in the quarantine, for its
+robot sends the whole chunk again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from wm_core.store.examine import check
 from wm_core.store.index import SIDECARS
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
-from wm_core.store.quarantine import quarantine_path
+from wm_core.store.quarantine import QUARANTINE, quarantine_path
 from wm_core.store.rebuild import rebuild
 from wm_core.store.reconcile import reconcile, session_folders
 from wm_core.store.rows import Refused
@@ -61,6 +62,7 @@ class Mended:
     copy: Path | None = None  #: of the ledger, as it was before
     adopted: int = 0  #: good files that had no row and have one now
     unfinished: int = 0  #: temporary files of a killed writer, removed
+    set_aside: int = 0  #: files in the quarantine that were never acknowledged; they stay there
 
     @property
     def saved(self) -> int:
@@ -120,8 +122,7 @@ def _looked_at(root: Path, on_file: Callable[[Path], object]) -> Mended:
             if found is not None:
                 _save_steps(root, ledger, row, found)
                 mended.chunks.append(found)
-        for refused, path in _unacknowledged(root, ledger):
-            mended.chunks.append(_look_at_refused(refused, path))
+        mended.set_aside = len(_unacknowledged(root, ledger))
     return mended
 
 
@@ -139,15 +140,10 @@ def _look_without_row(key: ChunkKey, path: Path, mended: Mended) -> None:
         )
 
 
-def _look_at_refused(refused: Refused, path: Path) -> MendedChunk:
-    got = salvage(_bytes_of(path))
-    steps = got.meta.steps if got.meta else 0
-    return MendedChunk(path, "torn", steps, len(got.steps), len(got.runs), refused.reason)
-
-
 def _repaired(root: Path, on_file: Callable[[Path], object]) -> Mended:
     mended = Mended(ledger=_fault_of_ledger(root))
     with explained(root):
+        before = set((root / QUARANTINE).rglob("*.refused"))
         if mended.ledger != "sound":
             mended.copy = rebuild(root, on_file=on_file).old
         ledger = Ledger(root / LEDGER_NAME)
@@ -168,7 +164,12 @@ def _repaired(root: Path, on_file: Callable[[Path], object]) -> Mended:
                     ledger.mark_damaged(row.arrival, chunk.note)
                 mended.chunks.append(chunk)
             for refused, path in _unacknowledged(root, ledger):
-                mended.chunks.append(_bring_back(root, ledger, refused, path))
+                # a sound ledger has a row of all that was acknowledged; the robot still has the
+                # rest, and a part of a chunk in its place would have the whole one refused
+                if mended.ledger == "sound" or path in before:
+                    mended.set_aside += 1
+                else:
+                    mended.chunks.append(_bring_back(root, ledger, refused, path))
         finally:
             ledger.close()
     if not mended.chunks and mended.ledger == "sound" and mended.copy is not None:
@@ -278,9 +279,10 @@ def _unacknowledged(root: Path, ledger: Ledger) -> list[tuple[Refused, Path]]:
 
 
 def _bring_back(root: Path, ledger: Ledger, refused: Refused, path: Path) -> MendedChunk:
-    """Store what is whole of a file that lies in the quarantine already."""
+    """Store what is whole of a file that the making of a new ledger put into the quarantine."""
     got = salvage(_bytes_of(path))
-    chunk = _look_at_refused(refused, path)
+    steps = got.meta.steps if got.meta else 0
+    chunk = MendedChunk(path, "torn", steps, len(got.steps), len(got.runs), refused.reason)
     if got.meta is not None and got.steps:
         key = ChunkKey(refused.robot, refused.session, refused.seq)
         meta = got.meta.model_copy(update=key._asdict())

@@ -41,6 +41,7 @@ class Relabelled:
     high: float = -math.inf
     new: int = 0  #: chunks that were stored ...
     known: int = 0  #: ... and that were stored already
+    begun_late: int = 0  #: new chunks amid an episode whose begin was evicted before
     left_out: Counter[str] = field(default_factory=Counter)  #: chunks that cannot be read
 
     def add(self, steps: list[Step]) -> None:
@@ -85,8 +86,8 @@ def relabel(
     target = Ledger(to / LEDGER_NAME)
     try:
         for robot, session in ledger.sessions():
-            begun = _Present()
-            for row in kept_of_session(ledger, robot, session):
+            begun, rows = _Present(), kept_of_session(ledger, robot, session)
+            for row in rows:
                 on_chunk(row)
                 chunk = _read(root, row, found.left_out)
                 if chunk is None:
@@ -94,16 +95,26 @@ def relabel(
                     continue
                 meta, steps = chunk
                 steps = _labelled(meta, steps, labeller, begun)
-                found.add(steps)
                 renamed = _renamed(meta, labeller)
+                data, old = encode_chunk(steps, renamed), target.find(renamed.key)
+                if old is not None and old.sha256 != hashlib.sha256(data).hexdigest():
+                    # labelled when steps before it were there that have been evicted since: it
+                    # says more than what can be made of it now
+                    stored = _read(to, old, Counter())
+                    found.add(steps if stored is None else stored[1])
+                    found.known += 1
+                    continue
+                found.add(steps)
                 verdict = ingest(
-                    to, target, renamed.key, encode_chunk(steps, renamed),
-                    min_free_bytes=min_free_bytes,
+                    to, target, renamed.key, data,
+                    max_bytes=len(data), min_free_bytes=min_free_bytes,
                 )  # fmt: skip
                 if not verdict.ok:
                     raise StoreError(f"{to}: {verdict.kind}: {verdict.reason}")
                 found.new += verdict.kind == "stored"
                 found.known += verdict.kind == "known"
+                late = row is rows[0] and row.first_step > 0 and not steps[0].is_first
+                found.begun_late += late and verdict.kind == "stored"
     finally:
         target.close()
     return found

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from wm_core.contract.errors import RecordingError
-from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.options import OF_TABLES, ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
 from wm_core.recordings.tables.hdf_files import (
@@ -55,6 +55,7 @@ def recognise(path: Path) -> bool:
 
 def open_source(path: Path, options: ReadOptions) -> Source:
     """Open HDF5 episodes; raises ``RecordingError`` where columns do not fit."""
+    options.check_taken(OF_TABLES, path, "is a table, and some options are of bags")
     return _Hdf5Set(path, options).source()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from wm_core.contract.errors import RecordingError
 from wm_core.contract.inputs import ImageSpec, Vector
 from wm_core.contract.spec import Spec
-from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.options import OF_TABLES, ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.actions import ActionRange, to_actions
 from wm_core.recordings.tables.images import image_spec
@@ -52,13 +52,14 @@ def recognise(path: Path) -> bool:
 
 def open_source(path: Path, options: ReadOptions) -> Source:
     """Open a LeRobot set; raises ``RecordingError`` for damage and for columns that do not fit."""
+    options.check_taken(OF_TABLES, path, "is a table, and some options are of bags")
     meta = read_meta(path)
     if options.fps is not None and options.fps != meta.fps:
         raise RecordingError(
             f"{path / INFO} says {meta.fps:g} fps; leave out --fps {options.fps:g}"
         )
     tasks = dict.fromkeys(t for entry in meta.entries for t in entry.tasks)
-    own = meta.own if meta.own and is_plain(options) else {}
+    own = meta.own if meta.own and is_plain(options, path) else {}
     reader = _Own(meta, own) if own else _Mapped(meta, options)
     name = robot_name(str(own.get("robot") or meta.robot or path.name), "lerobot")
     name = reader.target.name if reader.target else name

@@ -17,7 +17,7 @@ import numpy as np
 
 from wm_core.contract.errors import RecordingError, shown
 from wm_core.contract.spec import ActionSpec
-from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.options import OF_TABLES, ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.actions import action_spec, choices_of
 from wm_core.recordings.tables.arrays import ArrayLike, TableEpisode, array_source
@@ -33,6 +33,7 @@ from wm_core.recordings.tables.layout import known_column, robot_name
 from wm_core.recordings.tables.minari_arrow import read_arrow
 from wm_core.recordings.tables.target import chosen_columns, target_robot
 
+_TAKEN = OF_TABLES - {"action", "reward", "done"}  # of the options
 _META, _MAIN = "metadata.json", "main_data.hdf5"
 _SPACE = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")  #: of observations that are numbers
 
@@ -48,6 +49,7 @@ def recognise(path: Path) -> bool:
 
 def open_source(path: Path, options: ReadOptions) -> Source:
     """Open a Minari set; raises ``RecordingError`` where files are damaged or do not fit."""
+    options.check_taken(_TAKEN, path, "is a Minari set, which names its own columns")
     return _MinariSet(path, options).source()
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from wm_core.contract.compare import differences
 from wm_core.contract.errors import RecordingError, nearest
 from wm_core.contract.spec import Spec
-from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.options import OF_TABLES, ReadOptions
 from wm_core.recordings.source import Source
 from wm_core.recordings.tables.arrays import TableEpisode, array_source, in_step
 from wm_core.recordings.tables.damage import unreadable
@@ -43,6 +44,7 @@ def recognise(path: Path) -> bool:
 
 def open_source(path: Path, options: ReadOptions) -> Source:
     """Open npz episodes; raises ``RecordingError`` where keys or shapes do not fit."""
+    options.check_taken(OF_TABLES, path, "is a table, and some options are of bags")
     return _NpzSet(path, _files(path), options).source()
 
 
@@ -63,14 +65,16 @@ class _NpzSet:
         with _opened(files[0]) as arrays:
             self._keys = list(arrays.files)
             text = {key: _array(files[0], arrays, key) for key in _ABOUT if key in self._keys}
+            self._spec = _spec_text(files[0], arrays)
         self._text = {key: str(value) for key, value in text.items() if value.ndim == 0}
+        self._check_specs()
 
     def source(self) -> TableSource:
         options = self._options
         name = options.name or self._text.get("robot") or robot_name(self._path.stem, "npz")
         task = options.task or self._text.get("task", "")
-        if "spec" in self._text and STAMP in self._keys and is_plain(options):
-            spec = read_spec(self._text["spec"], self._files[0])
+        if self._spec and is_plain(options, self._path):
+            spec = read_spec(self._spec, self._files[0])
             return TableSource(
                 name=name,
                 task=task,
@@ -105,6 +109,19 @@ class _NpzSet:
             reward_arrives=True,
         )
 
+    def _check_specs(self) -> None:
+        """Refuse a file that was exported with another spec than the first."""
+        first = self._files[0]
+        for path in self._files[1:]:
+            with _opened(path) as arrays:
+                text = _spec_text(path, arrays)
+            what = "" if text == self._spec else _difference(self._spec, text, first, path)
+            if what:
+                raise RecordingError(
+                    f"{path}: recorded with another spec than {first.name} ({what}); import the "
+                    "files of each spec apart, from a folder of their own"
+                )
+
     def _actions(self) -> Iterator[np.ndarray]:
         for path in self._files:
             with _opened(path) as arrays:
@@ -133,6 +150,23 @@ class _NpzSet:
             frames = {key: columns[key] for key in spec.images}
             images = in_step(frames, spec, str(path), len(columns.get(STAMP, ())))
             yield exported_rows(str(path), spec, columns, vectors, images)
+
+
+def _spec_text(path: Path, arrays: np.lib.npyio.NpzFile) -> str:
+    """Read the spec, as JSON, of an episode that `wm data export` wrote; empty for any other."""
+    if "spec" not in arrays.files or STAMP not in arrays.files:
+        return ""
+    found = _array(path, arrays, "spec")
+    return str(found) if found.ndim == 0 else ""
+
+
+def _difference(one: str, other: str, first: Path, path: Path) -> str:
+    """Say in what the specs of two files differ; empty where they mean the same."""
+    if not one or not other:
+        return "one of them is no export of wm data"
+    wanted, got = read_spec(one, first), read_spec(other, path)
+    found = [*differences(wanted, got), *differences(got, wanted), "a name or a limit"]
+    return "" if wanted == got else found[0]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from wm_core.contract.errors import RecordingError
 from wm_core.contract.spec import Spec
 from wm_core.contract.step import NUMBERS
+from wm_core.recordings.options import OF_TABLES, ReadOptions
 from wm_core.recordings.table_options import TableOptions
 from wm_core.recordings.tables.rows import Rows
 
@@ -19,8 +20,14 @@ NEEDED = ("action", "reward", "is_first", "is_last", "is_terminal", STAMP)
 COLUMNS = (*dict.fromkeys((*NUMBERS, *NEEDED)), REQUESTED, HAS_REQUESTED)  #: of an export
 
 
-def is_plain(options: TableOptions) -> bool:
-    """Tell whether nothing was said about columns, so that an own export is read as it is."""
+def is_plain(options: ReadOptions, where: object) -> bool:
+    """Tell whether nothing was said about columns, so that an own export is read as it is.
+
+    Raises:
+        RecordingError: for a robot file, whose range of commands is not that of its actions.
+    """
+    why = "was written by wm data export, with what its columns are"
+    options.check_taken(OF_TABLES - {"robot"}, where, why)
     return not [k for k in options.said() if k in TableOptions.model_fields]
 
 

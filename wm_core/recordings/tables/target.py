@@ -12,11 +12,15 @@ from typing import NamedTuple
 from wm_core.contract.errors import RecordingError, SettingsError, nearest
 from wm_core.contract.inputs import ImageSpec, Vector
 from wm_core.contract.spec import Spec
-from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.options import OF_TABLES, ReadOptions
 from wm_core.recordings.tables.layout import observations, short_name
 from wm_core.robot import RobotFile
 
 _SLACK = 0.01  # of the rate
+#: options that are of use beside a robot file
+_BESIDE_ROBOT = OF_TABLES - {
+    "features", "without", "action_low", "action_high", "action_choices", "image_size", "fit",
+}  # fmt: skip
 
 
 class TargetRobot(NamedTuple):
@@ -45,10 +49,11 @@ def target_robot(options: ReadOptions) -> TargetRobot | None:
     """Read the robot file of the options; None where there is none.
 
     Raises:
-        RecordingError: for a file that is missing or wrong.
+        RecordingError: for a file that is missing or wrong, and for options that it makes useless.
     """
     if options.robot is None:
         return None
+    options.check_taken(_BESIDE_ROBOT, options.robot, "says what inputs and actions are")
     try:
         file = RobotFile.load(options.robot)
         return TargetRobot(file.robot, file.spec())

@@ -10,6 +10,8 @@ import pytest
 
 from tests.wm_core.recordings.care.conftest import SESSION, changed, play
 from wm_core.format.chunk import chunk_path
+from wm_core.library.episode_book import EpisodeBook
+from wm_core.store.index import SIDECARS
 from wm_core.store.ingest import ingest
 from wm_core.store.ledger import LEDGER_NAME, Ledger
 from wm_core.store.reader import Store
@@ -140,6 +142,52 @@ def test_evicted_chunks_are_evicted_for_everybody_and_lost_for_nobody(root, show
     fresh.refresh()
     assert sorted(segment.first_index for segment in fresh.segments) == [16, 48]
     fresh.close()
+
+
+def test_an_open_store_and_an_open_page_count_no_chunk_twice(root, record, shown, gc):
+    store, book = Store(root, cache_bytes=1 << 20), EpisodeBook(root)
+    store.refresh()
+    book.refresh()
+    before = store.steps, book.steps, book.chunks, book.nbytes
+    end_row = store.end_row
+    assert before[:3] == (64, 64, 4)
+    gc("--max-bytes", "1", "--yes")
+    assert store.refresh() == 0
+    book.refresh()
+    assert (store.steps, book.steps, book.chunks, book.nbytes) == before
+    assert store.arrival == 5  # that the chunk with the person has now
+    assert store.end_row == end_row  # it is not learnt from as if it were new
+    assert [(s.first_index, s.length) for s in store.segments] == [(16, 16), (48, 16)]
+    assert [(e.first_step, e.steps) for e in book.episodes()] == [(0, 64)]
+    record(play(1, 16), session="a" * 32)
+    gc("--max-bytes", "1", "--no-keep-demonstrations", "--yes")
+    assert store.refresh() == 16
+    assert [(s.session, s.length) for s in store.segments] == [(1, 16)]
+    store.close()
+    book.close()
+
+
+def test_a_damaged_chunk_that_is_kept_stays_marked_and_is_counted_once(root, record, shown, gc):
+    record(play(1, 32), robot="arm", session="a" * 32)
+    path = chunk_path(root, shown[1])
+    for kind in ("mcap", *SIDECARS):
+        path.with_suffix(f".{kind}").unlink(missing_ok=True)
+    ledger = Ledger(root / LEDGER_NAME)
+    ledger.mark_damaged(ledger.find(shown[1]).arrival, "its file is gone")
+    store, book = Store(root, cache_bytes=1 << 20), EpisodeBook(root)
+    store.refresh()
+    book.refresh()
+    before = store.steps, dict(store.left_out), dict(book.unread)
+    assert before == (96, {"gone": 1}, {"gone": 1})
+    gc("--max-bytes", "1", "--keep-robots", "rover", "--yes")
+    moved = ledger.find(shown[1]).arrival
+    assert moved > 6
+    assert ledger.damaged() == {moved: "its file is gone"}
+    store.refresh()
+    book.refresh()
+    assert (store.steps, dict(store.left_out), dict(book.unread)) == before
+    for opened in (ledger, store, book):
+        opened.close()
 
 
 def test_demonstrations_go_only_where_that_is_said(root, shown, gc):

@@ -220,6 +220,46 @@ def test_a_damaged_ledger_is_made_anew_and_the_old_one_kept(record, root, file_o
     assert all(same(step, steps[index]) for (_, index), step in found.items())
 
 
+def test_a_torn_file_that_was_never_acknowledged_leaves_its_place_to_the_whole_chunk(
+    record, root, file_of, mended, wm
+):
+    keys = record(play(2, 64), size=64)
+    path = file_of(keys[1])
+    whole = path.read_bytes()
+    ledger = Ledger(root / LEDGER_NAME)
+    ledger.remove(ledger.find(keys[1]).arrival)  # a power cut came before its row
+    os.truncate(path, len(whole) * 2 // 3)
+    for words in ((), (), ("--dry-run",)):
+        status, chunks, counts = mended(*words)
+        assert (status, chunks, counts["set_aside"]) == (0, [], 1)
+    assert "never acknowledged" in wm("repair")[1]
+    assert ingest(root, ledger, keys[1], whole).kind == "stored"  # the robot sends it again
+    ledger.close()
+    assert mended()[2]["set_aside"] == 0
+
+
+def test_a_new_ledger_brings_back_what_it_set_aside_and_not_what_lay_there(
+    record, root, file_of, mended, monkeypatch
+):
+    keys = record(play(3, 64), size=64)
+
+    def lose(key):
+        ledger = Ledger(root / LEDGER_NAME)
+        ledger.remove(ledger.find(key).arrival)
+        ledger.close()
+        os.truncate(file_of(key), file_of(key).stat().st_size * 2 // 3)
+
+    lose(keys[2])
+    assert mended()[2]["set_aside"] == 1
+    lose(keys[1])
+    monkeypatch.setattr("wm_core.recordings.care.mend._fault_of_ledger", lambda root: "damaged")
+    _, (chunk,), counts = mended()
+    assert chunk["path"].endswith(".refused")
+    assert "/00000001." in chunk["path"]
+    assert 0 < chunk["saved"] < 64
+    assert counts["set_aside"] == 1
+
+
 def test_a_ledger_that_is_gone_is_made_anew(record, root, mended):
     record(play(2, 64))
     for path in root.glob(f"{LEDGER_NAME}*"):

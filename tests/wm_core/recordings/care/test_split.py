@@ -207,6 +207,23 @@ def test_a_bad_subset_file_is_refused_in_one_line(ten, tmp_path, wm, spoil, said
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["--share", "0.5", "--seed", "7"], "--seed and --share"),
+        (["--validate-robots", "rover"], "--validate-robots"),
+        (["--min-return", "3", "--terminal"], "--min-return and --terminal"),
+    ],
+)
+def test_what_a_subset_file_says_already_is_refused_beside_it(ten, tmp_path, wm, words, flags):
+    file = tmp_path / "s.json"
+    wm("split", "--write", file)
+    status, _, err = wm("split", "--from", file, *words)
+    assert status == 2
+    assert f"leave out {flags}" in err
+    assert err.count("\n") == 1
+
+
 def test_a_store_without_a_chunk_of_the_subset_is_refused(ten, tmp_path, wm, root):
     file = tmp_path / "s.json"
     wm("split", "--write", file)
@@ -236,6 +253,8 @@ def test_a_store_with_other_bytes_of_the_same_chunk_is_refused(ten, record, tmp_
         (["--validate-since", "2040-01-01"], "validation part would be empty"),
         (["--min-return", "1e9"], "no whole episode that fits"),
         (["--validate-robots", "rover", "--validate-since", "3d"], "got both"),
+        (["--validate-robots", "rover", "--share", "0.5"], "leave out --share"),
+        (["--validate-since", "3d", "--seed", "4"], "leave out --seed"),
     ],
 )
 def test_a_rule_that_leaves_a_part_empty_is_refused(ten, wm, words, said):

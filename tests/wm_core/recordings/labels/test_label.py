@@ -29,6 +29,10 @@ def moved(obs, action, info):
     return number
 
 
+def plain(obs, action, info):
+    return float(obs["place"][1])
+
+
 def hides(obs, action, info):
     return None if info["step"] == 3 else 2
 
@@ -123,6 +127,49 @@ def test_labelling_again_stores_nothing_again_and_a_grown_store_its_new_steps(
     assert "holds another store" in capsys.readouterr().err
 
 
+def evict(root, seqs):
+    """Leave out the chunks ``seqs``, as a bound of the store's size does."""
+    ledger = Ledger(root / LEDGER_NAME)
+    ledger.mark_pruned(max(row.arrival for row in ledger.since(0) if row.seq in seqs))
+    for row in ledger.since(0):
+        if row.seq in seqs:
+            chunk_path(root, row.key).unlink()
+    ledger.close()
+
+
+def test_labelling_goes_on_where_the_source_has_evicted_what_was_labelled(
+    dots, functions, tmp_path, capsys
+):
+    to = tmp_path / "labelled"
+    assert label(dots(4), to, "python", f"{functions}:plain") == 0  # chunks 0 to 4
+    before = {meta.seq: [s.reward for s in steps] for meta, steps in chunks(to)}
+    grown = dots(8, name="grown")
+    evict(grown, {0, 1, 2})  # 3 begins at step 48, amid an episode
+    capsys.readouterr()
+    assert label(grown, to, "python", f"{functions}:plain") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 new chunks, 2 known" in said
+    assert "without a reward" not in said
+    assert "amid an episode" not in said
+    after = {meta.seq: [s.reward for s in steps] for meta, steps in chunks(to)}
+    assert sorted(after) == list(range(10))
+    assert {seq: after[seq] for seq in before} == before
+    assert not any(math.isnan(reward) for rewards in after.values() for reward in rewards)
+
+
+def test_a_session_whose_begin_was_evicted_before_it_was_labelled_says_so(
+    dots, functions, tmp_path, capsys
+):
+    root, to = dots(4), tmp_path / "labelled"
+    evict(root, {0})
+    assert label(root, to, "python", f"{functions}:plain") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "begin amid an episode, as the steps before were evicted: 1" in said
+    assert "1 steps without a reward" in said
+    assert label(root, to, "python", f"{functions}:plain") == 0
+    assert "0 new chunks, 4 known" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_function_sees_the_step_the_action_that_led_to_it_and_what_was_before(
     dots, functions, tmp_path
 ):
@@ -155,6 +202,7 @@ def test_a_step_behind_a_gap_and_one_without_an_answer_are_kept_and_not_learnt_f
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (("column", "1", "--seed", "3"), "--seed belongs to --with marks"),
         (("column", "plaec[0]"), "did you mean 'place'"),
         (("column", "place[7]"), "'place' has 2 numbers, got the index 7"),
         (("column", "1 +"), "expected a formula"),
@@ -174,9 +222,8 @@ def test_a_step_behind_a_gap_and_one_without_an_answer_are_kept_and_not_learnt_f
 def test_labels_that_cannot_be_made_are_refused_in_one_line(
     words, reason, dots, functions, tmp_path, capsys
 ):
-    kind, what = words
-    what = what.format(folder=functions.parent)
-    assert label(dots(1), tmp_path / "labelled", kind, what) == 2
+    words = [word.format(folder=functions.parent) for word in words]
+    assert label(dots(1), tmp_path / "labelled", *words) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert reason in error
     assert "Traceback" not in error

@@ -10,6 +10,7 @@ import pytest
 from tests.wm_core.recordings.outgoing.conftest import ONE_VECTOR, SPEC, episode, same
 from wm_core.cli.data import main
 from wm_core.contract.errors import RecordingError
+from wm_core.contract.spec import ActionSpec
 from wm_core.format.chunk import decode_chunk
 from wm_core.recordings.formats import format_of, reader
 from wm_core.recordings.options import ReadOptions
@@ -77,6 +78,36 @@ def test_where_steps_were_missing_an_episode_ends_and_another_begins(maker, tmp_
     stored = [*steps[:7], replace(steps[7], is_last=True)]
     stored += [replace(steps[12], is_first=True), *steps[13:]]
     assert all(same(a, b) for a, b in zip(stored, got, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (ActionSpec(low=(-3.0, -2.0), high=(3.0, 2.0)), "bounds of action 0: expected -1 .. 1"),
+        (ActionSpec.choices(2), "actions: expected 2 actions, got 2 choices"),
+        (ActionSpec(low=(-1.0, -2.0), high=(1.0, 2.0), max_change=0.5), "a name or a limit"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--action", "action"]])
+def test_npz_files_of_another_spec_are_imported_apart(maker, tmp_path, action, said, options):
+    other = SPEC.model_copy(update={"action": action})
+    maker.add(episode(SPEC, 6, seed=0), SPEC)
+    maker.add(episode(other, 4, seed=1), other, robot="robot2", session="b" * 32)
+    export_store(maker.root, tmp_path / "out", "npz")
+    words = ["--root", str(tmp_path / "back"), *options]
+    with pytest.raises(RecordingError) as refused:
+        main(["import", str(tmp_path / "out"), *words])
+    line = str(refused.value)
+    assert "episode-000001.npz: recorded with another spec than episode-000000.npz" in line
+    assert said in line
+    assert "import the files of each spec apart" in line
+    assert not (tmp_path / "back").exists()
+    if options:
+        return
+    (tmp_path / "apart").mkdir()
+    name = "episode-000001.npz"
+    (tmp_path / "out" / name).rename(tmp_path / "apart" / name)
+    assert main(["import", str(tmp_path / "out"), str(tmp_path / "apart"), *words]) == 0
 
 
 def test_choices_come_back_as_choices(maker, tmp_path):

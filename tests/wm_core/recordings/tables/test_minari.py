@@ -119,6 +119,8 @@ def test_damage_and_wrong_columns_are_named(minari_set, kind):
     assert episodes[0][1].action.tolist() == [0, 1, 0, 1, 0]
     with pytest.raises(RecordingError, match="did you mean 'observation'"):
         read(root, features=("observatoin",))
+    with pytest.raises(RecordingError, match=r"names its own columns: leave out --reward$"):
+        read(root, reward="none")
     path = max((p for p in root.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(RecordingError, match=f"{path.name}: is no .* that can be read"):

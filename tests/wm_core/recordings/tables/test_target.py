@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.wm_core.recordings.outgoing.conftest import SPEC, StoreMaker, episode
 from wm_core.contract.errors import RecordingError
+from wm_core.recordings.formats import reader, recordings_below
 from wm_core.recordings.options import ReadOptions
+from wm_core.recordings.outgoing.export import export_store
 from wm_core.recordings.tables.lerobot import open_source
 from wm_core.recordings.tables.npz import open_source as open_npz
 from wm_core.robot import RobotFile
@@ -77,3 +80,31 @@ def test_arrays_take_the_rate_of_the_robot(tmp_path, robot_file):
 def test_a_robot_file_that_is_missing_is_named(lerobot_set, tmp_path):
     with pytest.raises(RecordingError, match=r"absent\.yaml"):
         open_source(lerobot_set().write(), ReadOptions(robot=tmp_path / "absent.yaml"))
+
+
+@pytest.mark.parametrize("format", ["lerobot", "npz"])
+@pytest.mark.parametrize("more", [{}, {"fit": "pad"}])
+def test_an_export_of_ours_is_not_mapped_to_a_robot_file(tmp_path, robot_file, format, more):
+    """Its actions are in [-1, 1] already: the robot's bounds would scale them once more."""
+    maker = StoreMaker(tmp_path / "run" / "store")
+    maker.add(episode(SPEC, 6, seed=0), SPEC)
+    export_store(maker.root, tmp_path / "out", format)
+    ((path, name),) = recordings_below(tmp_path / "out")
+    with pytest.raises(RecordingError, match=r"written by wm data export.*leave out --robot$"):
+        reader(name).open_source(path, ReadOptions(robot=robot_file, **more))
+
+
+def test_what_the_robot_file_says_already_is_refused_beside_it(lerobot_set, robot_file):
+    options = ReadOptions(robot=robot_file, without=("x",), action_low=(0.0,), image_size="8x8")
+    with pytest.raises(
+        RecordingError, match=r"leave out --without and --action-low and --image-size$"
+    ):
+        open_source(lerobot_set().write(), options)
+
+
+def test_options_of_bags_are_refused_of_tables(lerobot_set, tmp_path):
+    np.savez(tmp_path / "a.npz", pose=np.ones((3, 2)), action=np.zeros((3, 1)))
+    options = ReadOptions(rewards=False, hold_s=1.0)
+    for open_table, path in ((open_source, lerobot_set().write()), (open_npz, tmp_path / "a.npz")):
+        with pytest.raises(RecordingError, match=r"leave out --no-rewards and --hold-s$"):
+            open_table(path, options)
