@@ -251,7 +251,7 @@ def send(
     sock.close()
 
 
-def watched(port: int, trusted: Path, tokens: dict[str, str]) -> None:
+def watched(port: int, trusted: Path, tokens: dict[str, str], person: str) -> None:
     """Send live reports of robots, with a picture, and look at all; runs in its own process."""
     rng, access = np.random.default_rng(0), AccessSettings(ca_file=str(trusted), proxy="none")
     url = f"https://127.0.0.1:{port}"
@@ -267,7 +267,7 @@ def watched(port: int, trusted: Path, tokens: dict[str, str]) -> None:
         LiveSender(url, robot=robot, snapshot=snapshot, token=token, access=access)
         for robot, token in tokens.items()
     ]
-    client = TrainerClient(url, token=next(iter(tokens.values())), access=access)
+    client = TrainerClient(url, token=person, access=access)
     while senders:
         client.request("GET", "/v1/live")
         time.sleep(0.2)
@@ -302,6 +302,7 @@ def drive(settings: Settings, folder: Path, work: dict[str, list[Chunk]], live: 
     tokens = folder / "tokens"
     given = {robot: add_token(tokens, robot) for robot in work}
     seen = {f"live{i}": add_token(tokens, f"live{i}") for i in range(live)}
+    person = add_token(tokens, "person", may_look=True)
     service = Service(folder, tokens, settings.profile)
     place = service.port, service.certificate
     senders = [
@@ -310,7 +311,8 @@ def drive(settings: Settings, folder: Path, work: dict[str, list[Chunk]], live: 
         )
         for robot, chunks in work.items()
     ]
-    beside = [fork.Process(target=watched, args=(*place, seen), daemon=True)] if live else []
+    looks = fork.Process(target=watched, args=(*place, seen, person), daemon=True)
+    beside = [looks] if live else []
     try:
         with running(*senders, *beside):
             time.sleep(3.0 if live else 0.5)

@@ -1,4 +1,4 @@
-"""``wm robot add | list | revoke``: which robots the trainer's service lets in."""
+"""``wm robot add | list | revoke``: which robots and people the trainer's service lets in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _DAY_S = 86400.0
 _ADD = (
     "Make a token of a robot, add its hash to the tokens file and print the token, which is kept "
     "nowhere.  Put it into a file on the robot and name that by the parameter token_file.  "
-    "A robot may have several tokens; to change them without a pause, let the old one expire."
+    "A robot may have several tokens; to change them without a pause, let the old one expire.  "
+    "Such a token sees only what its own robot says; with --may-look it is of a person, who sees "
+    "all robots and their recorded episodes on the page."
 )
 _REVOKE = (
     "Remove all tokens of a robot.  A running service lets it in no more from the next request "
@@ -28,6 +30,8 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     add = verbs.add_parser("add", help="let a robot write to the service", description=_ADD)
     add.add_argument("robot", help="its name: 1 to 64 of a-z, 0-9, _ and -")
     add.add_argument("--expires", help="last moment of the token: 2027-01-31, or 90d from now")
+    text = "let whoever has the token see all robots, as the page shows them"
+    add.add_argument("--may-look", action="store_true", help=text)
     listed = verbs.add_parser("list", help="list the robots that the service lets in")
     revoke = verbs.add_parser("revoke", help="let a robot in no more", description=_REVOKE)
     revoke.add_argument("robot", help="its name")
@@ -40,7 +44,7 @@ def run(asked: argparse.Namespace) -> int:
     """Run one of the verbs; the exit status."""
     if asked.verb == "add":
         expires_s = None if asked.expires is None else _moment_s(asked.expires, time.time())
-        token = add_token(asked.tokens, asked.robot, expires_s=expires_s)
+        token = add_token(asked.tokens, asked.robot, expires_s=expires_s, may_look=asked.may_look)
         sys.stdout.write(f"token of {asked.robot}, shown only now: {token}\n")
     elif asked.verb == "revoke":
         removed = revoke_tokens(asked.tokens, asked.robot)
@@ -63,7 +67,8 @@ def _table(path: Path, now_s: float) -> str:
     for entry in entries:
         _, _, expires = entry.line.partition(" expires=")
         state = f"{'expired' if entry.is_expired(now_s) else 'until'} {expires}" if expires else ""
-        lines.append(f"{entry.robot:<{width}}  {entry.sha256[:12]}  {state}".rstrip())
+        look = "may look  " if entry.sees_all else ""
+        lines.append(f"{entry.robot:<{width}}  {entry.sha256[:12]}  {look}{state}".rstrip())
     return "\n".join(lines) + "\n" if lines else f"{path} lets no robot in\n"
 
 

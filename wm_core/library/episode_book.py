@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wm_core.contract.errors import StoreError, WmError
 from wm_core.contract.files import read_json
+from wm_core.store.arrived import Arrived
 from wm_core.store.episodes import SessionEpisodes, StoredEpisode, pieces_of
 from wm_core.store.ledger import LEDGER_NAME, ChunkRow, Ledger
 
@@ -40,6 +41,7 @@ class EpisodeBook:
         self._sessions: dict[tuple[str, str], SessionEpisodes] = {}
         self._ledger: Ledger | None = None
         self._inode, self._arrival = -1, 0
+        self._arrived = Arrived()
         self._sorted: tuple[int, list[StoredEpisode]] = (-1, [])
 
     def refresh(self, most: int = MOST_CHUNKS) -> bool:
@@ -120,24 +122,30 @@ class EpisodeBook:
 
     def _forget(self) -> None:
         self.steps = self.chunks = self.nbytes = self._arrival = 0
-        self._sessions, self.unread = {}, Counter()
+        self._sessions, self._arrived, self.unread = {}, Arrived(), Counter()
         self.version += 1
 
     def _take(self, row: ChunkRow, *, is_pruned: bool) -> None:
         self._arrival = row.arrival
-        self.steps, self.chunks = self.steps + row.steps, self.chunks + 1
-        self.nbytes += row.bytes
+        name = (row.robot, row.session)
+        session = self._sessions.setdefault(name, SessionEpisodes(*name))
+        is_new = self._arrived.add(row.key)
+        if is_new:
+            self.steps, self.chunks = self.steps + row.steps, self.chunks + 1
+            self.nbytes += row.bytes
+        elif session.holds(row.first_step):
+            return  # `wm data gc` gives what it keeps a new arrival
         pieces: list[StoredEpisode] = []
-        if is_pruned:
-            self.unread["pruned"] += 1
-        else:
+        why = "pruned" if is_pruned else ""
+        if not is_pruned:
             try:
                 pieces = pieces_of(self.root, row, self.steps)
             except (OSError, ValueError, KeyError, WmError) as error:
-                self.unread["gone" if isinstance(error, FileNotFoundError) else "damaged"] += 1
+                why = "gone" if isinstance(error, FileNotFoundError) else "damaged"
                 log.debug("the episodes of chunk %s are not known: %s", tuple(row.key), error)
-        key = (row.robot, row.session)
-        self._sessions.setdefault(key, SessionEpisodes(*key)).add(row, pieces)
+        if why and is_new:
+            self.unread[why] += 1
+        session.add(row, pieces)
 
 
 def store_of(run: Path) -> Path:

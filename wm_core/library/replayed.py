@@ -244,6 +244,7 @@ class Replays:
             "reward_imagined": made.reward_imagined.tolist(),
             "surprise": [x if np.isfinite(x) else None for x in made.surprise.tolist()],
             "error": None if error is None else error.tolist(),
+            "limit": made.limit,
         }
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from wm_core.contract.errors import WmError
 from wm_core.contract.files import json_text
+from wm_core.link.trainer.access import TOKEN_OF_ROBOT
 from wm_core.page.board import Board, Frame
 from wm_core.page.replay_routes import ReplayRoutes
 from wm_core.page.skeleton import SKELETON, login_page, refused_page, rollback_form
@@ -106,7 +107,7 @@ class PageApplication:
         """Answer with what changes on the page, for as long as the browser listens."""
         why = self.viewers.refusal(request)
         if why:
-            return Response(f"{why}\n", 401, headers=HEADERS, media_type="text/plain")
+            return _plain_refusal(why)
         if request.method == "HEAD":  # a browser that asks whether it may look again
             return Response(headers=HEADERS, media_type="text/event-stream")
         if self._streams >= _MAX_VIEWERS:
@@ -140,7 +141,7 @@ class PageApplication:
         """Answer with a film strip of the newest dream, as it was read last."""
         why = self.viewers.refusal(request)
         if why:
-            return Response(f"{why}\n", 401, headers=HEADERS, media_type="text/plain")
+            return _plain_refusal(why)
         strip = self.board.reader.pictures.get(request.path_params["name"])
         if strip is None or not strip.value:
             return Response("no such picture\n", 404, headers=HEADERS, media_type="text/plain")
@@ -157,8 +158,9 @@ class PageApplication:
         if self.viewers.wait_s(request) > 0:
             return self._refused(request, "too many wrong tokens: wait a minute")
         token = (await _form(request)).get("token", "").strip()
-        if not self.viewers.accepts(request, token):
-            return self._refused(request, "this token is not in the tokens file")
+        why = self.viewers.why_not_let_in(request, token)
+        if why:
+            return self._refused(request, why)
         response = RedirectResponse("/ui/", 303, headers=HEADERS)
         response.set_cookie(
             COOKIE, token, max_age=_COOKIE_S, path="/ui", secure=self._secure,
@@ -200,6 +202,8 @@ class PageApplication:
         """Refuse a browser, with the form for a token where one would help."""
         if self.viewers.tokens is None:
             return _html(refused_page(why), 403)
+        if why == TOKEN_OF_ROBOT:
+            return _html(login_page(why), 403)
         response = _html(login_page(why if request.method == "POST" else ""), 401)
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
@@ -216,6 +220,12 @@ def filled(skeleton: str, contents: dict[str, str], pictures: dict[str, str]) ->
         return match[0] + (_PLACE.sub(put, inner) if inner is not None else "")
 
     return _PLACE.sub(put, skeleton)
+
+
+def _plain_refusal(why: str) -> Response:
+    """Refuse what is no page, with the reason as it is."""
+    status = 403 if why == TOKEN_OF_ROBOT else 401
+    return Response(f"{why}\n", status, headers=HEADERS, media_type="text/plain")
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -41,6 +41,8 @@ def understands(run: RunView) -> str:
     elif dream.get("why_no_pictures"):
         parts.append(note(f"{dream['why_no_pictures']}."))
         parts.append(_vectors(dream.get("vectors"), observed))
+    if dream.get("limit"):
+        parts.append(note(f"{dream['limit']}."))
     parts.append(_curve("error of the picture (of 255)", {"": dream.get("error")}, 0))
     seen = {"got": dream.get("reward"), "predicted": dream.get("reward_imagined")}
     parts.append(_curve("reward", seen, observed))

@@ -109,10 +109,14 @@ class Hearing:
             return RobotsHeard(
                 f"the trainer's service at {base} does not answer ({_short(error)})"
             )
-        if answer.status in (401, 403):
+        if answer.status == 401:
             return RobotsHeard(
-                f"the trainer's service at {base} wants a token: give --token-file FILE"
+                f"the trainer's service at {base} wants a token that may look: give --token-file "
+                "FILE"
             )
+        if answer.status == 403:
+            why = str(json_object(body).get("reason", "no reason was given"))[:300]
+            return RobotsHeard(f"the trainer's service at {base} refuses: {why}")
         if answer.status == 404:
             return RobotsHeard(f"the trainer's service at {base} is older than this page")
         if answer.status != 200:

@@ -113,6 +113,8 @@ def dream_parts(told: dict[str, Any], step: int) -> str:
     parts = [
         note(f"The model saw the steps {first} to {seen}, and imagined the rest from the actions.")
     ]
+    if told.get("limit"):
+        parts.append(note(f"{told['limit']}."))
     for label, curves in (
         ("reward", {"got": told["reward"], "imagined": told["reward_imagined"]}),
         ("error of the picture (of 255)", {"": told["error"] or []}),

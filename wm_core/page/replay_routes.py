@@ -6,6 +6,7 @@ that is asked for loads the run's newest checkpoint, and torch with it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from wm_core.page.replay_pages import dream_parts, episode_page, episodes_page, 
 from wm_core.page.wording import note
 
 MOST_LISTED = 200  #: newest episodes in the list
+_AT_ONCE = 2  #: answers that are made at once: the threads are those of the whole service
+_MOST_WAITING = 16  #: that wait for their turn; more must ask again
+_AGAIN_S = 2
 _ONE = "/ui/episodes/{robot}/{session}/{number:int}"
 
 _Refusal = Callable[[Request], str]
@@ -43,6 +47,7 @@ class ReplayRoutes:
         self._refusal, self._refused = refusal, refused
         self._headers = dict(headers)
         self._replays = Replays(run)
+        self._turn, self._asking = asyncio.Semaphore(_AT_ONCE), 0
         self.routes = [
             Route("/ui/episodes", self._answer(self._list)),
             Route(_ONE, self._answer(self._episode)),
@@ -57,10 +62,19 @@ class ReplayRoutes:
             why = self._refusal(request)
             if why:
                 return self._refused(request, why)
+            if self._asking >= _AT_ONCE + _MOST_WAITING:
+                busy = "Many others look at episodes just now: load this again in a few seconds."
+                response = self._html(note(busy, "warn"), 503)
+                response.headers["Retry-After"] = str(_AGAIN_S)
+                return response
+            self._asking += 1
             try:
-                return await run_in_threadpool(make, request)
+                async with self._turn:
+                    return await run_in_threadpool(make, request)
             except StoreError as error:
                 return self._html(note(str(error), "bad"), 404)
+            finally:
+                self._asking -= 1
 
         return answer
 

@@ -24,7 +24,9 @@ class PageSettings(Frozen):
         "serves the run folder on this machine, whenever there is one.",
     )
     token_file: Path | None = Field(
-        None, description="File with the token that the service is asked with; None: no token."
+        None,
+        description="File with the token that the service is asked with, one that may look; None: "
+        "no token.",
     )
     trainer_ca: Path | None = Field(
         None,
@@ -34,8 +36,8 @@ class PageSettings(Frozen):
     port: int = ranged(8770, 0, 65535, "TCP port to listen on; 0 picks a free one.")
     tokens: Path | None = Field(
         None,
-        description="File of lines `name sha256(token)`, as that of `wm serve`: who shows one of "
-        "these tokens may look. None: this machine only.",
+        description="File of `wm robot add`, as that of `wm serve`: who shows a token made with "
+        "--may-look may look. None: this machine only.",
     )
     tls_cert: Path | None = Field(
         None, description="PEM file of the page's certificate; None speaks plain HTTP."

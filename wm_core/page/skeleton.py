@@ -38,7 +38,7 @@ def login_page(why: str) -> str:
 <input name="token" type="password" autocomplete="current-password" autofocus required></label>
 <button>Look</button></form>{note(why, "bad") if why else ""}
 <p class="muted">A token is made by
-<code>wm serve --root RUN --tokens FILE --new-token NAME</code>.</p></body></html>
+<code>wm robot add NAME --may-look --tokens FILE</code>.</p></body></html>
 """
 
 

@@ -121,6 +121,11 @@ class SessionEpisodes:
             self._join(at)
             self._join(at - 1)
 
+    def holds(self, step: int) -> bool:
+        """Tell whether a chunk that could be read had the step number ``step``."""
+        at = bisect([run.first_step for run in self._runs], step) - 1
+        return at >= 0 and step < self._runs[at].end_step
+
     def episodes(self) -> list[StoredEpisode]:
         """List its episodes in order; not to be changed.  The last one may be open."""
         if self._listed is None:

@@ -21,6 +21,7 @@ import numpy as np
 from wm_core.contract.errors import StoreError
 from wm_core.contract.spec import Obs, Spec
 from wm_core.format.chunk import ChunkKey, chunk_path
+from wm_core.store.arrived import Arrived
 from wm_core.store.examine import lacks
 from wm_core.store.existing import existing_store
 from wm_core.store.frames import (
@@ -91,6 +92,7 @@ class Store:
         self._sessions: dict[int, Session] = {}
         self._chunks: dict[int, StoredChunk] = {}
         self._arrivals: list[int] = []  # of every chunk number so far
+        self._arrived = Arrived()
         self._pruned = 0
         self._table = np.empty(0, np.uint8)
         self._first_row = self.end_row = 0  # rows keep their numbers when older ones leave
@@ -131,18 +133,34 @@ class Store:
         with self.lock:
             before = self.steps
             pruned = self._ledger.pruned_through()
+            rows = self._ledger.since(self.arrival)
+            held = [self._moves(row) for row in rows]
             if pruned > self._pruned:
                 self._pruned = pruned
                 self._keep({n for n, c in self._chunks.items() if c.arrival > pruned})
-            rows = self._ledger.since(self.arrival)
             found = [(row, self._look(row)) for row in rows] if self._spec is None else None
             if found is not None:
                 self._choose_spec(found)
             for at, row in enumerate(rows):
-                index = self._look(row) if found is None else found[at][1]
-                self._take(row, index)
+                if not held[at]:
+                    index = self._look(row) if found is None else found[at][1]
+                    self._take(row, index)
                 self.arrival = row.arrival
             return self.steps - before
+
+    def _moves(self, row: ChunkRow) -> bool:
+        """Tell whether the chunk of ``row`` is held already, under an earlier arrival.
+
+        `wm data gc` gives what it keeps a new arrival.  The chunk stays where it is in the table,
+        as nothing of it is new to learn from, and counts as evicted by its new arrival only.
+        """
+        number = self._numbers.get((row.robot, row.session), -1)
+        session = self._sessions.get(number)
+        chunk = None if session is None else session.chunk_of(row.seq)
+        if chunk is None:
+            return False
+        chunk.arrival = row.arrival
+        return True
 
     def _look(self, row: ChunkRow) -> Index | str:
         """Read the index of a row's chunk; the reason where it is of no use."""
@@ -177,25 +195,26 @@ class Store:
 
     def _take(self, row: ChunkRow, index: Index | str) -> None:
         number = self._numbers.setdefault((row.robot, row.session), len(self._numbers))
-        self.steps += row.steps
+        is_new = self._arrived.add(row.key)  # or was left out before, and counted
+        if is_new:
+            self.steps += row.steps
         if index == "pruned":
             return
+        reason = why = ""
         if isinstance(index, str):
-            self.left_out[index] += 1
-            return
-        difference = lacks(index.spec, self.spec)
-        if difference:
-            self._leave_out(row, "other spec", difference)
+            reason = index  # which `_look` has told
+        elif difference := lacks(index.spec, self.spec):
+            reason, why = "other spec", difference
         elif not self._sessions.setdefault(number, Session(number)).fits(
             row.seq, row.first_step, row.steps
         ):
-            self._leave_out(row, "overlap", "its steps are those of another chunk")
+            reason, why = "overlap", "its steps are those of another chunk"
         else:
             self._add(row, number, index)
-
-    def _leave_out(self, row: ChunkRow, reason: str, why: str) -> None:
-        self.left_out[reason] += 1
-        self._tell(reason, row.key, f"is left out: {why}")
+        if reason and is_new:
+            self.left_out[reason] += 1
+        if why:
+            self._tell(reason, row.key, f"is left out: {why}")
 
     def _tell(self, reason: str, key: ChunkKey, what: str) -> None:
         """Log what became of a chunk, unless many others were lost for the same ``reason``."""

@@ -85,6 +85,12 @@ class Session:
             insort(self.chunks, chunk, key=lambda c: c.key.seq)
             self._rebuild()
 
+    def chunk_of(self, seq: int) -> StoredChunk | None:
+        """Find the chunk with the sequence number ``seq``; None where it is not held."""
+        at = bisect_left(self.chunks, seq, key=lambda c: c.key.seq)
+        found = self.chunks[at : at + 1]
+        return found[0] if found and found[0].key.seq == seq else None
+
     def fits(self, seq: int, first_step: int, steps: int) -> bool:
         """Tell whether a chunk of these steps lies between its neighbours by number."""
         at = bisect_left(self.chunks, seq, key=lambda c: c.key.seq)

@@ -150,14 +150,14 @@ class LiveView:
         return _numbers(low), _numbers(high), command_names(commands)[:MAX_ACTIONS]
 
     def _action(self, command: np.ndarray | None) -> tuple[float | None, ...]:
-        """Give what was sent; one-hot for a choice, and nothing where nothing was sent."""
+        """Give what was sent; one-hot for a choice, nothing where none says what was sent."""
         spec = self._spec()
         if spec is None or command is None or not command.size:
             return ()
         if not spec.action.discrete:
             return _numbers(command)
-        size = min(spec.action.size, MAX_ACTIONS)
-        return tuple(float(i == int(command[0])) for i in range(size))
+        action = self._actuation.action_of(command)
+        return () if action is None else _numbers(action)
 
     def _draw(self, obs: Mapping[str, np.ndarray], t_ns: int) -> None:
         """Draw the images of a new observation; older ones stay where it has none."""

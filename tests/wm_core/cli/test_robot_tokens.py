@@ -41,6 +41,16 @@ def test_a_robot_is_added_listed_and_revoked(wm, tmp_path):
     assert Tokens(path).check(token, "rover") == "unknown"
 
 
+def test_a_person_gets_a_token_that_may_look(wm, tmp_path):
+    path = tmp_path / "tokens"
+    wm("robot", "add", "rover", "--tokens", path)
+    said = wm("robot", "add", "anna", "--may-look", "--expires", "90d", "--tokens", path)[1]
+    assert Tokens(path).seen_by(said.split()[-1]) is None
+    rover, anna = wm("robot", "list", "--tokens", path)[1].splitlines()
+    assert "may look" not in rover
+    assert "may look  until 20" in anna
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -9,6 +9,7 @@ import pytest
 
 from wm_core.contract.errors import SettingsError
 from wm_core.link.trainer.tokens import add_token
+from wm_core.page.hearing import Hearing
 
 PANELS = ("title", "links", "robots", "better", "understands", "lost", "policies", "learner")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -124,7 +125,7 @@ def test_another_name_for_this_machine_is_refused(page, get):
 
 def test_with_tokens_only_who_shows_one_may_look(page, get, tmp_path):
     tokens = tmp_path / "tokens"
-    token = add_token(tokens, "anna")
+    token = add_token(tokens, "anna", may_look=True)
     server = page(tokens=tokens)
     base = server.url
     refused = get.get(base)
@@ -146,6 +147,21 @@ def test_with_tokens_only_who_shows_one_may_look(page, get, tmp_path):
     assert get.get(base).status_code == 200  # the client keeps the cookie
     tokens.write_text("")  # taken away
     assert get.get(base).status_code == 401
+
+
+def test_a_robots_token_sees_nothing_of_the_page(page, get, tmp_path):
+    robot = add_token(tmp_path / "tokens", "rover")
+    base = page(tokens=tmp_path / "tokens").url
+    bearer = {"Authorization": f"Bearer {robot}"}
+    for path in ("", "episodes", "episodes/other/x/0", "events", "dream/x"):
+        answer = get.get(f"{base}{path}", headers=bearer)
+        assert answer.status_code == 403, path
+        assert "wm robot add NAME --may-look" in answer.text
+        assert "Is it better" not in answer.text
+    answer = get.post(f"{base}login", data={"token": robot})
+    assert answer.status_code == 403
+    assert "password" in answer.text  # a person may show another one
+    assert "set-cookie" not in answer.headers
 
 
 def test_guessing_tokens_is_slowed_down(page, get, tmp_path):
@@ -191,3 +207,12 @@ def test_a_dream_s_strips_come_by_addresses_that_change_with_them(page, listen, 
     shown = listen(base, lambda shown: shown.get("dream-truth", before) != before)
     assert get.get(origin + shown["dream-truth"]).content == png + b"another"
     assert (live / "watched").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "wants a token that may look"), (403, "refuses: no reason was given")],
+)
+def test_a_service_that_refuses_the_page_is_told_as_such(service, tmp_path, status, words):
+    service.status = status
+    assert words in Hearing(tmp_path, service.url).look().problem

@@ -109,7 +109,7 @@ def test_a_restart_of_the_page_is_survived(tmp_path, browser):
 
 
 def test_without_a_token_there_is_only_the_form_for_one(page, tmp_path, browser):
-    token = add_token(tmp_path / "tokens", "anna")
+    token = add_token(tmp_path / "tokens", "anna", may_look=True)
     url = page(tokens=tmp_path / "tokens").url
     browser.open(url)
     browser.wait("!!document.querySelector('input[name=token]')")

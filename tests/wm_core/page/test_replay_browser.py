@@ -93,7 +93,7 @@ def test_without_a_model_the_recorded_pictures_stand_alone(page, filled, tmp_pat
 
 
 def test_without_a_token_no_episode_is_seen(page, filled, tmp_path, browser):
-    token = add_token(tmp_path / "tokens", "anna")
+    token = add_token(tmp_path / "tokens", "anna", may_look=True)
     url = page(root=tmp_path, tokens=tmp_path / "tokens").url
     for path in ("episodes", f"episodes/robot/{0:032x}/0"):
         browser.open(url + path)

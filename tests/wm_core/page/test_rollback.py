@@ -65,9 +65,11 @@ def test_forms_of_other_sites_are_refused(page, get, channels, change, headers):
 
 
 def test_with_tokens_only_the_operator_may(page, get, channels, tmp_path):
-    robot, operator = (add_token(tmp_path / "tokens", name) for name in ("kitchen", "operator"))
-    url = page(allow_rollback=True, tokens=tmp_path / "tokens").url
-    for token, status in ((robot, 403), (operator, 303)):
+    path = tmp_path / "tokens"
+    robot, operator = (add_token(path, name) for name in ("kitchen", "operator"))
+    person = add_token(path, "anna", may_look=True)
+    url = page(allow_rollback=True, tokens=path).url
+    for token, status in ((robot, 403), (person, 403), (operator, 303)):
         bearer = {"Authorization": f"Bearer {token}"}
         form = form_in(get.get(url, headers=bearer).text)
         assert get.post(f"{url}rollback", data=form, headers=bearer).status_code == status

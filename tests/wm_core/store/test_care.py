@@ -139,6 +139,18 @@ def test_an_import_repairs_what_is_damaged_and_names_what_it_refuses(
     assert chunk_path(store, chunks[0][0]).read_bytes() == chunks[0][1]
 
 
+@pytest.mark.parametrize("above", range(4))
+def test_a_folder_may_be_named_from_within(tmp_path, store, make_chunk, monkeypatch, above):
+    key, data, _ = make_chunk()
+    path = chunk_path(tmp_path / "stick" / "spool", key)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    monkeypatch.chdir(path.parent)
+    source = "/".join([".."] * above) or "."
+    assert main(["store", "import", "--root", str(tmp_path), "--from", source]) == 0
+    assert chunk_path(store, key).read_bytes() == data
+
+
 def test_an_import_of_nothing_says_what_it_expects(tmp_path, capsys):
     assert main(["store", "import", "--root", str(tmp_path), "--from", str(tmp_path / "no")]) == 2
     assert "expected a folder" in capsys.readouterr().err
@@ -218,14 +230,19 @@ def test_a_ledger_without_rows_for_new_files_enters_them_by_age(tmp_path, store,
     again.close()
 
 
-def test_a_store_that_is_served_is_not_rebuilt(tmp_path, store, fill, capsys):
+@pytest.mark.parametrize("lock", ["service.lock", "run.lock"])
+def test_a_store_that_is_in_use_is_not_rebuilt(tmp_path, store, ledger, fill, capsys, lock):
     from wm_core.contract.files import try_lock
 
     fill(1)
-    lock = try_lock(tmp_path / "service.lock")
+    ledger.close()
+    before = (store / LEDGER_NAME).stat().st_ino
+    held = try_lock(tmp_path / lock)
     assert main(["store", "rebuild", "--root", str(tmp_path)]) == 2
-    assert "served" in capsys.readouterr().err
-    os.close(lock)
+    assert "by another process; stop it first" in capsys.readouterr().err
+    assert (store / LEDGER_NAME).stat().st_ino == before
+    os.close(held)
+    assert main(["store", "rebuild", "--root", str(tmp_path)]) == 0
 
 
 def test_a_ledger_of_version_1_is_taken_over(store, ledger, fill):

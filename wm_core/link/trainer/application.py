@@ -41,6 +41,7 @@ class Application:
         self.access = Access(
             Tokens(settings.tokens) if settings.tokens else None,
             certificates=settings.tls_client_ca is not None,
+            host=settings.host,
         )
         self.ledger: Ledger | None = None  #: None before an object store
         self.at_drain: list[Callable[[], None]] = []  #: of others who add routes

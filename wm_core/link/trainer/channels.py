@@ -64,8 +64,9 @@ class Channels:
         self.root, self.line = Path(root), line
 
     def names(self) -> list[str]:
-        """List the channels that there are."""
+        """List the channels that there are; a copy like ``stable.bak`` is none."""
         found = {path.parent.name for path in self.root.glob(f"*/{PLAN_NAME}")}
+        found = {name for name in found if re.fullmatch(CHANNEL_PATTERN, name)}
         return sorted({*found, *([self.line] if (self.root / self.line).is_dir() else [])})
 
     def course(self, channel: str) -> Course:

@@ -116,17 +116,17 @@ class LiveBoard:
         self.taken += 1
         return self._watched.get(robot, 0.0) > now_s
 
-    def read(self, robots: Iterable[str] = ()) -> bytes:
+    def read(self, robots: Iterable[str] | None = None) -> bytes:
         """Give as JSON what was heard, by robot, and mark these robots as watched.
 
         Args:
-            robots: names to give; none at all for every robot, of which the first by name are
+            robots: names to give; None for every robot, of which the first by name are
                 watched.
         """
         now_s = self.clock()
         self._forget(now_s, FORGET_S)
-        asked = sorted(set(robots))
-        names = [name for name in asked or sorted(self._heard) if name in self._heard]
+        asked = sorted(self._heard if robots is None else set(robots))
+        names = [name for name in asked if name in self._heard]
         self._watched = {name: s for name, s in self._watched.items() if s > now_s}
         self._watched.update(dict.fromkeys(names[:MAX_WATCHED], now_s + WATCH_S))
         pieces, room = [], MAX_ANSWER_BYTES

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wm_core.contract.live import MAX_REPORT_BYTES, LiveReport
-from wm_core.link.trainer.access import Access
+from wm_core.link.trainer.access import CERTIFICATE_OF_ROBOT, TOKEN_OF_ROBOT, Access
 from wm_core.link.trainer.answers import answer
 from wm_core.link.trainer.drained import Drained
 from wm_core.link.trainer.limits import Excess, RateLimit
@@ -60,13 +60,21 @@ class LiveRoutes:
         return JSONResponse({"watched": kept, "every_s": self.board.every_s})
 
     async def tell(self, request: Request) -> Response:
-        """Answer ``GET /v1/live``: what was heard of each robot, or of those of ``?robot=``."""
+        """Answer ``GET /v1/live``: what was heard of each robot, or of those of ``?robot=``.
+
+        A robot is told of itself only: the pictures of the others are for people.
+        """
         refusal = self._access.refusal(request)
         if refusal:
             return refusal
-        robots = request.query_params.getlist("robot")
-        if len(robots) > MAX_ROBOTS or not all(_ROBOT.fullmatch(name) for name in robots):
+        asked = request.query_params.getlist("robot")
+        if len(asked) > MAX_ROBOTS or not all(_ROBOT.fullmatch(name) for name in asked):
             return answer("bad_request", "expected robot=NAME, of a-z 0-9 _ -", status=400)
+        seen = self._access.seen_by(request)
+        if seen is not None and not seen.issuperset(asked):
+            why = TOKEN_OF_ROBOT if self._access.tokens else CERTIFICATE_OF_ROBOT
+            return answer("denied", why, status=403)
+        robots = asked or seen
         wait_s = self._looks.wait_s(self.board.clock())
         if wait_s > 0:
             reason = f"more than {_LOOKS_PER_S:g} looks a second"

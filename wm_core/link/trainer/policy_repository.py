@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_core.contract.card import Manifest
-from wm_core.contract.errors import SettingsError, StoreError
+from wm_core.contract.errors import PolicyRefused, SettingsError, StoreError
 from wm_core.contract.files import json_text, write_durably
 from wm_core.contract.policy_folder import (
     CHANNEL_PATTERN,
@@ -115,15 +115,15 @@ class PolicyRepository:
         return versions_in(self._home)
 
     def blob(self, sha256: str) -> Path | None:
-        """Find the file with that hash, if a stored version names it."""
+        """Find the file with that hash, if a stored version that is whole names it."""
         for version in reversed(self.versions()):
             folder = self.folder(version)
             try:
                 manifest = Manifest.parse((folder / MANIFEST_NAME).read_bytes())
-            except OSError:  # pruned meanwhile
+            except (OSError, PolicyRefused):  # pruned meanwhile, or damaged
                 continue
             for blob in (manifest.policy, manifest.golden):
-                if blob.sha256 == sha256:
+                if blob.sha256 == sha256 and (folder / blob.name).is_file():
                     return folder / blob.name
         return None
 

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from wm_core.contract.card import Manifest
 from wm_core.contract.errors import PolicyRefused, StoreError, WmError
 from wm_core.contract.files import json_text, read_json, write_atomically
-from wm_core.contract.policy_folder import PolicyFolder, version_folder
+from wm_core.contract.policy_folder import CHANNEL_PATTERN, PolicyFolder, version_folder
 from wm_core.contract.releases import Delivery, Release
 from wm_core.contract.signing import Signed
 from wm_core.link.trainer.access import Access, connection_of
@@ -196,8 +196,10 @@ class PolicyRoutes:
         return answer("no_file", reason, status=404)
 
     def _blob(self, sha256: str) -> Path | None:
-        homes = sorted(self.policies.glob("*/"))
-        found = (PolicyRepository(self.policies, home.name).blob(sha256) for home in homes)
+        # beside the channels lie a lock and reports, and whatever a disk or a person put there
+        names = sorted(path.name for path in self.policies.glob("*"))
+        channels = (name for name in names if re.fullmatch(CHANNEL_PATTERN, name))
+        found = (PolicyRepository(self.policies, name).blob(sha256) for name in channels)
         return next((path for path in found if path is not None), None)
 
     async def _report(self, request: Request, robot: str) -> None:

@@ -1,8 +1,9 @@
 """Authenticates robots by a file of their names and the hashes of their tokens.
 
-Each line is ``robot sha256``, perhaps followed by ``expires=2027-01-31T00:00:00Z``; empty lines
-and lines that begin with ``#`` are ignored.  What stands in the file when a request comes is what
-counts: a line that was deleted or cannot be read lets nobody in, and without the file nobody is.
+Each line is ``robot sha256``, perhaps followed by ``look`` (a person, who may see all robots) and
+by ``expires=2027-01-31T00:00:00Z``; empty lines and lines with ``#`` first are ignored.  What
+stands in the file when a request comes is what counts: a line that was deleted or cannot be read
+lets nobody in, and without the file nobody is.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 
 Found = Literal["ok", "unknown", "other", "unreadable"]
 
-_LINE = re.compile(r"([a-z0-9_-]{1,64})\s+([0-9a-f]{64})(?:\s+expires=(\S+))?")
+_LINE = re.compile(r"([a-z0-9_-]{1,64})\s+([0-9a-f]{64})(\s+look)?(?:\s+expires=(\S+))?(\s+look)?")
 _MAX_FILE_BYTES = 1 << 24
 _MODE = 0o600
+OPERATOR = "operator"  #: whose token sees all robots, and may change what they run
 
 
 class Permit(NamedTuple):
@@ -39,13 +41,19 @@ class Permit(NamedTuple):
     robot: str
     sha256: str
     expires_s: float | None = None  #: seconds since 1970; None: never
+    may_look: bool = False  #: see all robots, and not only what ``robot`` says
 
     @property
     def line(self) -> str:
         """Write the entry as it stands in the file."""
-        if self.expires_s is None:
-            return f"{self.robot} {self.sha256}"
-        return f"{self.robot} {self.sha256} expires={_utc(self.expires_s)}"
+        look = " look" if self.may_look else ""
+        expires = "" if self.expires_s is None else f" expires={_utc(self.expires_s)}"
+        return f"{self.robot} {self.sha256}{look}{expires}"
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it lets in a person, who may see all robots."""
+        return self.may_look or self.robot == OPERATOR
 
     def is_expired(self, now_s: float) -> bool:
         """Tell whether the token is no longer valid at ``now_s``."""
@@ -78,21 +86,34 @@ class Tokens:
     def check(self, token: str | None, robot: str | None) -> Found:
         """Tell whether ``token`` is known, and belongs to ``robot`` where one is named.
 
-        The token is looked up by its hash, and the hashes are compared in constant time: how long
-        that takes says nothing about a token.  ``unreadable``: nobody can be let in just now.
+        ``unreadable``: nobody can be let in just now.
         """
         if not self._refresh():
             return "unreadable"
+        permits = self._permits(token)
+        if not permits:
+            return "unknown"
+        return "ok" if robot is None or any(p.robot == robot for p in permits) else "other"
+
+    def seen_by(self, token: str | None) -> set[str] | None:
+        """Name the robots that whoever has ``token`` may see: its own; None for all of them."""
+        permits = self._permits(token) if self._refresh() else []
+        return None if any(p.sees_all for p in permits) else {p.robot for p in permits}
+
+    def _permits(self, token: str | None) -> list[Permit]:
+        """List what lets ``token`` in.
+
+        The token is looked up by its hash, and the hashes are compared in constant time: how long
+        that takes says nothing about a token.
+        """
         given = _digest(token or "")
         now_s = time.time()
-        owners = [
-            entry.robot
+        found = [
+            entry
             for entry in self._entries.get(given, ())
             if hmac.compare_digest(entry.sha256, given) and not entry.is_expired(now_s)
         ]
-        if not owners or not token:
-            return "unknown"
-        return "ok" if robot is None or robot in owners else "other"
+        return found if token else []
 
     def _refresh(self) -> bool:
         """Read the file if it has changed; returns whether there is one."""
@@ -119,19 +140,22 @@ class Tokens:
             self._entries.setdefault(entry.sha256, []).append(entry)
 
 
-def add_token(path: Path, robot: str, *, expires_s: float | None = None) -> str:
+def add_token(
+    path: Path, robot: str, *, expires_s: float | None = None, may_look: bool = False
+) -> str:
     """Make a new token of ``robot`` and add its hash to the file at ``path``.
 
     Args:
         path: the tokens file; it is made where it is missing.
         robot: name under which the token may write.
         expires_s: seconds since 1970 from which on it is no longer valid; None: never.
+        may_look: whether it is of a person, who may see all robots.
 
     Returns:
         The token, which is kept nowhere.
     """
     token = secrets.token_urlsafe(32)
-    entry = Permit(robot, _digest(token), expires_s)
+    entry = Permit(robot, _digest(token), expires_s, may_look)
     if not _LINE.fullmatch(entry.line):
         raise SettingsError(f"robot {robot!r}: expected 1 to 64 of a-z, 0-9, _ and -")
     with _rewriting(path) as lines:
@@ -222,8 +246,9 @@ def _parse(data: bytes) -> tuple[list[Permit], list[int]]:
         try:
             if match is None:
                 raise ValueError
-            expires_s = None if match[3] is None else parse_time_s(match[3])
-            entries.append(Permit(match[1], match[2], expires_s))
+            expires_s = None if match[4] is None else parse_time_s(match[4])
+            may_look = bool(match[3] or match[5])
+            entries.append(Permit(match[1], match[2], expires_s, may_look))
         except ValueError:
             wrong.append(number)
     return entries, wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 
 import pytest
@@ -42,6 +43,14 @@ def test_main_follows_the_newest_and_others_wait_for_their_first_promotion(publi
     published.promote("stable", 1)
     PolicyRepository(root).publish(b"4", b"golden", version=4)
     assert (runs(published, "main"), runs(published, "stable")) == (4, 1)
+
+
+def test_a_copy_of_a_channels_folder_is_no_channel_and_stops_no_learner(published, root):
+    published.promote("stable", 1)
+    shutil.copytree(root / "stable", root / "stable.bak")
+    assert published.names() == ["main", "stable"]
+    PolicyRepository(root).publish(b"4", b"golden", version=4)
+    assert runs(published, "main") == 4
 
 
 def test_a_rollback_goes_back_one_release_at_a_time(published):

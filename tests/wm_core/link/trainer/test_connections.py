@@ -55,7 +55,9 @@ def health(service):
         client.close()
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /v1/he", b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA:"])
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /v1/he", b"\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nA:"]
+)
 def test_a_peer_that_does_not_finish_its_headers_is_closed(serve, connect, said):
     service = serve(header_s=0.2)
     assert b" 200 " not in rest_of(connect(service, said))
@@ -71,9 +73,9 @@ def test_a_peer_that_drips_bytes_does_not_move_its_deadline(serve, connect):
 
 def test_an_idle_connection_is_closed_and_blank_lines_do_not_keep_it(serve, connect):
     service = serve(idle_s=0.2, header_s=0.2)
-    sock = connect(service, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
+    sock = connect(service, b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert rest_of(sock).startswith(b"HTTP/1.1 200")
-    sock = connect(service, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
+    sock = connect(service, b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     with pytest.raises(ConnectionError):
         drip(sock, b"\r\n")
 
@@ -82,7 +84,9 @@ def test_silent_connections_make_room_for_those_that_ask(serve, connect, wait_un
     service = serve(max_connections=8, max_connections_per_peer=8, header_s=3600)
     silent = [connect(service) for _ in range(8)]
     wait_until(lambda: len(service._server.door.seats) == 8)
-    asking = [connect(service, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(3)]
+    asking = [
+        connect(service, b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(3)
+    ]
     assert all(sock.recv(1000).startswith(b"HTTP/1.1 200") for sock in asking)
     assert len(service._server.door.seats) == 8
     assert rest_of(silent[0]) == b""  # the oldest had to go
@@ -134,7 +138,7 @@ def test_descriptors_are_kept_for_files_and_the_ledger(tmp_path, monkeypatch):
         b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 50_000,
         b"GET /" + b"x" * 50_000,
         b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 400,
-        b"GET /v1/policies/main?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n" * 50,
+        b"GET /v1/policies/main?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + b"t: x\r\n" * 400,
@@ -153,7 +157,7 @@ def test_a_body_in_tiny_pieces_does_not_pass_for_headers(serve, connect, make_ch
     """Chunked by a proxy, a body has a few bytes of overhead for each piece."""
     service = serve()
     key, data, sha256 = make_chunk()
-    head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: x\r\n"
+    head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: localhost\r\n"
     head += f"X-Content-SHA256: {sha256}\r\nTransfer-Encoding: chunked\r\n\r\n"
     pieces = [data[i : i + 512] for i in range(0, len(data), 512)]
     body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
@@ -166,7 +170,7 @@ def test_large_chunks_one_after_the_other_do_not_pass_for_headers(serve, connect
     for seq in range(3):
         key, data, sha256 = make_chunk(seq, steps=400)
         assert len(data) > 2 * service.settings.max_header_bytes
-        head = f"PUT /v1/chunks/{key.robot}/{key.session}/{seq} HTTP/1.1\r\nHost: x\r\n"
+        head = f"PUT /v1/chunks/{key.robot}/{key.session}/{seq} HTTP/1.1\r\nHost: localhost\r\n"
         head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
         sock.sendall(head.encode() + data)
         said, piece = b"", b" "
@@ -181,7 +185,7 @@ def test_a_peer_that_does_not_read_is_closed(serve, connect, wait_until):
     blob = bytes(64 << 20)
     repository = PolicyRepository(service.application.policies)
     sha256 = repository.publish(blob, b"golden", version=0).policy.sha256
-    connect(service, f"GET /v1/blobs/{sha256} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connect(service, f"GET /v1/blobs/{sha256} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     wait_until(lambda: len(service._server.door.seats) == 1)
     wait_until(lambda: len(service._server.door.seats) == 0)
     assert health(service) == 200

@@ -115,7 +115,7 @@ def test_readiness_names_what_is_wrong(serve, get, tmp_path):
 
 
 def head_of(key, data, sha256):
-    head = f"PUT /v1/chunks/{key.robot}/{key.session}/{key.seq} HTTP/1.1\r\nHost: x\r\n"
+    head = f"PUT /v1/chunks/{key.robot}/{key.session}/{key.seq} HTTP/1.1\r\nHost: localhost\r\n"
     head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode()
 

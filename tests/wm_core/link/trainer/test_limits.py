@@ -120,7 +120,7 @@ def test_eight_slow_bodies_of_one_robot_do_not_disturb_another(
     bad, good = add_token(tokens, "bad"), add_token(tokens, "good")
     service = serve(tokens=tokens, max_uploads=6)
     key, data, sha256 = make_chunk(robot="bad")
-    head = f"PUT /v1/chunks/bad/{key.session}/0 HTTP/1.1\r\nHost: x\r\n"
+    head = f"PUT /v1/chunks/bad/{key.session}/0 HTTP/1.1\r\nHost: localhost\r\n"
     head += f"Authorization: Bearer {bad}\r\nX-Content-SHA256: {sha256}\r\n"
     head += f"Content-Length: {len(data)}\r\n\r\n"
     with contextlib.ExitStack() as stack:
@@ -141,7 +141,7 @@ def test_eight_slow_bodies_of_one_robot_do_not_disturb_another(
 def test_a_slow_link_passes_and_a_byte_now_and_then_does_not(serve, make_chunk, wait_until):
     service = serve(upload_s=0.5, min_bytes_per_s=1e9)
     key, data, sha256 = make_chunk()
-    head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: x\r\n"
+    head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: localhost\r\n"
     head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", urlsplit(service.url).port), timeout=60) as sock:
         sock.sendall(head.encode() + data[:10])

@@ -29,7 +29,7 @@ def report(picture_bytes=0, **more):
 
 
 def told(board, *robots):
-    return json.loads(board.read(robots))["robots"]
+    return json.loads(board.read(robots or None))["robots"]
 
 
 def test_a_thousand_robots_keep_to_the_bounds_and_lose_pictures_before_numbers(board):

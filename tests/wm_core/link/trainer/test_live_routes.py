@@ -95,16 +95,34 @@ def test_a_report_that_is_too_large_is_refused_before_it_is_read(serve, client):
     assert say(peer, "rover", report()) == (200, {"watched": False, "every_s": 1.0})
 
 
-def test_a_robot_speaks_under_its_own_name_only_and_whoever_has_a_token_may_look(
-    serve, client, tmp_path
-):
-    tokens = {name: add_token(tmp_path / "tokens", name) for name in ("rover", "page")}
-    service = serve(tokens=tmp_path / "tokens")
+def test_a_robot_speaks_under_its_own_name_only_and_sees_itself_alone(serve, client, tmp_path):
+    path = tmp_path / "tokens"
+    tokens = {name: add_token(path, name) for name in ("rover", "arm", "operator")}
+    tokens["page"] = add_token(path, "page", may_look=True)
+    service = serve(tokens=path)
     assert say(client(service), "rover", report())[0] == 401
     assert say(client(service, tokens["page"]), "rover", report())[0] == 403
-    assert say(client(service, tokens["rover"]), "rover", report())[0] == 200
+    for robot in ("rover", "arm"):
+        assert say(client(service, tokens[robot]), robot, report())[0] == 200
     assert client(service).request("GET", "/v1/live").status == 401
-    assert list(look(client(service, tokens["page"]))) == ["rover"]
+    for robot in ("rover", "arm"):
+        peer = client(service, tokens[robot])
+        assert list(look(peer)) == list(look(peer, f"?robot={robot}")) == [robot]
+    for query in ("?robot=arm", "?robot=rover&robot=arm"):
+        refused = client(service, tokens["rover"]).request("GET", f"/v1/live{query}")
+        assert refused.status == 403
+        assert "`wm robot add NAME --may-look" in json.loads(refused.body)["reason"]
+    for person in ("page", "operator"):
+        peer = client(service, tokens[person])
+        assert list(look(peer)) == ["arm", "rover"]
+        assert list(look(peer, "?robot=arm")) == ["arm"]
+
+
+def test_a_robot_that_said_nothing_yet_is_told_of_nobody(serve, client, tmp_path):
+    tokens = {name: add_token(tmp_path / "tokens", name) for name in ("rover", "arm")}
+    service = serve(tokens=tmp_path / "tokens")
+    assert say(client(service, tokens["rover"]), "rover", report())[0] == 200
+    assert look(client(service, tokens["arm"])) == {}
 
 
 def test_a_name_that_no_robot_can_have_is_refused(serve, client):

@@ -14,7 +14,7 @@ def ask(service, wait=60):
     host, port = service.url.removeprefix("http://").split(":")
     sock = socket.create_connection((host, int(port)))
     path = f"/v1/policies/main?after=-1&wait={wait}"
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return sock
 
 

@@ -135,7 +135,7 @@ def test_a_body_that_is_cut_leaves_nothing(serve, put, make_chunk, wait_until):
     service = serve()
     key, data, sha256 = make_chunk()
     sock = socket.create_connection(("127.0.0.1", urlsplit(service.url).port))
-    head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: x\r\n"
+    head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: localhost\r\n"
     head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
     sock.sendall(head.encode() + data[:100])
     wait_until(lambda: service.application.uploads == 1)
@@ -153,7 +153,7 @@ def stall():
         def begin(service, key, data, sha256):
             address = ("127.0.0.1", urlsplit(service.url).port)
             sock = stack.enter_context(socket.create_connection(address, timeout=60.0))
-            head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: x\r\n"
+            head = f"PUT /v1/chunks/{key.robot}/{key.session}/0 HTTP/1.1\r\nHost: localhost\r\n"
             head += f"X-Content-SHA256: {sha256}\r\nContent-Length: {len(data)}\r\n\r\n"
             sock.sendall(head.encode())
             return sock
@@ -262,6 +262,28 @@ def test_blobs_come_by_hash_and_in_ranges(serve):
     assert (reply.status, reply.body) == (206, content[2000:])
     assert client.request("GET", f"/v1/blobs/{'0' * 64}").status == 404
     assert client.request("GET", "/v1/blobs/..%2Flatest.json").status == 404
+    client.close()
+
+
+def test_stray_folders_and_a_damaged_version_keep_no_robot_from_its_files(serve):
+    service = serve()
+    policies = service.application.policies
+    sha256 = PolicyRepository(policies).publish(b"onnx", b"golden", version=0).policy.sha256
+    for name in (".plans.lock", "robots.json"):
+        (policies / name).touch()
+    for name in (".cache", "lost+found", "@eaDir"):
+        (policies / name).mkdir()
+    damaged = {"a-damaged-channel": "{", "main": "no manifest"}  # the one before, the other in it
+    for channel, manifest in damaged.items():
+        folder = policies / channel / "00000009"
+        folder.mkdir(parents=True)
+        (folder / "policy.manifest.json").write_text(manifest)
+    client = TrainerClient(service.url)
+    reply = client.request("GET", f"/v1/blobs/{sha256}")
+    assert (reply.status, reply.body) == (200, b"onnx")
+    assert client.request("GET", f"/v1/blobs/{'0' * 64}").status == 404
+    (policies / "main" / "00000000" / "policy.onnx").unlink()
+    assert client.request("GET", f"/v1/blobs/{sha256}").status == 404
     client.close()
 
 

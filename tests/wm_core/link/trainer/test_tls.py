@@ -21,6 +21,7 @@ from wm_core.link.trainer.service import ServeSettings, Service
 from wm_core.link.trainer.settings import SERVICE_FILE
 from wm_core.link.trainer.tls import Certificates
 from wm_core.link.trainer.tokens import add_token
+from wm_core.page.mounted import mount
 
 
 @pytest.fixture
@@ -83,6 +84,41 @@ def test_a_robot_with_a_certificate_writes_under_its_own_name_only(
     for certificate in (None, foreign):
         with pytest.raises((OSError, ssl.SSLError)):
             send(service, make_chunk(seq=1), authority, certificate=certificate)
+
+
+def test_a_robots_certificate_sees_itself_alone_and_the_operators_sees_all(
+    files, authority, tmp_path, closing
+):
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+    settings = ServeSettings(root=tmp_path / "run", port=0, **files(), tls_client_ca=ca)
+    service = Service(settings)
+    mount(service)
+    closing(service.start())
+
+    def ask(name, path, body=None):
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        shown = files(name, to=name)
+        context.load_cert_chain(shown["tls_cert"], shown["tls_key"])
+        try:
+            with urllib.request.urlopen(
+                f"{service.url}{path}", body, context=context, timeout=60
+            ) as reply:
+                return reply.status, reply.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    assert ask("rover", "/v1/live/rover", b'{"t_ns": 1}')[0] == 200
+    for name, heard in (("rover", ["rover"]), ("arm", []), ("operator", ["rover"])):
+        assert list(json.loads(ask(name, "/v1/live")[1])["robots"]) == heard
+    status, said = ask("arm", "/v1/live?robot=rover")
+    assert status == 403
+    assert "of the name operator" in json.loads(said)["reason"]
+    for path in ("/ui/", "/ui/episodes"):
+        assert ask("rover", path)[0] == 403
+        assert ask("operator", path)[0] == 200
 
 
 def test_what_is_no_tls_is_closed_without_a_trace_in_the_log(serve, files, caplog):

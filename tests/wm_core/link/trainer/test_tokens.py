@@ -95,3 +95,27 @@ def test_tokens_made_side_by_side_are_all_kept(path):
 def test_absurd_tokens_are_unknown(path, token):
     add_token(path, "rover")
     assert Tokens(path).check(token, "rover") == "unknown"
+
+
+def test_a_robots_token_sees_its_own_robot_and_a_persons_all_of_them(path):
+    rover, anna = add_token(path, "rover"), add_token(path, "anna", may_look=True)
+    late = add_token(path, "late", may_look=True, expires_s=1.0)
+    tokens = Tokens(path)
+    assert tokens.seen_by(rover) == {"rover"}
+    assert tokens.seen_by(anna) is tokens.seen_by(add_token(path, "operator")) is None
+    assert tokens.seen_by(late) == tokens.seen_by("wrong") == tokens.seen_by(None) == set()
+    path.unlink()
+    assert tokens.seen_by(anna) == set()
+
+
+def test_a_line_is_marked_by_hand_before_or_behind_its_end(path):
+    token = add_token(path, "anna", expires_s=4e9)
+    line = path.read_text().strip()
+    name, sha256, expires = line.split()
+    for marked in (f"{line} look", f"{name} {sha256} look {expires}"):
+        path.write_text(f"{marked}\n")
+        assert Tokens(path).seen_by(token) is None
+        assert [entry.may_look for entry in list_tokens(path)] == [True]
+    path.write_text(f"{name} {sha256} looks {expires}\n")
+    with pytest.raises(SettingsError):
+        Tokens(path)
