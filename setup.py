@@ -20,7 +20,7 @@ ROBOT = [
 #: the trainer: learns, exports, serves.  `make` installs torch by its own variable, beforehand
 TRAIN = [
     *ROBOT,
-    "torch>=2.9",
+    "torch>=2.11",  # before, autocast cuts off weights that were first read without gradient
     "onnx>=1.19",
     "onnxscript>=0.6.2",
     "tensorboard>=2.18",

@@ -7,6 +7,8 @@ fields.  The defaults are DreamerV3's (Hafner et al. 2025, Nature; arXiv:2301.04
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -25,7 +27,7 @@ class Config(Frozen):
 
     preset: str = Field("dreamer_v3", description="System to train; `wm presets` lists them.")
     size: str = Field("12m", description="Size of the preset, such as micro or paper.")
-    seed: int = Field(0, description="Seed of every random number of the run.")
+    seed: int = Field(0, ge=0, description="Seed of every random number of the run, from 0.")
     world: WorldConfig = WorldConfig()
     behavior: BehaviorConfig = BehaviorConfig()
     optim: OptimConfig = OptimConfig()
@@ -37,6 +39,13 @@ class Config(Frozen):
     @classmethod
     def _renewed(cls, values: Any) -> Any:
         return renewed(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Config:
+        found = [f"{name} {value}" for name, value in _not_finite(self.model_dump())]
+        if found:  # JSON, in which a run keeps its settings, has no such number
+            raise ValueError(f"expected finite numbers, got {', '.join(found)}")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
@@ -63,3 +72,12 @@ class Config(Frozen):
                 f"every step of replay.length and behavior.imag_horizon, {longest} tokens"
             )
         return self
+
+
+def _not_finite(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The dotted names of the NaN and infinities in nested settings, with their values."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _not_finite(value, f"{prefix}{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield prefix + name, value

@@ -82,6 +82,14 @@ def test_a_robot_installs_neither_torch_nor_ros_wheels(setup_arguments):
     assert not [name for name in asked if name.startswith(("torch", "ros-", "mujoco"))]
 
 
+def test_torch_is_one_whose_autocast_keeps_gradients(setup_arguments):
+    """Before 2.11 a weight that was first read without gradient got none at all: issue 158232."""
+    asked = [Requirement(text) for text in setup_arguments["extras_require"]["train"]]
+    (torch,) = [requirement for requirement in asked if requirement.name == "torch"]
+    assert torch.specifier.contains("2.13.0")
+    assert not torch.specifier.contains("2.10.1")
+
+
 def test_every_requirement_has_an_exact_version(setup_arguments):
     pinned = {
         line.split("==")[0].lower()

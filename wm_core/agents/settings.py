@@ -29,11 +29,19 @@ class OptimConfig(Frozen):
         gt=0,
         description="Updates after which rates fall as 1 / sqrt(updates); None: they stay.",
     )
-    agc: float = Field(0.3, description="Adaptive clipping of laprop: gradient over weight norm.")
-    agc_floor: float = Field(1e-3, description="Smallest weight norm in adaptive clipping.")
-    clip: float = Field(100.0, description="Largest norm of the world model's gradient, for adam.")
-    behavior_clip: float = Field(100.0, description="Largest gradient norm of actor and critic.")
-    decay: float = Field(0.0, description="Decoupled weight decay of adam (AdamW), 0 for none.")
+    agc: float = Field(
+        0.3, gt=0, description="Adaptive clipping of laprop: gradient over weight norm."
+    )
+    agc_floor: float = Field(1e-3, gt=0, description="Smallest weight norm in adaptive clipping.")
+    clip: float = Field(
+        100.0, gt=0, description="Largest norm of the world model's gradient, for adam."
+    )
+    behavior_clip: float = Field(
+        100.0, gt=0, description="Largest gradient norm of actor and critic."
+    )
+    decay: float = Field(
+        0.0, ge=0, description="Decoupled weight decay of adam (AdamW), 0 for none."
+    )
     decay_by_rate: bool = Field(
         True, description="Whether decay is times the learning rate (AdamW), or per update."
     )
@@ -43,7 +51,7 @@ class OptimConfig(Frozen):
     beta2: float = Field(
         0.999, ge=0, lt=1, description="Decay of the optimiser's mean square, below 1."
     )
-    eps: float = Field(1e-20, description="Term added to the optimiser's root mean square.")
+    eps: float = Field(1e-20, gt=0, description="Term added to the optimiser's root mean square.")
     precision: Literal["auto", "float32", "conv_bfloat16", "bfloat16"] = Field(
         "auto", description="Number format of updates; auto takes what the device does well."
     )

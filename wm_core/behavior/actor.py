@@ -135,6 +135,12 @@ class LinearController(nn.Module):
         raw = torch.bmm(part, weight.unflatten(1, (count, size)).transpose(1, 2))
         return self.dist_of(raw + bias.unsqueeze(1)).mode
 
+    @property
+    def candidate(self) -> Tensor:
+        """(n,) copy of its weights: what ``take`` takes."""
+        assert self.linear.bias is not None
+        return torch.cat([self.linear.bias, self.linear.weight.flatten()]).detach()
+
     @torch.no_grad()
     def take(self, candidate: Tensor) -> None:
         """Become ``candidate`` (n,): the biases, then the weights row by row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -87,7 +88,8 @@ class ActorCritic(Behavior):
         """Imagine rollouts from ``posterior`` (B, T) and give the losses of actor and critic.
 
         The actor's loss and that of cloning reach the actor alone, the imagined value loss the
-        critic alone; the replay-value loss reaches the world model through ``posterior``.
+        critic alone; the replay-value loss reaches the world model through ``posterior``, but not
+        through its ``stoch`` where the world model's gradients are staged.
         """
         times = self._times(posterior.deter.shape[:2], generator, posterior.deter.device)
         with torch.no_grad():
@@ -112,8 +114,11 @@ class ActorCritic(Behavior):
         )
         losses["value_loss"] = self._value_loss(part, target.detach(), weight)
         if self.config.critic.replay_scale:
+            recorded = posterior
+            if world.config.gradients == "staged":  # latents learn from the reconstruction alone
+                recorded = replace(posterior, stoch=posterior.stoch.detach())
             losses["replay_value_loss"] = self._replay_value_loss(
-                batch, posterior.read(self.config.reads), times, target[:, 0].detach(),
+                batch, recorded.read(self.config.reads), times, target[:, 0].detach(),
                 world.config.discount,
             )  # fmt: skip
         if self.config.clone.scale:

@@ -7,7 +7,7 @@ in training and in the exported file, so a behaviour says once how an action is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,26 @@ from wm_core.world.latent import Latent
 from wm_core.world.settings import Reads
 from wm_core.world.world_model import WorldModel
 
-Fitness = Callable[[np.ndarray], np.ndarray]  #: (P, n) candidates to their (P,) mean returns
+
+class Fitness(ABC):
+    """Evaluates candidates in the environment itself."""
+
+    @abstractmethod
+    def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
+        """Compute the mean returns (P,) of candidates (P, n), all over the same episodes.
+
+        Args:
+            candidates: (P, n).
+            generation: counted from 1; every generation plays other episodes.
+        """
+
+    @abstractmethod
+    def take_cpu_s(self) -> float:
+        """CPU seconds that other processes have used for it since the last call."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what it computes, and release what it holds; a second call does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,7 @@ class Behavior(nn.Module, ABC):
 
     Attributes:
         wants_environment: whether it learns from ``fitness``.
-        fitness: mean returns of candidates in the environment; None where there is none.
+        fitness: evaluates candidates in the environment; None where there is none.
     """
 
     wants_environment = False

@@ -39,12 +39,17 @@ class Evolution(Behavior):
         self.actor = LinearController(world.config.sizes.of(settings.reads), action)
         self.actor.requires_grad_(False)  # no gradient moves it
         self.wants_environment = self._settings.where == "env"
-        self._updates = 0
+        self._updates, self._seed = 0, seed
+        self._search: cmaes.CMA
+        self.begin_search()
+
+    def begin_search(self) -> None:
+        """Begin a new search, whose mean is the present controller."""
         self._search = cmaes.CMA(
-            mean=np.zeros(self.actor.parameters_count),
+            mean=self.actor.candidate.double().cpu().numpy(),
             sigma=self._settings.sigma,
             population_size=self._settings.population,
-            seed=seed,
+            seed=self._seed % 2**32,  # its generator takes no larger one
         )
 
     def head(self, world: WorldModel) -> ActorHead:
@@ -61,7 +66,7 @@ class Evolution(Behavior):
         if self._settings.where == "dream":
             returns = self._imagined_returns(world, posterior.detach(), candidates, generator)
         elif self.fitness is not None:
-            returns = self.fitness(candidates)
+            returns = self.fitness(candidates, self._search.generation + 1)
         else:
             raise SettingsError(
                 "behavior.evolution.where is env, but there is no environment to evaluate "

@@ -22,13 +22,25 @@ class ActorConfig(Frozen):
     std_shift: float = Field(
         2.0, description="Number added before the sigmoid of normal's deviation; 2: starts wide."
     )
-    init_std: float = Field(5.0, gt=0, description="First deviation of tanh_normal, before tanh.")
+    init_std: float = Field(
+        5.0, gt=0, le=100, description="First deviation of tanh_normal, before tanh, up to 100."
+    )
     unimix: float = Field(0.01, ge=0, lt=1, description="Share of uniform in choices, 0 to 1.")
     rows_at_once: int | None = Field(
         None,
         gt=0,
         description="Rollouts whose REINFORCE loss is taken at a time, to save memory; None: all.",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ActorConfig:
+        if self.kind == "normal" and self.max_std <= self.min_std:
+            raise ValueError(
+                f"expected behavior.actor.max_std above behavior.actor.min_std {self.min_std}, "
+                f"got {self.max_std}; choose another --behavior.actor.max-std, or another "
+                "--behavior.actor.min-std"
+            )
+        return self
 
 
 class CriticConfig(Frozen):
@@ -77,9 +89,18 @@ class ReturnScaleConfig(Frozen):
     high: float = Field(0.95, ge=0, le=1, description="Upper percentile of returns, 0 to 1.")
     limit: float = Field(
         1.0,
-        ge=0,
+        gt=0,
         description="Smallest number that advantages are divided by, in units of return.",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ReturnScaleConfig:
+        if self.low >= self.high:
+            raise ValueError(
+                f"expected behavior.returns.low below behavior.returns.high {self.high}, got "
+                f"{self.low}"
+            )
+        return self
 
 
 class CloneConfig(Frozen):
@@ -97,7 +118,7 @@ class CloneConfig(Frozen):
 class EvolutionConfig(Frozen):
     """CMA-ES over a linear controller.  Source: World Models, arXiv:1803.10122."""
 
-    population: int = Field(64, gt=1, description="Candidates of a generation, at least 2.")
+    population: int = Field(64, gt=3, description="Candidates of a generation, at least 4.")
     sigma: float = Field(0.1, gt=0, description="Initial step size of the search, above 0.")
     rollouts: int = Field(16, gt=0, description="Rollouts of a candidate; their mean counts.")
     where: Literal["dream", "env"] = Field(
@@ -130,9 +151,13 @@ class BehaviorConfig(PartSettings):
         "value", description="Actor maximises values, or the imagined rewards alone."
     )
     imag_horizon: int = Field(15, gt=0, description="Imagined steps of a rollout, at least 1.")
-    imag_starts: int | None = Field(None, description="Rollouts per update; None: one per step.")
+    imag_starts: int | None = Field(
+        None, gt=0, description="Rollouts per update; None: one per step."
+    )
     lam: float = Field(0.95, ge=0, le=1, description="Lambda of returns: 0 is TD, 1 Monte Carlo.")
-    units: int | None = Field(None, description="Width of actor and critic; None: world.units.")
+    units: int | None = Field(
+        None, gt=0, description="Width of actor and critic; None: world.units."
+    )
     explore_noise: float = Field(0.0, ge=0, description="Deviation of noise on collected actions.")
     policy_scale: float = Field(1.0, description="Weight of the actor's loss, usually 1.")
     advantage: Literal["range", "std", "none"] = Field(
@@ -151,6 +176,12 @@ class BehaviorConfig(PartSettings):
             raise ValueError(
                 f"behavior.entropy.rule {self.entropy.rule} needs behavior.actor.kind normal, "
                 f"whose deviation has a range; got {self.actor.kind}"
+            )
+        if self.entropy.rule != "fixed" and not self.actor.min_std:
+            raise ValueError(
+                f"behavior.entropy.rule {self.entropy.rule} needs behavior.actor.min_std above 0, "
+                "got 0: a deviation of 0 has no smallest entropy; choose another "
+                "--behavior.actor.min-std, such as 0.1"
             )
         if self.clone.scale and self.learner == "evolution":
             raise ValueError(

@@ -44,6 +44,8 @@ def main(argv: Sequence[str]) -> int:
     out.print(f"{pictures.movie}\n{pictures.strip}")
     out.print(
         f"update {pictures.updates}: imagined frames differ by {pictures.error:.1f} of 255 levels "
-        f"on average over {settings.length - settings.observed} steps"
+        f"on average over {pictures.imagined} steps"
     )
+    if pictures.cut:
+        out.print(pictures.cut)
     return 0

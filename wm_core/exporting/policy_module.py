@@ -27,6 +27,7 @@ from wm_core.nn.dists import each_group
 from wm_core.world.latent_dist import acting_uniform
 
 NOISE = ("noise_latent", "noise_action")
+_SQUASHED = ", each reward counted as its tanh"  #: what is learnt from where rewards are squashed
 
 
 class StepResult(NamedTuple):
@@ -50,7 +51,9 @@ class PolicyStep(nn.Module):
 
     def __init__(self, agent: AgentCore, spec: Spec) -> None:
         super().__init__()
+        check_names(agent, spec)
         self.spec, self.noise = spec, NOISE
+        self._about_rewards = _SQUASHED if agent.config.world.heads.squash == "tanh" else ""
         shares = copy.deepcopy(_shares(agent)).cpu().requires_grad_(False).eval()
         # their submodules are registered, by their own names, and the shares themselves are not:
         # those names are the ones of the weights in the exported file
@@ -60,11 +63,6 @@ class PolicyStep(nn.Module):
         behavior = {name: (1, *shape) for name, shape in self.head.carry.items()}
         self._carry_shapes = self.perception.carry | behavior
         self.carry = tuple(CarryPair(input=n, output=f"next_{n}") for n in self._carry_shapes)
-        own = {*self._carry_shapes, "prev_action", "is_first", *NOISE}
-        if taken := sorted(own & {*spec.inputs}):
-            raise SettingsError(
-                f"inputs {taken} have names that a policy uses itself; rename them"
-            )
         low, high = torch.tensor(spec.action.low), torch.tensor(spec.action.high)
         self.low: Tensor
         self.span: Tensor
@@ -120,7 +118,10 @@ class PolicyStep(nn.Module):
             _floats("command", (1, action.command_size), "the same action in the spec's units"),
             *latents,
             *carried,
-            *(_floats(name, (1,), meaning) for name, meaning in head.estimates.items()),
+            *(
+                _floats(name, (1,), f"{meaning}{self._about_rewards}")
+                for name, meaning in head.estimates.items()
+            ),
         ]
         if perception.carry:
             outputs.append(_floats("surprise", (1,), "what the prior had not expected, nats"))
@@ -174,10 +175,38 @@ class PolicyStep(nn.Module):
         return self.low + (action + 1.0) * 0.5 * self.span
 
 
+def check_names(agent: AgentCore, spec: Spec) -> None:
+    """Refuse inputs with the names of what the agent's exported policy reads and answers itself.
+
+    Which names these are depends on what is carried and estimated, so it is the agent that is
+    asked.  It is asked before a training: after it, nothing could be exported.
+
+    Args:
+        agent: that is to be exported.
+        spec: of its observations.
+
+    Raises:
+        SettingsError: naming the inputs, and all names that are taken.
+    """
+    perception, head = _perception(agent), agent.head
+    carry = [*perception.carry, *head.carry]
+    own = {"action", "command", "prev_action", "is_first", *NOISE, *head.estimates}
+    own |= {*carry, *(f"next_{name}" for name in carry)}
+    own.add("surprise" if perception.carry else perception.drawn)
+    if taken := sorted(own & {*spec.inputs}):
+        raise SettingsError(
+            f"inputs {taken} have names that a policy uses itself, which are {sorted(own)}: "
+            "rename them in the robot file, or in the environment"
+        )
+
+
 def _shares(agent: AgentCore) -> nn.ModuleList:
     """The parts of ``agent`` that act: its perception and its head, not copied."""
-    perception = (Perception if agent.has_memory else Memoryless)(agent.world)
-    return nn.ModuleList([perception, agent.head])
+    return nn.ModuleList([_perception(agent), agent.head])
+
+
+def _perception(agent: AgentCore) -> Perception:
+    return (Perception if agent.has_memory else Memoryless)(agent.world)
 
 
 def _index_of(one_hot: Tensor) -> Tensor:

@@ -124,6 +124,7 @@ def trace(
         observed: names of the inputs that come with an observation, see ``Template``.
     """
     arguments = tuple(_example(info) for info in inputs)
+    names = {f"input.{i}": info.name for i, info in enumerate(inputs)}
     module = _with_plain_numbers(module)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -131,17 +132,35 @@ def trace(
             arguments,
             dynamo=True,
             opset_version=OPSET,
-            input_names=[info.name for info in inputs],
+            input_names=[*names],
             output_names=[info.name for info in outputs],
             external_data=False,
             verbose=False,
         )
     assert program is not None
     model = strip(program.model_proto)
+    _name_inputs(model, names)
     onnx.checker.check_model(model, full_check=True)
     parameters = [name for name, _ in module.named_parameters()]
     _check_complete(model, dict(module.named_parameters()))
     return Template(model, parameters, observed)
+
+
+def _name_inputs(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give each input its name; a tensor inside the graph that has this name gets another.
+
+    The tracer would give both the same name: a vector called ``low`` would then stand where the
+    lower bounds of the action do.
+    """
+    graph, taken = model.graph, {*names.values()}
+    inner = {tensor.name for tensor in graph.initializer}
+    inner |= {name for node in graph.node for name in node.output}
+    changed = {name: f"{name}.inner" for name in inner & taken} | {**names}
+    for node in graph.node:
+        node.input[:] = [changed.get(name, name) for name in node.input]
+        node.output[:] = [changed.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.initializer, *graph.value_info):
+        value.name = changed.get(value.name, value.name)
 
 
 def _with_plain_numbers(module: nn.Module) -> nn.Module:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from wm_core.agents.agent import AgentCore
-from wm_core.contract.errors import StoreError
+from wm_core.contract.errors import SettingsError, StoreError, WmError
 from wm_core.contract.spec import Spec
+from wm_core.exporting.policy_module import check_names
 from wm_core.library.hooks import (
     make_evaluator,
     make_keeper,
@@ -21,7 +22,7 @@ from wm_core.library.hooks import (
     make_video,
 )
 from wm_core.library.init_from import Inherited, take_weights
-from wm_core.library.init_store import check_init_store, copy_steps
+from wm_core.library.init_store import check_init_store, copy_steps, left_out_of_copy
 from wm_core.library.live_learner import LiveLearner, beside
 from wm_core.library.processes import device_index, start_workers
 from wm_core.library.resume import load_resumed
@@ -86,10 +87,10 @@ def make_trainer(
         said = [*check_sampling(settings, spec, store), world_model_alone(settings)]
         where = choose_device(settings.device, device_index(settings))
         streams = Streams(settings.seed, where)
-        agent = _new_agent(settings, spec, streams)
         if store is not None and not settings.task:
             settings = settings.model_copy(update={"task": stored_task(store.root)})
-        inherited = None if resumed else _inherited(settings, agent)
+        agent = _new_agent(settings, spec, streams)
+        inherited = None if resumed else _begun(settings, agent)
         run_id = run_id_of(settings.run) or uuid.uuid4().hex
         if store is None:
             store = make_store(settings, spec, undo)
@@ -109,14 +110,15 @@ def make_trainer(
         if inherited is not None:
             inherited.write(settings.run)
             said.append(inherited.sentence())
-        for line in filter(None, said):
+        for line in filter(None, [*said, left_out_of_copy(settings.run)]):
             tell(line)
         undo.pop_all()
     return trainer
 
 
-def _inherited(settings: TrainSettings, agent: AgentCore) -> Inherited | None:
-    """Give ``agent`` the weights that a new run begins from; None where it begins from none."""
+def _begun(settings: TrainSettings, agent: AgentCore) -> Inherited | None:
+    """Check a new run's names, and give ``agent`` the weights that it begins from, if any."""
+    check_names(agent, agent.spec)  # without policies too: an export would refuse them
     if not settings.init_from:
         return None
     return take_weights(agent, settings.init_from, settings.init_part)
@@ -126,9 +128,29 @@ def _new_agent(settings: TrainSettings, spec: Spec, streams: Streams) -> AgentCo
     """Draw the agent's weights; one that evolves gets the environment that it needs."""
     agent = AgentCore(spec, settings.config, generator=streams.init)
     agent = agent.to(streams.learner.device)
-    if agent.behavior.wants_environment and settings.task:
-        agent.behavior.fitness = Population(agent, settings.task)
+    if agent.behavior.wants_environment and settings.train.policy != "off":
+        agent.behavior.fitness = _population(settings, agent)
     return agent
+
+
+def _population(settings: TrainSettings, agent: AgentCore) -> Population:
+    """Make what evaluates candidates in the task; a task that cannot is refused at once."""
+    if not settings.task:
+        raise SettingsError(
+            "behavior.evolution.where env evaluates candidates in the environment of the task, "
+            "expected a --task (a store may name it), got none; name one, or choose "
+            "--behavior.evolution.where dream"
+        )
+    population = Population(agent, settings.task)
+    try:
+        population.check()
+    except WmError as error:
+        raise SettingsError(
+            "behavior.evolution.where env evaluates candidates in the environment of the task, "
+            f"which cannot be opened: {error}; name another --task, or choose "
+            "--behavior.evolution.where dream"
+        ) from error
+    return population
 
 
 def _joined(

@@ -19,7 +19,7 @@ from wm_core.training.dream import EpisodeDream, dream
 if TYPE_CHECKING:
     from wm_core.library.replayed import Replay
 
-SEEN, AHEAD = 16, 50  #: steps that a dream sees, and imagines
+SEEN, AHEAD = 16, 50  #: steps that a dream sees, and imagines, at most
 MOST_DREAMS = 6  #: that are kept
 
 
@@ -70,7 +70,8 @@ class Dreamer:
             The step at which the dream's window begins, and the dream.
         """
         assert self._trained is not None
-        first, observed, end = stretch(replay.episode.steps, step, start)
+        reach = self._trained.agent.world.reach
+        first, observed, end = stretch(replay.episode.steps, step, start, reach)
         episode = replay.episode
         place = (episode.robot, episode.session, episode.first_step)
         key = (*place, camera, first, observed, end, self._trained.updates)
@@ -115,24 +116,29 @@ class Dreamer:
         return list(self._trained.spec.inputs)
 
 
-def stretch(steps: int, step: int, start: int | None) -> tuple[int, int, int]:
+def stretch(
+    steps: int, step: int, start: int | None, reach: int | None = None
+) -> tuple[int, int, int]:
     """Choose what a dream sees and imagines of an episode, so that ``step`` is in it.
 
     Args:
         steps: of the episode, 2 or more.
         step: that is looked at, from 0.
-        start: last step that is seen; None begins anew every ``AHEAD`` steps.
+        start: last step that is seen; None begins anew where the steps that are imagined end.
+        reach: most steps of a dream, seen and imagined; None: any number.
 
     Returns:
         The window's first step, how many of it are seen (at least one), and the step behind its
         last.
     """
+    seen = SEEN if reach is None else min(SEEN, reach // 2)
+    ahead = AHEAD if reach is None else min(AHEAD, reach - seen)
     if start is not None:
         start = min(max(start, 0), steps - 2)
-        first = max(0, start - SEEN + 1)
-        return first, start - first + 1, min(steps, start + 1 + AHEAD)
-    if steps < 2 * SEEN:
+        first = max(0, start - seen + 1)
+        return first, start - first + 1, min(steps, start + 1 + ahead)
+    if steps < 2 * seen:
         return 0, max(1, steps // 3), steps
-    number = max(0, step - SEEN) // AHEAD
-    first = number * AHEAD
-    return first, SEEN, min(steps, first + SEEN + AHEAD)
+    number = max(0, step - seen) // ahead
+    first = number * ahead
+    return first, seen, min(steps, first + seen + ahead)

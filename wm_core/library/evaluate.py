@@ -15,9 +15,10 @@ from wm_core.contract.runner import PolicyRunner
 from wm_core.contract.spec import Spec
 from wm_core.library.card_env import env_of
 from wm_core.library.changes import with_changes
-from wm_core.library.policies import policy_of
-from wm_core.library.run_folder import load_settings
+from wm_core.library.policies import learnt_agent, policy_of
+from wm_core.library.run_folder import SETTINGS_NAME, load_settings
 from wm_core.training import checkpoint as checkpoints
+from wm_core.training.best import updates_of_world_alone
 from wm_core.training.collect import EnvAdapter
 from wm_core.training.device import Device, choose_device
 from wm_core.training.evaluate import MAX_EPISODE_STEPS, open_env, run_episodes
@@ -226,13 +227,13 @@ def _trained(
             _untrained(card.learner_updates, run) if card.run_id else (),
             env_of(card),
         )
-    trained = checkpoints.load_agent(Path(run or ""), choose_device(device), version=version)
+    trained = learnt_agent(Path(run or ""), version, choose_device(device))
     return _Who(
         f"checkpoint {trained.path}",
         partial(_agent_player, trained.agent, mean),
         trained.task,
         trained.spec,
-        _untrained(trained.updates, None),
+        _untrained(trained.updates, run),
         trained.config.env,
     )
 
@@ -242,10 +243,22 @@ def _agent_player(agent: Any, mean: bool, adapters: Sequence[EnvAdapter], spec: 
 
 
 def _untrained(updates: int, run: str | Path | None) -> tuple[str, ...]:
-    """Say that what is evaluated has learnt nothing yet, where that is so."""
-    if updates:
+    """Say that what is evaluated has learnt nothing yet, where that is so.
+
+    A policy without its run says by its updates alone whether it has.
+    """
+    alone = 0
+    if run is not None and (Path(run) / SETTINGS_NAME).exists():
+        alone = updates_of_world_alone(load_settings(Path(run)))
+    if updates > alone:
         return ()
     kept = [] if run is None else checkpoints.listed(Path(run))
-    learnt = int(kept[-1].stem) if kept else 0
-    more = f"; --checkpoint evaluates the network after {learnt} updates" if learnt else ""
-    return (f"this policy is untrained: it was made before the first update{more}",)
+    newest = int(kept[-1].stem) if kept else 0
+    more = f"; --checkpoint evaluates the network after {newest} updates" if newest > alone else ""
+    why = "it was made before the first update"
+    if updates:
+        why = (
+            f"it was made after {updates} updates, of which the first {alone} train the world "
+            "model alone (optim.stages)"
+        )
+    return (f"this policy is untrained: {why}{more}",)

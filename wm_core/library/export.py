@@ -16,13 +16,13 @@ from wm_core.exporting.leapp import write_bundle
 from wm_core.exporting.stored import replay, stored_steps, surprise_limit
 from wm_core.exporting.to_onnx import with_card
 from wm_core.library import return_gate as gate
-from wm_core.library.policies import best_policies
+from wm_core.library.policies import best_policies, learnt_agent
 from wm_core.library.run_folder import load_settings, run_id_of
 from wm_core.link.trainer.policy_repository import PolicyRepository
 from wm_core.store.frames import BlockLost
 from wm_core.store.ledger import LEDGER_NAME
 from wm_core.store.reader import Store
-from wm_core.training.checkpoint import Trained, load_agent
+from wm_core.training.checkpoint import Trained
 from wm_core.training.provenance import commit
 
 SURPRISE_STEPS = 2000  #: stored steps from which ``wm export`` takes the limit of surprise
@@ -65,7 +65,7 @@ def export(
         SettingsError: where no policy was learnt, or no experience is there to calibrate on.
     """
     run, to = Path(run), Path(to)
-    trained = _learnt(run, version)
+    trained = learnt_agent(run, version)
     exporter = PolicyExporter(
         trained.agent,
         trained.spec,
@@ -91,17 +91,6 @@ def export(
     if leapp:
         write_bundle(to, ONNX_NAME, runner.card)
     return runner
-
-
-def _learnt(run: Path, version: str | int) -> Trained:
-    """Load the agent of a checkpoint; raise where its actor is as it was drawn."""
-    trained = load_agent(run, version=version)
-    if trained.config.train.policy == "off":
-        raise SettingsError(
-            f"{run} has learnt a world model and no policy (train.policy off): go on with "
-            f"`wm train --run {run} --resume --train.policy on` first"
-        )
-    return trained
 
 
 def with_surprise_limit(export: Export, store: Store | None, steps: int) -> Export:

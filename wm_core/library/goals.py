@@ -10,6 +10,8 @@ from pathlib import Path
 from wm_core.library.changes import names_of_changes
 from wm_core.library.run_folder import SETTINGS_NAME, TrainSettings
 from wm_core.library.settings_file import read_settings_file
+from wm_core.training import checkpoint
+from wm_core.training.best import updates_of_world_alone
 from wm_core.training.settings import TrainConfig
 from wm_core.training.status import Status
 
@@ -103,13 +105,23 @@ def ending(settings: TrainSettings, status: Status, *, stopped: bool) -> Ending:
         reason = f"{train.steps:,} agent steps are collected and learnt from"
         longer = f" --train.steps {2 * train.steps}"
     commands = [("go on" if stopped else "longer", f"wm train --run {run} --resume{longer}")]
-    commands.append(("look", f"wm show --run {run}"))
+    look = f"wm show --run {run}" if _has_pictures(settings) else f"wm ui --root {run}"
+    commands.append(("look", look))
     if settings.task and train.policy != "off":
         network = "" if _learnt_was_published(settings, status) else " --checkpoint"
         commands.append(("measure", f"wm evaluate --run {run} --episodes 10{network}"))
     return Ending(reason, tuple(commands))
 
 
+def _has_pictures(settings: TrainSettings) -> bool:
+    """Whether `wm show` can draw what the run imagines: it needs a decoder and a camera."""
+    kept = checkpoint.listed(settings.run)
+    if settings.world.decoder.kind == "none" or not kept:
+        return False
+    return bool(checkpoint.spec_in(kept[-1]).images)
+
+
 def _learnt_was_published(settings: TrainSettings, status: Status) -> bool:
     """Whether a published policy has learnt anything; version 0 has not."""
-    return settings.publishes and status.published_version > 0 and status.updates > 0
+    learns = status.updates > updates_of_world_alone(settings)
+    return settings.publishes and status.published_version > 0 and learns

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from wm_core.agents.agent import AgentCore
+from wm_core.behavior.evolution import Evolution
 from wm_core.config import Config
 from wm_core.contract.compare import differences
 from wm_core.contract.errors import SettingsError
@@ -22,6 +23,8 @@ NAME = "init_from.json"  #: in the run folder: which tensors were taken, and whi
 #: what the names of a part's tensors begin with
 PREFIXES: dict[InitPart, str] = {"all": "", "world": "world.", "encoder": "world.encoder."}
 _SHOWN = 3  #: tensors that a sentence names
+_SEARCH = "behavior._extra_state"  #: of a behaviour that learns without gradients
+_ADAPTED = "behavior.entropy_scale.scale"  #: begins at behavior.entropy.scale
 #: the settings that decide the shapes of networks, and how they learn
 _BASE = ("preset", "size", "world", "behavior", "optim", "replay")
 
@@ -37,6 +40,8 @@ class Inherited:
     taken: tuple[str, ...]  #: names of tensors
     left: Mapping[str, str]  #: tensors that stay as they were drawn, and why
     differences: tuple[str, ...]  #: of the other run's observations and actions
+    #: why the search for a controller does not go on with it; empty: it does, or there is none
+    new_search: str = ""
 
     def write(self, run: Path) -> None:
         """Note it in the folder ``run``."""
@@ -51,6 +56,8 @@ class Inherited:
             some = [f"{name} ({why})" for name, why in list(self.left.items())[:_SHOWN]]
             more = f" and {len(self.left) - _SHOWN} more" if len(self.left) > _SHOWN else ""
             text += f"; as they were drawn stay {', '.join(some)}{more}"
+        if self.new_search:
+            text += f"; a new search begins at its controller ({self.new_search})"
         if self.differences:
             text += f"; the other run had {'; '.join(self.differences)}"
         return text
@@ -102,6 +109,8 @@ def take_weights(agent: AgentCore, text: str, part: InitPart) -> Inherited:
             left[name] = "not there"
         elif other.shape != tensor.shape:
             left[name] = f"{tuple(other.shape)} there, {tuple(tensor.shape)} here"
+        elif name == _ADAPTED and (why := _differs(agent, state, "entropy", "scale")):
+            left[name] = why
         else:
             taken[name] = other
     if not taken:
@@ -110,10 +119,16 @@ def take_weights(agent: AgentCore, text: str, part: InitPart) -> Inherited:
             "size and --world settings of the other run"
         )
     weights: dict[str, Any] = dict(taken)
-    search = "behavior._extra_state"  # of a behaviour that learns without gradients
-    if part == "all" and not left and search in state["learner"]["agent"]:
-        weights[search] = state["learner"]["agent"][search]
+    search, new_search = state["learner"]["agent"].get(_SEARCH), ""
+    if part == "all" and search is not None:
+        new_search = _why_new_search(agent, state, left)
+        if not new_search:
+            weights[_SEARCH] = search
     agent.load_state_dict(weights, strict=False)
+    if not isinstance(agent.behavior, Evolution):
+        new_search = ""
+    elif new_search:
+        agent.behavior.begin_search()
     return Inherited(
         checkpoint=path,
         run_id=run_id_of(run),
@@ -122,7 +137,32 @@ def take_weights(agent: AgentCore, text: str, part: InitPart) -> Inherited:
         taken=tuple(taken),
         left=left,
         differences=tuple(differences(agent.spec, Spec.model_validate(state["spec"]))),
+        new_search=new_search,
     )
+
+
+def _why_new_search(agent: AgentCore, state: Mapping[str, Any], left: Mapping[str, str]) -> str:
+    """Say why the search of the run ``state`` cannot go on in ``agent``; empty where it can.
+
+    Args:
+        agent: of the new run.
+        state: checkpoint of the other run.
+        left: tensors that stay as they were drawn.
+    """
+    if left:
+        return "not every tensor is taken"
+    return _differs(agent, state, "evolution", "population", "sigma")
+
+
+def _differs(agent: AgentCore, state: Mapping[str, Any], group: str, *names: str) -> str:
+    """Say which of the settings of ``behavior.group`` is another one in the run ``state``."""
+    before = getattr(Config.model_validate(state["config"]).behavior, group)
+    now = getattr(agent.config.behavior, group)
+    for name in names:
+        there, here = getattr(before, name), getattr(now, name)
+        if there != here:
+            return f"behavior.{group}.{name} is {there:g} there, {here:g} here"
+    return ""
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -94,11 +94,13 @@ class LiveLearner:
         self._write(live_folder.LEARNER, json_text(figures).encode())
 
     def _write_dream(self) -> None:
-        found = newest_window(self._store, OBSERVED + AHEAD, OBSERVED + FEWEST_AHEAD)
+        agent, most = self._learner.agent, OBSERVED + AHEAD
+        most = min(most, agent.world.reach or most)
+        found = newest_window(self._store, most, min(most, OBSERVED + FEWEST_AHEAD))
         if found is None:
             self._last = {"why": "no episode of the store is long enough yet"}
             return
-        agent, times = self._learner.agent, found.batch.reward.shape[1]
+        times = found.batch.reward.shape[1]
         observed = OBSERVED if times >= OBSERVED + FEWEST_AHEAD else max(1, times // 3)
         made = dream(agent, found.batch, observed, seed=0)
         about = {
@@ -183,6 +185,7 @@ def figures_of(made: EpisodeDream) -> dict[str, Any]:
             for key, (truth, imagined) in made.vectors.items()
         },
         "why_no_pictures": why_no_pictures(made),
+        "limit": made.limit,
     }
 
 

@@ -1,12 +1,14 @@
-"""Finds the published policies of a run: the newest, the best by evaluation, or one by number."""
+"""Finds the policies of a run: published ones by version, and what a checkpoint has learnt."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from wm_core.contract.errors import SettingsError
 from wm_core.link.trainer.policy_repository import PolicyRepository
-from wm_core.training.checkpoint import BEST
+from wm_core.training.checkpoint import BEST, Trained, load_agent
 
 
 def policy_of(run: Path, version: str | int = "newest") -> Path | None:
@@ -36,6 +38,29 @@ def policy_of(run: Path, version: str | int = "newest") -> Path | None:
             "--checkpoint the number is that of a checkpoint's updates"
         )
     return published.folder(int(name))
+
+
+def learnt_agent(
+    run: Path, version: str | int = "newest", device: str | torch.device = "cpu"
+) -> Trained:
+    """Load the agent in a checkpoint of ``run``, whose policy was learnt.
+
+    Args:
+        run: the run folder.
+        version: as for ``checkpoint.find``.
+        device: of its weights.
+
+    Raises:
+        SettingsError: where the world model alone is learnt: its actor is as it was drawn.
+        StoreError: where there is no such checkpoint.
+    """
+    trained = load_agent(run, device, version=version)
+    if trained.config.train.policy == "off":
+        raise SettingsError(
+            f"{run} has learnt a world model and no policy (train.policy off): go on with "
+            f"`wm train --run {run} --resume --train.policy on` first"
+        )
+    return trained
 
 
 def best_policies(run: Path) -> PolicyRepository:

@@ -32,6 +32,7 @@ RULES: dict[str, ResumeRule] = {
     "behavior": "fixed",
     "behavior.explore_noise": "free",
     "behavior.entropy.scale": "free",
+    "behavior.entropy.target": "free",
     "behavior.imag_starts": "free",
     "behavior.clone": "free",
     "optim": "free",
@@ -151,6 +152,13 @@ def check_changes(before: Mapping[str, Any], settings: TrainSettings) -> None:
             f"{settings.run} cannot be resumed with another {', '.join(sorted(wrong))}: leave "
             f"{'it' if len(wrong) == 1 else 'them'} out, or begin another run from its weights "
             f"with --init-from {settings.run}"
+        )
+    name = "behavior.entropy.scale"
+    if settings.behavior.entropy.rule == "adaptive" and old.get(name, new[name]) != new[name]:
+        raise SettingsError(
+            f"{settings.run} cannot be resumed with another --behavior.entropy.scale (this run "
+            f"began with {old[name]}, got {new[name]}): behavior.entropy.rule adaptive has "
+            "adapted it since; leave it out, or change --behavior.entropy.target"
         )
 
 

@@ -25,6 +25,8 @@ class Pictures(NamedTuple):
     strip: Path  #: PNG of one window, time from left to right
     error: float  #: mean absolute difference of the imagined frames, in levels of 255
     updates: int  #: of the checkpoint
+    imagined: int  #: steps of each window
+    cut: str  #: why these are fewer than asked for; empty where they are not
 
 
 def show(
@@ -46,7 +48,7 @@ def show(
         store: where the real frames come from; None: the store that the run learnt from.
         to: folder for the pictures; None: the run folder.
         windows: how many are shown side by side.
-        length: agent steps of each window.
+        length: agent steps of each window, fewer where the world model cannot imagine so many.
         observed: agent steps that the model sees before it imagines the rest.
         seed: of the windows and of the model's draws.
 
@@ -55,6 +57,13 @@ def show(
     """
     run = Path(run)
     trained = checkpoint.load_agent(run, version=version)
+    reach, cut = trained.agent.world.reach, ""
+    if reach is not None and length - observed >= reach:
+        cut = (
+            f"{reach - 1} steps are imagined, not {length - observed}: this world model sees the "
+            f"last {reach} steps (world.transformer.window), and must see the first"
+        )
+        length = observed + reach - 1
     root = Path(store) if store is not None else load_settings(run).store_root
     source = Store(root, cache_bytes=CACHE_BYTES)
     source.refresh()
@@ -70,4 +79,4 @@ def show(
     movie, strip = folder / "imagined.gif", folder / "imagined.png"
     movie.write_bytes(gif(video.frames(), fps=1.0 / trained.spec.period_s))
     Image.fromarray(video.strip()).save(strip)
-    return Pictures(movie, strip, video.error, trained.updates)
+    return Pictures(movie, strip, video.error, trained.updates, length - observed, cut)

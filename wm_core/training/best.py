@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from wm_core.config import Config
 from wm_core.contract.errors import WmError
 from wm_core.contract.files import TMP_SUFFIX, json_text, read_json, sync_folder, write_durably
 from wm_core.training.checkpoint import BEST, folder_of
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 Evaluate = Callable[[Callable[[], bool], Callable[[int, float], None]], Evaluation]
 
 
+def updates_of_world_alone(config: Config) -> int:
+    """Count the updates with which a run begins that train the world model and no behaviour."""
+    return sum(config.optim.stages or ())
+
+
 class Evaluations:
     """Evaluates the policy of a run now and then, and remembers the best.
 
@@ -38,11 +44,20 @@ class Evaluations:
         evaluate: runs whole episodes; None: this run is never evaluated.
         every: agent steps between two; 0: never.
         episodes: of a whole evaluation; one that was stopped earlier does not count.
+        untrained: updates after which the behaviour has learnt nothing yet.
     """
 
-    def __init__(self, run: Path, evaluate: Evaluate | None, *, every: int, episodes: int) -> None:
+    def __init__(
+        self,
+        run: Path,
+        evaluate: Evaluate | None,
+        *,
+        every: int,
+        episodes: int,
+        untrained: int = 0,
+    ) -> None:
         self._run, self._evaluate, self._episodes = run, evaluate, episodes
-        self._every, self._updates = Every(every), 0
+        self._every, self._updates, self._untrained = Every(every), 0, untrained
         self._last: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None  #: what ``best.json`` says
 
@@ -57,10 +72,10 @@ class Evaluations:
 
         Args:
             steps: agent steps, on the clock of ``every``.
-            updates: of the policy; an untrained one is not evaluated.
+            updates: of the agent; one whose behaviour has learnt nothing is not evaluated.
             at_end: the run has reached its goal: what was learnt since is evaluated too.
         """
-        if self._evaluate is None or not updates or not self._every.interval:
+        if self._evaluate is None or updates <= self._untrained or not self._every.interval:
             return False
         if steps < self._every.last:  # another source of experience, another clock
             self._every.done(steps)

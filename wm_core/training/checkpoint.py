@@ -141,6 +141,19 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
     return state
 
 
+def spec_in(path: Path) -> Spec:
+    """Read what the agent in the checkpoint at ``path`` sees and does, and none of its weights.
+
+    Raises:
+        StoreError: for a file that is not a checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return Spec.model_validate(state["spec"])
+    except (*_UNREADABLE, TypeError) as error:
+        raise StoreError(f"{path}: expected a checkpoint: {error}") from error
+
+
 def newest(run: Path, *, device: str | torch.device = "cpu") -> tuple[Path, dict[str, Any]]:
     """Find the newest checkpoint of ``run`` that can be read, and load its state.
 

@@ -32,6 +32,7 @@ class EpisodeDream:
     camera: str = ""  #: whose pictures these are; empty without any
     truth: np.ndarray | None = None  #: (T, H, W, 3) uint8
     imagined: np.ndarray | None = None  #: (T, H, W, 3) uint8, reconstructed up to ``observed``
+    reach: int | None = None  #: most steps in a row that this model dreams of; None: any number
     #: by name, (T, n) measured and (T, n) reconstructed or imagined, without a decoder none
     vectors: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -41,6 +42,16 @@ class EpisodeDream:
         if self.truth is None or self.imagined is None:
             return None
         return np.abs(self.truth.astype(np.int16) - self.imagined).astype(np.uint8)
+
+    @property
+    def limit(self) -> str:
+        """Say how long a dream of this model can be; empty where it can be of any length."""
+        if self.reach is None:
+            return ""
+        return (
+            f"a dream has at most {self.reach} steps: this world model sees no more "
+            "(world.transformer.window), and must see the first"
+        )
 
     @property
     def error(self) -> np.ndarray | None:
@@ -59,7 +70,7 @@ def dream(
 
     Args:
         agent: on any device.
-        batch: one window (1, T, ...), within an episode.
+        batch: one window (1, T, ...), within an episode; T is at most the world model's ``reach``.
         observed: steps that the model sees, 1 .. T - 1.
         seed: of the latents' noise.
         camera: whose pictures are drawn; empty: the first.
@@ -67,6 +78,8 @@ def dream(
     world, device, (count, times) = agent.world, agent.device, batch.reward.shape
     if count != 1 or not 0 < observed < times:
         raise ValueError(f"expected one window of more than {observed} steps, got {count, times}")
+    if world.reach is not None and times > world.reach:
+        raise ValueError(f"expected a window of at most {world.reach} steps, got {times}")
     generator = torch.Generator(device).manual_seed(seed)
 
     def rand(*shape: int) -> Tensor:
@@ -98,6 +111,7 @@ def dream(
         surprise=_surprise(agent, posterior, tensors.is_first),
         surprise_is_kl=dynamics.prior.has_kl,
         camera=camera,
+        reach=world.reach,
         truth=images[camera].picture(batch.obs[camera][0]) if camera else None,
         imagined=images[camera].picture(decoded[camera]) if camera else None,
         vectors={

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wm_core.contract.spec import Obs, Spec
 from wm_core.nn.blocks import drawing_from
+from wm_core.world.encoder import ByInput
 
 SIDE_PX = 64  #: larger images are brought to this height and width
 SHIFT_PX = 4  #: most pixels that a frame is shifted by while it is learnt from
@@ -29,8 +30,7 @@ class FrameClassifier(nn.Module):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.images = nn.ModuleDict({name: _convolutions(i.channels) for name, i in
-                                     spec.images.items()})  # fmt: skip
+        self.images = ByInput({name: _convolutions(i.channels) for name, i in spec.images.items()})
         self.vectors = sorted(spec.vectors)
         numbers = sum(spec.vectors[name].size for name in self.vectors)
         self.mean: Tensor

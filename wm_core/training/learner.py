@@ -60,11 +60,17 @@ class Learner:
 
     def take_cpu_s(self) -> float:
         """CPU seconds that other processes have used for its updates since the last call."""
-        return 0.0
+        fitness = self.agent.behavior.fitness
+        return 0.0 if fitness is None else fitness.take_cpu_s()
 
     def close(self) -> None:
         """Release what threads and other processes hold for it; a second call does nothing."""
-        self.sampler.close()
+        fitness = self.agent.behavior.fitness
+        try:
+            self.sampler.close()
+        finally:
+            if fitness is not None:
+                fitness.close()
 
     def _pass_losses(self) -> None:
         """Hand the losses of the previous update to the selector, when they are long computed."""

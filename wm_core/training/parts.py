@@ -22,7 +22,10 @@ from wm_core.training.image_rules import PixelRule, pixel_rule, said_space
 SpacePath = tuple[str | int, ...]  #: of a part: keys of dictionaries and indices of tuples
 _MOST_LETTERS = 64  #: of the name of an input, which is a topic of recordings
 #: what recordings and exported policies call their own
-_TAKEN = ("action", "step", "prev_action", "is_first", "noise_latent", "noise_action")
+_TAKEN = (
+    *("action", "step", "prev_action", "is_first", "noise_latent", "noise_action"),
+    *("command", "value", "surprise"),
+)
 
 
 def leaves(space: spaces.Space, path: SpacePath = ()) -> Iterator[tuple[SpacePath, spaces.Space]]:

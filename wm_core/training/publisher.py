@@ -26,10 +26,13 @@ class Publisher:
     Args:
         write: writes a policy out; None publishes nothing.
         every: updates between two policies; the first trained one comes after ``FIRST_PUBLISH``.
+        untrained: updates after which the behaviour has learnt nothing yet; they do not count.
     """
 
-    def __init__(self, write: Callable[[Publication], None] | None, every: int) -> None:
-        self._write, self._every = write, Every(every)
+    def __init__(
+        self, write: Callable[[Publication], None] | None, every: int, *, untrained: int = 0
+    ) -> None:
+        self._write, self._every, self._untrained = write, Every(every), untrained
         self.version = -1  #: of the newest; -1 before the first
 
     @property
@@ -45,8 +48,18 @@ class Publisher:
     def due(self, updates: int) -> bool:
         """Whether a version is due after ``updates``."""
         return self.is_on and (
-            self._every.due(updates) if self.updates else updates >= FIRST_PUBLISH
+            self._every.due(updates)
+            if self.updates
+            else updates >= self._untrained + FIRST_PUBLISH
         )
+
+    def due_at_end(self, updates: int) -> bool:
+        """Whether a run that ends after ``updates`` leaves another version.
+
+        A short run leaves a trained policy too, not only the version before any update.
+        """
+        least = FIRST_PUBLISH if self.updates else 1
+        return self.is_on and updates - max(self.updates, self._untrained) >= least
 
     def publish(self, updates: int, agent_steps: int) -> None:
         """Write the policy out as the next version."""

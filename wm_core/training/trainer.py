@@ -6,9 +6,8 @@ of this process, a store that robots fill, or a finished store.  Updates are all
     updates x B x T  <=  replay ratio x agent steps in the store
 
 so a learner that is too slow for its data stays below the ratio, and no source waits for it.  Only
-steps that are durable in the store count, and a policy is published only when the checkpoint of
-its weights is durable too (as long as writing one is cheap), so that no counter that anybody has
-read goes back after a kill.
+steps that are durable in the store count, and a policy is published only when its checkpoint is
+durable too (where writing one is cheap), so that no counter that was read goes back after a kill.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from wm_core.contract.files import remove_unfinished
 from wm_core.contract.spec import Spec
 from wm_core.replay.ratio import ReplayRatio
 from wm_core.store.reader import Store
-from wm_core.training.best import Evaluations
+from wm_core.training.best import Evaluations, updates_of_world_alone
 from wm_core.training.checkpoint import CheckpointWriter, path_of
 from wm_core.training.diverged import TrainingDiverged, check_finite
 from wm_core.training.hooks import Hooks
 from wm_core.training.learner import Learner
 from wm_core.training.metrics import MetricLog
-from wm_core.training.publisher import FIRST_PUBLISH, Publisher
+from wm_core.training.publisher import Publisher
 from wm_core.training.schedule import CpuTime, Every
 from wm_core.training.seeding import Streams
 from wm_core.training.shown import Shown
@@ -90,10 +89,12 @@ class Trainer:
         self._checkpoints = CheckpointWriter(
             run, keep=train.keep_checkpoints, every_s=train.checkpoint_every_s
         )
-        self._publisher = Publisher(self._hooks.publish, train.publish_every)
+        untrained = updates_of_world_alone(config)
+        self._publisher = Publisher(self._hooks.publish, train.publish_every, untrained=untrained)
         self._evaluations = Evaluations(
-            run, self._hooks.evaluate, every=train.eval_every, episodes=train.eval_episodes
-        )
+            run, self._hooks.evaluate, every=train.eval_every, episodes=train.eval_episodes,
+            untrained=untrained,
+        )  # fmt: skip
         self._cpu = CpuTime(train.minutes and 60.0 * train.minutes, beside=source.cpu_s)
         self._waiting = RunWaiting.of(config, store, learner.sampler, collects=source.collects)
         self._episodes = self._env_restarts = 0  # of the processes before this one
@@ -306,8 +307,7 @@ class Trainer:
         # A run that was stopped before its first update has collected: episodes, CPU time.
         if learned or self._store.steps > self._checkpoints.agent_steps:
             self._save()
-        # a short run leaves a trained policy too, not only the version before any update
-        if updates - self._publisher.updates >= (FIRST_PUBLISH if self._publisher.updates else 1):
+        if self._publisher.due_at_end(updates):
             self._publish()
         if every and updates > updates_before and updates % every:
             self._write_video()

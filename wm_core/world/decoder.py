@@ -15,7 +15,7 @@ from wm_core.nn.blocks import BlockLinear, Dense, Linear, OutputMLP, Style, norm
 from wm_core.nn.conv import ConvUp, shape_up
 from wm_core.nn.dists import sigmoid_error
 from wm_core.nn.normalize import RunningVariance
-from wm_core.world.encoder import check_size
+from wm_core.world.encoder import ByInput, check_size
 from wm_core.world.latent import Latent
 from wm_core.world.settings import DecoderConfig, EncoderConfig, LatentSizes
 
@@ -115,20 +115,20 @@ class Decoder(nn.Module):
         super().__init__()
         self.spec, self.reads = spec, config.reads
         self.sigmoid = config.pixels == "sigmoid"
-        self.images = nn.ModuleDict(
+        self.images = ByInput(
             {
                 key: ImageDecoder(image, sizes, encoder, config, units, style)
                 for key, image in spec.images.items()
             }
         )
         inputs, layers = sizes.of(config.reads), encoder.vector_layers
-        self.vectors = nn.ModuleDict(
+        self.vectors = ByInput(
             {
                 key: OutputMLP(inputs, units, layers, vector.size, style)
                 for key, vector in spec.vectors.items()
             }
         )
-        self.variances = nn.ModuleDict(
+        self.variances = ByInput(
             {
                 key: RunningVariance(vector.size, rate=VARIANCE_RATE, low=LEAST_VARIANCE)
                 for key, vector in spec.vectors.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import ItemsView, Iterator, KeysView
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,48 @@ def check_size(image: ImageSpec, config: EncoderConfig) -> None:
         )
 
 
+class ByInput(nn.ModuleDict):
+    """Holds a module for each input, whatever the input is called.
+
+    torch refuses the names that a ``ModuleDict`` has itself, such as ``type`` or ``items``: under
+    these a module is kept with a 0 in front, which no input begins with.  All other modules are
+    kept under their input's name, which is part of the names of weights in checkpoints.
+    """
+
+    def __getitem__(self, key: str) -> nn.Module:
+        return super().__getitem__(_kept(key))
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        if not key or "." in key:
+            raise SettingsError(
+                f"input {key!r}: expected a name of letters, digits and underscores; rename it"
+            )
+        super().__setitem__(_kept(key), module)
+
+    def __contains__(self, key: str) -> bool:
+        return super().__contains__(_kept(key))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> KeysView[str]:
+        return dict(self.items()).keys()
+
+    def items(self) -> ItemsView[str, nn.Module]:
+        return {_called(name): module for name, module in self._modules.items()}.items()
+
+
+_OF_TORCH = frozenset(dir(nn.ModuleDict()))
+
+
+def _kept(key: str) -> str:
+    return f"0{key}" if key in _OF_TORCH else key
+
+
+def _called(name: str) -> str:
+    return name[1:] if name[1:] in _OF_TORCH else name
+
+
 class Encoder(nn.Module):
     """Embeds every image and every vector of ``spec``; their embeddings are concatenated.
 
@@ -43,8 +86,8 @@ class Encoder(nn.Module):
     def __init__(self, spec: Spec, config: EncoderConfig, units: int, style: Style) -> None:
         super().__init__()
         self.spec = spec
-        self.images = nn.ModuleDict()
-        self.vectors = nn.ModuleDict()
+        self.images = ByInput()
+        self.vectors = ByInput()
         self.size = 0  #: E
         for key, image in spec.images.items():
             check_size(image, config)

@@ -67,8 +67,8 @@ def dynamics_losses(
 
     Returns:
         () dyn_loss without gradient to the posterior, () rep_loss without gradient to its target,
-        both floored at the free nats and not yet scaled, and () the plain rep_loss in nats without
-        gradient.
+        both floored at the free nats and not yet scaled, and () the KL itself in nats, of the
+        posterior from its target, without gradient.
 
     Source: DreamerV2, arXiv:2010.02193, "KL balancing"; DreamerV3, arXiv:2301.04104, "World model
     learning" (free nats of each half, per step); Dreamer (code): free nats of the mean; World
@@ -86,7 +86,8 @@ def dynamics_losses(
     else:
         rep = dist.kl(latent.params, prediction.detach())
     dyn_mean = _floored(dyn, counted, config) if prior.has_kl else _mean(dyn, counted)
-    return dyn_mean, _floored(rep, counted, config), _mean(rep.detach(), counted)
+    nats = dyn if config.rep == "consistency" else rep  # a cross entropy is no KL
+    return dyn_mean, _floored(rep, counted, config), _mean(nats.detach(), counted)
 
 
 def _floored(loss: Tensor, counted: Tensor | None, config: KLConfig) -> Tensor:

@@ -146,7 +146,10 @@ class EntropyConfig(Frozen):
 
     scale: float = Field(0.0, description="Weight of the entropy hinge; 0 leaves it out.")
     floor: float = Field(
-        0.1, description="Entropy below this share of the largest is penalised, 0 to 1."
+        0.1,
+        ge=0,
+        le=1,
+        description="Entropy below this share of the largest is penalised, 0 to 1.",
     )
     over: Literal["step", "mean"] = Field(
         "step", description="Whether the floor holds for each step or for the batch's mean."
@@ -243,6 +246,19 @@ class WorldConfig(PartSettings):
             raise ValueError(
                 f"expected world.gru.deter to be a multiple of world.gru.blocks {gru.blocks}, got "
                 f"{gru.deter}; choose another --world.gru.deter or --world.gru.blocks"
+            )
+        ssm, transformer = self.ssm, self.transformer
+        if self.backbone == "ssm" and ssm.state % ssm.blocks:
+            raise ValueError(
+                f"expected world.ssm.state to be a multiple of world.ssm.blocks {ssm.blocks}, got "
+                f"{ssm.state}; choose another --world.ssm.state or --world.ssm.blocks"
+            )
+        waves = self.backbone == "transformer" and transformer.positions in ("sinusoid", "xl")
+        if waves and transformer.width % 2:
+            raise ValueError(
+                f"world.transformer.positions {transformer.positions} needs an even "
+                f"world.transformer.width, a sine and a cosine of each rate, got "
+                f"{transformer.width}; choose another --world.transformer.width"
             )
         if self.prior == "mdn" and self.latent != "gaussian":
             raise ValueError("world.prior mdn needs world.latent gaussian")

@@ -135,6 +135,15 @@ class WorldModel(nn.Module):
             **groups,
         }
 
+    @property
+    def reach(self) -> int | None:
+        """Most steps in a row that a dream may have, its start included; None: any number.
+
+        With tokens ``actions`` all that is known of the start is its own token, which each step of
+        training sees; a dream ends before the window loses it.
+        """
+        return self.config.transformer.window if self.config.tokens == "actions" else None
+
     # ------------------------------------------------------------------ predictions of the heads
 
     def predict(self, latent: Latent) -> tuple[Tensor, Tensor]:
@@ -352,7 +361,7 @@ class WorldModel(nn.Module):
             ``observed`` steps, then predictions from the recorded actions alone.
 
         Raises:
-            SettingsError: where the model has no decoder.
+            SettingsError: where the model has no decoder, or cannot imagine so many steps.
         """
         if self.decoder is None:
             raise SettingsError(
@@ -360,6 +369,12 @@ class WorldModel(nn.Module):
                 "--world.decoder.kind detached, which changes nothing else"
             )
         (B, T), device = batch.reward.shape, batch.reward.device
+        if self.reach is not None and T - observed >= self.reach:
+            raise SettingsError(
+                f"expected at most {self.reach - 1} imagined steps, which "
+                f"world.transformer.window {self.reach} holds, got {T - observed}; take a shorter "
+                "window"
+            )
 
         def rand(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=device)

@@ -37,7 +37,7 @@ def goal():
 
 
 def generations(evolution, goal, n):
-    evolution.fitness = lambda candidates: -np.square(candidates - goal).sum(1)
+    evolution.fitness = lambda candidates, _: -np.square(candidates - goal).sum(1)
     posterior = Latent(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
     return [evolution.loss(None, None, posterior, torch.Generator()).metrics for _ in range(n)]
 
@@ -66,6 +66,10 @@ def test_equal_seeds_search_alike_and_other_seeds_otherwise(goal):
     assert (found[0] != found[2]).any()
 
 
+def test_a_seed_beyond_32_bits_is_taken(goal):
+    assert generations(evolution_of(seed=2**40 + 1), goal, 1)[0]["generation"] == 1
+
+
 def test_a_saved_search_goes_on_bit_for_bit(goal):
     evolution, resumed = evolution_of(every=2), evolution_of(every=2, seed=9)
     generations(evolution, goal, 11)  # between two generations
@@ -82,6 +86,24 @@ def test_a_saved_search_goes_on_bit_for_bit(goal):
     again = evolution_of()
     again.load_state_dict(torch.load(file, weights_only=True))
     assert (candidate_of(again.actor) != candidate_of(resumed.actor)).any()
+
+
+def test_a_resumed_search_evaluates_by_the_numbers_of_the_generations_to_come(goal):
+    """They seed the episodes: counted anew, a resumed run would play those of its first ones."""
+    evolution, resumed, told = evolution_of(), evolution_of(seed=9), []
+
+    def fitness(candidates, generation):
+        told.append(generation)
+        return -np.square(candidates - goal).sum(1)
+
+    posterior = Latent(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    for searching in (evolution, resumed):
+        searching.fitness = fitness
+        if searching is resumed:
+            resumed.load_state_dict(evolution.state_dict())
+        for _ in range(2):
+            searching.loss(None, None, posterior, torch.Generator())
+    assert told == [1, 2, 3, 4]
 
 
 def test_a_generation_is_due_every_few_updates(goal):

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 
 from wm_core import presets
+from wm_core.contract.spec import ActionSpec, Spec, VectorSpec
 from wm_core.library.changes import with_changes
 from wm_core.library.goals import MICRO_MINUTES, ending, goals_in_words, with_goal
 from wm_core.library.run_folder import TrainSettings, save_settings
+from wm_core.training import checkpoint
 
 RUN = Path("runs/x y")
+CAMERA = Spec(action=ActionSpec(low=(-1.0,), high=(1.0,)))
+JOINTS = CAMERA.model_copy(update={"images": {}, "vectors": {"joints": VectorSpec(size=2)}})
 
 
 def settings(size="micro", **changes):
@@ -128,6 +132,31 @@ def test_a_run_that_published_nothing_learnt_is_measured_by_its_checkpoint(
 ):
     found = dict(ending(settings(**changes), make_status(**end), stopped=False).commands)
     assert found["measure"] == f"wm evaluate --run 'runs/x y' --episodes 10{network}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "look"),
+    [
+        (CAMERA, {}, "wm show --run"),
+        (CAMERA, {"world.decoder.kind": "none", "world.objective": "barlow"}, "wm ui --root"),
+        (JOINTS, {}, "wm ui --root"),
+    ],
+    ids=["pictures", "no decoder", "no camera"],
+)
+def test_what_is_proposed_for_a_look_works(spec, changes, look, make_status, tmp_path):
+    run = settings(**changes).model_copy(update={"run": tmp_path})
+    checkpoint.save(tmp_path, {"spec": spec.model_dump(mode="json")}, updates=100, keep=1)
+    found = dict(ending(run, make_status(), stopped=False).commands)
+    assert found["look"] == f"{look} {tmp_path}"
+
+
+def test_a_policy_that_was_published_before_the_behaviour_learnt_is_not_measured(make_status):
+    """The first 800 updates of this preset train the world model alone."""
+    start = TrainSettings(**dict(presets.make("world_models", "micro")), run=RUN, task="seek")
+    for updates, network in ((800, " --checkpoint"), (801, "")):
+        end = make_status(updates=updates, published_version=3)
+        found = dict(ending(start, end, stopped=False).commands)
+        assert found["measure"] == f"wm evaluate --run 'runs/x y' --episodes 10{network}"
 
 
 def test_what_has_no_task_is_not_proposed_for_evaluation(make_status):

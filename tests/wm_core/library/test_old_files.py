@@ -141,6 +141,8 @@ def _without_card(model):
     (entry,) = [p for p in model.metadata_props if p.key == CARD_KEY]
     card = json.loads(entry.value)
     model.metadata_props.remove(entry)
+    for info in card["outputs"]:  # older ones did not say that rewards are squashed
+        info["meaning"] = info["meaning"].partition(", each reward")[0]
     changing = ("created", "exporter", "golden_sha256", "weights_sha256", "split")
     return {key: value for key, value in card.items() if key not in changing}
 

@@ -159,15 +159,17 @@ def test_other_recordings_and_a_damaged_checkpoint_say_why_there_is_no_dream(
     assert "recorded otherwise" in replays.why_no_dream(replay)
 
 
+@pytest.mark.parametrize("reach", [None, 2, 3, 20, 32, 64, 90])
 @pytest.mark.parametrize("steps", [2, 3, 15, 16, 31, 32, 66, 67, 500])
-def test_every_step_is_in_a_stretch_that_sees_and_imagines(steps):
+def test_every_step_is_in_a_stretch_that_sees_and_imagines(steps, reach):
+    most = min(SEEN + AHEAD, reach or SEEN + AHEAD)
     for step in range(steps):
-        first, observed, end = stretch(steps, step, None)
+        first, observed, end = stretch(steps, step, None, reach)
         assert first <= step < end <= steps
-        assert 0 < observed < end - first <= SEEN + AHEAD
+        assert 0 < observed < end - first <= most
         for start in (step, None):
-            first, observed, end = stretch(steps, step, start)
-            assert 0 < observed < end - first
+            first, observed, end = stretch(steps, step, start, reach)
+            assert 0 < observed < end - first <= most
 
 
 def test_recorded_pictures_need_no_torch(tagged):

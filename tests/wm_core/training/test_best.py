@@ -14,6 +14,7 @@ from wm_core.contract.files import read_json
 from wm_core.library.evaluate import folder_names
 from wm_core.training import checkpoint
 from wm_core.training.best import Evaluations, read_best
+from wm_core.training.publisher import Publisher
 from wm_core.training.returns import Evaluation, PlayedEpisode
 
 pytestmark = pytest.mark.long
@@ -122,6 +123,23 @@ def test_evaluations_are_due_by_steps_and_at_the_end(tmp_path):
     assert of.due(19, 11, at_end=True)  # an update that no evaluation has seen
     assert not of.due(15, 11)
     assert not evaluations(tmp_path, [], every=0).due(1000, 1000, at_end=True)
+
+
+def test_a_behaviour_that_has_learnt_nothing_yet_is_neither_evaluated_nor_published(tmp_path):
+    """In its first stages a run trains its world model alone."""
+    of = Evaluations(tmp_path, lambda *_: found(1.0), every=10, episodes=2, untrained=800)
+    assert not of.due(5000, 800)
+    assert not of.due(5000, 800, at_end=True)
+    assert of.due(5000, 801)
+    publisher = Publisher(lambda due: None, 1000, untrained=800)
+    publisher.publish(0, 0)
+    assert not publisher.due(849)
+    assert publisher.due(850)
+    assert not publisher.due_at_end(800)
+    assert publisher.due_at_end(801)
+    publisher.publish(850, 5000)
+    assert not publisher.due_at_end(899)
+    assert publisher.due_at_end(900)
 
 
 def test_a_best_that_cannot_be_kept_is_tried_for_again_by_whatever_exceeds_the_kept_one(tmp_path):

@@ -8,7 +8,7 @@ from wm_core import presets
 from wm_core.contract.batch import Batch
 from wm_core.training.dream import dream
 
-STEPS, OBSERVED = 9, 4
+STEPS, OBSERVED = 8, 4  # as many as a small transformer sees
 
 
 def window(spec, *, steps=STEPS) -> Batch[np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,26 @@ def test_a_saved_memory_comes_back(learnt):
     other.load_state(restored(plain(memory.state())))
     pairs = zip(memory.get(KEYS[:, 1]), other.get(KEYS[:, 1]), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_smaller_memory_takes_the_newest_of_what_was_saved(learnt):
+    agent, _, posterior = learnt
+    memory, small = ContextMemory(agent, 1000), ContextMemory(agent, 5)
+    memory.put(KEYS, posterior)
+    small.load_state(restored(plain(memory.state())))
+    newest = KEYS.reshape(-1)[-5:]
+    pairs = zip(memory.get(newest), small.get(newest), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert len(small) == 5
+    older = small.get(KEYS.reshape(-1)[:-5])
+    assert not any(part.any() for part in older)
+
+
+def test_values_beyond_half_precision_stay_finite(learnt):
+    agent, _, posterior = learnt
+    memory = ContextMemory(agent, 1000)
+    memory.put(KEYS, replace(posterior, deter=posterior.deter + 1e9))
+    assert all(part.isfinite().all() for part in memory.get(KEYS[:, 0]))
 
 
 @pytest.mark.parametrize("preset", ["transdreamer", "twm", "awm"])

@@ -63,6 +63,10 @@ def test_without_rewards_the_world_model_alone_is_learnt(record_steps, tiny, tmp
     assert "policy_loss" not in metrics
     assert main(["export", "--run", str(run), "--to", str(tmp_path / "policy")]) == 2
     assert "has learnt a world model and no policy" in " ".join(capsys.readouterr().err.split())
+    for network in ((), ("--checkpoint",)):  # whose actor is as it was drawn
+        assert main(["evaluate", "--run", str(run), "--task", "seek", *network]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "has learnt a world model and no policy" in said
     again = ("--resume", "--train.policy", "on", "--no-publish", "--train.updates", "30")
     three = trained(root, run, tiny, *again)
     assert any(not torch.equal(two[n], three[n]) for n in two if n.startswith("behavior.actor"))

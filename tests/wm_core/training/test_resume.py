@@ -13,7 +13,9 @@ import pytest
 
 from wm_core.cli.main import main
 from wm_core.config import Config
-from wm_core.library.resume import RULES, flat, rule_of
+from wm_core.contract.errors import SettingsError
+from wm_core.library.changes import with_changes
+from wm_core.library.resume import RULES, check_changes, flat, rule_of
 from wm_core.library.run_folder import TrainSettings
 from wm_core.library.run_lock import LOCK_NAME, RunLock
 from wm_core.store.ledger import LEDGER_NAME
@@ -190,6 +192,26 @@ def test_the_replay_ratio_of_a_resume_takes_effect(folder):
     _, state = checkpoint.newest(folder / "run")
     assert state["agent_steps"] == steps
     assert state["learner"]["updates"] == 20 * steps // (4 * 8)
+
+
+def test_the_weight_of_the_entropy_may_change(small):
+    settings = TrainSettings(**dict(small("dreamer_v3").config), run=Path("run"))
+    other = with_changes(settings, {"behavior.entropy.scale": 0.5})
+    check_changes(settings.model_dump(mode="json"), other)
+
+
+def test_a_weight_of_the_entropy_that_adapts_stays_and_its_target_may_change(small):
+    """The checkpoint holds what it has adapted to, and takes the place of the setting."""
+    before, changed = small("daydreamer"), {"target": 0.7}
+    settings = TrainSettings(**dict(before.config), run=Path("run"))
+    saved = settings.model_dump(mode="json")
+    other = with_changes(settings, {"behavior.entropy.scale": 0.5})
+    with pytest.raises(SettingsError, match=r"entropy.scale .*began with 1\.0, got 0\.5.*target"):
+        check_changes(saved, other)
+    check_changes(saved, with_changes(settings, {"behavior.entropy": changed}))
+    resumed = small("daydreamer", behavior={"entropy": changed}).agent()
+    resumed.load_state_dict(before.agent().state_dict())
+    assert resumed.behavior.entropy_scale.target == 0.7
 
 
 def test_every_setting_has_a_rule_and_every_rule_a_setting():

@@ -206,6 +206,13 @@ def test_what_is_nested_is_named_by_the_path_to_it():
     np.testing.assert_array_equal(obs["arm_cam"], value["arm"]["cam"])
 
 
+def test_a_key_with_a_name_that_policies_and_recordings_use_themselves_gets_another():
+    own = ("action", "step", "prev_action", "is_first", "command", "value", "surprise")
+    keys = (*own, "items", "values", "type", "reward")
+    obs = read(spaces.Dict({key: box((1,)) for key in keys}), {key: np.zeros(1) for key in keys})
+    assert {*obs} == {*(f"obs_{key}" for key in own), "items", "values", "type", "reward"}
+
+
 def test_a_tuple_alone_has_names_too():
     obs = read(spaces.Tuple([box((1,)), spaces.Discrete(2)]), (np.float32([2]), 0))
     assert {k: v.tolist() for k, v in obs.items()} == {"part_0": [2], "part_1": [1, 0]}

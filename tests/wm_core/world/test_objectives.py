@@ -182,7 +182,7 @@ def test_a_posterior_drawn_to_a_unit_normal_forgets_the_prior():
 
 def test_consistency_is_the_cross_entropy_under_what_the_prior_had_expected(pair):
     posterior, prior = pair
-    dyn, rep, _ = losses_of(posterior, prior, rep="consistency", free_nats=0.0)
+    dyn, rep, nats = losses_of(posterior, prior, rep="consistency", free_nats=0.0)
     by_hand = -(prior.exp() * posterior).sum((-2, -1)).mean()
     torch.testing.assert_close(rep, by_hand.detach())
     by_posterior, by_prior = torch.autograd.grad(rep, pair, allow_unused=True)
@@ -190,6 +190,7 @@ def test_consistency_is_the_cross_entropy_under_what_the_prior_had_expected(pair
     # towards p the gradient on log q is -p
     torch.testing.assert_close(by_posterior, -prior.detach().exp() / 5)
     torch.testing.assert_close(dyn, categorical_kl(posterior, prior).mean())
+    torch.testing.assert_close(nats, categorical_kl(posterior, prior).mean().detach())
 
 
 def test_a_mixture_s_loss_is_minus_its_log_density_per_dimension():
