@@ -16,7 +16,8 @@ from wm_ros.control_loop import ControlLoop, Outside
 from wm_ros.episodes.experience import Recorder
 from wm_ros.episodes.judge import Judge
 from wm_ros.pilot import Pilot, check_exploration
-from wm_ros.policies.slot import PolicySlot, check_acceptable
+from wm_ros.policies.loading import check_acceptable
+from wm_ros.policies.slot import PolicySlot
 from wm_ros.policies.source import FolderSource
 from wm_ros.policies.trusted import open_trusted, running_of, trust_of
 from wm_ros.reporting.diagnosis import detail
@@ -43,9 +44,12 @@ class Assembly:
         robot: what file and parameters say of it.
         folder: of the node's files.
         outside: what the parts need of the node.
+        people: what they do to the robot; None: nothing was done before.
     """
 
-    def __init__(self, robot: Robot, folder: Path, outside: Outside) -> None:
+    def __init__(
+        self, robot: Robot, folder: Path, outside: Outside, people: Interventions | None = None
+    ) -> None:
         self.settings = s = robot.settings
         self.robot, self._outside = robot, outside
         self.spec: Spec | None = None  #: of the first policy
@@ -69,6 +73,7 @@ class Assembly:
             accept=self._accept,
             opens=partial(open_trusted, trust=trust),
             simulated=outside.simulated,
+            on_first=self._begin_record,
             on_event=self._on_event,
         )
         self.stream.running = lambda: running_of(self.slot.runner)
@@ -82,7 +87,7 @@ class Assembly:
             self.signals,
             self.recorder,
             s,
-            interventions=Interventions(s),
+            interventions=people or Interventions(s),
             seed=s.seed,
             calm=self._calm,
         )
@@ -152,6 +157,9 @@ class Assembly:
         self.signals.check(runner.spec)
         check_acceptable(runner.spec, commands=self.commands, running=self.spec)
         check_exploration(self.settings, runner.spec.action)
+
+    def _begin_record(self, runner: PolicyRunner) -> None:
+        """Begin the record of a proven policy that will be the first (the slot's thread)."""
         self.stream.begin(runner.card.task, runner.spec, self.robot.codecs)
 
     def adopt(self) -> None:

@@ -7,6 +7,7 @@ command was sent.  The policy gets ``is_first`` exactly where the record begins 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -130,8 +131,8 @@ class Pilot:
         return self._sent
 
     def activate(self, now_ns: int) -> None:
-        """Begin to act anew, from where the robot is, at the steady time ``now_ns``."""
-        self._guard.rearm()
+        """Begin to act anew, from where the robot is, at the time ``now_ns``; a latch stays."""
+        self._guard.activate()
         self._actuation.soft_start()
         self.interventions.run.activate(now_ns)
 
@@ -164,8 +165,8 @@ class Pilot:
         stop = self.interventions.emergency.check(now_ns)
         if stop is not None:
             return self._safe(stop, senses, now_ns, signal, urgent=True)
-        values = self.interventions.takeover.active(now_ns)
-        if values and self._spec is not None:
+        latched, values = self._guard.check_latch(), self.interventions.takeover.active(now_ns)
+        if values and latched is None and self._spec is not None:
             waits = between if signal is None else None  # the last of an episode is recorded
             return self._follow(values, senses, signal, now_ns, waits or reason)
         if self._taken_over:
@@ -174,7 +175,6 @@ class Pilot:
         if waited and between is not None and self._signals.quiet:
             self._left_alone = True
             return self._nothing(between, senses, signal)
-        latched = self._guard.check_latch()
         reason = between or reason or latched or self.interventions.run.check(now_ns)
         if reason is not None:
             return self._safe(reason, senses, now_ns, signal)
@@ -257,7 +257,8 @@ class Pilot:
         got = self._actuation.limited(command)
         if isinstance(got, str):
             return self._guard.trip(got)
-        return (action if np.array_equal(got, command) else spec.from_physical(got)), got
+        same = (got == command).all()  # of choices of a robot file: the index of every channel
+        return (action if same else spec.from_physical(got)), got
 
     def _follow(
         self,
@@ -281,16 +282,17 @@ class Pilot:
         )
         if reason is not None or senses.obs is None or not senses.fresh or held:
             return decision
+        action = self._actuation.action_of(command)
+        if action is None:  # of no choice, so there is nothing to learn from
+            return decision
         begins = self._recorder.begins(senses.stamp_ns, signal)
         requested, version = None, -1
-        try:
+        with suppress(WmError):  # the person drives on
             requested = self._slot.act(senses.obs, self._sent, begins is not None).action
             version = self._slot.runner.card.version if self._slot.runner is not None else -1
-        except WmError:
-            self._recorder.break_off("policy_failed")
         return replace(
             decision,
-            action=self._spec.action.from_physical(command),
+            action=action,
             requested_action=requested,
             policy_version=version,
             obs=senses.obs,
@@ -381,16 +383,18 @@ class Pilot:
             missed=missed,
             is_intervention=decision.taken_over or not acted,
         )
+        if acted and decision.requested_action is None:  # the policy failed under a takeover
+            self._recorder.break_off("policy_failed")  # and begins anew with the next step
 
-    def stop(self, now_ns: int, *, urgent: bool = False, final: bool = False) -> Decision:
-        """Break off the record and give the safe command, which the caller sends at once.
+    def stop(self, send: Callable[[Decision], None], now_ns: int, *, final: bool) -> None:
+        """Send the safe command, and only then, as that may fail, break off the record.
 
         Args:
+            send: sends a decision at once.
             now_ns: steady time.
-            urgent: an emergency stop.
-            final: no command follows.
+            final: no command follows; else it is an emergency stop.
         """
-        self._recorder.break_off("stopped")
-        command, held = self._actuation.safe(now_ns, urgent=urgent, final=final)
+        command, held = self._actuation.safe(now_ns, urgent=not final, final=final)
+        send(Decision(command, 0, "stopped", held))
         self._remember(command, held)
-        return Decision(command, 0, "stopped", held)
+        self._recorder.break_off("stopped")

@@ -9,8 +9,9 @@ import gc
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from wm_ros.process import home, realtime, signals
 from wm_ros.process.run import run
 from wm_ros.reporting.diagnosis import Diagnosis
 from wm_ros.reporting.reports import ReportWriter
+from wm_ros.safety.interventions import Interventions
 from wm_ros.safety.reasons import WARN
+from wm_ros.safety.stop_file import StopFile
 from wm_ros.sensors.source import Source
 from wm_ros.settings import PolicySettings
 from wm_ros.topics.commands import CommandTopics
@@ -36,6 +39,22 @@ from wm_ros.topics.operator import OperatorServices
 from wm_ros.topics.reports import ReportTopics, say
 from wm_ros.topics.sensors import SensorTopics
 from wm_ros.topics.ticker import TickTimer
+
+_Change = Callable[["PolicyNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _logged(change: _Change) -> _Change:
+    """Log what a change of state raises: rclpy would swallow it, and calls ``on_error`` next."""
+
+    @wraps(change)
+    def tried(node: PolicyNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return change(node, state)
+        except Exception:
+            node.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+
+    return tried
 
 
 class PolicyNode(LifecycleNode):
@@ -61,6 +80,7 @@ class PolicyNode(LifecycleNode):
         )
         self._active = False
         self._closers = ExitStack()
+        self._emergency = ""  # the stop that was latched when the parts were closed
 
     # ------------------------------------------------------------------------------ life cycle
 
@@ -71,14 +91,21 @@ class PolicyNode(LifecycleNode):
         if self._settings.autostart:
             if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
                 raise SpecMismatch("the node could not be configured; see above")
-            if not signals.remember():
-                self.trigger_activate()
+            if signals.remember():
+                return
+            if self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+                raise SpecMismatch("the node could not be activated; see above")
 
     def finish(self) -> None:
-        """Send the last safe command if the robot runs, and close everything."""
-        if self._active:
-            self._stop_robot()
-        self._tear_down()
+        """Send the last safe command if the robot runs, and close everything whatever fails."""
+        try:
+            if self._active:
+                self._stop_robot()
+        except Exception:  # said here: closing may raise as well
+            self.get_logger().error(f"the robot's stop failed: {traceback.format_exc()}")
+            raise
+        finally:
+            self._tear_down()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, begin to watch for new ones, open the topics."""
@@ -93,6 +120,7 @@ class PolicyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to tick."""
         parts = self._parts
@@ -107,26 +135,40 @@ class PolicyNode(LifecycleNode):
         gc.freeze()  # what lives now lives on: later collections need not walk it
         return super().on_activate(state)
 
+    @_logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop the robot and the ticks."""
         self._stop_robot()
         return super().on_deactivate(state)
 
+    @_logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Close topics, threads and files."""
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop the robot if it runs, and close everything."""
         self.finish()
         return TransitionCallbackReturn.SUCCESS
+
+    @_logged
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the robot if it still runs and close everything, so that it can begin anew."""
+        self.finish()
+        return super().on_error(state)
 
     def _set_up(self, s: PolicySettings) -> None:
         """Build every part; ``_closers`` closes them in the reverse order."""
         folder = self._open_home(s)
         self._reports = ReportWriter(folder)
         self._closers.callback(self._reports.close)
+        stop_file = StopFile(folder)
+        self._closers.callback(stop_file.close)
+        latched = self._emergency or stop_file.found
+        if latched:
+            say(self, WARN, f"{latched} was latched before this start: it lasts until ~/rearm")
         outside = Outside(
             simulated=bool(self.get_parameter("use_sim_time").value),
             ros_now_ns=lambda: self.get_clock().now().nanoseconds,
@@ -135,7 +177,8 @@ class PolicyNode(LifecycleNode):
             say=partial(say, self),
             report_soon=lambda: self._report_topics.soon(),
         )
-        self._parts = Assembly(self._robot, folder, outside)
+        people = Interventions(s, latched, stop_file.keep)
+        self._parts = Assembly(self._robot, folder, outside, people)
         self._closers.callback(self._write_reports)
         self._parts.start(self._closers, self._open_topics)
         self._configured = True
@@ -190,19 +233,25 @@ class PolicyNode(LifecycleNode):
         """Send the safe command, see it acknowledged, tick no more."""
         self._active = self._parts.loop.active = False
         self._ticker.stop()
-        self._publish(self._parts.pilot.stop(time.monotonic_ns(), final=True))
-        self._command_topics.wait_for_acked(0.3)
+        try:
+            self._parts.pilot.stop(self._publish_last, time.monotonic_ns(), final=True)
+        finally:  # it may have been sent
+            self._command_topics.wait_for_acked(0.3)
 
     def _stop_at_once(self) -> None:
         """Send the command of an emergency stop; the ticks that follow go on with it."""
         if self._active:
-            self._publish(self._parts.pilot.stop(time.monotonic_ns(), urgent=True))
+            self._parts.pilot.stop(self._publish, time.monotonic_ns(), final=False)
 
     def _tear_down(self) -> None:
         """Close what ``_set_up`` opened, as far as it came; may be called twice."""
+        if self._configured:
+            self._emergency = self._parts.pilot.interventions.emergency.latched
         self._configured = False
-        self._closers.close()
-        gc.unfreeze()  # else none of it could be collected
+        try:
+            self._closers.close()
+        finally:
+            gc.unfreeze()  # else none of it could be collected
 
     # ------------------------------------------------------------------------------- callbacks
 
@@ -225,6 +274,10 @@ class PolicyNode(LifecycleNode):
                 decision.command, stamp_ns=decision.stamp_ns, held=decision.held
             )
 
+    def _publish_last(self, decision: Decision) -> None:
+        if decision.command is not None:
+            self._command_topics.publish_last(decision.command, held=decision.held)
+
     # --------------------------------------------------------------------------------- reports
 
     def _judge(self) -> tuple[dict[str, Any], list[Diagnosis]]:
@@ -243,7 +296,7 @@ class PolicyNode(LifecycleNode):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; the exit code."""
+    """Run the node until a signal ends it; the exit code."""
     return run(PolicyNode, argv)
 
 

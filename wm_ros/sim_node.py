@@ -274,7 +274,7 @@ class SimNode(Node):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; the exit code."""
+    """Run the node until a signal ends it; the exit code."""
     return run(SimNode, argv)
 
 

@@ -38,6 +38,7 @@ class Stream:
         self.rest_s: Callable[[], float] = lambda: 0.0  #: until the control thread rests
         self._spool_dir = Path(settings.spool_dir or folder / "spool").expanduser()
         self._spool: Spool | None = None
+        self._begun: tuple[str, Spec] | None = None  # task and spec of the spool
         self._uploader: Uploader | None = None
         self._client: PolicyClient | None = None
         self._live: LiveSender | None = None
@@ -108,17 +109,28 @@ class Stream:
         return f"none came from {self.settings.trainer_url}: {why}"
 
     def begin(self, task: str, spec: Spec, codecs: Mapping[str, CodecRule] | None = None) -> None:
-        """Begin a recording, with ``codecs`` of some cameras; a second call does nothing."""
+        """Begin a recording; called again, before the first step, begin one in its place.
+
+        Args:
+            task: what the robot is doing.
+            spec: which every step must fit.
+            codecs: how some cameras' images are recorded.
+        """
         s = self.settings
-        if self._spool is None and s.record:
-            self._spool = Spool(
-                self._spool_dir,
-                robot=s.robot,
-                task=task,
-                spec=spec,
-                settings=s.spool,
-                codecs=codecs,
-            )
+        if not s.record or self._begun == (task, spec):
+            return
+        if self._spool is not None:
+            spool, self._spool, self._begun = self._spool, None, None
+            spool.close()
+        self._spool = Spool(
+            self._spool_dir,
+            robot=s.robot,
+            task=task,
+            spec=spec,
+            settings=s.spool,
+            codecs=codecs,
+        )
+        self._begun = task, spec
 
     def put(self, step: Step) -> bool:
         """Take one step; False where it was dropped."""

@@ -15,16 +15,17 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 ]
 #: the one list of what runs on a robot
 ROBOT = next(c["source_modules"] for c in CONTRACTS if c.get("id") == "robot")
+#: a robot's stand-in and what it alone imports have the simulator instead
+SIMULATED = {"wm_ros.sim_node", "wm_ros.simulated.actions"}
 
 
 def robot_side(*, with_ros):
     """Names of every module that a robot imports; wm_ros's own where rclpy is there."""
     for package in ROBOT:
         for path in sorted((ROOT / package.replace(".", "/")).rglob("*.py")):
-            if package == "wm_ros" and (path.stem == "sim_node" or not with_ros):
-                continue  # sim_node is a robot's stand-in: it has the simulator instead
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            yield name.removesuffix(".__init__")
+            if name not in SIMULATED and (with_ros or package != "wm_ros"):
+                yield name.removesuffix(".__init__")
 
 
 def import_all(python, modules, *, blocked):

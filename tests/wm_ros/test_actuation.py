@@ -92,6 +92,20 @@ def test_the_last_command_of_a_node_ends_a_hold_that_only_it_could_end():
         assert body.safe(final=True)[0] == last
 
 
+def test_a_joint_whose_stop_fails_keeps_no_other_channel_from_its_last_command(monkeypatch):
+    names, units = ("a", "b", "forward"), ("rad", "rad", "m/s")
+    both = ActionSpec(low=(-2, -2, -1), high=(2, 2, 1), names=names, units=units)
+    body = Body(arm(size=2), base(size=1), action=both)
+
+    def fails(names):
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(body.actuation, "_pose_of", fails)
+    with pytest.raises(RuntimeError, match="of the test"):
+        body.safe()
+    assert body.safe(final=True) == ([0.0, 0.0, 0.0], {0})
+
+
 def test_an_emergency_stop_zeroes_a_velocity_that_would_be_held():
     body = Body(base(safe="hold"), action=BASE)
     body.act(0.5)
@@ -229,3 +243,11 @@ def test_a_person_moves_within_the_limits_and_every_other_channel_is_safe():
     body.actuation.sent(command, held)
     command, _ = body.actuation.taken_over({0: None}, 0)  # the person says stop
     np.testing.assert_allclose(command, [0.0, 1.0, -1.0], atol=1e-6)
+
+
+def test_a_person_who_says_stop_to_an_arm_that_nobody_knows_sends_it_nothing():
+    both = ActionSpec(low=(-1.0, -2.0, -2.0), high=(1.0, 2.0, 2.0))
+    body = Body(base(size=1), arm(size=2), action=both)
+    command, held = body.actuation.taken_over({0: np.array([0.5]), 1: None}, 0)
+    assert (command[0], held) == (0.5, {1})
+    assert Body(arm(), action=ARM).actuation.taken_over({0: None}, 0)[1] == {0}

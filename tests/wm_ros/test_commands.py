@@ -244,7 +244,8 @@ def test_a_person_who_takes_over_never_gets_a_choice_that_is_faster_than_asked(a
 @pytest.mark.ros
 @pytest.mark.usefixtures("ros_messages")
 def test_where_every_choice_moves_more_than_asked_a_takeover_stops_but_for_positions():
-    names, rows = ("creep", "go"), {"creep": (0.1,), "go": (0.5,)}
+    rows = {"creep": (0.1,), "stop": (0.0,), "go": (0.5,)}
+    names = tuple(rows)
     wheel = MultiArrayChannel(
         type="std_msgs/Float64MultiArray",
         topic="w",
@@ -254,13 +255,13 @@ def test_where_every_choice_moves_more_than_asked_a_takeover_stops_but_for_posit
         low=(-1.0,),
         high=(1.0,),
     )
-    commands = begun(commands_of_channels([wheel]), ActionSpec.choices(2, names))
+    commands = begun(commands_of_channels([wheel]), ActionSpec.choices(3, names))
     message = commands.channels[0].command.message_class
-    assert commands.decode(0, message(data=[0.05])) is None
+    assert commands.decode(0, message(data=[0.09])).tolist() == [1]
     assert commands.decode(0, message(data=[0.1])).tolist() == [0]
     arm = wheel.model_copy(update={"mode": "position", "safe": "hold"})
-    commands = begun(commands_of_channels([arm]), ActionSpec.choices(2, names))
-    assert commands.decode(0, message(data=[0.4])).tolist() == [1]
+    commands = begun(commands_of_channels([arm]), ActionSpec.choices(3, names))
+    assert commands.decode(0, message(data=[0.4])).tolist() == [2]
 
 
 def base_message(x: float, turn: float):

@@ -68,6 +68,33 @@ def test_without_a_topic_only_the_service_stops():
     assert stop.cause(S) is None
 
 
+def test_what_an_emergency_stop_latches_is_kept_until_a_rearm_and_holds_from_the_next_start_on():
+    kept = []
+    stop = EmergencyStop(OperatorSettings(), keep=kept.append)
+    assert kept == []
+    stop.on_service()
+    stop.on_service()
+    assert kept == ["emergency_stop"]
+    later = EmergencyStop(OperatorSettings(), kept[-1], kept.append)
+    assert later.check(0) == "emergency_stop"
+    assert later.cause(0) is None
+    later.release()
+    assert kept[2:] == [""]
+    assert later.check(0) is None
+
+
+def test_every_way_to_an_emergency_stop_is_kept():
+    for press, reason in (
+        (lambda stop: stop.on_message(True, 0), "emergency_stop"),
+        (lambda stop: [stop.on_publishers(n, 0) for n in (1, 0, 0)], "emergency_silent"),
+        (lambda stop: [stop.on_message(False, 0), stop.check(2 * S)], "emergency_silent"),
+    ):
+        kept = []
+        settings = OperatorSettings(emergency_stop_topic="stop", emergency_stop_timeout_s=1.0)
+        press(EmergencyStop(settings, keep=kept.append))
+        assert kept == [reason]
+
+
 def test_a_takeover_lasts_for_its_time_and_channel_by_channel():
     takeover = Takeover(OperatorSettings(takeover_timeout_s=0.5))
     takeover.on_command(0, np.array([1.0]), 0)

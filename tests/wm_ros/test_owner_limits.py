@@ -11,7 +11,8 @@ from wm_core.contract.spec import ActionSpec
 from wm_core.robot.channels import TwistChannel
 from wm_ros.commands.build import commands_of_parameters
 from wm_ros.commands.from_file import commands_of_channels
-from wm_ros.policies.slot import PolicySlot, check_acceptable
+from wm_ros.policies.loading import check_acceptable
+from wm_ros.policies.slot import PolicySlot
 from wm_ros.policies.source import FolderSource
 from wm_ros.safety.actuation import Actuation
 from wm_ros.safety.guard import Guard

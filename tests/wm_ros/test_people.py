@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.wm_ros.conftest import steps_in
+from tests.wm_ros.conftest import WAIT_S, steps_in
 
 pytestmark = pytest.mark.ros
 
@@ -177,3 +177,80 @@ def test_a_robot_runs_for_its_time_and_only_when_it_is_started(
         played.wait_until(commands, moves, "a moving robot")
         played.wait_until(commands, stands, "a robot whose time is over")
         says("run_over")
+
+
+def test_an_emergency_stop_outlives_the_node_and_ends_with_a_rearm(
+    processes, watcher, played, start, commands, says, tmp_path
+):
+    kept = tmp_path / "state" / "emergency_stop"
+    start()
+    played.wait_until(commands, moves, "a moving robot")
+    assert played.trigger("stop").success
+    watcher.until(kept.exists, "the file, while the node still runs")
+    assert processes.stop("policy_node") == 0
+    played.wait_until(commands, stands, "its last command", 1)  # all before it have come then
+    del commands[:]
+    start()  # as systemd does
+    says("emergency_stop: the emergency stop was pressed")
+    assert all(stands(m) for m in played.settle(commands))
+    assert "emergency_stop was latched before this start" in processes.said("policy_node")
+    assert played.trigger("rearm").success
+    played.wait_until(commands, moves, "a robot that moves again")
+    assert processes.stop("policy_node") == 0
+    assert not kept.exists()
+
+
+def test_an_emergency_stop_outlives_a_clean_up_though_the_disk_refuses_to_keep_it(
+    processes, watcher, played, start, commands, says, tmp_path
+):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    (tmp_path / "wall").write_text("a file where the node's folder should be")
+    start(state_dir=str(tmp_path / "wall" / "state"))
+    played.wait_until(commands, moves, "a moving robot")
+    assert played.trigger("stop").success
+    played.wait_until(commands, stands, "a robot that stands")
+    for name in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
+        number = getattr(Transition, f"TRANSITION_{name}")
+        request = ChangeState.Request(transition=Transition(id=number))
+        assert watcher.call(ChangeState, "policy/change_state", request).success
+    says("emergency_stop: the emergency stop was pressed")
+    assert all(stands(m) for m in played.settle(commands))
+    assert played.trigger("rearm").success
+    played.wait_until(commands, moves, "a robot that moves again")
+    assert processes.stop("policy_node") == 0
+    assert "an emergency stop, or its end, cannot be kept" in processes.said("policy_node")
+    assert "Traceback" not in processes.said("policy_node")
+
+
+@pytest.mark.parametrize("takeover", ["cmd_vel", "/robot1/cmd_vel", "joy_vel", "arm", "other", ""])
+def test_a_takeover_that_would_hear_a_command_of_the_node_is_refused(takeover):
+    from wm_core.contract.errors import SettingsError
+    from wm_ros.commands import COMMANDS, CommandChannel, CommandSet
+    from wm_ros.topics.operator import check_takeover
+
+    whole = {"arm": "/robot1/arm", "other": "/robot1/other"}
+    whole |= dict.fromkeys(("cmd_vel", "/robot1/cmd_vel", "joy_vel"), "/robot1/base/vel")
+    base = CommandChannel(COMMANDS["twist"](["linear.x"]), takeover=takeover)
+    arm = CommandChannel(COMMANDS["joint_position"](topic="arm"), safe="hold")
+    if takeover in ("other", ""):
+        check_takeover(CommandSet([base, arm]), whole.__getitem__)
+        return
+    said = f"expected a topic .* got '{takeover}', which is {whole[takeover]}"
+    with pytest.raises(SettingsError, match=said):
+        check_takeover(CommandSet([base, arm]), whole.__getitem__)
+
+
+def test_a_node_whose_takeover_is_remapped_to_its_command_is_not_configured(
+    processes, policy_at, tmp_path
+):
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    given = {"policy_dir": str(policy), "state_dir": str(tmp_path / "state")}
+    rules = ("joy_vel:=base/vel", "cmd_vel:=/robot1/base/vel")
+    process = processes.start("policy_node", {**given, "takeover_topic": "joy_vel"}, remaps=rules)
+    assert process.wait(timeout=WAIT_S) == 2
+    said = processes.said("policy_node")
+    assert "expected a topic on which this node sends nothing, got 'joy_vel'" in said
+    assert "/robot1/base/vel" in said
+    assert "Traceback" not in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,12 @@ class Robot:
         decision = self.pilot.decide(Senses(obs, stamp, fresh, age_s, 0.01), self.now_ns)
         self.pilot.sent(decision, missed=False, skipped=skipped)
         return decision
+
+    def stop(self):
+        """Stops for good; what was sent last."""
+        sent = []
+        self.pilot.stop(sent.append, 10**9, final=True)
+        return sent[0].command
 
 
 @pytest.fixture
@@ -194,6 +202,26 @@ def test_the_policy_is_told_to_begin_exactly_where_the_record_begins(folder):
     assert [s.is_first for s in robot.steps] == [m == 1 for m in memory]
 
 
+def test_a_policy_that_fails_while_a_person_drives_begins_anew_where_the_record_does(
+    tmp_path, policy_at
+):
+    robot = Robot(policy_at(tmp_path / "policy", breaks_at=250)).adopt()
+    bright = {"image": np.full((32, 32, 3), 255, np.uint8)}
+    memory = []
+    for k in range(7):
+        robot.interventions.takeover.on_command(0, np.array([0.2, 0.0]), robot.now_ns)
+        assert robot.tick(k, obs=bright if k in (2, 3) else None).safe == "takeover"
+        memory.append(float(robot.slot._running.engine.carry["memory"].item()))
+    robot.recorder.close()
+    assert memory == [1, 2, 0, 0, 1, 2, 3]  # zero: the next step begins
+    assert [s.stamp_ns // PERIOD_NS for s in robot.steps] == [0, 1, 2, 3, 4, 5, 6]
+    assert [s.is_last for s in robot.steps] == [False, False, True, True, False, False, True]
+    for before, step in itertools.pairwise(robot.steps):
+        assert step.is_first == before.is_last
+    assert all(s.is_intervention for s in robot.steps)
+    assert robot.recorder.breaks == {"policy_failed": 2, "close": 1}
+
+
 def test_a_policy_keeps_its_memory_on_a_robot_without_rewards(folder):
     robot = Robot(folder).adopt()
     memory = []
@@ -270,14 +298,44 @@ def test_random_choices_are_held_and_recorded_without_a_policy_version(chooser):
 def test_hold_keeps_the_last_command_when_stopping(folder):
     robot = Robot(folder, safe_action="hold").adopt()
     robot.tick(0)
-    np.testing.assert_allclose(robot.pilot.stop(10**9).command, [0.625, 1.0])
+    np.testing.assert_allclose(robot.stop(), [0.625, 1.0])
 
 
 def test_after_a_stop_the_slew_limit_counts_from_standstill(folder):
     robot = Robot(folder, max_rate=(9.375, 25.0)).adopt()  # half of an action's unit per tick
     for k in range(6):
         robot.tick(k)
-    np.testing.assert_array_equal(robot.pilot.stop(10**9).command, [0.0, 0.0])
+    np.testing.assert_array_equal(robot.stop(), [0.0, 0.0])
     decision = robot.tick(9)
     np.testing.assert_allclose(decision.action, [-1 / 3 + 0.5, 0.5], atol=1e-6)
     assert decision.begins == "stopped"
+
+
+def test_a_record_that_cannot_be_ended_keeps_no_robot_from_its_last_command(folder):
+    robot, sent = Robot(folder, safe_action="hold").adopt(), []
+    robot.tick(0)
+
+    def fails(reason):
+        raise RuntimeError("of the test")
+
+    robot.recorder.break_off = fails
+    for final in (False, True):  # an emergency stop first, which ends what is held
+        with pytest.raises(RuntimeError, match="of the test"):
+            robot.pilot.stop(sent.append, 10**9, final=final)
+        assert sent.pop().command.tolist() == [0.0, 0.0]
+
+
+def test_a_latched_robot_stands_whoever_drives_it_and_however_it_is_activated(folder):
+    robot = Robot(folder, latch_safe=True).adopt()
+    robot.tick(0)
+    robot.interventions.takeover.on_command(0, np.array([0.25, 0.5]), robot.now_ns)
+    driven = robot.tick(1)
+    assert (driven.safe, driven.command.tolist()) == ("takeover", [0.25, 0.5])
+    latching = robot.tick(2, fresh=False, age_s=1.0)  # the camera misses a frame meanwhile
+    later = robot.tick(3)
+    robot.pilot.activate(robot.now_ns)
+    activated = robot.tick(4)
+    assert [d.safe for d in (latching, later, activated)] == ["no_frame", "latched", "latched"]
+    assert all(d.command.tolist() == [0.0, 0.0] for d in (latching, later, activated))
+    assert robot.pilot.rearm(robot.now_ns) is None
+    assert robot.tick(5).safe == "takeover"

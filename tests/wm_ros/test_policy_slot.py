@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,71 @@ def test_a_policy_that_does_not_fit_this_robot_is_refused(home, policy_at, spec_
     assert not slot.look()
     assert slot.runner is None
     assert "expected 32, got 16" in slot.refusals[0]
+
+
+@pytest.mark.parametrize("mode", ["reinfer", "border"])
+def test_a_policy_of_another_spec_that_was_accepted_before_the_first_one_ran_is_refused(
+    home, policy_at, spec_of, obs, mode
+):
+    """On a node that becomes active while the second one is proven."""
+    policy_at(home / "00000001", version=1, bias=0.25)
+    slot = slot_at(home, swap_mode=mode, accept=lambda runner: slot.between_ticks())
+    assert slot.look()
+    assert slot.runner is None
+    tiny = spec_of()
+    slower = tiny.action.model_copy(update={"high": (0.5, 2.0)})
+    other = tiny.model_copy(update={"action": slower})
+    policy_at(home / "00000002", version=2, bias=0.5, spec=other)
+    assert not slot.look()
+    assert slot.runner.card.version == 1
+    assert "00000002 refused: expected the running policy's spec" in slot.refusals[-1]
+    assert [tick(slot, obs, first=k == 0) for k in range(3)] == [0.25] * 3
+    policy_at(home / "00000003", version=3, bias=-0.5)
+    assert slot.look()
+    assert tick(slot, obs, first=True) == -0.5
+
+
+def test_no_other_policy_begins_to_run_while_the_robot_is_told_which_one_will_be_the_first(
+    home, policy_at
+):
+    told = []
+
+    def on_first(runner: PolicyRunner) -> None:
+        told.append(runner.card.version)
+        slot.between_ticks()  # the control thread goes on meanwhile
+
+    slot = slot_at(home, on_first=on_first)
+    for version in (1, 2):
+        policy_at(home / f"{version:08d}", version=version)
+        assert slot.look()
+        assert slot.runner is None
+    slot.between_ticks()
+    assert slot.runner.card.version == 2
+    policy_at(home / "00000003", version=3)
+    assert slot.look()
+    assert told == [1, 2]
+
+
+def test_settings_that_change_while_a_policy_is_proven_hold_for_it(home, policy_at, obs):
+    """It took over with those before: it explored though the owner had switched that off."""
+
+    def opens(folder: Path) -> PolicyRunner:
+        runner = PolicyRunner.open(folder)
+        prove = runner.prove
+
+        def proves(*args, **kwargs):
+            slot.use(SlotSettings(exploration="mean", inference_deadline_s=7.0))
+            prove(*args, **kwargs)
+
+        runner.prove = proves
+        return runner
+
+    policy_at(home / "00000001", version=1, bias=0.25, spread=1.5)
+    before = SlotSettings(exploration="sample", inference_deadline_s=5.0)
+    slot = PolicySlot(FolderSource(home), before, opens=opens)
+    assert slot.look()
+    assert slot._ready.deadline.limit_s == 7.0
+    assert [tick(slot, obs, first=k == 0) for k in range(3)] == [0.25] * 3
 
 
 def test_every_swap_is_logged_with_the_version_that_took_over(home, policy_at, tmp_path, obs):

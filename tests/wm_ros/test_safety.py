@@ -54,6 +54,8 @@ def test_a_latched_guard_stays_safe_until_it_is_rearmed():
     assert guard.check_frame(**{**FINE, "stamp_age_s": 9.0}) == "stale_stamp"
     assert guard.check_frame(**FINE) is None
     assert (guard.check_latch(), guard.latched) == ("latched", "stale_stamp")
+    guard.activate()
+    assert (guard.check_latch(), guard.latched) == ("latched", "stale_stamp")
     guard.rearm()
     assert guard.check_latch() is None
 

@@ -9,7 +9,7 @@ from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.inputs import Depth
 from wm_core.contract.spec import ActionSpec, ImageSpec, Spec, VectorSpec
 from wm_ros.commands import COMMANDS, CommandChannel, CommandSet
-from wm_ros.policies.slot import check_acceptable
+from wm_ros.policies.loading import check_acceptable
 from wm_ros.sensors.camera import Camera
 from wm_ros.sensors.depth import DepthCamera
 from wm_ros.sensors.joint_states import JointStates

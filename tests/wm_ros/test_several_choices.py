@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -153,14 +154,16 @@ def test_a_space_that_a_robot_cannot_be_is_named(space):
 
 @pytest.mark.ros
 def test_each_reward_is_what_was_chosen_before_it(
-    processes, watcher, report_of, tmp_path, policy_at
+    processes, watcher, report_of, tmp_path, policy_at, monkeypatch
 ):
     from sensor_msgs.msg import JointState
 
-    assert gymnasium.make("tests.wm_ros.counting_task:Levers-v0").action_space.shape == (3,)
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # one name, so that it registers once
+    assert gymnasium.make("counting_task:Levers-v0").action_space.shape == (3,)
     spec = choosing_spec().model_copy(update={"action": ARM})
     policy_at(tmp_path / "policy", spread=1.0, spec=spec)
     state, chosen = tmp_path / "state", watcher.listen(JointState, "choice")
+    rewards = watcher.listen(JointState, "reward")  # of every frame, with its stamp
     params = {"policy_dir": str(tmp_path / "policy"), "state_dir": str(state)}
     task = {"task": "counting_task:Levers-v0", "command_type": "index"}
     processes.start("sim_node", task)
@@ -170,6 +173,10 @@ def test_each_reward_is_what_was_chosen_before_it(
         "40 steps",
     )
     assert processes.stop("policy_node") == 0
+    watcher.until(
+        lambda: chosen[-1].header.stamp not in [m.header.stamp for m in rewards],
+        "the last command, which answers no frame",
+    )
     assert processes.stop("sim_node") == 0
     steps = steps_in(state / "spool")
     assert ARM.is_chosen(np.stack([step.action for step in steps])).all()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import ExitStack
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from tests.wm_ros.conftest import steps_in
+from tests.wm_ros.conftest import START, WAIT_S, steps_in
 from wm_ros.convert import to_ns
 
 pytestmark = pytest.mark.ros
@@ -231,6 +233,80 @@ def test_a_signal_ends_the_node_with_a_last_zero_and_exit_code_0(
     watcher.until(lambda: not moving(commands), "a last zero")
     assert processes.stop("sim_node", signals[0]) == 0
     assert "Traceback" not in processes.said("policy_node") + processes.said("sim_node")
+
+
+#: a node in which every tick, and the end of the record, raise once the file ``fault`` is there
+FAILS = """
+from pathlib import Path
+from wm_ros.control_loop import ControlLoop
+from wm_ros.episodes.experience import Recorder
+def failing(work):
+    def call(*given, **named):
+        if Path("fault").exists():
+            raise RuntimeError(f"{work.__name__} fails")
+        return work(*given, **named)
+    return call
+ControlLoop.on_time = failing(ControlLoop.on_time)
+Recorder.break_off = failing(Recorder.break_off)
+"""
+
+
+def test_a_node_that_raises_sends_its_last_command_and_closes_everything_whatever_else_raises(
+    processes, watcher, commands, policy_at, report_of, tmp_path
+):
+    policy = policy_at(tmp_path / "policy", bias=0.5)
+    state = tmp_path / "state"
+    processes.start("sim_node", COUNTING)
+    given = {"policy_dir": str(policy), "state_dir": str(state), "reward_required": False}
+    before = ("-c", FAILS + START.format("policy_node"))
+    process = processes.start("policy_node", given, before=before)
+    watcher.until(lambda: moving(commands), "a moving robot")
+    (tmp_path / "fault").touch()
+    assert process.wait(timeout=WAIT_S) == 1
+    watcher.until(lambda: not moving(commands), "a last zero")
+    assert report_of(state / "status.json")["active"] is False  # written as the last thing
+    said = processes.said("policy_node")
+    told = ("RuntimeError: on_time fails", "the robot's stop failed", "break_off fails")
+    places = [said.index(text) for text in told]  # every error is said, the cause first
+    assert places == sorted(places)
+
+
+#: a node whose activation raises when it is already to tick
+ACTIVATES_NOT = """
+from wm_ros.process import realtime
+def enter(settings):
+    raise RuntimeError("enter fails")
+realtime.enter = enter
+"""
+
+
+def test_a_node_whose_activation_raises_says_so_and_ends_instead_of_driving(
+    processes, policy_at, report_of, tmp_path
+):
+    policy, state = policy_at(tmp_path / "policy", bias=0.5), tmp_path / "state"
+    given = {"policy_dir": str(policy), "state_dir": str(state), "reward_required": False}
+    before = ("-c", ACTIVATES_NOT + START.format("policy_node"))
+    assert processes.start("policy_node", given, before=before).wait(timeout=WAIT_S) == 2
+    said = processes.said("policy_node")
+    assert "RuntimeError: enter fails" in said  # rclpy itself says nothing
+    assert "could not be activated" in said
+    assert report_of(state / "status.json")["active"] is False
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_channel_that_cannot_be_sent_keeps_no_other_from_its_last_command(broken):
+    from wm_ros.commands import COMMANDS, CommandChannel, CommandSet
+    from wm_ros.topics.commands import CommandTopics
+
+    publishers = [Mock(), Mock()]
+    publishers[broken].publish.side_effect = RuntimeError("of the test")
+    node = Mock(**{"create_publisher.side_effect": publishers})
+    node.get_clock.return_value.now.return_value.nanoseconds = 1
+    pair = [CommandChannel(COMMANDS["twist"](["linear.x"], topic=topic)) for topic in "ab"]
+    topics = CommandTopics(node, ExitStack(), CommandSet(pair), "base_link")
+    with pytest.raises(RuntimeError, match="of the test"):
+        topics.publish_last(np.zeros(0), held=frozenset())
+    assert [p.publish.call_count for p in publishers] == [1, 1]
 
 
 def test_a_simulated_robot_stops_when_commands_fall_silent(processes, watcher, tmp_path):

@@ -128,10 +128,26 @@ class Channel(Entry):
         if not self.names:
             raise Misfit("names", "expected a name for each element, got none")
         self._spread_over(self.size)
+        self._check_choices()
         self._check_safe()
+        return self
+
+    def _check_choices(self) -> None:
         for name, numbers in self.choices.items():
             self._check_command(("choices", name), numbers)
-        return self
+        for field in ("max_rate", "max_jerk") if self.choices else ():
+            if getattr(self, field):
+                raise Misfit(
+                    field,
+                    f"expected none beside choices, got {[*getattr(self, field)]}: a choice is "
+                    "sent whole and at once, so the limit would not hold; leave it out",
+                )
+        if self.choices and isinstance(self.safe, tuple):
+            raise Misfit(
+                "safe",
+                f"expected zero, hold or none beside choices, got the posture {[*self.safe]}: no "
+                "choice leads there slowly",
+            )
 
     def _spread_over(self, size: int) -> None:
         for field in ("low", "high", "max_rate", "max_jerk"):

@@ -67,4 +67,11 @@ def _wrong_action(robot: RobotFile, spec: Spec) -> list[str]:
             f"the file has the actions {[*own]}, the policy {[*action.names]}, in this order; "
             "names of a channel says what its elements are called"
         ]
+    stops, noop = robot.stopping_choices, int(action.zero_command[0])
+    if stops and noop not in stops:
+        return [
+            f"noop: expected the choice that stops the robot, {stops[0]} ({own[stops[0]]!r}), the "
+            f"policy says {noop} ({own[noop]!r}); see whether its choices have the file's order, "
+            f"then export it with noop {stops[0]}"
+        ]
     return []

@@ -160,7 +160,8 @@ class RobotFile(Entry):
     def action_spec(self, period_s: float) -> ActionSpec:
         """Describe the action of a policy that decides every ``period_s`` seconds."""
         if self.choices:
-            return ActionSpec.choices(len(self.choices), self.choices, noop=self._noop() or 0)
+            noop = next(iter(self.stopping_choices), 0)
+            return ActionSpec.choices(len(self.choices), self.choices, noop=noop)
         limits: dict[str, list[Any]] = {
             field: [value for channel in self.actions for value in getattr(channel, field)]
             for field in ("low", "high", "names", "units")
@@ -176,12 +177,18 @@ class RobotFile(Entry):
             max_change=min(2.0, fastest),
         )
 
-    def _noop(self) -> int | None:
-        """Find the choice that commands what the safe actions say; None if there is none."""
-        for i, name in enumerate(self.choices):
-            if all(c.choices[name] == (c.posture or (0.0,) * c.size) for c in self.actions):
-                return i
-        return None
+    @property
+    def stopping_choices(self) -> tuple[int, ...]:
+        """List the choices that are zero in every channel of velocities and efforts.
+
+        None where all channels take positions, which stop where they are.
+        """
+        moving = [channel for channel in self.actions if channel.rests_at_zero]
+        return tuple(
+            i
+            for i, name in enumerate(self.choices if moving else ())
+            if not any(any(channel.choices[name]) for channel in moving)
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> RobotFile:
@@ -228,13 +235,16 @@ class RobotFile(Entry):
     def _misfits_of_choices(self) -> list[Misfit]:
         if len(self.choices) < 2:
             return [Misfit(("actions", 0, "choices"), "expected at least 2 choices, got 1")]
-        postures = [channel.posture for channel in self.actions]
-        if None not in postures and self._noop() is None:
+        moving = [i for i, channel in enumerate(self.actions) if channel.rests_at_zero]
+        if moving and not self.stopping_choices:
+            of_each = [
+                f"{[0.0] * self.actions[i].size} on {self.actions[i].topic}" for i in moving
+            ]
             return [
                 Misfit(
-                    ("actions", 0, "choices"),
-                    "expected a choice that commands the safe action, such as "
-                    f"stop: {[*(postures[0] or ())]}",
+                    ("actions", moving[0], "choices"),
+                    "expected a choice that stops velocities and efforts, such as stop: "
+                    f"{' and '.join(of_each)}; got none among {[*self.choices]}",
                 )
             ]
         return []

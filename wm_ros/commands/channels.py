@@ -14,7 +14,14 @@ import numpy as np
 
 from wm_core.contract.errors import SpecMismatch
 from wm_core.contract.spec import ActionSpec
-from wm_ros.commands.choices import ROUNDING, check_indices, nearest_within
+from wm_ros.commands.choices import (
+    ROUNDING,
+    ChoiceTable,
+    check_indices,
+    check_one_of,
+    check_sent_whole,
+    nearest_within,
+)
 from wm_ros.commands.command import MOTIONS, Command, Motion
 from wm_ros.commands.owner import largest
 
@@ -68,11 +75,13 @@ class CommandSet:
 
     def __init__(self, channels: Sequence[CommandChannel]) -> None:
         self.channels = tuple(channels)
-        self.slices: tuple[slice, ...] = ()  #: of the command, by channel
+        self.slices: tuple[slice, ...] = ()  #: of the command, by channel; of a table its index
         self.motions: tuple[Motion, ...] = tuple(c.motion(()) for c in self.channels)
         self.action: ActionSpec | None = None
         self.names = tuple(c.command.names for c in self.channels)  #: of the elements
         self._period_s = 0.0
+        #: of a robot file whose action is a choice: a command has one index for each channel
+        self.table = self._table() if self.choices else None
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -86,8 +95,12 @@ class CommandSet:
             action: of a policy.
             what: whose action it is, for the error.
         """
-        if self.choices:
-            self._check_choices(action, what)
+        if self.table is not None:
+            check_one_of(self.choices, action, what)
+            self.table.check(self.choices)
+            for channel, motion in zip(self.channels, self.motions, strict=True):
+                _check_unlimited(channel)
+                check_stop(channel, motion)
             return
         sizes = self._sizes(action, what)
         start = 0
@@ -100,7 +113,9 @@ class CommandSet:
                 what=what,
                 units=channel.units or action.units[part],
             )
-            if not action.discrete:
+            if action.discrete:
+                _check_unlimited(channel)
+            else:
                 _check_counts(channel, size)
                 _check_units(channel, action, part, what)
                 _check_names(channel, action, part, what)
@@ -110,6 +125,9 @@ class CommandSet:
     def begin(self, action: ActionSpec, period_s: float) -> None:
         """Take sizes, names and period from the first policy, which ``check`` has accepted."""
         self.action, self._period_s = action, period_s
+        if self.table is not None:
+            self.slices = tuple(slice(i, i + 1) for i in range(len(self.channels)))
+            return
         if action.discrete:
             count = len(self.channels)
             choice: Motion = "choice"
@@ -149,8 +167,9 @@ class CommandSet:
         """Make the message of each channel that gets one.
 
         Args:
-            command: (command_size,) physical units; empty, before the first policy, stops those
-                channels that an empty message stops, and leaves the others alone.
+            command: (command_size,) physical units, or of a table (channels,) an index for each;
+                empty, before the first policy, stops those channels that an empty message stops,
+                and leaves the others alone.
             stamp_ns: stamp of the image that it answers.
             frame_id: such as base_link.
             held: channels to which nothing is sent.
@@ -164,9 +183,8 @@ class CommandSet:
             if i in held or (command.size == 0 and not coder.has_empty):
                 continue
             values, names = (command[self.slices[i]] if command.size else command), self.names[i]
-            if channel.choices and command.size:
-                row = self.choices[int(command[0])]
-                values, names = np.array(channel.choices[row]), ()
+            if self.table is not None and command.size:
+                values, names = self.table.numbers(i, values[0]), ()
             coder.reach_s = coder.reach_s or self._period_s
             frame = channel.frame or frame_id
             msg = coder.encode(values, names=names, stamp_ns=stamp_ns, frame_id=frame)
@@ -245,24 +263,9 @@ class CommandSet:
             )
         return sizes
 
-    def _check_choices(self, action: ActionSpec, what: str) -> None:
-        names = self.choices
-        if action.groups:
-            raise SpecMismatch(
-                f"the robot's file offers one of the choices {list(names)}; the action of {what} "
-                f"has {action.kind} at once, which a robot file cannot say: send their indices "
-                "by command_type index, without a robot file"
-            )
-        if not action.discrete or action.size != len(names):
-            kind = "choices" if action.discrete else "elements, none of them a choice"
-            raise SpecMismatch(
-                f"the robot offers {len(names)} choices {list(names)}; the action of {what} has "
-                f"{action.size} {kind}"
-            )
-        if action.names and action.names != names:
-            raise SpecMismatch(
-                f"the robot's choices are {list(names)}, those of {what} are {list(action.names)}"
-            )
+    def _table(self) -> ChoiceTable:
+        rows = [np.array([c.choices[name] for name in self.choices]) for c in self.channels]
+        return ChoiceTable(rows, [motion != "position" for motion in self.motions])
 
 
 def limits_of(
@@ -310,6 +313,12 @@ def _check_counts(channel: CommandChannel, size: int) -> None:
             raise SpecMismatch(
                 f"{channel.label}: {name} has {count} numbers, expected 1 or {size}"
             )
+
+
+def _check_unlimited(channel: CommandChannel) -> None:
+    limits = {"max_rate": channel.max_rate, "max_jerk": channel.max_jerk}
+    limits["max_command"] = channel.most
+    check_sent_whole(channel.label, channel.safe, limits)
 
 
 def _check_units(channel: CommandChannel, action: ActionSpec, part: slice, what: str) -> None:

@@ -6,14 +6,36 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from wm_core.contract.errors import PolicyRefused, PolicyUnready, WmError
+from wm_core.contract.errors import PolicyRefused, PolicyUnready, SpecMismatch, WmError
 from wm_core.contract.policy_folder import PolicyFolder
 from wm_core.contract.runner import PolicyEngine, PolicyRunner
+from wm_core.contract.spec import Spec
+from wm_ros.commands import CommandSet
+from wm_ros.commands.owner import check_period
 from wm_ros.policies.candidate import Candidate, TickHistory
 from wm_ros.policies.deadline import Deadline, limit_of
 from wm_ros.settings import SlotSettings
 
 _PROOF_S = 120.0  #: longest time that the proof of a policy may take
+
+
+def check_acceptable(spec: Spec, *, commands: CommandSet, running: Spec | None) -> None:
+    """Raise ``SpecMismatch`` for a policy that this robot cannot run.
+
+    Args:
+        spec: of the policy.
+        commands: channels by which the robot is driven.
+        running: spec of the policy that runs; None before the first one.
+    """
+    check_period(spec)
+    commands.check(spec.action)
+    check_running_spec(spec, running)
+
+
+def check_running_spec(spec: Spec, running: Spec | None) -> None:
+    """Raise ``SpecMismatch`` for a ``spec`` that differs from that of the ``running`` policy."""
+    if running is not None and spec != running:
+        raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")
 
 
 class Loader:
@@ -25,6 +47,7 @@ class Loader:
         seed: of every random draw of a policy.
         accept: raises ``WmError`` for a policy that this robot cannot run.
         opens: opens a folder, and raises ``WmError`` for a policy that is not trusted.
+        admits: raises ``WmError`` for a proven policy that may not run after all.
         simulated: time stands still while a policy thinks, so that none is late by itself.
     """
 
@@ -36,10 +59,12 @@ class Loader:
         seed: int,
         accept: Callable[[PolicyRunner], None],
         opens: Callable[[Path], PolicyRunner],
+        admits: Callable[[Candidate], None],
         simulated: bool,
     ) -> None:
         self.settings, self._history, self._seed = settings, history, seed
-        self._accept, self._opens, self._simulated = accept, opens, simulated
+        self._accept, self._opens, self._admits = accept, opens, admits
+        self._simulated = simulated
         self._opened: PolicyRunner | None = None  # what is proven just now
         self._late = False
 
@@ -60,6 +85,7 @@ class Loader:
             tolerance = self.settings.max_tolerance or None
             runner.prove(PolicyFolder(folder), max_tolerance=tolerance)
             self._follow(candidate)
+            self._admits(candidate)
             return candidate
         except Exception as error:  # whatever a file does, the running policy goes on
             if self._opened is not None:
@@ -85,6 +111,11 @@ class Loader:
     def deadline(self, runner: PolicyRunner) -> Deadline:
         """Make what judges how long the steps of a policy take."""
         return Deadline(self.limit_s(runner))
+
+    def apply_settings(self, candidate: Candidate) -> None:
+        """Have a policy act by the present settings, whichever it was loaded under."""
+        candidate.engine.mean = self.settings.acts_by_mean
+        candidate.deadline.limit_s = self.limit_s(candidate.engine.runner)
 
     def limit_s(self, runner: PolicyRunner) -> float:
         """Give the longest seconds of processor time that a step of a policy may take."""

@@ -18,13 +18,11 @@ from typing import Literal
 
 import numpy as np
 
-from wm_core.contract.errors import PolicyFailed, PolicySlow, SpecMismatch, WmError
+from wm_core.contract.errors import PolicyFailed, PolicySlow, WmError
 from wm_core.contract.runner import PolicyOutput, PolicyRunner
-from wm_core.contract.spec import Obs, Spec
-from wm_ros.commands import CommandSet
-from wm_ros.commands.owner import check_period
+from wm_core.contract.spec import Obs
 from wm_ros.policies.candidate import Candidate, TickHistory
-from wm_ros.policies.loading import Loader
+from wm_ros.policies.loading import Loader, check_running_spec
 from wm_ros.policies.shelf import Shelf, kind_of
 from wm_ros.policies.source import PolicySource
 from wm_ros.policies.swap_log import SwapLog
@@ -35,20 +33,6 @@ _SWITCH_S = 0.0005
 _FAILURES = 5  #: steps in a row after which a policy that ran well once gives way
 
 Mode = Literal["start", "reinfer", "border", "rollback"]
-
-
-def check_acceptable(spec: Spec, *, commands: CommandSet, running: Spec | None) -> None:
-    """Raise ``SpecMismatch`` for a policy that this robot cannot run.
-
-    Args:
-        spec: of the policy.
-        commands: channels by which the robot is driven.
-        running: spec of the policy that runs; None before the first one.
-    """
-    check_period(spec)
-    commands.check(spec.action)
-    if running is not None and spec != running:
-        raise SpecMismatch(f"expected the running policy's spec {running}, got {spec}")
 
 
 class PolicySlot:
@@ -62,6 +46,7 @@ class PolicySlot:
         accept: raises ``WmError`` for a policy that this robot cannot run.
         opens: opens a folder, and raises ``WmError`` for a policy that is not trusted.
         simulated: time stands still while a policy thinks.
+        on_first: called with a proven policy that will be the first to run, if any is (worker).
         on_event: called with one sentence on what was loaded, refused or swapped (any thread).
     """
 
@@ -75,10 +60,11 @@ class PolicySlot:
         accept: Callable[[PolicyRunner], None] = lambda runner: None,
         opens: Callable[[Path], PolicyRunner] = PolicyRunner.open,
         simulated: bool = False,
+        on_first: Callable[[PolicyRunner], None] = lambda runner: None,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._settings, self._log = settings, SwapLog(log)
-        self._on_event = on_event
+        self._on_event, self._on_first = on_event, on_first
         memory = None if log is None else log.with_name("rolled_back.json")
         self._shelf = Shelf(source, on_event, memory)
         self._running: Candidate | None = None
@@ -87,7 +73,13 @@ class PolicySlot:
         self._retired: deque[Candidate] = deque()  # the worker frees them
         self._history = TickHistory()
         self._loader = Loader(
-            settings, self._history, seed=seed, accept=accept, opens=opens, simulated=simulated
+            settings,
+            self._history,
+            seed=seed,
+            accept=accept,
+            opens=opens,
+            admits=self._admit,
+            simulated=simulated,
         )
         self._trial_until_s, self._said = 0.0, ""
         self._sent: np.ndarray | None = None  # (A,) what was sent last
@@ -110,11 +102,11 @@ class PolicySlot:
 
     def use(self, settings: SlotSettings) -> None:
         """Act, look and swap by changed settings from now on (the control thread)."""
-        self._settings = self._loader.settings = settings
-        for candidate in (self._running, self._ready, self._previous):
-            if candidate is not None:
-                candidate.engine.mean = settings.acts_by_mean
-                candidate.deadline.limit_s = self._loader.limit_s(candidate.engine.runner)
+        with self._lock:  # one that is being proven takes them when it is ready
+            self._settings = self._loader.settings = settings
+            for candidate in (self._running, self._ready, self._previous):
+                if candidate is not None:
+                    self._loader.apply_settings(candidate)
 
     def start(self) -> None:
         """Start the thread that watches for new policies."""
@@ -317,7 +309,8 @@ class PolicySlot:
                 if condemned and newest is not None:
                     candidate.back = condemned
                     self._shelf.ban(newest.identity)
-                with self._lock:
+                with self._lock:  # settings may have changed during its proof
+                    self._loader.apply_settings(candidate)
                     waiting, self._ready = self._ready, candidate
                 if waiting is not None and waiting.withdraw():
                     self._retired.append(waiting)
@@ -351,6 +344,17 @@ class PolicySlot:
             if not self._stop.is_set():
                 self._shelf.refuse(folder, error)
             return None
+
+    def _admit(self, candidate: Candidate) -> None:
+        """Raise ``SpecMismatch`` for a policy that cannot follow the one that runs by now."""
+        waiting = self._ready
+        if self._running is None and waiting is not None and waiting.withdraw():
+            self._take_away(waiting)  # or it might run after what follows
+            self._retired.append(waiting)
+        if (runner := self.runner) is None:
+            self._on_first(candidate.engine.runner)
+        else:
+            check_running_spec(candidate.engine.runner.spec, runner.spec)
 
     def _watch(self) -> None:
         look_s = time.monotonic() + self._settings.policy_poll_s

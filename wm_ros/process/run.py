@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -20,12 +22,13 @@ from wm_core.contract.errors import SettingsError, WmError
 from wm_ros.process import signals
 
 POLL_S = 0.1  #: longest time until a signal is noticed
+FAILED = 1  #: exit code after a fault of the program
 REFUSED = 2  #: exit code after arguments or parameters that the user can correct
 _SOURCE_LINES = re.compile(r", at \S+:\d+")  # where in ROS's own C code an error arose
 
 
 def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
-    """Spin the node that ``make`` builds until SIGINT or SIGTERM and return the exit code.
+    """Spin the node that ``make`` builds until a signal ends it and return the exit code.
 
     Args:
         make: builds a node once rclpy is initialised.  Its ``begin`` is called before the first
@@ -44,6 +47,9 @@ def run(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
     except WmError as error:
         rclpy.logging.get_logger("wm_ros").fatal(str(error))
         return REFUSED
+    except Exception:  # raised on, it would keep the node from being collected below
+        rclpy.logging.get_logger("wm_ros").fatal(traceback.format_exc())
+        return FAILED
     finally:
         rclpy.try_shutdown()
         # A lifecycle node is part of reference cycles, and the DDS participant lives as long as
@@ -69,16 +75,19 @@ def _spin(make: Callable[[], Node], stopping: Sequence[int]) -> int:
     node = make()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    try:
-        if not stopping:
-            node.begin()
-        while not stopping and rclpy.ok():
-            executor.spin_once(timeout_sec=POLL_S)
-    except WmError as error:
-        node.get_logger().fatal(str(error))
-        return REFUSED
-    finally:
-        node.finish()
-        executor.shutdown(timeout_sec=1.0)
-        node.destroy_node()
+    with ExitStack() as ends:  # the last first, and the others too where one raises
+        ends.callback(node.destroy_node)
+        ends.callback(executor.shutdown, timeout_sec=1.0)
+        ends.callback(node.finish)
+        try:
+            if not stopping:
+                node.begin()
+            while not stopping and rclpy.ok():
+                executor.spin_once(timeout_sec=POLL_S)
+        except WmError as error:
+            node.get_logger().fatal(str(error))
+            return REFUSED
+        except Exception:  # said before the ends, which may raise as well
+            node.get_logger().fatal(traceback.format_exc())
+            return FAILED
     return 0

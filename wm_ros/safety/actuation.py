@@ -2,17 +2,24 @@
 
 It remembers what each channel was sent last.  Before anything was sent nothing is known of where
 a robot is but its measured pose, so that a ``hold`` sends that, or nothing, and never zeros.
+
+Where a robot file has a table of choices, a command is not (command_size,): it has one index for
+each channel, (channels,), so that each stops in its own way.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from wm_core.contract.spec import ActionSpec
 from wm_ros.commands.channels import CommandSet, limits_of
+from wm_ros.commands.choices import ChoiceTable
 from wm_ros.safety.limits import Limiter
+
+log = logging.getLogger(__name__)
 
 #: gives the present positions (n,) of joints by their names; None where they are not known
 PoseOf = Callable[[Sequence[str]], np.ndarray | None]
@@ -45,7 +52,7 @@ class Actuation:
         """
         self._spec = spec
         self.commands.begin(spec, period_s)
-        size, free = spec.command_size, np.inf
+        size, free = self.commands.slices[-1].stop, np.inf
         low, high = np.full(size, -free), np.full(size, free)
         rate, jerk = np.full(size, free), np.full(size, free)
         if not spec.discrete:
@@ -109,7 +116,7 @@ class Actuation:
     def _limited(self, wanted: np.ndarray) -> np.ndarray | str:
         assert self._spec is not None
         if self._spec.discrete:
-            return wanted
+            return np.broadcast_to(wanted, self._limiter.sent.shape).astype(np.float32)
         if self._fresh_start:
             reason = self._begin_where_it_is()
             if reason is not None:
@@ -175,7 +182,13 @@ class Actuation:
             held = set()
             for i in range(len(channels)):
                 lasted_s = np.inf if final else (now_ns - self._safe_since_ns) * 1e-9
-                value = self._safe_value(i, lasted_s, urgent)
+                try:
+                    value = self._safe_value(i, lasted_s, urgent)
+                except Exception:  # of the last command the other channels get theirs
+                    if not final:
+                        raise
+                    log.exception("channel %d: no safe action is known, so nothing is sent", i)
+                    value = None
                 if value is None:
                     held.add(i)
                 else:
@@ -202,53 +215,54 @@ class Actuation:
         safe, held = self.safe(now_ns)
         command = np.nan_to_num(self._limiter.sent).astype(np.float32) if safe is None else safe
         wanted = command.copy()
-        for i, value in values.items():
-            part = self.commands.slices[i]
-            wanted[part] = self._at_rest(i) if value is None else value
+        told = {i: self._at_rest(i) if v is None else v for i, v in values.items()}
+        known = {i: v for i, v in told.items() if v is not None}
+        for i, value in known.items():
+            wanted[self.commands.slices[i]] = value
         limited = self._limited(wanted)
         if isinstance(limited, str):
             return limited
-        for i in values:
+        for i in known:
             command[self.commands.slices[i]] = limited[self.commands.slices[i]]
-        self._stopped -= values.keys()
-        return command, held - values.keys()
+        self._stopped -= known.keys()
+        return command, held - known.keys()
 
-    def _at_rest(self, i: int) -> np.ndarray:
-        """Give what brings channel ``i`` to rest, (n,): zero, the last position, or no choice."""
-        assert self._spec is not None
-        part = self.commands.slices[i]
-        if self.commands.motions[i] == "choice":
-            return self._spec.zero_command
-        stay = self._stay(i) if self.commands.motions[i] == "position" else None
-        return self._rest(part) if stay is None else stay
+    def _at_rest(self, i: int) -> np.ndarray | None:
+        """Give what brings channel ``i`` to rest, (n,); None where no position is known."""
+        return self._stay(i) if self.commands.motions[i] == "position" else self._rest(i)
 
     def _safe_value(self, i: int, lasted_s: float, urgent: bool) -> np.ndarray | None:
         """Choose the numbers (n,) that stop channel ``i``; None: send nothing."""
-        assert self._spec is not None
         channel, part = self.commands.channels[i], self.commands.slices[i]
         motion, safe = self.commands.motions[i], channel.safe
-        moving = motion in ("velocity", "effort")
+        moving = motion != "position"
         if safe == "none":
             return None
-        if motion == "choice":
-            sent = self._limiter.sent[part]
-            holds = safe == "hold" and not urgent and not _over(channel.hold_s, lasted_s)
-            if not holds:
-                return self._spec.zero_command
-            return sent if np.isfinite(sent).all() else None
         if safe == "hold" and moving:
-            stops = (urgent and motion == "velocity") or _over(channel.hold_s, lasted_s)
-            return self._rest(part) if stops else self._known(self._limiter.sent[part])
+            # An effort that is held may carry a load; of choices the file has one that stops.
+            carries = motion == "effort" and self.commands.table is None
+            stops = (urgent and not carries) or _over(channel.hold_s, lasted_s)
+            return self._rest(i) if stops else self._known(self._limiter.sent[part])
         if safe == "zero":
-            return self._rest(part)
+            return self._rest(i)
         if safe == "hold" or (urgent and motion == "position"):
             return self._stay(i)
         if moving:
             return np.array(safe, float)
         return self._towards(i, np.array(safe, float))
 
-    def _rest(self, part: slice) -> np.ndarray:
-        """Give zeros (n,), or what is nearest to them within the range."""
+    def _rest(self, i: int) -> np.ndarray:
+        """Give what stops channel ``i`` (n,): zeros, or what is nearest to them in the range.
+
+        Of choices the index of the one that stops: as the robot file has it, and only without a
+        file as the policy says.
+        """
+        assert self._spec is not None
+        if self.commands.table is not None:
+            return np.array([self.commands.table.stop])
+        if self.commands.motions[i] == "choice":
+            return self._spec.zero_command
+        part = self.commands.slices[i]
         return np.clip(0.0, self._limiter.low[part], self._limiter.high[part])
 
     @staticmethod
@@ -260,6 +274,8 @@ class Actuation:
         part = self.commands.slices[i]
         if self._known(self._limiter.sent[part]) is not None:
             return self._limiter.sent[part]
+        if self.commands.table is not None:
+            return None  # no choice says where the joints are
         if self._known(self._held[part]) is None:
             pose = self._pose(i)
             if pose is None or self._outside(pose, part).any():
@@ -295,7 +311,8 @@ class Actuation:
                 which[part], stopped[part], values[part] = True, i in self._stopped, command[part]
             elif self.commands.motions[i] in ("velocity", "effort"):
                 which[part] = stopped[part] = True  # a driver that hears nothing stops
-                values[part] = np.where(np.isfinite(values[part]), 0.0, np.nan)
+                stop = 0.0 if self.commands.table is None else self.commands.table.stop
+                values[part] = np.where(np.isfinite(values[part]), stop, np.nan)
         self._held[which] = np.nan
         self._limiter.remember(values, which, stopped)
 
@@ -303,10 +320,13 @@ class Actuation:
         """Tell whether what was sent last moves the robot, as far as a command tells that.
 
         A velocity or effort does beyond ``share`` of its range, a position while it changes by a
-        tenth of that each time, a choice that is not the one which stops.
+        tenth of that each time, an index that is not the one which stops; of a table of choices
+        every velocity or effort but zero, and every change of a position.
         """
         assert self._spec is not None
-        limiter = self._limiter
+        limiter, table = self._limiter, self.commands.table
+        if table is not None:
+            return self._rows_move(table)
         for motion, part in zip(self.commands.motions, self.commands.slices, strict=True):
             span = limiter.high[part] - limiter.low[part]
             now, change = limiter.sent[part], limiter.change[part]
@@ -319,14 +339,39 @@ class Actuation:
                 return True
         return False
 
+    def _rows_move(self, table: ChoiceTable) -> bool:
+        for i, motion in enumerate(self.commands.motions):
+            now, change = self._limiter.sent[i], self._limiter.change[i]
+            if np.isfinite(now):
+                rests = table.numbers(i, now - change) if motion == "position" else 0.0
+                if (table.numbers(i, now) != rests).any():
+                    return True
+        return False
+
+    def action_of(self, command: np.ndarray) -> np.ndarray | None:
+        """Give the action (A,) whose command (command_size,) or (channels,) this is.
+
+        None where each channel was sent a choice and none of them is that of all.
+        """
+        assert self._spec is not None
+        if self.commands.table is None:
+            return self._spec.from_physical(command)
+        choice = self.commands.table.choice_of(command)
+        return None if choice is None else self._spec.from_physical(np.array([choice]))
+
     def prev_action(self) -> np.ndarray:
-        """Give what was sent last as an action (A,): a pose or rest where nothing was sent."""
+        """Give what was sent last as an action (A,): a pose or rest where nothing was sent.
+
+        Where no single choice says what was sent, the one that stops.
+        """
         assert self._spec is not None
         at = self._limiter.sent.copy()
         for i, part in enumerate(self.commands.slices):
             if self._known(at[part]) is None:
-                at[part] = self._at_rest(i)
-        return self._spec.from_physical(at.astype(np.float32))
+                rest = self._at_rest(i)
+                at[part] = self._rest(i) if rest is None else rest
+        action = self.action_of(at.astype(np.float32))
+        return self._spec.from_physical(self._spec.zero_command) if action is None else action
 
 
 def _over(hold_s: float, lasted_s: float) -> bool:

@@ -47,7 +47,7 @@ class Guard:
         self.cause: str | None = None  #: what stopped the robot at the last tick, latched or not
         self.blamed: tuple[str, int] | None = None  #: input and number that did, where one did
         self.alarm = ""  #: what is odd though the policy acts; empty: nothing
-        self._acted = False  # the policy has acted since the last rearm
+        self._acted = False  # the policy has acted since the last activation or rearm
         self._surprised = 0
         self._stillness = Stillness(
             frozen_s=settings.frozen_s, frozen_frames=settings.frozen_frames
@@ -181,6 +181,11 @@ class Guard:
 
     def rearm(self) -> None:
         """Let the policy act again after a latched trip."""
-        self.latched, self.cause, self.blamed, self.alarm = None, None, None, ""
+        self.latched = None
+        self.activate()
+
+    def activate(self) -> None:
+        """Forget what was seen before; what is latched stays latched."""
+        self.cause, self.blamed, self.alarm = None, None, ""
         self._acted, self._surprised = False, 0
         self._stillness.reset()

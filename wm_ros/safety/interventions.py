@@ -6,7 +6,7 @@ clock, in nanoseconds, and passed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,9 +26,16 @@ class EmergencyStop:
 
     Args:
         settings: topic and heartbeat.
+        latched: the reason that was latched before the node was configured; empty: none was.
+        keep: gets the reason whenever it changes, so that a restart finds it.
     """
 
-    def __init__(self, settings: OperatorSettings) -> None:
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        latched: str = "",
+        keep: Callable[[str], None] = lambda reason: None,
+    ) -> None:
         self._declared = bool(settings.emergency_stop_topic)
         self._timeout_ns = int(settings.emergency_stop_timeout_s * 1e9)
         self._heard_ns: int | None = None
@@ -36,7 +43,18 @@ class EmergencyStop:
         self._missed_looks = 0
         self._pressed = False  # the last message said true
         self._pressed_ns: int | None = None  # when one said so last
-        self.latched = ""  #: the reason that stays until a rearm
+        self._keep, self._latched = keep, ""
+        self._latch(latched)
+
+    @property
+    def latched(self) -> str:
+        """Return the reason that stays until a rearm; empty: there is none."""
+        return self._latched
+
+    def _latch(self, reason: str) -> None:
+        if reason != self._latched:
+            self._latched = reason
+            self._keep(reason)
 
     def on_message(self, pressed: bool, now_ns: int) -> None:
         """Remember a message."""
@@ -45,7 +63,8 @@ class EmergencyStop:
         if self._there_ns is None:
             self._there_ns = now_ns
         if pressed:
-            self._pressed_ns, self.latched = now_ns, "emergency_stop"
+            self._pressed_ns = now_ns
+            self._latch("emergency_stop")
 
     def on_publishers(self, count: int, now_ns: int) -> None:
         """Remember how many publish the topic; none any more, twice in a row, stops."""
@@ -54,11 +73,11 @@ class EmergencyStop:
             self._there_ns = now_ns if self._there_ns is None else self._there_ns
         elif self._there_ns is not None and self._missed_looks >= _LOOKS:
             self._there_ns = None
-            self.latched = self.latched or "emergency_silent"
+            self._latch(self._latched or "emergency_silent")
 
     def on_service(self) -> None:
         """Stop until the next rearm."""
-        self.latched = "emergency_stop"
+        self._latch("emergency_stop")
 
     def cause(self, now_ns: int) -> str | None:
         """Name what stops the robot at this moment, whatever was latched before."""
@@ -82,12 +101,12 @@ class EmergencyStop:
         """Say in one word why the robot must stop, or None; what stopped it once stays."""
         cause = self.cause(now_ns)
         if cause is not None and cause != "emergency_missing":
-            self.latched = cause
-        return self.latched or cause
+            self._latch(cause)
+        return self._latched or cause
 
     def release(self) -> None:
         """Let the robot act again; the caller has seen that there is no cause."""
-        self.latched = ""
+        self._latch("")
 
 
 class Takeover:
@@ -158,9 +177,16 @@ class Interventions:
 
     Args:
         settings: of all of them.
+        latched: by an emergency stop before; empty: nothing was.
+        keep: gets what an emergency stop latches, so that a restart finds it.
     """
 
-    def __init__(self, settings: OperatorSettings) -> None:
-        self.emergency = EmergencyStop(settings)
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        latched: str = "",
+        keep: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.emergency = EmergencyStop(settings, latched, keep)
         self.takeover = Takeover(settings)
         self.run = RunTime(settings)

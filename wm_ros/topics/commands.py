@@ -51,6 +51,18 @@ class CommandTopics:
         ):
             self._out[i].publish(msg)
 
+    def publish_last(self, command: np.ndarray, *, held: frozenset[int]) -> None:
+        """Send the last command; a channel that fails does not keep the others from theirs.
+
+        Args:
+            command: (command_size,) physical units; empty stops the robot.
+            held: channels to which nothing is sent.
+        """
+        every = frozenset(range(len(self._out)))
+        with ExitStack() as sends:  # goes on behind one that raises, and raises it in the end
+            for i in every - held:
+                sends.callback(self.publish, command, stamp_ns=0, held=every - {i})
+
     def wait_for_acked(self, timeout_s: float) -> None:
         """Wait until what was sent has arrived, at most ``timeout_s`` seconds."""
         for publisher in self._out:

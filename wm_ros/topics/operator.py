@@ -13,7 +13,7 @@ from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_ros import qos
 from wm_ros.commands import CommandSet
 from wm_ros.pilot import Pilot
@@ -21,6 +21,27 @@ from wm_ros.safety.reasons import reason_of
 from wm_ros.settings import OperatorSettings
 
 _PUBLISHERS_S = 0.25  #: seconds between two looks for who publishes the emergency stop
+
+
+def check_takeover(commands: CommandSet, resolve: Callable[[str], str]) -> None:
+    """Raise ``SettingsError`` where the node would hear its own command as a person's.
+
+    It would send it again and again, whatever its camera says, for a takeover needs no camera.
+
+    Args:
+        commands: channels, each with the topic of its command and of its takeover.
+        resolve: gives a topic's whole name, by namespace and remappings.
+    """
+    sent = {resolve(channel.command.topic): channel.command.topic for channel in commands.channels}
+    for channel in commands.channels:
+        heard = resolve(channel.takeover) if channel.takeover else ""
+        if heard in sent:
+            raise SettingsError(
+                "takeover: expected a topic on which this node sends nothing, got "
+                f"{channel.takeover!r}, which is {heard}, and so is the command {sent[heard]!r}: "
+                "the node would obey itself; name the joystick's topic in takeover_topic, or "
+                "actions[].takeover of a robot file, or see what is remapped"
+            )
 
 
 class OperatorServices:
@@ -34,6 +55,9 @@ class OperatorServices:
         settings: topics, and how long what they say lasts.
         stop_now: sends the safe command at once, without waiting for a tick.
         roll_back: runs the policy before the present one, for a reason, and says what happens.
+
+    Raises:
+        SettingsError: for a takeover topic on which this node sends commands.
     """
 
     def __init__(
@@ -47,6 +71,7 @@ class OperatorServices:
         stop_now: Callable[[], None],
         roll_back: Callable[[str], str],
     ) -> None:
+        check_takeover(commands, node.resolve_topic_name)
         self._node, self._pilot, self._commands = node, pilot, commands
         self._people, self._stop_now = pilot.interventions, stop_now
         self._roll_back = roll_back

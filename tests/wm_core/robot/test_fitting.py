@@ -61,3 +61,22 @@ def test_a_camera_that_is_padded_takes_the_policies_that_were_trained_so():
     image = padded.spec().images["image"]
     assert image.fit == "pad"
     check_fits(padded, padded.spec())
+
+
+def test_a_policy_whose_choice_that_stops_moves_the_robot_is_refused():
+    text = TEXT[: TEXT.index("actions:")] + (
+        "actions: {type: geometry_msgs/Twist, low: -1, high: 1,\n"
+        "          choices: {go: [0.5, 0], stop: [0, 0], stand: [0, 0]}}\n"
+    )
+    robot = read_text(RobotFile, text)
+    spec = robot.spec()
+
+    def of(noop, names=()):
+        return spec.model_copy(update={"action": ActionSpec.choices(3, names, noop=noop)})
+
+    for noop in (1, 2):
+        check_fits(robot, of(noop))
+    said = r"noop: expected the choice that stops .*, 1 \('stop'\), the policy says 0 \('go'\)"
+    for names in ((), robot.choices):
+        with pytest.raises(SpecMismatch, match=said):
+            check_fits(robot, of(0, names))

@@ -96,7 +96,54 @@ def test_choices_make_the_action_discrete_and_one_of_them_stops(tmp_path):
     assert action.names == ("go", "stop", "left")
     assert action.noop == 1
     (said,) = errors_of(tmp_path, text.replace("stop: [0, 0]", "stop: [0.1, 0]"))
-    assert "expected a choice that commands the safe action, such as stop: [0.0, 0.0]" in said
+    assert said.endswith(
+        "actions.choices: expected a choice that stops velocities and efforts, such as stop: "
+        "[0.0, 0.0] on cmd_vel; got none among ['go', 'stop', 'left']"
+    ), said
+
+
+def choosing(*channels):
+    listed = "".join(f"  - {channel}\n" for channel in channels)
+    camera = "{image: {type: sensor_msgs/Image, topic: image_raw}}"
+    return f"rate_hz: 10\nobservations: {camera}\nactions:\n{listed}"
+
+
+DRIVE = "{type: geometry_msgs/Twist, low: -1, high: 1, choices: {go: [0.5, 0], %s: [0, 0]}%s}"
+PUSH = (
+    "{type: std_msgs/Float64MultiArray, topic: w, names: [wheel], mode: %s, low: -9, high: 9, "
+    "choices: {go: [%s], stop: [%s]}%s}"
+)
+
+
+@pytest.mark.parametrize("safe", ["", ", safe: none", ", safe: hold, hold_s: 1"])
+def test_one_choice_stops_every_velocity_and_effort_at_once_whatever_the_safe_actions(
+    tmp_path, safe
+):
+    drive = DRIVE % ("stop", safe)
+    for mode in ("velocity", "effort"):
+        (said,) = errors_of(tmp_path, choosing(drive, PUSH % (mode, 0, 1, safe)))
+        assert "such as stop: [0.0, 0.0] on cmd_vel and [0.0] on w; got none" in said
+        assert read(tmp_path, choosing(drive, PUSH % (mode, 1, 0, safe))).stopping_choices == (1,)
+
+
+def test_positions_beside_choices_stay_where_they_are_and_need_no_choice_that_stops(tmp_path):
+    arm = PUSH % ("position", 1, 2, "")
+    assert read(tmp_path, choosing(arm)).stopping_choices == ()
+    both = read(tmp_path, choosing(DRIVE % ("stop", ""), arm))
+    assert (both.stopping_choices, both.spec().action.noop) == ((1,), 1)
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (", max_rate: 1", "actions[0].max_rate: expected none beside choices, got [1.0, 1.0]"),
+        (", max_jerk: 2", "actions[0].max_jerk: expected none beside choices, got [2.0, 2.0]"),
+        (", safe: [0, 0]", "actions[0].safe: expected zero, hold or none beside choices, got the"),
+    ],
+)
+def test_what_cannot_hold_of_a_choice_is_refused_with_the_reason(tmp_path, stated, said):
+    (got,) = errors_of(tmp_path, choosing(DRIVE % ("stop", stated)))
+    assert said in got
 
 
 def test_a_gripper_is_told_by_its_two_ends(tmp_path):

@@ -83,7 +83,9 @@ class Spool:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._wake = threading.Event()
-        self._queue = StepQueue(self.settings.queue_steps, self.settings.overflow)
+        self._queue = StepQueue(
+            self.settings.queue_steps, self.settings.queue_bytes, self.settings.overflow
+        )
         self._next_step = 0
         self._flushes_wanted = self._flushes_done = 0
         self._closing = self._pressed = False
@@ -143,15 +145,12 @@ class Spool:
     def pressure(self) -> Literal["ok", "pause"]:
         """Say whether exploration should pause, so that less comes that the trainer lacks.
 
-        "pause" from four fifths of ``max_bytes`` on until half is free again, and only where
-        ``overflow`` is ``pause_exploration``.
+        "pause" from four fifths of ``max_bytes``, or of the queue, on until half is free again,
+        and only where ``overflow`` is ``pause_exploration``.
         """
         if self.settings.overflow != "pause_exploration":
             return "ok"
-        share = max(
-            self._disk.bytes / self.settings.max_bytes,
-            len(self._queue) / self.settings.queue_steps,
-        )
+        share = max(self._disk.bytes / self.settings.max_bytes, self._queue.share)
         self._pressed = share >= (_CALM if self._pressed else _PRESSED)
         return "pause" if self._pressed else "ok"
 

@@ -40,6 +40,13 @@ class SpoolSettings(Frozen):
         "Bytes of the disk, but at most a twentieth of it, that experience leaves free",
     )
     queue_steps: int = ranged(2048, 1, 2**31, "Most steps in memory that wait for the disk")
+    queue_bytes: int = ranged(
+        64_000_000,
+        1,
+        2**40,
+        "Most bytes of steps in memory that wait for the disk; those that are just being written "
+        "may be as many again",
+    )
     overflow: Overflow = Field(
         "drop_oldest",
         description="What gives way where the spool or its queue is full; pause_exploration: the "

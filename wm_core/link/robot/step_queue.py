@@ -1,4 +1,4 @@
-"""Holds the steps that wait in memory for the disk, within a bound that a step gives way to."""
+"""Holds the steps that wait in memory for the disk, within bounds that a step gives way to."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ class StepQueue:
 
     Args:
         most: steps that may wait.
-        overflow: which step gives way to a new one.
+        most_bytes: that their arrays may take.  A robot whose disk hangs must not
+            run out of memory: the system would kill the node, which then sends no last command.
+        overflow: which steps give way to a new one.
     """
 
-    def __init__(self, most: int, overflow: Overflow) -> None:
-        self._most, self._overflow = most, overflow
+    def __init__(self, most: int, most_bytes: int, overflow: Overflow) -> None:
+        self._most, self._most_bytes, self._overflow = most, most_bytes, overflow
         self._steps: deque[tuple[int, Step]] = deque()
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._steps)
+
+    @property
+    def share(self) -> float:
+        """Give how full it is, from 0 to 1, by the bound that is nearer."""
+        return max(len(self._steps) / self._most, self._bytes / self._most_bytes)
 
     def put(self, number: int, step: Step) -> tuple[bool, int]:
         """Add a step.
@@ -33,33 +41,44 @@ class StepQueue:
         Returns:
             Whether it was taken, and how many earlier ones gave way to it.
         """
-        dropped = 0
-        if len(self._steps) >= self._most:
+        size, dropped = bytes_of(step), 0
+        if size > self._most_bytes:  # no other has to give way to what never fits
+            return False, 0
+        while len(self._steps) >= self._most or self._bytes + size > self._most_bytes:
             if self._overflow in ("drop_newest", "pause_exploration"):
                 return False, 0
             if not self._give_way(step):
-                return False, 0
-            dropped = 1
+                return False, dropped
+            dropped += 1
         self._steps.append((number, step))
+        self._bytes += size
         return True, dropped
 
     def take(self) -> list[tuple[int, Step]]:
         """Take every step, in order."""
         taken = list(self._steps)
         self._steps.clear()
+        self._bytes = 0
         return taken
 
     def _give_way(self, step: Step) -> bool:
         """Remove the step that is worth least; False where that is ``step`` itself."""
+        at = 0
         if self._overflow == "keep_valuable":
-            for at, (_, waiting) in enumerate(self._steps):
-                if not is_valuable(waiting):
-                    del self._steps[at]
-                    return True
-            if not is_valuable(step):
+            plain = (i for i, (_, waiting) in enumerate(self._steps) if not is_valuable(waiting))
+            first = next(plain, None)
+            if first is None and not is_valuable(step):
                 return False
-        self._steps.popleft()
+            at = first or 0
+        self._bytes -= bytes_of(self._steps[at][1])
+        del self._steps[at]
         return True
+
+
+def bytes_of(step: Step) -> int:
+    """Sum up what the arrays of a step take in memory."""
+    arrays = (*step.obs.values(), step.action, step.requested_action)
+    return sum(getattr(array, "nbytes", 0) for array in arrays)
 
 
 def is_valuable(step: Step) -> bool:

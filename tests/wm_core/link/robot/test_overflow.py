@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections import Counter
 
 import numpy as np
@@ -16,7 +17,9 @@ from wm_core.link.robot.finished import all_finished
 from wm_core.link.robot.journal import SpoolSession, sessions_in
 from wm_core.link.robot.open_log import most_steps
 from wm_core.link.robot.spool import Spool, SpoolSettings
-from wm_core.link.robot.step_queue import StepQueue
+from wm_core.link.robot.step_queue import StepQueue, bytes_of
+
+ROOM = 10**9  #: bytes, of which no test fills as many
 
 
 @pytest.fixture
@@ -63,13 +66,13 @@ def numbers(queue):
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "pause_exploration"])
 def test_a_full_queue_keeps_the_oldest(make_step, overflow):
-    queue = StepQueue(2, overflow)
+    queue = StepQueue(2, ROOM, overflow)
     assert [queue.put(i, make_step(i)) for i in range(3)] == [(True, 0), (True, 0), (False, 0)]
     assert numbers(queue) == [0, 1]
 
 
 def test_a_full_queue_drops_the_oldest(make_step):
-    queue = StepQueue(2, "drop_oldest")
+    queue = StepQueue(2, ROOM, "drop_oldest")
     assert [queue.put(i, make_step(i)) for i in range(3)] == [(True, 0), (True, 0), (True, 1)]
     assert numbers(queue) == [1, 2]
 
@@ -80,7 +83,7 @@ def test_a_full_queue_drops_the_oldest(make_step):
 )
 def test_a_full_queue_keeps_what_is_valuable(make_step, value):
     plain = {"reward": 0.0}
-    queue = StepQueue(3, "keep_valuable")
+    queue = StepQueue(3, ROOM, "keep_valuable")
     for i in range(3):
         queue.put(i, make_step(i, **plain | (value if i == 0 else {})))
     assert queue.put(3, make_step(3, **plain)) == (True, 1)
@@ -91,6 +94,64 @@ def test_a_full_queue_keeps_what_is_valuable(make_step, value):
     assert queue.put(3, make_step(3, **plain)) == (False, 0)  # worth less than all that waits
     assert queue.put(4, make_step(4, **plain | value)) == (True, 1)
     assert numbers(queue) == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "kept"),
+    [
+        ("drop_newest", [0, 1]),
+        ("pause_exploration", [0, 1]),
+        ("drop_oldest", [2, 3]),
+        ("keep_valuable", [2, 3]),
+    ],
+)
+def test_a_queue_of_a_few_steps_is_full_where_they_take_as_many_bytes_as_are_allowed(
+    make_step, overflow, kept
+):
+    steps = [make_step(i, reward=0.0) for i in range(4)]
+    queue = StepQueue(100, 2 * bytes_of(steps[0]), overflow)
+    told = [queue.put(i, step) for i, step in enumerate(steps)]
+    assert len(queue) == 2
+    assert sum(not taken for taken, _ in told) + sum(gone for _, gone in told) == 2
+    assert queue.share == 1.0
+    assert numbers(queue) == kept
+    assert queue.share == 0.0
+
+
+def test_a_large_step_takes_the_place_of_several_small_ones_and_one_that_never_fits_of_none(
+    make_step,
+):
+    size = bytes_of(make_step(0))
+    assert size == 8 * 8 * 3 + 4  # the image, and a float32
+    queue = StepQueue(100, 3 * size, "drop_oldest")
+    for i in range(3):
+        queue.put(i, make_step(i))
+    large, huge = (np.zeros(more, np.uint8) for more in (size, 2 * size + 1))
+    assert queue.put(3, make_step(3, requested_action=large)) == (True, 2)
+    assert queue.put(4, make_step(4, requested_action=huge)) == (False, 0)
+    assert numbers(queue) == [2, 3]
+
+
+def test_while_the_disk_hangs_no_more_bytes_wait_than_are_allowed_and_the_rest_is_counted(
+    open_spool, make_step, monkeypatch
+):
+    """At 20 images of 640x480 a second, two minutes filled the memory of a small robot."""
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang():
+        hangs.set()
+        goes_on.wait(60.0)
+
+    spool = open_spool(queue_bytes=10 * bytes_of(make_step(0)), overflow="drop_oldest")
+    monkeypatch.setattr(spool._writer, "write_ahead", hang)
+    assert hangs.wait(60.0)
+    for i in range(30):
+        assert spool.put(make_step(i))
+    counts = spool.counters()
+    assert (counts["queue_steps"], counts["dropped_queue_full"]) == (10, 20)
+    goes_on.set()
+    assert spool.flush(60.0)
+    assert [r for found in rewards(spool.folder) for r in found] == [*range(20, 30)]
 
 
 # ------------------------------------------------------------------ on the disk
