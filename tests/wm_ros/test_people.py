@@ -86,12 +86,12 @@ def test_the_emergency_stop_is_the_last_word(watcher, played, start, commands, b
     watcher.node.create_timer(0.05, lambda: joystick.publish(drive))
     assert all(stands(m) for m in played.settle(commands, 30))  # it beats a takeover
     assert not played.trigger("run").success
-    assert played.trigger("rearm").success
+    watcher.until(lambda: played.trigger("rearm").success, "a rearm")
     played.wait_until(commands, lambda m: m.twist.linear.x == 0.5, "a takeover")
     answer = played.trigger("stop")
     assert answer.success
     played.wait_until(commands, stands, "a robot that the service stopped")
-    assert played.trigger("rearm").success
+    watcher.until(lambda: played.trigger("rearm").success, "a rearm")
     played.wait_until(commands, moves, "a robot that moves again")
 
 
@@ -194,7 +194,7 @@ def test_an_emergency_stop_outlives_the_node_and_ends_with_a_rearm(
     says("emergency_stop: the emergency stop was pressed")
     assert all(stands(m) for m in played.settle(commands))
     assert "emergency_stop was latched before this start" in processes.said("policy_node")
-    assert played.trigger("rearm").success
+    watcher.until(lambda: played.trigger("rearm").success, "a rearm")
     played.wait_until(commands, moves, "a robot that moves again")
     assert processes.stop("policy_node") == 0
     assert not kept.exists()
@@ -217,7 +217,7 @@ def test_an_emergency_stop_outlives_a_clean_up_though_the_disk_refuses_to_keep_i
         assert watcher.call(ChangeState, "policy/change_state", request).success
     says("emergency_stop: the emergency stop was pressed")
     assert all(stands(m) for m in played.settle(commands))
-    assert played.trigger("rearm").success
+    watcher.until(lambda: played.trigger("rearm").success, "a rearm")
     played.wait_until(commands, moves, "a robot that moves again")
     assert processes.stop("policy_node") == 0
     assert "an emergency stop, or its end, cannot be kept" in processes.said("policy_node")
