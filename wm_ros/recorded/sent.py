@@ -93,6 +93,8 @@ class SentCommands:
     def answer(self, stamp_ns: int, seen_ns: int, until_ns: int) -> SentAnswer | None:
         """Find what answered an observation; None where a channel sent nothing that counts.
 
+        Of choices it is the one that commands all channels what they were sent; None without one.
+
         Args:
             stamp_ns: of the observation.
             seen_ns: when its message was written.
@@ -108,12 +110,16 @@ class SentCommands:
         while self._taken_over_ns and self._taken_over_ns[0] < seen_ns:
             self._taken_over_ns.popleft()
         taken = bool(self._taken_over_ns) and self._taken_over_ns[0] < until_ns
-        return SentAnswer(self._action([part.values for part in parts]), taken)
+        action = self._action([part.values for part in parts])
+        return None if action is None else SentAnswer(action, taken)
 
-    def _action(self, parts: list[np.ndarray | None]) -> np.ndarray:
-        spec = self._spec
-        if spec.discrete:  # every channel carries the same choice
-            return spec.from_physical(spec.zero_command if parts[0] is None else parts[0])
+    def _action(self, parts: list[np.ndarray | None]) -> np.ndarray | None:
+        spec, table = self._spec, self._set.table
+        if table is not None:
+            stop = np.array([table.stop])
+            sent = np.concatenate([stop if values is None else values for values in parts])
+            choice = table.choice_of(sent)
+            return None if choice is None else spec.from_physical(np.array([choice]))
         command = spec.zero_command
         for values, part in zip(parts, self._set.slices, strict=True):
             if values is not None:

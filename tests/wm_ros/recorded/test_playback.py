@@ -273,3 +273,26 @@ def test_a_topic_without_a_message_is_refused(play):
     messages = [*drive(3), ("/commanded", 100, None)]
     with pytest.raises(RecordingError, match=r"/commanded .action. is in the bag without any"):
         play(messages, robot=robot)
+
+
+def test_a_choice_of_several_channels_is_the_one_that_says_what_all_were_sent(play):
+    robot = ROBOT.partition("actions:")[0] + (
+        "actions:\n"
+        "  - {type: geometry_msgs/Twist, topic: cmd_vel, fields: [linear.x], low: [-1.0],\n"
+        "     high: [1.0], choices: {stop: [0.0], go: [0.5], up: [0.0]}}\n"
+        "  - {type: geometry_msgs/Twist, topic: lift_vel, fields: [linear.z], low: [-1.0],\n"
+        "     high: [1.0], choices: {stop: [0.0], go: [0.0], up: [0.3]}}\n"
+    )
+    sent = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.3), (0.5, 0.3)]  # of the last no choice says both
+    messages = []
+    for i in range(16):
+        base, raised = sent[i // 4]
+        for topic, at, message in [*drive(16)][3 * i : 3 * i + 2]:
+            messages.append((topic, at, message))
+        messages.append(("/cmd_vel", at + 5, twist(base)))
+        lifted = twist(0.0)
+        lifted.linear.z = raised
+        messages.append(("/lift_vel", at + 6, lifted))
+    got = play(messages, robot=robot)
+    assert [int(step.action.argmax()) for step in got.steps] == [0] * 4 + [1] * 4 + [2] * 4
+    assert got.left_out == {"no_action": 4}
