@@ -68,7 +68,7 @@ def _kept(key: str) -> str:
 
 
 def _called(name: str) -> str:
-    return name[1:] if name[1:] in _OF_TORCH else name
+    return name[1:] if name[0] == "0" and name[1:] in _OF_TORCH else name
 
 
 class Encoder(nn.Module):

@@ -14,7 +14,7 @@ ODD = ("items", "values", "keys", "forward", "update", "half", "training")
 
 
 def test_a_module_is_kept_for_each_input_whatever_its_name():
-    names = [*dir(nn.ModuleDict()), "joints", "type_"]
+    names = [*dir(nn.ModuleDict()), "joints", "type_", "atype", "uitems"]
     assert {"type", *ODD} <= {*names}
     made, other = (ByInput({name: nn.Linear(1, 1) for name in names}) for _ in range(2))
     assert [*made] == [*made.keys()] == names
