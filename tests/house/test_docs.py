@@ -19,6 +19,14 @@ def test_every_link_within_the_project_leads_to_a_file(page):
     assert [link for link in inside if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_begins_with_its_title(page):
+    text = page.read_text()
+    if text.startswith("---\n"):  # settings of the site
+        text = text.split("---\n", 2)[2].lstrip()
+    assert text.startswith(("# ", "<")), text[:80]
+
+
 def test_the_first_screen_of_the_readme_is_the_two_commands():
     screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:30])
     assert "make demo" in screen
