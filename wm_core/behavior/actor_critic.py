@@ -100,8 +100,7 @@ class ActorCritic(Behavior):
             reads=self.config.reads, differentiable=through,
         )  # fmt: skip
         with frozen(world, self.critic) if through else torch.no_grad():
-            reward, cont = world.predict(rollout.latent)
-            value = self.critic.value(rollout.latent.read(self.config.reads))
+            reward, cont, value = self._predicted(world, rollout.latent)
             target = lambda_return(
                 reward, cont, value, discount=world.discount, lam=self.config.lam
             )
@@ -131,6 +130,21 @@ class ActorCritic(Behavior):
             "imag_return": target.mean(),
         }
         return BehaviorLosses(losses, {k: v.detach() for k, v in metrics.items()})
+
+    def _predicted(self, world: WorldModel, states: Latent) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, T_imag + 1) rewards, chances that the episode goes on, and values of ``states``.
+
+        Args:
+            world: whose heads predict.
+            states: (N, T_imag + 1); without a graph, a few rollouts are predicted at a time.
+        """
+        rows = None if torch.is_grad_enabled() else self.config.critic.rows_at_once
+        parts = [
+            (*world.predict(part), self.critic.value(part.read(self.config.reads)))
+            for part in states.split(rows or len(states.deter))
+        ]
+        reward, cont, value = (torch.cat(of_parts) for of_parts in zip(*parts, strict=True))
+        return reward, cont, value
 
     def _value_loss(self, part: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """() loss of the critic in imagination.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wm_core.behavior.actor import Actor
 from wm_core.nn import joined
+from wm_core.nn.blocks import products_dtype
 from wm_core.nn.dists import ActionDist
 from wm_core.world.base import Imagine
 from wm_core.world.imagine_fused import FusedDream
@@ -24,7 +25,8 @@ from wm_core.world.world_model import WorldModel
 class Imagined:
     """Imagined rollouts from N starts."""
 
-    latent: Latent  #: (N, T_imag + 1), the start first; without memory
+    #: (N, T_imag + 1), the start first; without memory; without a graph in the products' type
+    latent: Latent
     action: Tensor  #: (N, T_imag, A), chosen in the states 0 .. T_imag - 1
     dist: ActionDist | None = None  #: (N, T_imag, A) that they were drawn from, where it is known
 
@@ -72,7 +74,8 @@ def imagine(
     uniform, noise = rand(*world.dynamics.prior.noise_shape), actor.noise(rand(actor.action_size))
     if not differentiable:
         with torch.no_grad():
-            return _roll_out(world, actor, start, uniform, noise, reads)
+            dtype = products_dtype(device)  # to which whatever reads the states casts them
+            return _stepwise(world.imaginer(uniform), actor, start, noise, reads, dtype)
     with frozen(world):
         if world.config.tokens == "actions":
             return _at_once(world, actor, start, uniform, noise, reads)
@@ -88,20 +91,27 @@ def _roll_out(
     return _stepwise(world.imaginer(uniform), actor, start, noise, reads)
 
 
-def _stepwise(step: Imagine, actor: Actor, start: Latent, noise: Tensor, reads: Reads) -> Imagined:
+def _stepwise(
+    step: Imagine,
+    actor: Actor,
+    start: Latent,
+    noise: Tensor,
+    reads: Reads,
+    dtype: torch.dtype | None = None,
+) -> Imagined:
     latent, latents, actions = start, [start], []
     for t in range(len(noise)):
         action = actor.dist(latent.read(reads).detach()).sample(noise[t])
         latent = step(t, latent, action)
         latents.append(latent)
         actions.append(action)
-    return Imagined(_stacked(latents), torch.stack(actions, 1))
+    return Imagined(_stacked(latents, dtype), torch.stack(actions, 1))
 
 
-def _stacked(latents: list[Latent]) -> Latent:
-    """Stack T latents (N,) to (N, T), without their memory."""
-    deter = torch.stack([latent.deter for latent in latents], 1)
-    return Latent(deter, torch.stack([latent.stoch for latent in latents], 1))
+def _stacked(latents: list[Latent], dtype: torch.dtype | None) -> Latent:
+    """Stack T latents (N,) to (N, T), cast to ``dtype``; without their memory."""
+    deter = torch.stack([latent.deter.to(dtype=dtype) for latent in latents], 1)
+    return Latent(deter, torch.stack([latent.stoch.to(dtype=dtype) for latent in latents], 1))
 
 
 def _by_hand(

@@ -64,7 +64,7 @@ class CriticConfig(Frozen):
     rows_at_once: int | None = Field(
         None,
         gt=0,
-        description="Rollouts whose value loss is taken at a time, to save memory; None: all.",
+        description="Rollouts valued and learnt from at a time, to save memory; None: all.",
     )
 
 

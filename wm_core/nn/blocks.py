@@ -80,6 +80,12 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             fill(generator)
 
 
+def products_dtype(device: torch.device) -> torch.dtype | None:
+    """Type to which layers on ``device`` cast what they multiply; None: they leave it as it is."""
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if enabled else None
+
+
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
     """Let ``generator`` decide what torch's global CPU generator draws inside; both stay as is."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wm_core.nn.blocks import ACTIVATIONS, GAINS, Activation, Filled, NormRms
+from wm_core.nn.strided import convolve, convolve_transposed
 
 ConvKind = Literal["k5pool", "k5s2", "k4s2", "v1", "patch"]
 DOWNSAMPLING = 16  #: pixels of a side for each position of the smallest grid; not of ``v1``
@@ -60,6 +61,9 @@ class Conv(Filled):
         self.stride, self.padding = stride, (kernel - 1) // 2 if padded else 0
 
     def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        if self.stride == 2:
+            return convolve(x, self.weight, self.bias, self.padding)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
@@ -73,7 +77,8 @@ class ConvTranspose(Filled):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, self.bias, 2, self.padding)
+        assert self.bias is not None
+        return convolve_transposed(x, self.weight, self.bias, self.padding)
 
 
 class Patches(Filled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,11 @@ class Latent:
         """(N,) latents with all leading axes flattened, or ``rows`` of them; without memory."""
         deter, stoch = self.deter.flatten(0, -2), self.stoch.flatten(0, self.deter.ndim - 2)
         return Latent(deter, stoch) if rows is None else Latent(deter[rows], stoch[rows])
+
+    def split(self, rows: int) -> Iterator[Latent]:
+        """Give (n, ...) views of ``rows`` latents each, the last of what is left; no memory."""
+        parts = zip(self.deter.split(rows), self.stoch.split(rows), strict=True)
+        return (Latent(deter, stoch) for deter, stoch in parts)
 
     def detach(self) -> Latent:
         """The same values without their history in the graph."""

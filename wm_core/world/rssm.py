@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from wm_core.nn.blocks import Dense, Linear, NormRms, Style, forget, norm_act
+from wm_core.nn.blocks import Dense, Linear, NormRms, Style, forget, norm_act, products_dtype
 from wm_core.nn.gru import GRU, BlockGRU
 from wm_core.world.base import Carry, Dynamics, Imagine, Recorded, Recurrence
 from wm_core.world.fused_cell import Cell, CellWeights, draw
@@ -78,11 +78,6 @@ def make_gru(config: GRUConfig, stoch: int, action: int, style: Style) -> Recurr
     """The recurrence of the cell that ``config`` names."""
     recurrence = BlockRecurrence if config.cell == "block" else DenseRecurrence
     return recurrence(config, stoch, action, style)
-
-
-def _autocast_dtype() -> torch.dtype | None:
-    """Type that autocast computes products in on the CPU; None: it is off."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
 class RSSM(Dynamics):
@@ -187,7 +182,8 @@ class RSSM(Dynamics):
         """Give what ``_observe_plainly`` gives, by one operation."""
         assert isinstance(self.latent_dist, Categorical)
         noise, is_first = (x.transpose(0, 1).contiguous() for x in (noise, is_first))
-        sequence = Sequence(noise, is_first, self.latent_dist.unimix, _autocast_dtype())
+        dtype = products_dtype(noise.device)
+        sequence = Sequence(noise, is_first, self.latent_dist.unimix, dtype)
         inputs = (start.deter, start.flat_stoch, prepared, posterior_input)
         return Latent(*observe_fused(sequence, *inputs, self._cell_weights()))
 
@@ -210,12 +206,12 @@ class RSSM(Dynamics):
             return None
         if not isinstance(dist, Categorical) or type(prior) is not NetPrior:
             return None
-        cell, noise = Cell(self._cell_weights(), _autocast_dtype()), dist.noise(uniform)
+        cell = Cell(self._cell_weights(), products_dtype(uniform.device))
 
         def imagine(t: int, latent: Latent, action: Tensor) -> Latent:
             deter, prepared = torch.empty_like(latent.deter), cell.prepare(self._prepare(action))
             cell.advance(latent.deter, latent.flat_stoch, prepared, deter)
-            return Latent(deter, draw(prior.raw(deter), noise[t], dist.unimix)[2])
+            return Latent(deter, draw(prior.raw(deter), dist.noise(uniform[t]), dist.unimix)[2])
 
         return imagine
 
@@ -231,7 +227,7 @@ class RSSM(Dynamics):
         out: Any = prior.out
         return FusedDream(
             self._prepare, self._cell_weights(), PriorWeights((*weights,), out.weight, out.bias),
-            dist.noise(uniform), dist.unimix, _autocast_dtype(),
+            dist.noise(uniform), dist.unimix, products_dtype(uniform.device),
         )  # fmt: skip
 
     def observe_step(

@@ -51,6 +51,16 @@ def test_a_roll_out_is_its_single_steps(kind, discrete, differentiable, play):
 
 
 @pytest.mark.parametrize("kind", EVERY)
+def test_only_states_without_a_graph_are_cast_to_the_type_of_the_products(kind, play):
+    game = play(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, traced = (dreamt(game, differentiable=d).latent for d in (False, True))
+    assert plain.deter.dtype == plain.stoch.dtype == torch.bfloat16
+    assert traced.deter.dtype == traced.stoch.dtype == torch.float32
+    torch.testing.assert_close(plain.deter.float(), traced.deter.detach(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", EVERY)
 def test_a_differentiable_roll_out_says_the_same_as_a_plain_one(kind, play):
     game = play(kind)
     plain, traced = (dreamt(game, differentiable=d) for d in (False, True))
