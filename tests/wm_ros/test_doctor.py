@@ -156,6 +156,7 @@ def test_whatever_is_broken_is_named_with_what_to_do(examine, robot, policy_at, 
     [
         (("--robot-file", "missing.yaml"), "parameters", "missing.yaml"),
         (("--ros-args", "-p", "use_sim_time:=true"), "clock", "nobody publishes /clock"),
+        (("--ros-args", "-p", "takeover_topic:=/robot1/cmd_vel"), "takeover", "obey itself"),
     ],
 )
 def test_a_robot_that_cannot_run_fails(examine, args, area, said):

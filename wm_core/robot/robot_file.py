@@ -212,6 +212,14 @@ class RobotFile(Entry):
                         f"two channels command {channel.topic!r}; expected one each",
                     )
                 )
+            if channel.takeover in topics:
+                found.append(
+                    Misfit(
+                        (*at, "takeover"),
+                        f"expected a topic on which no channel sends, got {channel.takeover!r}: "
+                        "the robot would obey itself; name the topic of the person's commands",
+                    )
+                )
             twice = [name for name in channel.names if names[name] > 1]
             if twice:
                 found.append(

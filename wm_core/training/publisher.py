@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wm_core.contract.errors import PolicyRefused
 from wm_core.training.schedule import Every
+
+log = logging.getLogger(__name__)
 
 FIRST_PUBLISH = 50  #: updates before the first trained policy, and at least between any two
 
@@ -34,11 +38,7 @@ class Publisher:
     ) -> None:
         self._write, self._every, self._untrained = write, Every(every), untrained
         self.version = -1  #: of the newest; -1 before the first
-
-    @property
-    def updates(self) -> int:
-        """Updates behind the newest version."""
-        return int(self._every.last)
+        self.updates = 0  #: behind the newest version
 
     @property
     def is_on(self) -> bool:
@@ -49,7 +49,7 @@ class Publisher:
         """Whether a version is due after ``updates``."""
         return self.is_on and (
             self._every.due(updates)
-            if self.updates
+            if self._every.last
             else updates >= self._untrained + FIRST_PUBLISH
         )
 
@@ -61,15 +61,40 @@ class Publisher:
         least = FIRST_PUBLISH if self.updates else 1
         return self.is_on and updates - max(self.updates, self._untrained) >= least
 
-    def publish(self, updates: int, agent_steps: int) -> None:
-        """Write the policy out as the next version."""
+    def publish(self, updates: int, agent_steps: int, *, last: bool = False) -> None:
+        """Write the policy out as the next version.
+
+        A file that answers otherwise than its network is not published, and the training goes on:
+        robots keep the version that they have, and the next one is tried when it is due.  That
+        happens to a sound file, rarely, where a policy is so sharp that it amplifies rounding.
+
+        Args:
+            updates: behind it.
+            agent_steps: of experience behind it.
+            last: whether the run ends with it.
+
+        Raises:
+            PolicyRefused: for the first version of a run, and for the last.
+        """
         assert self._write is not None
         version = self.version + 1
         self._every.done(updates)  # one that fails is tried again when the next one is due
-        self._write(Publication(version, self.version, updates, agent_steps))
-        self.resume(version, updates)
+        try:
+            self._write(Publication(version, self.version, updates, agent_steps))
+        except PolicyRefused as error:
+            if last or self.version < 0:
+                raise PolicyRefused(
+                    f"the policy after {updates} updates is not published: {error}; its checkpoint "
+                    "is kept, so go on for some updates with --resume"
+                ) from error
+            log.warning(
+                "the policy after %d updates is not published: %s; robots keep version %d, and "
+                "the training goes on", updates, error, self.version,
+            )  # fmt: skip
+        else:
+            self.resume(version, updates)
 
     def resume(self, version: int, updates: int) -> None:
         """Go on above ``version``, which was made after ``updates``."""
-        self.version = version
+        self.version, self.updates = version, updates
         self._every.done(updates)

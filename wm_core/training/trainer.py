@@ -102,8 +102,7 @@ class Trainer:
         self._last_metrics: dict[str, float] = {}
         self._update_rate, self._step_rate, self._is_over = Rate(), Rate(), False
         self._report, self._unwritten, self._shown = Every(STATUS_S), Unwritten(), Shown()
-        self._log: MetricLog  # opened by ``train``, as is the next
-        self._home: Home
+        self._log: MetricLog  # opened by ``train``, as is ``_home``
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
@@ -151,6 +150,7 @@ class Trainer:
         Raises:
             TrainingDiverged: when a loss or a weight is no longer a finite number.
             StoreError: when there has been nothing to learn from for a long time.
+            PolicyRefused: when the first or the last policy answers otherwise than its network.
             WorkersFailed: when another worker is lost.
             DiskFailed: when neither checkpoint nor steps can be written, or the folder is gone.
         """
@@ -308,7 +308,7 @@ class Trainer:
         if learned or self._store.steps > self._checkpoints.agent_steps:
             self._save()
         if self._publisher.due_at_end(updates):
-            self._publish()
+            self._publish(last=True)
         if every and updates > updates_before and updates % every:
             self._write_video()
 
@@ -340,7 +340,7 @@ class Trainer:
             self.state(), updates=self.learner.updates, agent_steps=self._store.steps
         )
 
-    def _publish(self) -> None:
+    def _publish(self, *, last: bool = False) -> None:
         if not self._publisher.is_on:
             return
         if self._checkpoints.is_cheap():
@@ -348,7 +348,7 @@ class Trainer:
         else:
             self._check_finite({}, weights=True)
         with self._unwritten.allowed("policies"):
-            self._publisher.publish(self.learner.updates, self._store.steps)
+            self._publisher.publish(self.learner.updates, self._store.steps, last=last)
 
     def _write_video(self) -> None:
         if self._hooks.video is not None and self.learner.sampler.can_sample():

@@ -11,12 +11,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from wm_core.contract.errors import SpecMismatch
+from wm_core.contract.errors import SettingsError, SpecMismatch
 from wm_core.contract.spec import Spec
 from wm_ros.commands import CommandSet
 from wm_ros.doctor.findings import CheckResult, fail, ok, warn
 from wm_ros.sensors.source import Source
 from wm_ros.sensors.table import Sensors
+from wm_ros.topics.operator import check_takeover
 from wm_ros.topics.sensors import SensorTopics
 
 _SLOW = 0.9  #: a pace below this share of the policy's rate is slow
@@ -111,6 +112,10 @@ def commands_of_graph(node: Node, commands: CommandSet, runs: bool) -> list[Chec
         runs: whether the policy node runs already.
     """
     found = []
+    try:
+        check_takeover(commands, node.resolve_topic_name)
+    except SettingsError as error:
+        found.append(fail("takeover", str(error), "the node refuses to start so"))
     for channel in commands.channels:
         topic = node.resolve_topic_name(channel.command.topic)
         area, wanted = channel.command.topic, channel.command.message

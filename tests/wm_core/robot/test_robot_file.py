@@ -199,6 +199,7 @@ WRONG = [
     ("low: -1", "safe: hodl, low: -1", 12, "unknown safe action 'hodl'; did you mean 'hold'?"),
     ("low: [-0.5", "safe: hold, low: [-0.5", 11, "hold repeats a velocity or effort"),
     ("[pan, tilt]", "[pan, linear.x]", 12, "got twice: linear.x"),
+    ("low: -1", "takeover: cmd_vel, low: -1", 12, "takeover: expected a topic on which no"),
     (
         "topic: depth",
         "topic: joint_states",
