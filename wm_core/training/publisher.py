@@ -84,8 +84,8 @@ class Publisher:
         except PolicyRefused as error:
             if last or self.version < 0:
                 raise PolicyRefused(
-                    f"the policy after {updates} updates is not published: {error}; its checkpoint "
-                    "is kept, so go on for some updates with --resume"
+                    f"the policy after {updates} updates is not published: {error}; its "
+                    "checkpoint is kept, so go on for some updates with --resume"
                 ) from error
             log.warning(
                 "the policy after %d updates is not published: %s; robots keep version %d, and "

@@ -48,7 +48,7 @@ def test_a_run_that_ends_after_a_refused_policy_tries_again():
     publisher.publish(0, 10)
     publisher.publish(100, 20)
     assert publisher.due_at_end(100)
-    with pytest.raises(PolicyRefused, match="after 103 updates is not published.*--resume"):
+    with pytest.raises(PolicyRefused, match=r"after 103 updates is not published.*--resume"):
         publisher.publish(103, 20, last=True)
 
 
