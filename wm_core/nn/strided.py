@@ -87,8 +87,8 @@ class _Strided(torch.autograd.Function):
         )  # fmt: skip
         own = found[1]
         if wide:
-            pair = (gradient, x) if ctx.transposed else (x, gradient)
-            own = _of_weight(*pair, weight.shape[-1], ctx.padding)
+            large, small = (gradient, x) if ctx.transposed else (x, gradient)
+            own = _of_weight(large, small, weight.shape[-1], ctx.padding)
         return found[0], own, gradient.sum((0, 2, 3)) if of_bias else None, None, None
 
 
