@@ -72,7 +72,7 @@ def read(folder: Path) -> tuple[list[Row], Row]:
     """The rows in ``folder``, best first, and its yardsticks."""
     sticks = json.loads((folder / YARDSTICKS).read_text())
     paths = [p for p in sorted(folder.glob("*.json")) if p.name != YARDSTICKS]
-    rows = [json.loads(p.read_text()) for p in paths]
+    rows = [{"failed": None} | json.loads(p.read_text()) for p in paths]  # old rows lack it
     return sorted(rows, key=lambda row: -mean_of(row)), sticks
 
 

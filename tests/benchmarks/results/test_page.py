@@ -1,11 +1,12 @@
 """The section of docs/results.md, from rows whose figures a reader can check in the head."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmarks.results.page import BEGIN, END, write_page
+from benchmarks.results.page import BEGIN, END, YARDSTICKS, read, table, write_page
 
 RANDOM = {"mean": 10.0, "sd": 2.0, "low": 8.0, "high": 12.0, "episodes": 20, "returns": []}
 EXPERT = RANDOM | {"mean": 90.0, "low": 88.0, "high": 92.0}
@@ -125,3 +126,13 @@ def test_a_page_without_markers_is_refused(tmp_path):
     page.write_text("nothing\n")
     with pytest.raises(SystemExit, match="expected one line"):
         write_page(page, tmp_path)
+
+
+def test_the_rows_that_are_committed_still_make_a_table():
+    """Also those from before a row said whether it had failed."""
+    docs = Path(__file__).parents[3] / "docs"
+    folders = [path.parent for path in sorted((docs / "results").glob(f"*/{YARDSTICKS}"))]
+    assert folders
+    for folder in folders:
+        rows, sticks = read(folder)
+        assert len(table(rows, sticks, docs).splitlines()) >= len(rows) + 2
