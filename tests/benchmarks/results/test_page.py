@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.results.page import BEGIN, END, YARDSTICKS, read, table, write_page
+from benchmarks.results import page as pages
+from benchmarks.results.page import BEGIN, END, write_page
 
 RANDOM = {"mean": 10.0, "sd": 2.0, "low": 8.0, "high": 12.0, "episodes": 20, "returns": []}
 EXPERT = RANDOM | {"mean": 90.0, "low": 88.0, "high": 92.0}
@@ -131,8 +132,8 @@ def test_a_page_without_markers_is_refused(tmp_path):
 def test_the_rows_that_are_committed_still_make_a_table():
     """Also those from before a row said whether it had failed."""
     docs = Path(__file__).parents[3] / "docs"
-    folders = [path.parent for path in sorted((docs / "results").glob(f"*/{YARDSTICKS}"))]
+    folders = [path.parent for path in sorted((docs / "results").glob(f"*/{pages.YARDSTICKS}"))]
     assert folders
     for folder in folders:
-        rows, sticks = read(folder)
-        assert len(table(rows, sticks, docs).splitlines()) >= len(rows) + 2
+        rows, sticks = pages.read(folder)
+        assert len(pages.table(rows, sticks, docs).splitlines()) >= len(rows) + 2
