@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 
 BEGIN, END = "<!-- results: begin, made by `make results` -->", "<!-- results: end -->"
 YARDSTICKS = "yardsticks.json"
+_OTHER = "demonstrations"  #: a folder of another comparison, which has yardsticks too
 HEAD = (
     "| preset | backbone | latent | return, 95 % bounds | of the way to the expert | beats random "
     "| updates | agent steps | s/update | step p50 / p99 | file |"
@@ -39,7 +40,8 @@ def write_page(page: Path, out: Path) -> None:
         raise SystemExit(f"{page}: expected one line {BEGIN!r} and one {END!r}")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    sections = [section(p.parent, page.parent) for p in sorted(out.glob(f"*/{YARDSTICKS}"))]
+    folders = [p.parent for p in sorted(out.glob(f"*/{YARDSTICKS}")) if p.parent.name != _OTHER]
+    sections = [section(folder, page.parent) for folder in folders]
     grid = out / grid_page.FOLDER
     if grid.exists():
         sections.append(grid_page.section(grid, page.parent))
@@ -72,7 +74,7 @@ def read(folder: Path) -> tuple[list[Row], Row]:
     """The rows in ``folder``, best first, and its yardsticks."""
     sticks = json.loads((folder / YARDSTICKS).read_text())
     paths = [p for p in sorted(folder.glob("*.json")) if p.name != YARDSTICKS]
-    rows = [{"failed": None} | json.loads(p.read_text()) for p in paths]  # old rows lack it
+    rows = [json.loads(p.read_text()) for p in paths]
     return sorted(rows, key=lambda row: -mean_of(row)), sticks
 
 
