@@ -1,8 +1,8 @@
-"""Convolutions of stride 2 whose gradients are fast on CPUs.
+"""Convolutions of stride 2, with gradients of their own that are faster on CPUs than torch's.
 
-torch's own gradient of a transposed convolution's bias takes as long there as the two others
-together, and in bfloat16 its gradient of many weights takes three times as long as one product of
-matrices.  Tests hold both forms together.
+torch's gradient of a transposed convolution's bias takes as long there as the two others
+together; here it is a sum.  In bfloat16 its gradient of a weight with many channels takes up to
+three times as long as one product of matrices, which is what it is here.  Tests compare both.
 """
 
 from __future__ import annotations

@@ -82,10 +82,12 @@ class Publisher:
         try:
             self._write(Publication(version, self.version, updates, agent_steps))
         except PolicyRefused as error:
-            if last or self.version < 0:
+            if self.version < 0:  # what is wrong from the beginning stays so
+                raise
+            if last:
                 raise PolicyRefused(
                     f"the policy after {updates} updates is not published: {error}; its "
-                    "checkpoint is kept, so go on for some updates with --resume"
+                    "checkpoint is kept, so train some updates more with --resume"
                 ) from error
             log.warning(
                 "the policy after %d updates is not published: %s; robots keep version %d, and "
